@@ -1,0 +1,1 @@
+"""Readers, views, packing and loading: the way of the data up to a batch."""

@@ -1,0 +1,1 @@
+"""Decoding a split and scoring it with the task's own metrics."""

@@ -1,0 +1,1 @@
+"""Checkpoints of other codebases, read and written without them."""

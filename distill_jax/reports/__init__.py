@@ -1,0 +1,1 @@
+"""What a run shows to a person: tables and self-contained HTML."""

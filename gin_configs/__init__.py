@@ -1,0 +1,1 @@
+"""Gin configs shipped with distill_jax; installed as distill_jax.gin_configs."""

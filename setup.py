@@ -1,0 +1,47 @@
+"""Packaging of distill_jax; `tasks/` and `gin_configs/` install under the package's own name."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "distill_jax/__init__.py").read_text()).group(1)
+
+setup(
+    name="distill_jax",
+    version=VERSION,
+    description="Distilling step-by-step in JAX: small T5 students from an LLM's labels and rationales",
+    long_description=(ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.14",
+    packages=find_packages(include=["distill_jax", "distill_jax.*"])
+    + ["distill_jax.tasks", "distill_jax.gin_configs"],
+    package_dir={"distill_jax.tasks": "tasks", "distill_jax.gin_configs": "gin_configs"},
+    package_data={
+        "distill_jax.gin_configs": ["**/*.gin"],
+        "distill_jax": ["assets/**/*"],
+    },
+    install_requires=[
+        "array_record>=0.8",
+        "flax>=0.12",
+        "fsspec",
+        "gin-config>=0.5",
+        "grain>=0.2.18",
+        "jax>=0.10",
+        "matplotlib",
+        "numpy",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12",
+        "pyarrow",
+        "rich",
+        "rouge-score",
+        "safetensors",
+        "sentencepiece",
+        "seqio>=0.0.20",
+        "tensorboardX",
+    ],
+    extras_require={"test": ["hypothesis", "pytest", "ruff"]},
+    entry_points={"console_scripts": ["distill-jax = distill_jax.cli:main"]},
+)
