@@ -1,0 +1,40 @@
+"""Writes metrics as JSON lines and TensorBoard scalars."""
+
+import json
+import pathlib
+
+from tensorboardX import SummaryWriter
+
+
+class MetricWriter:
+    """Appends to `<model_dir>/metrics.jsonl` and `<model_dir>/tensorboard/`.
+
+    After a restart from step `start_step` the lines of later steps are dropped first: they belong to
+    updates that were lost, and will be written again.
+    """
+
+    def __init__(self, model_dir: str, start_step: int = 0):
+        folder = pathlib.Path(model_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "metrics.jsonl"
+        if path.exists():
+            lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+            kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= start_step]
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text("".join(kept))
+            temporary.rename(path)
+        self._file = path.open("a")
+        self._summary = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
+
+    def write(self, step: int, metrics: dict[str, float], prefix: str = "train") -> None:
+        """Writes one line `{"step", "<prefix>/<name>": value, …}`."""
+        named = {f"{prefix}/{name}": float(value) for name, value in metrics.items()}
+        self._file.write(json.dumps({"step": step} | named) + "\n")
+        self._file.flush()
+        for name, value in named.items():
+            self._summary.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flushes and closes both."""
+        self._file.close()
+        self._summary.close()

@@ -1,0 +1,79 @@
+"""A run's folder: what the run is, written once, so that eval and infer need nothing but the folder."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from distill_jax.errors import UserError
+
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Identity of a run: two runs with the same one may share a folder (the second resumes).
+
+    `model` holds the fields of `T5Config`; `vocabulary` is the fingerprint of the vocabulary saved
+    beside `run.json`; `data` the key of the prepared records.
+    """
+
+    mixture_or_task_name: str
+    label_source: str
+    module: str | None
+    task_feature_lengths: dict[str, int]
+    vocabulary: str
+    data: str
+    model: dict[str, Any]
+    batch_size: int
+    seed: int
+    view_weights: dict[str, float]
+    format: int = FORMAT
+
+
+def _path(model_dir: str) -> pathlib.Path:
+    return pathlib.Path(model_dir) / "run.json"
+
+
+def claim(model_dir: str, run: Run) -> None:
+    """Writes `run.json`, or checks that the folder holds the same run.
+
+    Raises:
+      UserError: when the folder holds another run; names the fields that differ.
+    """
+    path = _path(model_dir)
+    if path.exists():
+        old = load(model_dir)
+        differing = [
+            f"{field.name} was {getattr(old, field.name)!r}, now {getattr(run, field.name)!r}"
+            for field in dataclasses.fields(Run)
+            if getattr(old, field.name) != getattr(run, field.name)
+        ]
+        if differing:
+            raise UserError(
+                f"{model_dir} holds a different run ({'; '.join(differing)}): "
+                "choose another MODEL_DIR, or delete this one"
+            )
+        return
+    if (path.parent / "checkpoints").exists():
+        raise UserError(f"{model_dir} holds checkpoints but no run.json: choose another MODEL_DIR")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(dataclasses.asdict(run), indent=2) + "\n")
+    temporary.rename(path)
+
+
+def load(model_dir: str) -> Run:
+    """Reads `run.json`.
+
+    Raises:
+      UserError: when there is none, or it cannot be read.
+    """
+    path = _path(model_dir)
+    try:
+        fields = json.loads(path.read_text())
+        return Run(**fields)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file: MODEL_DIR must be the folder of a run") from None
+    except (json.JSONDecodeError, TypeError) as error:
+        raise UserError(f"{path}: not a run description of this version: {error}") from error

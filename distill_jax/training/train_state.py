@@ -1,0 +1,33 @@
+"""What a step changes: the parameters, the optimizer's state and the step count."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+
+@flax.struct.dataclass
+class TrainState:
+    """State of a run. `step` is int32 [], the number of updates done."""
+
+    step: jax.Array
+    params: Any
+    opt_state: optax.OptState
+
+
+def init_params(model, seed: int) -> Any:
+    """Random parameters of `model`: a tree of float32 arrays, T5's initialisation."""
+    tokens = jnp.ones((1, 8), jnp.int32)
+
+    @jax.jit
+    def init(key):
+        return model.init(key, tokens, tokens, tokens, enable_dropout=False)["params"]
+
+    return init(jax.random.key(seed))
+
+
+def create(params: Any, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+    return TrainState(jnp.zeros((), jnp.int32), params, jax.jit(optimizer.init)(params))
