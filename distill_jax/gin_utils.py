@@ -6,6 +6,7 @@ taken as a string (`--gin.MODEL_DIR=/tmp/run` needs no inner quotes), a macro th
 mentions is refused, and so is any other flag.
 """
 
+import ast
 import difflib
 import os
 import pathlib
@@ -52,10 +53,10 @@ def _split_flags(argv: list[str]) -> tuple[list[str], list[tuple[str, str]], lis
 
 def _as_gin_literal(value: str) -> str:
     """`value` if gin can read it, else `value` as a quoted string."""
-    if value[:1] in ("@", "%"):
+    if value[:1] in tuple("@%[({"):
         return value
     try:
-        gin.parse_value(value)
+        ast.literal_eval(value)
     except (SyntaxError, ValueError):
         return repr(value)
     return value
@@ -101,7 +102,7 @@ def parse(argv: list[str]) -> None:
             for name, value in bindings:
                 _check_name(name)
                 gin.parse_config(f"{name} = {_as_gin_literal(value)}")
-    except (OSError, ValueError, SyntaxError, ImportError, AttributeError) as error:
+    except (OSError, ValueError, SyntaxError, ImportError) as error:
         raise UserError(" ".join(str(error).split())) from error
     missing = [name for name, value in _macros().items() if value == "%gin.REQUIRED"]
     if missing:
