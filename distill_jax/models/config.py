@@ -1,0 +1,52 @@
+"""Hyperparameters of the student, with T5X's field names."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from distill_jax.errors import UserError
+
+ACTIVATIONS = ("linear", "relu", "gelu", "silu", "swish")
+REMAT_POLICIES = ("none", "full", "dots")
+
+
+@dataclasses.dataclass(frozen=True)
+class T5Config:
+    """Shape of a T5; the fields are those of `t5x.examples.t5.network.T5Config`, and two of ours.
+
+    T5 1.0 is `mlp_activations=("relu",), logits_via_embedding=True`; T5 1.1 is
+    `("gelu", "linear")` and False.
+
+    Attributes:
+      vocab_size: rows of the embedding; None leaves it to the engine (the vocabulary, rounded up).
+      dtype: of activations and matmuls; parameters are always float32.
+      scan_layers: one set of stacked parameters under `layers`, compiled once whatever the depth.
+      remat: what the backward pass computes again: "none", "full" (each layer) or "dots" (each layer
+        but its matmuls).
+    """
+
+    vocab_size: int | None
+    dtype: str = "float32"
+    emb_dim: int = 512
+    num_heads: int = 8
+    num_encoder_layers: int = 6
+    num_decoder_layers: int = 6
+    head_dim: int = 64
+    mlp_dim: int = 2048
+    mlp_activations: Sequence[str] = ("relu",)
+    dropout_rate: float = 0.1
+    logits_via_embedding: bool = False
+    float32_attention_logits: bool = False
+    scan_layers: bool = False
+    remat: str = "none"
+
+    def __post_init__(self):
+        object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
+        unknown = [name for name in self.mlp_activations if name not in ACTIVATIONS]
+        if unknown:
+            raise UserError(f"mlp_activations: {unknown[0]!r} is none of {', '.join(ACTIVATIONS)}")
+        if self.remat not in REMAT_POLICIES:
+            raise UserError(f"remat: {self.remat!r} is none of {', '.join(REMAT_POLICIES)}")
+        if self.dtype not in ("float32", "bfloat16", "float16"):
+            raise UserError(f"dtype: {self.dtype!r} is none of float32, bfloat16, float16")
+        if not 0.0 <= self.dropout_rate < 1.0:
+            raise UserError(f"dropout_rate must lie in [0, 1), got {self.dropout_rate}")

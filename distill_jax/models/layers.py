@@ -1,0 +1,220 @@
+"""The parts of a T5 layer. Parameters have T5X's names, shapes and logical axes."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen.partitioning import param_with_axes
+
+from distill_jax.models.config import T5Config
+
+Array = jax.Array
+MASKED = -1e10  # added to an attention logit that must not count; T5X's value
+
+
+def kernel_init(scale: float = 1.0, distribution: str = "normal"):
+    """Fan-in initialiser of T5's projections."""
+    return nn.initializers.variance_scaling(scale, "fan_in", distribution)
+
+
+class Projection(nn.Module):
+    """`x @ kernel` without bias; kernel [in, out], both with a logical axis."""
+
+    features: int
+    axes: tuple[str, str]
+    dtype: str
+    init: Callable
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = param_with_axes(
+            "kernel", self.init, (x.shape[-1], self.features), jnp.float32, axes=self.axes
+        )
+        return x.astype(self.dtype) @ kernel.astype(self.dtype)
+
+
+class LayerNorm(nn.Module):
+    """Root mean square norm in float32 (Zhang & Sennrich 2019): no mean, no bias."""
+
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = param_with_axes(
+            "scale", nn.initializers.ones, (x.shape[-1],), jnp.float32, axes=("embed",)
+        )
+        x = x.astype(jnp.float32)
+        x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)
+        return x.astype(self.dtype) * scale.astype(self.dtype)
+
+
+class Embed(nn.Module):
+    """Token embedding [vocab, embed], read by gather."""
+
+    vocab_size: int
+    features: int
+    dtype: str
+
+    def setup(self):
+        self.embedding = param_with_axes(
+            "embedding",
+            nn.initializers.normal(1.0),
+            (self.vocab_size, self.features),
+            jnp.float32,
+            axes=("vocab", "embed"),
+        )
+
+    def __call__(self, tokens: Array) -> Array:
+        """int32 [batch, length] -> [batch, length, embed]."""
+        return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
+
+    def attend(self, x: Array) -> Array:
+        """[batch, length, embed] -> float32 logits [batch, length, vocab]."""
+        return x.astype(jnp.float32) @ self.embedding.T
+
+
+def relative_position_bucket(
+    relative_position: Array, bidirectional: bool, num_buckets: int, max_distance: int
+) -> Array:
+    """T5's buckets (Raffel et al. 2020): half exact, half logarithmic up to `max_distance`.
+
+    Args:
+      relative_position: int32 of any shape, key position minus query position.
+      bidirectional: buckets for each sign; else all positions ahead share bucket 0.
+      num_buckets: buckets in all.
+      max_distance: distances from here on share the last bucket.
+
+    Returns:
+      int32 of the same shape, in [0, num_buckets).
+    """
+    distance = -relative_position
+    offset = 0
+    if bidirectional:
+        num_buckets //= 2
+        offset = jnp.where(distance < 0, num_buckets, 0)
+        distance = jnp.abs(distance)
+    distance = jnp.maximum(distance, 0)
+    exact = num_buckets // 2
+    ratio = jnp.log(jnp.maximum(distance, 1) / exact) / jnp.log(max_distance / exact)
+    logarithmic = exact + (ratio * (num_buckets - exact)).astype(jnp.int32)
+    far = jnp.minimum(logarithmic, num_buckets - 1)
+    return offset + jnp.where(distance < exact, distance, far)
+
+
+class RelativePositionBias(nn.Module):
+    """Learnt bias of the attention logits by distance; one table for all layers of a stack."""
+
+    num_heads: int
+    bidirectional: bool
+    num_buckets: int = 32
+    max_distance: int = 128
+
+    @nn.compact
+    def __call__(self, query_positions: Array, key_positions: Array) -> Array:
+        """int32 [queries], int32 [keys] -> float32 [1, heads, queries, keys]."""
+        table = param_with_axes(
+            "rel_embedding",
+            nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
+            (self.num_heads, self.num_buckets),
+            jnp.float32,
+            axes=("heads", "relpos_buckets"),
+        )
+        buckets = relative_position_bucket(
+            key_positions[None, :] - query_positions[:, None],
+            self.bidirectional,
+            self.num_buckets,
+            self.max_distance,
+        )
+        return table[:, buckets][None]
+
+
+class Attention(nn.Module):
+    """Multi-head attention, without T5's missing 1/sqrt(head_dim): it is in the initialiser.
+
+    Decoding keeps keys and values in two collections, [batch, heads, length, head_dim]: `cache`, of the
+    self-attention, grows by a position a step; `cross`, of the encoder's output, is filled once if
+    it is mutable, and then read instead of computed.
+    """
+
+    config: T5Config
+    deterministic: bool
+    cross: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array, source: Array, bias: Array, cache_index: Array | None) -> Array:
+        """Attends from `x` to `source`.
+
+        Args:
+          x: [batch, queries, embed].
+          source: [batch, keys, embed]; `x` itself for self-attention.
+          bias: float32 [batch or 1, heads or 1, queries, keys], added to the logits.
+          cache_index: int32 [], the position being decoded; None outside of decoding.
+
+        Returns:
+          [batch, queries, embed].
+        """
+        cfg = self.config
+        joined = cfg.num_heads * cfg.head_dim
+
+        def project(name, init, y):
+            y = Projection(joined, ("embed", "joined_kv"), cfg.dtype, init, name=name)(y)
+            return y.reshape(*y.shape[:2], cfg.num_heads, cfg.head_dim).swapaxes(1, 2)
+
+        query = project("query", kernel_init(1.0 / cfg.head_dim), x)
+        if self.cross and self.has_variable("cross", "key"):
+            key = self.get_variable("cross", "key")
+            value = self.get_variable("cross", "value")
+        else:
+            key = project("key", kernel_init(), source)
+            value = project("value", kernel_init(), source)
+            if self.cross and cache_index is not None and self.is_mutable_collection("cross"):
+                self.put_variable("cross", "key", key)
+                self.put_variable("cross", "value", value)
+        if cache_index is not None and not self.cross:
+            key = self._append("cached_key", key, cache_index)
+            value = self._append("cached_value", value, cache_index)
+
+        if cfg.float32_attention_logits:
+            query, key = query.astype(jnp.float32), key.astype(jnp.float32)
+        logits = jnp.einsum("bhqd,bhkd->bhqk", query, key)
+        weights = jax.nn.softmax(logits + bias.astype(logits.dtype)).astype(cfg.dtype)
+        weights = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))(
+            weights, deterministic=self.deterministic
+        )
+        y = jnp.einsum("bhqk,bhkd->bhqd", weights, value)
+        y = y.swapaxes(1, 2).reshape(*x.shape[:2], joined)
+        return Projection(x.shape[-1], ("joined_kv", "embed"), cfg.dtype, kernel_init(), name="out")(y)
+
+    def _append(self, name: str, new: Array, index: Array) -> Array:
+        """Writes [batch, heads, 1, head_dim] at `index` of the cache; the whole of it.
+
+        The first call, with all positions at once, only lays out the cache.
+        """
+        is_laid_out = self.has_variable("cache", name)
+        cache = self.variable("cache", name, jnp.zeros, new.shape, new.dtype)
+        if is_laid_out:
+            cache.value = jax.lax.dynamic_update_slice_in_dim(cache.value, new, index, axis=2)
+        return cache.value
+
+
+class MlpBlock(nn.Module):
+    """Feed-forward block; two activations multiply (T5 1.1's gated GELU, Shazeer 2020)."""
+
+    config: T5Config
+    deterministic: bool
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[batch, length, embed] -> the same."""
+        cfg = self.config
+        gated = len(cfg.mlp_activations) > 1
+        y = 1
+        for index, activation in enumerate(cfg.mlp_activations):
+            name = f"wi_{index}" if gated else "wi"
+            init = kernel_init(1.0, "truncated_normal")
+            part = Projection(cfg.mlp_dim, ("embed", "mlp"), cfg.dtype, init, name=name)(x)
+            y *= part if activation == "linear" else getattr(nn, activation)(part)
+        y = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))(y, deterministic=self.deterministic)
+        init = kernel_init(1.0, "truncated_normal")
+        return Projection(x.shape[-1], ("mlp", "embed"), cfg.dtype, init, name="wo")(y)
