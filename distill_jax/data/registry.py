@@ -1,0 +1,169 @@
+"""The registry of tasks: one call registers a task for our engine and for SeqIO.
+
+Our engine reads prepared records and must not load TensorFlow, so it imports task modules inside
+`without_seqio()`. Everybody else, T5X's launcher included, gets the SeqIO tasks by importing the module.
+"""
+
+import contextlib
+import contextvars
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from distill_jax.data.sources import Source
+from distill_jax.data.views import View
+from distill_jax.errors import UserError
+from distill_jax.evaluation.metrics import accuracy, rouge_l
+
+MetricFn = Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]
+LABEL_SOURCES = {"gold": "label", "teacher": "teacher_label"}
+METHODS = ("standard", "task_distillation", "step_by_step", "label", "rationale")
+
+_with_seqio = contextvars.ContextVar("with_seqio", default=True)
+_tasks: dict[str, "DistillationTask"] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class DistillationTask:
+    """A task and how it is scored.
+
+    Metric functions take (targets, predictions) and postprocess functions
+    (text, example=None, is_target=False), both as in SeqIO, and both serve SeqIO and our engine alike.
+    """
+
+    name: str
+    source: Source
+    label_metric_fns: tuple[MetricFn, ...]
+    rationale_metric_fns: tuple[MetricFn, ...]
+    label_postprocess_fn: Callable[..., Any] | None
+    label_prefix: str
+    rationale_prefix: str
+    classes: tuple[str, ...] | None
+
+    def views(self, method: str, label_source: str = "gold") -> tuple[View, ...]:
+        """The views of a method, by its name in `METHODS`."""
+        gold_or_teacher = LABEL_SOURCES[label_source]
+        label = View("label", gold_or_teacher, self.label_prefix)
+        rationale = View("rationale", "rationale", self.rationale_prefix)
+        return {
+            "standard": (View("label", gold_or_teacher),),
+            "task_distillation": (View("label", "teacher_label"),),
+            "step_by_step": (label, rationale),
+            "label": (label,),
+            "rationale": (rationale,),
+        }[method]
+
+
+@contextlib.contextmanager
+def without_seqio() -> Iterator[None]:
+    """Within it, tasks are registered for our engine only, and TensorFlow is not imported."""
+    token = _with_seqio.set(False)
+    try:
+        yield
+    finally:
+        _with_seqio.reset(token)
+
+
+def register_distillation_task(
+    name: str,
+    source: Source,
+    *,
+    label_metric_fns: Sequence[MetricFn] = (accuracy,),
+    rationale_metric_fns: Sequence[MetricFn] = (rouge_l,),
+    label_postprocess_fn: Callable[..., Any] | None = None,
+    label_prefix: str = "[label] ",
+    rationale_prefix: str = "[rationale] ",
+    classes: Sequence[str] | None = None,
+) -> DistillationTask:
+    """Registers a task under `name`; call it once, at the top of a module.
+
+    SeqIO gets the tasks `<name>_standard`, `<name>_task_distillation`, `<name>_label`, `<name>_rationale` and
+    `<name>_label_teacher`, and the mixtures `<name>_step_by_step` and `<name>_step_by_step_teacher`.
+
+    Args:
+      name: lower case, such as `svamp`.
+      source: of the examples; see `data.sources`.
+      label_metric_fns: of predicted labels.
+      rationale_metric_fns: of predicted rationales, against the teacher's.
+      label_postprocess_fn: applied to targets and predictions before the metrics.
+      label_prefix: put before the input of the label view.
+      rationale_prefix: put before the input of the rationale view.
+      classes: the labels there are, where they are few.
+
+    Raises:
+      UserError: when another task has the name.
+    """
+    task = DistillationTask(
+        name,
+        source,
+        tuple(label_metric_fns),
+        tuple(rationale_metric_fns),
+        label_postprocess_fn,
+        label_prefix,
+        rationale_prefix,
+        None if classes is None else tuple(classes),
+    )
+    old = _tasks.get(name)
+    if old is not None and type(old.source) is not type(source):
+        raise UserError(f"a task {name!r} is registered already: choose another name")
+    _tasks[name] = task
+    if _with_seqio.get():
+        from distill_jax.data import seqio_tasks
+
+        seqio_tasks.register(task)
+    return task
+
+
+def shipped_task_names() -> list[str]:
+    """Names of the tasks in `distill_jax.tasks`."""
+    package = importlib.import_module("distill_jax.tasks")
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def task_names() -> list[str]:
+    """Names of all tasks: shipped and registered."""
+    return sorted({*shipped_task_names(), *_tasks})
+
+
+def get_task(name: str, module: str | None = None) -> DistillationTask:
+    """The task of that name, importing the shipped module or `module` where needed.
+
+    Raises:
+      UserError: when there is none.
+    """
+    if module is not None:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            raise UserError(f"MIXTURE_OR_TASK_MODULE {module!r}: {error}") from None
+    elif name not in _tasks and name in shipped_task_names():
+        importlib.import_module(f"distill_jax.tasks.{name}")
+    if name not in _tasks:
+        near = difflib.get_close_matches(name, task_names(), n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"unknown task {name!r}: {hint}there are {', '.join(task_names())}")
+    return _tasks[name]
+
+
+def resolve(
+    mixture_or_task_name: str, label_source: str = "gold", module: str | None = None
+) -> tuple[DistillationTask, tuple[View, ...]]:
+    """Splits a name such as `svamp_step_by_step` into its task and views.
+
+    Raises:
+      UserError: for an unknown task, method or label source.
+    """
+    if label_source not in LABEL_SOURCES:
+        raise UserError(f"LABEL_SOURCE {label_source!r}: expected gold or teacher")
+    for method in METHODS:
+        if mixture_or_task_name.endswith(f"_{method}"):
+            task = get_task(mixture_or_task_name.removesuffix(f"_{method}"), module)
+            return task, task.views(method, label_source)
+    raise UserError(
+        f"unknown mixture or task {mixture_or_task_name!r}: expected TASK_METHOD with TASK of "
+        f"{', '.join(task_names())} and METHOD of {', '.join(METHODS)}"
+    )

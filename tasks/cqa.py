@@ -1,0 +1,15 @@
+"""CommonsenseQA, as CoS-E v1.11 has it: five choices; the label is the text of one."""
+
+from distill_jax.data.completions import parse_cqa
+from distill_jax.data.registry import register_distillation_task
+from distill_jax.data.sources import ReferenceSource
+
+
+def read_row(row):
+    """Row of the release -> (input, label)."""
+    choices = zip("abcde", row["choices"], strict=True)
+    listed = "\n".join(f"({letter}) {choice}" for letter, choice in choices)
+    return f"{row['question']}\nAnswer Choices:\n{listed}", row["answer"]
+
+
+register_distillation_task("cqa", ReferenceSource("cqa", read_row, parse_cqa))
