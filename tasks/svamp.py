@@ -1,4 +1,4 @@
-"""SVAMP (Patel et al. 2021): grade-school word problems; the label is an equation, judged by value."""
+"""SVAMP (Patel et al. 2021): word problems; the label is an equation, judged by its value."""
 
 from distill_jax.data.completions import parse_svamp
 from distill_jax.data.registry import register_distillation_task

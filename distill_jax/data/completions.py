@@ -1,7 +1,7 @@
-"""Parsers of raw teacher completions: label and rationale, as the paper's reference code reads them.
+"""Parsers of raw teacher completions: label and rationale, as the paper's reference code has them.
 
-A teacher goes on after its answer with made-up further questions, so a completion is cut at the next
-`Q:` or `Premise:`. One without the expected ending gives neither label nor rationale.
+A teacher goes on after its answer with made-up further questions, so a completion is cut at the
+next `Q:` or `Premise:`. One without the expected ending gives neither label nor rationale.
 """
 
 import re

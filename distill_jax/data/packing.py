@@ -10,11 +10,11 @@ SHORTAGE = 4.0  # how much worse a missing token of the other length is than an 
 def pack(lengths: np.ndarray, capacity: tuple[int, int]) -> list[list[int]]:
     """Packs items into rows, filling one row after the other with what fits it best.
 
-    A row starts with the largest item left. Then, of the items that still fit, it takes the one that leaves
-    least room in the scarcer of the two lengths, unless that leaves too little of the other length for
-    what is to come: a row of rationales only would have its decoder full and its encoder half empty. This is
-    the bin-centric greedy of Panigrahy et al. 2011 ("Heuristics for vector bin packing"), with our own
-    score.
+    A row starts with the largest item left. Then, of the items that still fit, it takes the one
+    that leaves least room in the scarcer of the two lengths, unless that leaves too little of the
+    other length for what is to come: a row of rationales only would have its decoder full and its
+    encoder half empty. This is the bin-centric greedy of Panigrahy et al. 2011 ("Heuristics for
+    vector bin packing"), with our own score.
 
     Args:
       lengths: int [items, 2], encoder and decoder length of each item, from 1.

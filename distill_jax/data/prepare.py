@@ -1,7 +1,7 @@
 """Prepare: a task's views, tokenized and packed once, as ArrayRecord with a manifest.
 
-The folder's name is a hash of everything the records depend on, so a prepared set is found again, or made
-anew. It is written beside its place and renamed when whole: half a set never loads.
+The folder's name is a hash of everything the records depend on, so a prepared set is found again,
+or made anew. It is written beside its place and renamed when whole: half a set never loads.
 """
 
 import dataclasses
@@ -12,23 +12,23 @@ import json
 import logging
 import os
 import pathlib
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from distill_jax.data import registry
+from distill_jax.data import cache, registry
 from distill_jax.data.packing import pack as pack_rows
 from distill_jax.data.records import Segment, encode_row
 from distill_jax.data.registry import DistillationTask
 from distill_jax.data.schema import Example
-from distill_jax.data.views import TASK_IDS, View
-from distill_jax.data.vocabularies import EOS_ID, cache_dir, load_vocabulary, train_vocabulary
+from distill_jax.data.tokenization import Counts, new_counts, tokenize
+from distill_jax.data.views import View
+from distill_jax.data.vocabularies import load_vocabulary, train_vocabulary
 from distill_jax.errors import UserError
 
-FORMAT = 2  # raise it when the records would differ for the same arguments
+FORMAT = 3  # raise it when the records would differ for the same arguments
 WINDOW = 8192  # examples that are tokenized and packed together, and held in memory
 log = logging.getLogger("distill_jax")
 
@@ -50,22 +50,33 @@ class Prepared:
     manifest: dict[str, Any]
 
 
-def resolve_vocabulary(spec: str, task: DistillationTask) -> str:
-    """`spec` itself, or for `train:SIZE` the folder of a vocabulary trained on the task's train text.
+def resolve_vocabulary(
+    spec: str, task: DistillationTask, cache_dir: str | os.PathLike | None = None
+) -> str:
+    """`spec` itself, or for `train:SIZE` the folder of a vocabulary made of the task's train text.
 
     All fields of the examples count, whatever the method, so that methods share one vocabulary.
+
+    Raises:
+      UserError: for a size that is no number, or that the text is too small or too rich for.
     """
     if not spec.startswith("train:"):
         return spec
     size = spec.removeprefix("train:")
-    if not size.isdigit() or int(size) < 300:
+    if not size.isdecimal() or int(size) < 300:
         raise UserError(f"vocabulary {spec!r}: expected train:SIZE with a size of 300 or more")
     parts = [task.name, task.source.fingerprint("train"), task.label_prefix, task.rationale_prefix]
-    key = hashlib.sha256(json.dumps([*parts, size, FORMAT]).encode()).hexdigest()[:16]
-    folder = cache_dir() / "vocabularies" / f"{task.name}-{size}-{key}"
+    key = _hash([*parts, size, FORMAT])
+    root = pathlib.Path(cache_dir or cache.cache_dir())
+    folder = root / "vocabularies" / f"{task.name}-{size}-{key}"
     if not folder.exists():
-        train_vocabulary(_texts(task), int(size), folder)
+        with cache.new_folder(folder) as temporary:
+            train_vocabulary(_texts(task), int(size)).save(temporary)
     return str(folder)
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _texts(task: DistillationTask) -> Iterator[str]:
@@ -85,8 +96,6 @@ def _chosen(
     The part is the first `k` of a permutation that depends on `seed` alone: smaller parts lie in
     larger ones, and all methods see the same.
     """
-    if not 0.0 < data_fraction <= 1.0:
-        raise UserError(f"DATA_FRACTION must lie in (0, 1], got {data_fraction}")
     if data_fraction == 1.0 and num_examples is None:
         yield from enumerate(task.source.examples(split))
         return
@@ -100,55 +109,21 @@ def _chosen(
             yield number, example
 
 
-@dataclasses.dataclass
-class _Counts:
-    examples: int = 0
-    rows: int = 0
-    views: dict[str, int] = dataclasses.field(default_factory=dict)
-    without_target: dict[str, int] = dataclasses.field(default_factory=dict)
-    truncated_inputs: int = 0
-    truncated_targets: int = 0
-    encoder_tokens: int = 0
-    decoder_tokens: int = 0
-
-
-def _tokenize(
-    examples: Sequence[tuple[int, Example]],
+def _checked(
+    examples: Iterable[tuple[int, Example]],
+    task: DistillationTask,
+    split: str,
     views: Sequence[View],
-    vocabulary,
-    lengths: Mapping[str, int],
-    counts: _Counts,
-) -> list[Segment]:
-    """All views of some examples, cut to the lengths, each with the end token."""
-    numbers, task_ids, inputs, targets = [], [], [], []
+) -> Iterator[tuple[int, Example]]:
+    """Passes the examples on. A missing gold label is an error, what a teacher left out is not."""
+    needs_label = any(view.target == "label" for view in views)
     for number, example in examples:
-        counts.examples += 1
-        for view in views:
-            texts = view(example)
-            if texts is None:
-                counts.without_target[view.name] += 1
-                continue
-            counts.views[view.name] += 1
-            numbers.append(number)
-            task_ids.append(TASK_IDS[view.name])
-            inputs.append(texts[0])
-            targets.append(texts[1])
-    inputs_room, targets_room = lengths["inputs"] - 1, lengths["targets"] - 1
-    segments = []
-    for number, task_id, source, target in zip(
-        numbers,
-        task_ids,
-        vocabulary.encode_batch(inputs),
-        vocabulary.encode_batch(targets),
-        strict=True,
-    ):
-        counts.truncated_inputs += len(source) > inputs_room
-        counts.truncated_targets += len(target) > targets_room
-        source, target = [*source[:inputs_room], EOS_ID], [*target[:targets_room], EOS_ID]
-        counts.encoder_tokens += len(source)
-        counts.decoder_tokens += len(target)
-        segments.append(Segment(source, target, task_id, number))
-    return segments
+        if needs_label and example.label is None:
+            raise UserError(
+                f"{task.source.where(split, number)}: no label in this row: add it, or train on "
+                "the teacher's with LABEL_SOURCE='teacher'"
+            )
+        yield number, example
 
 
 def _rows(segments: Sequence[Segment], lengths: Mapping[str, int], pack: bool) -> Iterable[list]:
@@ -159,15 +134,22 @@ def _rows(segments: Sequence[Segment], lengths: Mapping[str, int], pack: bool) -
     return ([segments[item] for item in row] for row in packed)
 
 
-def _write(folder: pathlib.Path, windows: Iterable, lengths, pack, counts: _Counts) -> None:
-    writer = ArrayRecordWriter(str(folder / "rows.array_record"), "group_size:1")
+def _write(path: pathlib.Path, rows: Iterable[Sequence[Segment]]) -> None:
+    """Writes an ArrayRecord file.
+
+    Raises:
+      OSError: when the disk is full; the writer itself tells of it when closed, as a RuntimeError.
+    """
+    writer = ArrayRecordWriter(str(path), "group_size:1")
     try:
-        for segments in windows:
-            for row in _rows(segments, lengths, pack):
-                writer.write(encode_row(row))
-                counts.rows += 1
+        for row in rows:
+            writer.write(encode_row(row))
     finally:
-        writer.close()
+        try:
+            writer.close()
+        except RuntimeError as error:
+            full = os.strerror(errno.ENOSPC) in str(error)
+            raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
 
 
 def prepare(
@@ -182,6 +164,7 @@ def prepare(
     num_examples: int | None = None,
     seed: int = 0,
     module: str | None = None,
+    cache_dir: str | os.PathLike | None = None,
     max_truncated: float = 0.05,
 ) -> Prepared:
     """Prepares a split, or finds it prepared.
@@ -190,13 +173,15 @@ def prepare(
       mixture_or_task_name: such as `svamp_step_by_step`; see `registry.resolve`.
       split: train, validation or test.
       vocabulary: see `load_vocabulary`, or `train:SIZE`.
-      task_feature_lengths: `{"inputs": L, "targets": T}`, the end token included; what is longer is cut.
+      task_feature_lengths: `{"inputs": L, "targets": T}`, the end token included; what is longer is
+        cut.
       pack: several examples to a row of these lengths; else one.
       label_source: gold or teacher.
       data_fraction: share of the split's examples to take.
       num_examples: or their number.
       seed: of which ones these are.
       module: of the task, if it is not shipped.
+      cache_dir: default `cache.cache_dir()`.
       max_truncated: warns when a larger share of the targets is cut.
 
     Raises:
@@ -212,7 +197,9 @@ def prepare(
             "TASK_FEATURE_LENGTHS: expected {'inputs': N, 'targets': N} with numbers from 2, got "
             f"{dict(task_feature_lengths)}"
         )
-    vocabulary = resolve_vocabulary(vocabulary, task)
+    if not 0.0 < data_fraction <= 1.0:
+        raise UserError(f"DATA_FRACTION must lie in (0, 1], got {data_fraction}")
+    vocabulary = resolve_vocabulary(vocabulary, task, cache_dir)
     tokenizer = load_vocabulary(vocabulary)
     description = {
         "mixture_or_task_name": mixture_or_task_name,
@@ -227,46 +214,44 @@ def prepare(
         "data": task.source.fingerprint(split),
         "format": FORMAT,
     }
-    key = hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()[:16]
-    folder = cache_dir() / "prepared" / f"{mixture_or_task_name}-{split}-{key}"
-    if (folder / "manifest.json").exists():
-        manifest = json.loads((folder / "manifest.json").read_text())
-        return Prepared(folder, key, vocabulary, manifest)
+    key = _hash(description)
+    root = pathlib.Path(cache_dir or cache.cache_dir())
+    folder = root / "prepared" / f"{mixture_or_task_name}-{split}-{key}"
+    if not folder.exists():
+        chosen = _chosen(task, split, data_fraction, num_examples, seed)
+        examples = _checked(chosen, task, split, views)
+        counts = new_counts(views)
 
-    names = [view.name for view in views]
-    counts = _Counts(views=dict.fromkeys(names, 0), without_target=dict.fromkeys(names, 0))
-    examples = _chosen(task, split, data_fraction, num_examples, seed)
-    windows = (
-        _tokenize(window, views, tokenizer, lengths, counts)
-        for window in iter(lambda: list(itertools.islice(examples, WINDOW)), [])
-    )
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    try:
-        temporary.mkdir(parents=True)
-        _write(temporary, windows, lengths, pack, counts)
-        if not counts.rows:
-            raise UserError(f"{task.name} {split}: no example has a target for {' or '.join(names)}")
-        manifest = _manifest(description, counts)
-        with (temporary / "manifest.json").open("w") as file:
-            json.dump(manifest, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        if not folder.exists():
-            temporary.rename(folder)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(
-                f"{folder.parent}: no space left on the disk to prepare {mixture_or_task_name}: free "
-                "some, or set DISTILL_JAX_CACHE to another disk"
-            ) from error
-        raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        def rows() -> Iterator[Sequence[Segment]]:
+            while window := list(itertools.islice(examples, WINDOW)):
+                for row in _rows(
+                    tokenize(window, views, tokenizer, lengths, counts), lengths, pack
+                ):
+                    counts.rows += 1
+                    yield row
+
+        with cache.new_folder(folder) as temporary:
+            _write(temporary / "rows.array_record", rows())
+            _check_targets(task, split, views, counts)
+            text = json.dumps(_manifest(description, counts), indent=2)
+            (temporary / "manifest.json").write_text(text + "\n")
+    manifest = json.loads((folder / "manifest.json").read_text())
     _warn(manifest, mixture_or_task_name, max_truncated)
     return Prepared(folder, key, vocabulary, manifest)
 
 
-def _manifest(description: dict[str, Any], counts: _Counts) -> dict[str, Any]:
+def _check_targets(
+    task: DistillationTask, split: str, views: Sequence[View], counts: Counts
+) -> None:
+    """Training needs targets for every view; to be evaluated on, a split may have labels alone."""
+    for view in views:
+        if not counts.views[view.name] and (split == "train" or not counts.rows):
+            raise UserError(
+                f"{task.name} {split}: none of the {counts.examples} examples has a {view.target}"
+            )
+
+
+def _manifest(description: dict[str, Any], counts: Counts) -> dict[str, Any]:
     lengths = description["task_feature_lengths"]
     return (
         description

@@ -1,17 +1,20 @@
 """The registry of tasks: one call registers a task for our engine and for SeqIO.
 
 Our engine reads prepared records and must not load TensorFlow, so it imports task modules inside
-`without_seqio()`. Everybody else, T5X's launcher included, gets the SeqIO tasks by importing the module.
+`without_seqio()`. Everybody else, T5X's launcher included, gets the SeqIO tasks by importing the
+module; a process that has done the one and wants the other calls `seqio_tasks.register`.
 """
 
 import contextlib
 import contextvars
 import dataclasses
 import difflib
+import functools
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Callable, Iterator, Sequence
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from distill_jax.data.sources import Source
@@ -31,8 +34,8 @@ _tasks: dict[str, "DistillationTask"] = {}
 class DistillationTask:
     """A task and how it is scored.
 
-    Metric functions take (targets, predictions) and postprocess functions
-    (text, example=None, is_target=False), both as in SeqIO, and both serve SeqIO and our engine alike.
+    Metric functions take (targets, predictions) and postprocess functions (text, example=None,
+    is_target=False), both as in SeqIO, and both serve SeqIO and our engine alike.
     """
 
     name: str
@@ -81,8 +84,9 @@ def register_distillation_task(
 ) -> DistillationTask:
     """Registers a task under `name`; call it once, at the top of a module.
 
-    SeqIO gets the tasks `<name>_standard`, `<name>_task_distillation`, `<name>_label`, `<name>_rationale` and
-    `<name>_label_teacher`, and the mixtures `<name>_step_by_step` and `<name>_step_by_step_teacher`.
+    SeqIO gets the tasks `<name>_standard`, `<name>_task_distillation`, `<name>_label`,
+    `<name>_label_teacher` and `<name>_rationale`, and the mixtures `<name>_step_by_step` and
+    `<name>_step_by_step_teacher`. Importing the module once more changes nothing.
 
     Args:
       name: lower case, such as `svamp`.
@@ -107,15 +111,34 @@ def register_distillation_task(
         rationale_prefix,
         None if classes is None else tuple(classes),
     )
-    old = _tasks.get(name)
-    if old is not None and type(old.source) is not type(source):
-        raise UserError(f"a task {name!r} is registered already: choose another name")
+    if name in _tasks and _identity(_tasks[name]) != _identity(task):
+        raise UserError(f"another task {name!r} is registered already: choose another name")
     _tasks[name] = task
     if _with_seqio.get():
         from distill_jax.data import seqio_tasks
 
         seqio_tasks.register(task)
     return task
+
+
+def _identity(value: Any) -> Any:
+    """What a task is made of, the same for a module that was imported twice.
+
+    Functions count by file and name, other objects by their class and attributes.
+    """
+    if isinstance(value, types.FunctionType):
+        in_console = value.__module__ == "__main__"
+        return None if in_console else value.__code__.co_filename, value.__qualname__
+    if isinstance(value, functools.partial):
+        return [_identity(part) for part in (value.func, value.args, value.keywords)]
+    if isinstance(value, Mapping):
+        return {key: _identity(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_identity(item) for item in value]
+    attributes = getattr(value, "__dict__", None)
+    if attributes is None or isinstance(value, type | types.ModuleType):
+        return repr(value)
+    return type(value).__qualname__, _identity(attributes)
 
 
 def shipped_task_names() -> list[str]:
@@ -140,7 +163,7 @@ def get_task(name: str, module: str | None = None) -> DistillationTask:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
             raise UserError(f"MIXTURE_OR_TASK_MODULE {module!r}: {error}") from None
-    elif name not in _tasks and name in shipped_task_names():
+    if name not in _tasks and name in shipped_task_names():
         importlib.import_module(f"distill_jax.tasks.{name}")
     if name not in _tasks:
         near = difflib.get_close_matches(name, task_names(), n=1)
@@ -154,14 +177,20 @@ def resolve(
 ) -> tuple[DistillationTask, tuple[View, ...]]:
     """Splits a name such as `svamp_step_by_step` into its task and views.
 
+    The names with `_teacher` at the end that SeqIO knows mean label source `teacher` here too.
+
     Raises:
       UserError: for an unknown task, method or label source.
     """
     if label_source not in LABEL_SOURCES:
         raise UserError(f"LABEL_SOURCE {label_source!r}: expected gold or teacher")
+    name = mixture_or_task_name
+    for method in ("label", "step_by_step"):
+        if name.endswith(f"_{method}_teacher"):
+            name, label_source = name.removesuffix("_teacher"), "teacher"
     for method in METHODS:
-        if mixture_or_task_name.endswith(f"_{method}"):
-            task = get_task(mixture_or_task_name.removesuffix(f"_{method}"), module)
+        if name.endswith(f"_{method}"):
+            task = get_task(name.removesuffix(f"_{method}"), module)
             return task, task.views(method, label_source)
     raise UserError(
         f"unknown mixture or task {mixture_or_task_name!r}: expected TASK_METHOD with TASK of "

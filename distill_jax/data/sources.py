@@ -1,10 +1,12 @@
 """Where examples come from: the reference code's file layout, JSONL, Parquet, or a generator.
 
-A source streams `Example`s split by split and has a fingerprint, so that what was prepared from it can be
-reused until it changes.
+A source streams `Example`s split by split and has a fingerprint, so that what was prepared from it
+can be reused until it changes.
 """
 
+import functools
 import hashlib
+import inspect
 import itertools
 import json
 import math
@@ -31,6 +33,10 @@ class Source(Protocol):
 
     def fingerprint(self, split: str) -> str:
         """Changes when `examples(split)` would."""
+        ...
+
+    def where(self, split: str, number: int) -> str:
+        """Names example `number` (from 0) of a split as a user finds it, `FILE, line N`."""
         ...
 
 
@@ -67,22 +73,39 @@ def read_jsonl(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
       UserError: for a missing file, and for a line that is not a JSON object.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    hint = "" if line.endswith("\n") else ": the file may be cut short"
-                    raise UserError(f"{path}, line {number}: invalid JSON ({error}){hint}") from None
-                if not isinstance(row, dict):
-                    raise UserError(f"{path}, line {number}: expected a JSON object, got {row!r:.40}")
-                yield number, row
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+                if line.strip():
+                    yield number, _json_object(path, number, line)
     except (UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+        raise _unreadable(path, error) from None
+
+
+def _json_object(path: pathlib.Path, number: int, line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        hint = "" if line.endswith("\n") else "; the file may be cut short"
+        what = _json_problem(error)
+        raise UserError(f"{path}, line {number}: invalid JSON ({what}){hint}") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{path}, line {number}: expected a JSON object, got {row!r:.40}")
+    return row
+
+
+def _json_problem(error: Exception) -> str:
+    """What is wrong; the decoder's own text counts lines of its argument, not of the file."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg}, column {error.colno}"
+    return str(error)
+
+
+def _unreadable(path: pathlib.Path, error: Exception) -> UserError:
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path}: no such file")
+    if isinstance(error, UnicodeDecodeError):
+        return UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})")
+    return UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def _fingerprint(*parts: str | pathlib.Path) -> str:
@@ -97,27 +120,54 @@ def _fingerprint(*parts: str | pathlib.Path) -> str:
                 while block := file.read(1 << 20):
                     digest.update(block)
         except OSError as error:
-            raise UserError(f"{part}: {error.strerror or error}") from error
+            raise _unreadable(part, error) from None
     return digest.hexdigest()[:16]
 
 
+def _code_of(function: Callable) -> str:
+    """Name of a function and text of its module, so that an edit changes the fingerprint."""
+    if isinstance(function, functools.partial):
+        return f"{function.args} {function.keywords} {_code_of(function.func)}"
+    name = f"{function.__module__}.{function.__qualname__}"
+    try:
+        return name + inspect.getsource(inspect.getmodule(function) or function)
+    except (OSError, TypeError):  # no file: made in a console
+        return name + function.__code__.co_code.hex()
+
+
 def _text(where: str, row: Mapping[str, Any], column: str) -> str:
+    """The non-empty text in a column.
+
+    Raises:
+      UserError: when it is absent, empty, no text, or half a surrogate pair, which has no UTF-8.
+    """
     value = row.get(column)
     if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{where}: expected text in {column!r}, got {value!r:.40}")
+        got = f"got {value!r:.40}" if column in row else f"there are {', '.join(row) or 'none'}"
+        raise UserError(f"{where}: expected text in {column!r}, {got}")
+    return _encodable(where, value)
+
+
+def _encodable(where: str, value: str) -> str:
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(f"{where}: text with an unpaired surrogate: {error.reason}") from None
     return value
 
 
 class ReferenceSource:
-    """The layout of the paper's release: rows in JSON lines, completions in numbered chunks beside them.
+    """The layout of the paper's release: rows in JSON lines, completions in numbered chunks.
 
     `<data_dir>/<name>/<name>_<split>.json` holds an object a line,
-    `<data_dir>/<name>/llm/<split>_CoT_<k>.json` a list of raw completions, together in row order. A set without
-    validation file has 10% of train held out, as the reference code does.
+    `<data_dir>/<name>/llm/<split>_CoT_<k>.json` a list of raw completions, together in row order. A
+    set without validation file has 10% of train held out, as the reference code does.
 
     Args:
       name: of the folder and in the file names.
-      read_row: (row) -> (input, label); raises KeyError or TypeError for a row it cannot read.
+      read_row: (row) -> (input, label); raises KeyError for a column that is not there, and
+        ValueError or TypeError for one it cannot read.
       parse_completion: see `data.completions`.
       has_validation: whether there is a `<name>_valid.json`.
     """
@@ -132,81 +182,121 @@ class ReferenceSource:
         has_validation: bool = False,
     ):
         self.name = name
+        self.has_validation = has_validation
         self._read_row = read_row
         self._parse = parse_completion
-        self._has_validation = has_validation
 
-    def _files(self, split: str) -> tuple[pathlib.Path, list[pathlib.Path]]:
-        stem = split
-        if split == "validation":
-            stem = "valid" if self._has_validation else "train"
-        folder = data_dir() / self.name
+    def _rows_file(self, split: str) -> pathlib.Path:
+        stem = "valid" if self.has_validation else "train"
+        stem = stem if split == "validation" else split
+        return data_dir() / self.name / f"{self.name}_{stem}.json"
+
+    def _chunks(self, split: str) -> list[pathlib.Path]:
+        """Files of completions: those there are, and the first that is missing between them.
+
+        Raises:
+          UserError: when one is missing.
+        """
+        rows_file = self._rows_file(split)
+        stem = rows_file.stem.removeprefix(f"{self.name}_")
+        folder = rows_file.parent / "llm"
+        there = set(folder.glob(f"{stem}_CoT_*.json"))
         chunks = []
         for k in itertools.count():
-            path = folder / "llm" / f"{stem}_CoT_{k}.json"
-            if not path.exists():
+            path = folder / f"{stem}_CoT_{k}.json"
+            if path not in there:
                 break
             chunks.append(path)
-        return folder / f"{self.name}_{stem}.json", chunks
+        if not chunks or len(chunks) < len(there):
+            raise UserError(
+                f"{path}: no such file: expected the teacher's completions of {rows_file.name} in "
+                f"{stem}_CoT_0.json, {stem}_CoT_1.json and so on"
+            )
+        return chunks
 
-    def _completions(self, chunks: list[pathlib.Path]) -> Iterator[tuple[pathlib.Path, Any]]:
+    def _completions(self, chunks: list[pathlib.Path], sizes: list[int]) -> Iterator[str]:
+        """Streams the completions; `sizes` gets the number in each file."""
         for path in chunks:
             try:
-                completions = json.loads(path.read_text(encoding="utf-8"))
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}: invalid JSON, the file may be cut short: {error}") from None
+                completions = json.loads(path.read_text(encoding="utf-8-sig"))
+            except (UnicodeDecodeError, OSError) as error:
+                raise _unreadable(path, error) from None
+            except (ValueError, RecursionError) as error:
+                raise UserError(
+                    f"{path}: invalid JSON ({error}); the file may be cut short"
+                ) from None
             if not isinstance(completions, list):
                 raise UserError(f"{path}: expected a list of completions")
-            for row, completion in enumerate(completions):
+            sizes.append(len(completions))
+            for number, completion in enumerate(completions, 1):
+                where = f"{path}, entry {number}"
                 if not isinstance(completion, str):
-                    raise UserError(f"{path}, entry {row}: expected text, got {completion!r:.40}")
-                yield path, completion
+                    raise UserError(f"{where}: expected text, got {completion!r:.40}")
+                yield _encodable(where, completion)
+
+    def _read(self, where: str, row: Mapping[str, Any]) -> tuple[str, str]:
+        try:
+            text, label = self._read_row(row)
+        except KeyError as error:
+            columns = ", ".join(row) or "none"
+            raise UserError(f"{where}: no {error} in this row, there are {columns}") from None
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{where}: unusable row: {error}") from None
+        texts = {"input": text, "label": label}
+        return _text(where, texts, "input"), _text(where, texts, "label")
 
     def file_examples(self, split: str) -> Iterator[Example]:
         """All rows of a split's file: of train, those held out for validation too."""
-        path, chunks = self._files(split)
-        if not chunks:
-            raise UserError(f"{path.parent / 'llm'}: no completions {split}_CoT_0.json in there")
-        completions = self._completions(chunks)
-        number = 0
-        for index, (number, row) in enumerate(read_jsonl(path)):
-            where = f"{path}, line {number}"
-            try:
-                text, label = self._read_row(row)
-            except (KeyError, TypeError, IndexError) as error:
-                raise UserError(f"{where}: no usable {error} in this row") from None
-            _text(where, {"input": text}, "input")
-            _text(where, {"label": label}, "label")
-            found = next(completions, None)
-            if found is None:
+        path, chunks, sizes = self._rows_file(split), self._chunks(split), []
+        completions = self._completions(chunks, sizes)
+
+        def counted() -> str:
+            listed = zip(chunks, sizes, strict=False)
+            return ", ".join(f"{size} in {chunk.name}" for chunk, size in listed)
+
+        line = index = -1
+        for index, (line, row) in enumerate(read_jsonl(path)):
+            where = f"{path}, line {line}"
+            text, label = self._read(where, row)
+            completion = next(completions, None)
+            if completion is None:
                 raise UserError(
-                    f"{where}: fewer completions than rows: {index} in {chunks[0].parent} "
-                    f"({len(chunks)} files), for this row there is none"
+                    f"{where}: fewer completions than rows: none for this row {index + 1}; "
+                    f"{chunks[0].parent} has {counted()}"
                 )
-            parsed = self._parse(found[1])
-            stem = path.stem
-            yield Example(f"{stem}-{index}", text, label, parsed.label, parsed.rationale)
+            parsed = self._parse(completion)
+            yield Example(f"{path.stem}-{index}", text, label, parsed.label, parsed.rationale)
         left = sum(1 for _ in completions)
         if left:
             raise UserError(
-                f"{path}: {left} more completions than rows, the file may be cut short after line {number}"
+                f"{path}: fewer rows than completions: {index + 1} rows, {left} completions more; "
+                f"{chunks[0].parent} has {counted()}; the file may be cut short after line {line}"
             )
+        if index < 0:
+            raise UserError(f"{path}: no rows in this file")
 
     def examples(self, split: str) -> Iterator[Example]:
         """Streams a split; see `Source`."""
-        if self._has_validation or split == "test":
+        if self.has_validation or split == "test":
             yield from self.file_examples(split)
             return
-        rows = sum(1 for _ in read_jsonl(self._files("train")[0]))
+        rows = sum(1 for _ in read_jsonl(self._rows_file("train")))
         validation = held_out(rows)
         for index, example in enumerate(self.file_examples("train")):
             if (index in validation) == (split == "validation"):
                 yield example
 
     def fingerprint(self, split: str) -> str:
-        """Hash of the split's files; see `Source`."""
-        path, chunks = self._files(split)
-        return _fingerprint(split, path, *chunks)
+        """Hash of the split's files and of the code that reads them; see `Source`."""
+        code = (_code_of(self._read_row), _code_of(self._parse))
+        return _fingerprint(split, *code, self._rows_file(split), *self._chunks(split))
+
+    def where(self, split: str, number: int) -> str:
+        """See `Source`."""
+        example = next(itertools.islice(self.examples(split), number, None))
+        index = int(example.id.rpartition("-")[2])
+        line, _ = next(itertools.islice(read_jsonl(self._rows_file(split)), index, None))
+        return f"{self._rows_file(split)}, line {line}"
 
 
 COLUMNS = ("id", "input", "label", "teacher_label", "rationale", "label_probs")
@@ -219,6 +309,8 @@ class _TableSource:
       paths: split -> files.
       columns: field of `Example` -> column of the file, where the names differ.
     """
+
+    unit = "row"
 
     def __init__(
         self,
@@ -235,46 +327,73 @@ class _TableSource:
     def _rows(self, path: pathlib.Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         raise NotImplementedError
 
+    def _optional(self, where: str, row: Mapping[str, Any], field: str) -> str | None:
+        """Text or number of a column; None where it is null, blank or not there."""
+        value = row.get(self._columns[field])
+        if value is None or value != value:  # NaN is how pandas writes a missing value
+            return None
+        if not isinstance(value, str | int | float):
+            column = self._columns[field]
+            raise UserError(f"{where}: expected text in {column!r}, got {value!r:.40}")
+        return _encodable(where, str(value)) if str(value).strip() else None
+
+    def _probabilities(self, where: str, row: Mapping[str, Any]) -> tuple[float, ...] | None:
+        value = row.get(self._columns["label_probs"])
+        if value is None:
+            return None
+        try:
+            probabilities = tuple(float(p) for p in value)
+        except (TypeError, ValueError):
+            probabilities = ()
+        if not probabilities or not all(0.0 <= p <= 1.0 for p in probabilities):
+            column = self._columns["label_probs"]
+            raise UserError(
+                f"{where}: expected a list of probabilities in {column!r}, got {value!r:.40}"
+            )
+        return probabilities
+
     def _example(self, where: str, default_id: str, row: Mapping[str, Any]) -> Example:
         columns = self._columns
         text = _text(where, row, columns["input"])
-        fields = {}
-        for field in ("label", "teacher_label", "rationale"):
-            value = row.get(columns[field])
-            if value is None:
-                continue
-            if not isinstance(value, str | int | float):
-                raise UserError(f"{where}: expected text in {columns[field]!r}, got {value!r:.40}")
-            fields[field] = str(value)
-        if not fields:
-            raise UserError(
-                f"{where}: no label, teacher_label or rationale (columns {columns['label']!r}, "
-                f"{columns['teacher_label']!r}, {columns['rationale']!r})"
-            )
-        if row.get(columns["label_probs"]) is not None:
-            fields["label_probs"] = tuple(float(p) for p in row[columns["label_probs"]])
-        return Example(str(row.get(columns["id"], default_id)), text, **fields)
+        targets = ("label", "teacher_label", "rationale")
+        fields = {field: self._optional(where, row, field) for field in targets}
+        if all(value is None for value in fields.values()):
+            expected = ", ".join(repr(columns[field]) for field in targets)
+            raise UserError(f"{where}: no label and no rationale: expected one of {expected}")
+        name = self._optional(where, row, "id") or default_id
+        return Example(name, text, **fields, label_probs=self._probabilities(where, row))
+
+    def _numbered(self, split: str) -> Iterator[tuple[pathlib.Path, int, Mapping[str, Any]]]:
+        for path in self._paths[split]:
+            for number, row in self._rows(path):
+                yield path, number, row
 
     def examples(self, split: str) -> Iterator[Example]:
         """Streams a split; see `Source`."""
-        for path in self._paths[split]:
-            for number, row in self._rows(path):
-                yield self._example(f"{path}, row {number}", f"{path.stem}-{number}", row)
+        for path, number, row in self._numbered(split):
+            yield self._example(f"{path}, {self.unit} {number}", f"{path.stem}-{number}", row)
 
     def fingerprint(self, split: str) -> str:
         """Hash of the split's files and the mapping of columns; see `Source`."""
         return _fingerprint(json.dumps(self._columns, sort_keys=True), *self._paths[split])
 
+    def where(self, split: str, number: int) -> str:
+        """See `Source`."""
+        path, row, _ = next(itertools.islice(self._numbered(split), number, None))
+        return f"{path}, {self.unit} {row}"
+
 
 class JsonlSource(_TableSource):
     """JSON lines; see `_TableSource` for the arguments."""
+
+    unit = "line"
 
     def _rows(self, path):
         return read_jsonl(path)
 
 
 class ParquetSource(_TableSource):
-    """Parquet files, read a record batch at a time; see `_TableSource` for the arguments."""
+    """Parquet files, read a batch of rows at a time; see `_TableSource` for the arguments."""
 
     def _rows(self, path):
         import pyarrow
@@ -283,25 +402,24 @@ class ParquetSource(_TableSource):
         if not path.exists():
             raise UserError(f"{path}: no such file")
         try:
-            file = pyarrow.parquet.ParquetFile(path)
             number = 0
-            for batch in file.iter_batches():
+            for batch in pyarrow.parquet.ParquetFile(path).iter_batches(1024):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-        except (pyarrow.ArrowInvalid, OSError) as error:
-            raise UserError(f"{path}: not a whole Parquet file: {error}") from error
+        except (pyarrow.ArrowException, OSError) as error:
+            what = " ".join(str(error).split())
+            raise UserError(f"{path}: not a whole Parquet file: {what}") from None
 
 
 class GeneratedSource:
     """Examples made by a function, the same ones for the same parameters.
 
     Args:
-      generate: (rng, number of the example) -> Example; all its randomness comes from `rng`.
+      generate: (rng, id) -> Example; all its randomness comes from `rng`.
       sizes: split -> number of examples. Splits draw from one stream without repeated inputs, so
         they are disjoint.
       seed: of the stream.
-      version: raise it when `generate` changes.
     """
 
     def __init__(
@@ -309,12 +427,10 @@ class GeneratedSource:
         generate: Callable[[np.random.Generator, str], Example],
         sizes: Mapping[str, int],
         seed: int = 0,
-        version: int = 1,
     ):
         self._generate = generate
         self._sizes = dict(sizes)
         self._seed = seed
-        self._version = version
         self.splits = tuple(sizes)
 
     def examples(self, split: str) -> Iterator[Example]:
@@ -343,7 +459,9 @@ class GeneratedSource:
                 return
 
     def fingerprint(self, split: str) -> str:
-        """Hash of the generator's name and parameters; see `Source`."""
-        function = f"{self._generate.__module__}.{self._generate.__qualname__}"
-        parameters = [function, self._version, self._seed, self._sizes, split]
-        return _fingerprint(json.dumps(parameters))
+        """Hash of the generator's module and parameters; see `Source`."""
+        return _fingerprint(_code_of(self._generate), json.dumps([self._seed, self._sizes, split]))
+
+    def where(self, split: str, number: int) -> str:
+        """See `Source`."""
+        return f"generated example {number} of {split}"

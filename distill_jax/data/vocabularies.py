@@ -1,13 +1,16 @@
 """Vocabularies, with SeqIO's ids and without TensorFlow: 0 is padding, 1 the end, 2 unknown."""
 
 import hashlib
+import io
 import json
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
 
 import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 
+from distill_jax.data import cache
 from distill_jax.errors import UserError
 
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
@@ -40,34 +43,35 @@ class ByteVocabulary:
 
 
 class SentencePieceVocabulary:
-    """A SentencePiece model; `extra_ids` sentinels follow its pieces, unless it holds them itself.
+    """A SentencePiece model, with sentinels after its pieces unless it holds them itself.
 
-    As `seqio.SentencePieceVocabulary(path, extra_ids)`, except that a text which spells out
-    `<extra_id_0>` is not given the sentinel's id.
+    The ids are those of `seqio.SentencePieceVocabulary(path, extra_ids)`: sentinel 0 comes last.
+
+    Args:
+      model: a serialised model.
+      extra_ids: number of sentinels; default 100, or none where the model has its own.
+      name: of the model, for error messages.
+
+    Raises:
+      UserError: when `model` is none, or does not have T5's ids for padding, end and unknown.
     """
 
-    def __init__(self, path: str | os.PathLike, extra_ids: int | None = None):
-        path = pathlib.Path(path)
-        try:
-            self._model = path.read_bytes()
-            self._processor = sentencepiece.SentencePieceProcessor(model_proto=self._model)
-        except OSError as error:
-            raise UserError(f"vocabulary {path}: {error.strerror}") from None
-        except RuntimeError:
-            raise UserError(f"vocabulary {path}: not a SentencePiece model") from None
-        if self._processor.eos_id() != EOS_ID or self._processor.pad_id() not in (-1, PAD_ID):
+    def __init__(self, model: bytes, extra_ids: int | None = None, name: str = "vocabulary"):
+        processor = _processor(model, name)
+        found = [processor.pad_id(), processor.eos_id(), processor.unk_id()]
+        if found != [PAD_ID, EOS_ID, UNK_ID]:
             raise UserError(
-                f"vocabulary {path}: expected padding 0 and end 1, as T5's, got "
-                f"{self._processor.pad_id()} and {self._processor.eos_id()}"
+                f"{name}: expected the ids 0, 1 and 2 for padding, end and unknown, as T5 has, got "
+                f"{found[0]}, {found[1]} and {found[2]} (-1: none)"
             )
-        pieces = self._processor.get_piece_size()
         if extra_ids is None:
-            last = self._processor.id_to_piece(pieces - 1)
+            last = processor.id_to_piece(processor.get_piece_size() - 1)
             extra_ids = 0 if "extra_id" in last else EXTRA_IDS
+        self._model = model
+        self._processor = _processor(_with_sentinels(model, extra_ids), name)
         self.extra_ids = extra_ids
-        self.vocab_size = pieces + extra_ids
-        self._pieces = pieces
-        digest = hashlib.sha256(self._model + str(extra_ids).encode()).hexdigest()
+        self.vocab_size = self._processor.get_piece_size()
+        digest = hashlib.sha256(model + str(extra_ids).encode()).hexdigest()
         self.fingerprint = f"sentencepiece-{digest[:16]}"
 
     def encode(self, text: str) -> list[int]:
@@ -79,14 +83,29 @@ class SentencePieceVocabulary:
         return self._processor.encode(list(texts), num_threads=os.cpu_count() or 1)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text up to the first end token; padding and sentinels are left out."""
-        kept = [int(i) for i in _until_end(ids) if 0 < i < self._pieces]
+        """Text up to the first end token; padding and ids there are no pieces for are left out."""
+        kept = [int(i) for i in _until_end(ids) if PAD_ID < i < self.vocab_size]
         return self._processor.decode(kept)
 
     def save(self, folder: str | os.PathLike) -> None:
         """Writes what `load_vocabulary(folder)` reads."""
         _write_description(folder, {"kind": "sentencepiece", "extra_ids": self.extra_ids})
         (pathlib.Path(folder) / "vocabulary.model").write_bytes(self._model)
+
+
+def _processor(model: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=model)
+    except RuntimeError:
+        raise UserError(f"{name}: not a SentencePiece model") from None
+
+
+def _with_sentinels(model: bytes, count: int) -> bytes:
+    proto = sentencepiece_model_pb2.ModelProto.FromString(model)
+    for number in reversed(range(count)):
+        kind = sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED
+        proto.pieces.add(piece=f"\u2581<extra_id_{number}>", score=0.0, type=kind)
+    return proto.SerializeToString()
 
 
 Vocabulary = ByteVocabulary | SentencePieceVocabulary
@@ -104,25 +123,34 @@ def _write_description(folder: str | os.PathLike, description: dict) -> None:
     (pathlib.Path(folder) / "vocabulary.json").write_text(json.dumps(description) + "\n")
 
 
-def cache_dir() -> pathlib.Path:
-    """Where prepared records and vocabularies are kept: DISTILL_JAX_CACHE or `~/.cache/distill_jax`."""
-    return pathlib.Path(os.environ.get("DISTILL_JAX_CACHE") or "~/.cache/distill_jax").expanduser()
-
-
 def _download(url: str) -> pathlib.Path:
     import fsspec
 
-    target = cache_dir() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:16]
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_suffix(f".{os.getpid()}")
-        try:
-            with fsspec.open(url) as source:
-                temporary.write_bytes(source.read())
-        except (ImportError, OSError, ValueError) as error:
-            raise UserError(f"vocabulary {url}: cannot be fetched: {error}") from error
-        temporary.rename(target)
-    return target
+    name = hashlib.sha256(url.encode()).hexdigest()[:16]
+    folder = cache.cache_dir() / "downloads" / name
+    if not folder.exists():
+        with cache.new_folder(folder) as temporary:
+            try:
+                with fsspec.open(url) as source:
+                    model = source.read()
+            except (ImportError, OSError, ValueError) as error:
+                what = " ".join(str(error).split()) or type(error).__name__
+                raise UserError(f"vocabulary {url}: cannot be fetched: {what}") from None
+            SentencePieceVocabulary(model, name=f"vocabulary {url}").save(temporary)
+    return folder
+
+
+def _read_model(path: pathlib.Path, extra_ids: int | None = None) -> SentencePieceVocabulary:
+    try:
+        model = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(
+            f"vocabulary {path}: no such file: expected bytes, train:SIZE, a SentencePiece model "
+            "or a URL of one"
+        ) from None
+    except OSError as error:
+        raise UserError(f"vocabulary {path}: {error.strerror or error}") from None
+    return SentencePieceVocabulary(model, extra_ids, f"vocabulary {path}")
 
 
 def load_vocabulary(spec: str | os.PathLike) -> Vocabulary:
@@ -140,32 +168,29 @@ def load_vocabulary(spec: str | os.PathLike) -> Vocabulary:
         return ByteVocabulary()
     if spec.startswith("train:"):
         raise UserError(f"vocabulary {spec!r} is made by prepare or train: run one of these first")
-    if "://" in spec:
-        return SentencePieceVocabulary(_download(spec))
-    path = pathlib.Path(spec)
+    path = _download(spec) if "://" in spec else pathlib.Path(spec)
     if not path.is_dir():
-        return SentencePieceVocabulary(path)
+        return _read_model(path)
     try:
         description = json.loads((path / "vocabulary.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
+        if description["kind"] == "bytes":
+            return ByteVocabulary()
+        extra_ids = int(description["extra_ids"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: no usable vocabulary.json in there: {error}") from None
-    if description["kind"] == "bytes":
-        return ByteVocabulary()
-    return SentencePieceVocabulary(path / "vocabulary.model", description["extra_ids"])
+    return _read_model(path / "vocabulary.model", extra_ids)
 
 
 def train_vocabulary(
-    texts: Iterable[str], size: int, folder: pathlib.Path, extra_ids: int = EXTRA_IDS
-) -> None:
-    """Trains a SentencePiece unigram model and saves it, whole or not at all, in `folder`.
+    texts: Iterable[str], size: int, extra_ids: int = EXTRA_IDS
+) -> SentencePieceVocabulary:
+    """Trains a SentencePiece unigram model of at most `size` pieces; the same texts give the same.
 
     Bytes stand in for what no piece covers, so no text is unknown.
 
     Raises:
-      UserError: when the texts do not give a vocabulary of `size`.
+      UserError: when the texts need more pieces than `size`, or there are none.
     """
-    import io
-
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -187,10 +212,4 @@ def train_vocabulary(
         )
     except RuntimeError as error:
         raise UserError(f"vocabulary train:{size}: {' '.join(str(error).split())}") from None
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}")
-    temporary.mkdir(parents=True)
-    (temporary / "vocabulary.model").write_bytes(model.getvalue())
-    SentencePieceVocabulary(temporary / "vocabulary.model", extra_ids).save(temporary)
-    if folder.exists():
-        return
-    temporary.rename(folder)
+    return SentencePieceVocabulary(model.getvalue(), extra_ids)

@@ -1,0 +1,76 @@
+"""Examples to token segments: SeqIO's `tokenize` and `append_eos_after_trim`, and what they cut."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from distill_jax.data.records import Segment
+from distill_jax.data.schema import Example
+from distill_jax.data.views import TASK_IDS, View
+from distill_jax.data.vocabularies import EOS_ID, Vocabulary
+
+
+@dataclasses.dataclass
+class Counts:
+    """What went into the records; `views` and `without_target` are examples by view name."""
+
+    examples: int = 0
+    rows: int = 0
+    views: dict[str, int] = dataclasses.field(default_factory=dict)
+    without_target: dict[str, int] = dataclasses.field(default_factory=dict)
+    truncated_inputs: int = 0
+    truncated_targets: int = 0
+    encoder_tokens: int = 0
+    decoder_tokens: int = 0
+
+
+def new_counts(views: Sequence[View]) -> Counts:
+    """Counts of nothing yet, for these views."""
+    names = [view.name for view in views]
+    return Counts(views=dict.fromkeys(names, 0), without_target=dict.fromkeys(names, 0))
+
+
+def tokenize(
+    examples: Sequence[tuple[int, Example]],
+    views: Sequence[View],
+    vocabulary: Vocabulary,
+    lengths: Mapping[str, int],
+    counts: Counts,
+) -> list[Segment]:
+    """All views of some examples, each text cut so that the end token still fits its length.
+
+    Args:
+      examples: with their numbers in the split.
+      views: what to make of each; a view whose target an example lacks is left out and counted.
+      vocabulary: for both texts.
+      lengths: `{"inputs": L, "targets": T}`, the end token included.
+      counts: is added to.
+    """
+    numbers, task_ids, inputs, targets = [], [], [], []
+    for number, example in examples:
+        counts.examples += 1
+        for view in views:
+            texts = view(example)
+            if texts is None:
+                counts.without_target[view.name] += 1
+                continue
+            counts.views[view.name] += 1
+            numbers.append(number)
+            task_ids.append(TASK_IDS[view.name])
+            inputs.append(texts[0])
+            targets.append(texts[1])
+    inputs_room, targets_room = lengths["inputs"] - 1, lengths["targets"] - 1
+    segments = []
+    for number, task_id, source, target in zip(
+        numbers,
+        task_ids,
+        vocabulary.encode_batch(inputs),
+        vocabulary.encode_batch(targets),
+        strict=True,
+    ):
+        counts.truncated_inputs += len(source) > inputs_room
+        counts.truncated_targets += len(target) > targets_room
+        source, target = [*source[:inputs_room], EOS_ID], [*target[:targets_room], EOS_ID]
+        counts.encoder_tokens += len(source)
+        counts.decoder_tokens += len(target)
+        segments.append(Segment(source, target, task_id, number))
+    return segments
