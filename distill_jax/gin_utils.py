@@ -8,6 +8,7 @@ mentions is refused, and so is any other flag.
 
 import ast
 import difflib
+import logging
 import os
 import pathlib
 import re
@@ -96,6 +97,7 @@ def parse(argv: list[str]) -> None:
     for path in [*paths, _config_root()]:
         gin.add_config_file_search_path(path)
     try:
+        logging.disable(logging.ERROR)  # gin logs each folder of the search path that lacks a file
         with gin.unlock_config():
             for file in files:
                 gin.parse_config_file(file)
@@ -104,6 +106,8 @@ def parse(argv: list[str]) -> None:
                 gin.parse_config(f"{name} = {_as_gin_literal(value)}")
     except (OSError, ValueError, SyntaxError, ImportError) as error:
         raise UserError(" ".join(str(error).split())) from error
+    finally:
+        logging.disable(logging.NOTSET)
     missing = [name for name, value in _macros().items() if value == "%gin.REQUIRED"]
     if missing:
         raise UserError(

@@ -1,0 +1,82 @@
+"""The value of an arithmetic expression, without `eval`: numbers, + - * /, signs and parentheses."""
+
+import math
+import re
+
+_TOKEN = re.compile(r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|([-+*/()]))")
+_PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, "negate": 3, "(": 0}
+
+
+def _tokens(text: str) -> list[float | str] | None:
+    tokens, position = [], 0
+    text = text.rstrip()
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            return None
+        number, symbol = match.groups()
+        tokens.append(float(number) if number else symbol)
+        position = match.end()
+    return tokens
+
+
+def _apply(operator: str, values: list[float]) -> None:
+    right = values.pop()
+    if operator == "negate":
+        values.append(-right)
+        return
+    left = values.pop()
+    if operator == "+":
+        values.append(left + right)
+    elif operator == "-":
+        values.append(left - right)
+    elif operator == "*":
+        values.append(left * right)
+    else:
+        values.append(left / right)
+
+
+def evaluate_equation(text: str) -> float | None:
+    """Value of `text`, such as `( 84.0 / 2.0 )`; None if it is no expression or has no finite value.
+
+    Dijkstra's shunting-yard algorithm: linear in the length, and no recursion to overflow.
+    """
+    tokens = _tokens(text)
+    if not tokens:
+        return None
+    values: list[float] = []
+    operators: list[str] = []
+    expect_value = True
+    try:
+        for token in tokens:
+            if isinstance(token, float):
+                if not expect_value:
+                    return None
+                values.append(token)
+                expect_value = False
+            elif expect_value:
+                if token == "(":
+                    operators.append("(")
+                elif token == "-":
+                    operators.append("negate")
+                elif token != "+":
+                    return None
+            elif token == ")":
+                while operators[-1] != "(":
+                    _apply(operators.pop(), values)
+                operators.pop()
+            elif token == "(":
+                return None
+            else:
+                while operators and _PRECEDENCE[operators[-1]] >= _PRECEDENCE[token]:
+                    _apply(operators.pop(), values)
+                operators.append(token)
+                expect_value = True
+        if expect_value or "(" in operators:
+            return None
+        while operators:
+            _apply(operators.pop(), values)
+    except (IndexError, ZeroDivisionError):
+        return None  # a parenthesis too many, or a division by zero
+    value = values[0]
+    return value if math.isfinite(value) else None
