@@ -20,6 +20,7 @@ EXTRA_IDS = 100  # sentinels of T5's pretraining, at the end of the ids
 class ByteVocabulary:
     """UTF-8 bytes, id = byte + 3: `seqio.ByteVocabulary`, ByT5's."""
 
+    pad_id, eos_id, unk_id = PAD_ID, EOS_ID, UNK_ID
     extra_ids = 0
     vocab_size = 256 + 3
     fingerprint = "bytes"
@@ -55,6 +56,8 @@ class SentencePieceVocabulary:
     Raises:
       UserError: when `model` is none, or does not have T5's ids for padding, end and unknown.
     """
+
+    pad_id, eos_id, unk_id = PAD_ID, EOS_ID, UNK_ID
 
     def __init__(self, model: bytes, extra_ids: int | None = None, name: str = "vocabulary"):
         processor = _processor(model, name)
