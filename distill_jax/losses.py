@@ -114,7 +114,9 @@ def _forward(states, kernel, targets, weights, chunk, z_loss):
         logits, log_z, loss, cross_entropy, correct = _chunk_terms(x, kernel, t, z_loss)
         probabilities = jnp.exp(logits - log_z[:, None])
         logits_grad = probabilities * (w * (1.0 + 2.0 * z_loss * log_z))[:, None]
-        logits_grad = logits_grad.at[jnp.arange(t.shape[0]), t].add(-w)
+        # A comparison, not a scatter: XLA runs scatters on CPU one update at a time.
+        is_target = jnp.arange(kernel.shape[1])[None, :] == t[:, None]
+        logits_grad -= jnp.where(is_target, w[:, None], 0.0)
         states_grad = logits_grad @ kernel.astype(jnp.float32).T
         kernel_grad += x.astype(jnp.float32).T @ logits_grad
         return kernel_grad, (jnp.sum(w * loss), cross_entropy, correct, states_grad)

@@ -71,7 +71,7 @@ def resolve_vocabulary(
     folder = root / "vocabularies" / f"{task.name}-{size}-{key}"
     if not folder.exists():
         with cache.new_folder(folder) as temporary:
-            train_vocabulary(_texts(task), int(size)).save(temporary)
+            train_vocabulary(texts(task), int(size)).save(temporary)
     return str(folder)
 
 
@@ -79,7 +79,8 @@ def _hash(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _texts(task: DistillationTask) -> Iterator[str]:
+def texts(task: DistillationTask) -> Iterator[str]:
+    """All text of a task's train split, whatever the method: what a vocabulary is trained on."""
     for example in task.source.examples("train"):
         yield task.label_prefix + example.input
         yield task.rationale_prefix + example.input

@@ -116,8 +116,12 @@ def _teacher_accuracy(
     if not golds or all(label is None for label in teachers):
         return None
     if task.label_postprocess_fn is not None:
-        golds = [task.label_postprocess_fn(label, is_target=True) for label in golds]
-        teachers = [None if t is None else task.label_postprocess_fn(t) for t in teachers]
+        postprocess = task.label_postprocess_fn
+        golds = [postprocess(label, example=None, is_target=True) for label in golds]
+        teachers = [
+            None if label is None else postprocess(label, example=None, is_target=False)
+            for label in teachers
+        ]
     scores: dict[str, float] = {}
     for metric in task.label_metric_fns:
         scores |= metric(golds, teachers)

@@ -187,7 +187,7 @@ def load_vocabulary(spec: str | os.PathLike) -> Vocabulary:
 def train_vocabulary(
     texts: Iterable[str], size: int, extra_ids: int = EXTRA_IDS
 ) -> SentencePieceVocabulary:
-    """Trains a SentencePiece unigram model of at most `size` pieces; the same texts give the same.
+    """Trains a SentencePiece BPE model of at most `size` pieces; the same texts give the same.
 
     Bytes stand in for what no piece covers, so no text is unknown.
 
@@ -204,6 +204,7 @@ def train_vocabulary(
             eos_id=EOS_ID,
             unk_id=UNK_ID,
             bos_id=-1,
+            model_type="bpe",  # whole words where a small text repeats them
             byte_fallback=True,
             character_coverage=1.0,
             hard_vocab_limit=False,

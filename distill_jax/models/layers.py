@@ -31,7 +31,9 @@ class Projection(nn.Module):
         kernel = param_with_axes(
             "kernel", self.init, (x.shape[-1], self.features), jnp.float32, axes=self.axes
         )
-        return x.astype(self.dtype) @ kernel.astype(self.dtype)
+        # As one matrix of tokens: on CPU the gradient of a 3-D product is several times as slow.
+        tokens = x.astype(self.dtype).reshape(-1, x.shape[-1])
+        return (tokens @ kernel.astype(self.dtype)).reshape(*x.shape[:-1], self.features)
 
 
 class LayerNorm(nn.Module):
@@ -47,6 +49,32 @@ class LayerNorm(nn.Module):
         x = x.astype(jnp.float32)
         x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)
         return x.astype(self.dtype) * scale.astype(self.dtype)
+
+
+# Up to this many ids the gradient of the embedding is a one-hot product; beyond, a scatter. XLA runs a
+# scatter on CPU one token at a time, several microseconds each, which a small student would feel.
+ONE_HOT_IDS = 4096
+
+
+@jax.custom_vjp
+def _lookup(embedding: Array, tokens: Array) -> Array:
+    """float32 [vocab, embed], int32 [batch, length] -> [batch, length, embed]."""
+    return embedding[tokens]
+
+
+def _lookup_forward(embedding, tokens):
+    return _lookup(embedding, tokens), (tokens, embedding.shape[0])
+
+
+def _lookup_backward(residuals, grad):
+    tokens, vocab_size = residuals
+    tokens, grad = tokens.reshape(-1), grad.reshape(-1, grad.shape[-1])
+    if vocab_size <= ONE_HOT_IDS:
+        return jax.nn.one_hot(tokens, vocab_size, dtype=grad.dtype).T @ grad, None
+    return jnp.zeros((vocab_size, grad.shape[1]), grad.dtype).at[tokens].add(grad), None
+
+
+_lookup.defvjp(_lookup_forward, _lookup_backward)
 
 
 class Embed(nn.Module):
@@ -67,7 +95,7 @@ class Embed(nn.Module):
 
     def __call__(self, tokens: Array) -> Array:
         """int32 [batch, length] -> [batch, length, embed]."""
-        return jnp.take(self.embedding, tokens, axis=0).astype(self.dtype)
+        return _lookup(self.embedding, tokens).astype(self.dtype)
 
     def attend(self, x: Array) -> Array:
         """[batch, length, embed] -> float32 logits [batch, length, vocab]."""
@@ -112,7 +140,7 @@ class RelativePositionBias(nn.Module):
 
     @nn.compact
     def __call__(self, query_positions: Array, key_positions: Array) -> Array:
-        """int32 [queries], int32 [keys] -> float32 [1, heads, queries, keys]."""
+        """int32 [queries], int32 [keys], both consecutive -> float32 [1, heads, queries, keys]."""
         table = param_with_axes(
             "rel_embedding",
             nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
@@ -120,13 +148,21 @@ class RelativePositionBias(nn.Module):
             jnp.float32,
             axes=("heads", "relpos_buckets"),
         )
+        # The bias depends on key - query alone, so it is looked up once per distance, by a one-hot product,
+        # and laid out by reshaping: entry [i, j] of `count - 1` columns is number (j - i) mod count.
+        queries, keys = query_positions.shape[0], key_positions.shape[0]
+        count = queries + keys
+        distances = jnp.arange(count)
+        distances = jnp.where(distances < keys, distances, distances - count)
         buckets = relative_position_bucket(
-            key_positions[None, :] - query_positions[:, None],
+            distances + key_positions[0] - query_positions[0],
             self.bidirectional,
             self.num_buckets,
             self.max_distance,
         )
-        return table[:, buckets][None]
+        by_distance = table @ jax.nn.one_hot(buckets, self.num_buckets, dtype=table.dtype).T
+        tiled = jnp.tile(by_distance, (1, queries))[:, : queries * (count - 1)]
+        return tiled.reshape(1, -1, queries, count - 1)[..., :keys]
 
 
 class Attention(nn.Module):

@@ -191,7 +191,7 @@ class Transformer(nn.Module):
         """int32 [batch, inputs] -> [batch, inputs, embed]."""
         mask = (encoder_input_tokens > 0)[:, None, None, :]
         if encoder_segment_ids is not None:
-            mask &= _same_segment(encoder_segment_ids, encoder_segment_ids)
+            mask = mask & _same_segment(encoder_segment_ids, encoder_segment_ids)
         return self.encoder(encoder_input_tokens, mask, not enable_dropout)
 
     def _decoder_states(
@@ -213,8 +213,8 @@ class Transformer(nn.Module):
             causal = (positions[None, :] <= positions[:, None])[None, None]
         cross = (encoder_input_tokens > 0)[:, None, None, :]
         if encoder_segment_ids is not None:
-            causal &= _same_segment(decoder_segment_ids, decoder_segment_ids)
-            cross &= _same_segment(decoder_segment_ids, encoder_segment_ids)
+            causal = causal & _same_segment(decoder_segment_ids, decoder_segment_ids)
+            cross = cross & _same_segment(decoder_segment_ids, encoder_segment_ids)
         return self.decoder.hidden(
             encoded,
             decoder_input_tokens,
