@@ -12,6 +12,7 @@ import logging
 import os
 import pathlib
 import re
+import sys
 
 import gin
 
@@ -118,3 +119,18 @@ def parse(argv: list[str]) -> None:
 def write_config(model_dir: str) -> None:
     """Writes all of gin's config to `<model_dir>/config.gin`: `--gin_file` takes it to run again."""
     (pathlib.Path(model_dir) / "config.gin").write_text(gin.config_str())
+
+
+def run_main(argv: list[str], function) -> int:
+    """Parses the gin flags, calls `function` with its bindings; the exit status of an entry point."""
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every file it opens
+    try:
+        parse(argv)
+        gin.get_configurable(function)()
+    except UserError as error:
+        text = str(error).split("\n  In call to configurable")[0]  # gin's addition
+        print(f"error: {text}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0

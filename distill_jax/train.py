@@ -3,22 +3,13 @@
 import sys
 
 from distill_jax import gin_utils
-from distill_jax.errors import UserError
 
 
 def main(argv: list[str]) -> int:
     """Reads the gin flags in `argv` and trains; the exit status."""
-    try:
-        gin_utils.parse(argv)
-        import gin
+    from distill_jax.training import trainer
 
-        from distill_jax.training import trainer
-
-        gin.get_configurable(trainer.train)()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return gin_utils.run_main(argv, trainer.train)
 
 
 if __name__ == "__main__":

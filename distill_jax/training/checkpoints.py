@@ -4,6 +4,7 @@ import errno
 import pathlib
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -132,10 +133,20 @@ def restore_params(model_dir: str, step: int | None = None) -> Any:
     step = there[-1] if step is None else step
     if step not in there:
         raise UserError(f"{model_dir}: no checkpoint of step {step}; there are {there}")
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with ocp.PyTreeCheckpointer() as checkpointer:
         path = _folder(model_dir) / str(step) / "state"
         tree = checkpointer.metadata(path).item_metadata.tree
+        shapes = {
+            "params": jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), tree["params"]
+            )
+        }
         return checkpointer.restore(
             path,
-            args=ocp.args.PyTreeRestore({"params": tree["params"]}, partial_restore=True),
+            args=ocp.args.PyTreeRestore(
+                shapes,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(shapes),
+                partial_restore=True,
+            ),
         )["params"]

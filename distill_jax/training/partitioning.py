@@ -2,14 +2,14 @@
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from distill_jax.errors import UserError
 
 
 def data_mesh() -> Mesh:
     """All devices of all hosts on one axis, `data`."""
-    return jax.make_mesh((jax.device_count(),), ("data",))
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
 
 
 def check_batch_size(batch_size: int, microbatches: int, mesh: Mesh) -> None:

@@ -5,6 +5,8 @@ import json
 import pathlib
 from typing import Any
 
+from flax import traverse_util
+
 from distill_jax.errors import UserError
 
 FORMAT = 1
@@ -43,11 +45,11 @@ def claim(model_dir: str, run: Run) -> None:
     """
     path = _path(model_dir)
     if path.exists():
-        old = load(model_dir)
+        old, new = (_flat(json.loads(json.dumps(dataclasses.asdict(r)))) for r in (load(model_dir), run))
         differing = [
-            f"{field.name} was {getattr(old, field.name)!r}, now {getattr(run, field.name)!r}"
-            for field in dataclasses.fields(Run)
-            if getattr(old, field.name) != getattr(run, field.name)
+            f"{name} was {old.get(name)!r}, now {new.get(name)!r}"
+            for name in sorted(old.keys() | new.keys())
+            if old.get(name) != new.get(name)
         ]
         if differing:
             raise UserError(
@@ -61,6 +63,10 @@ def claim(model_dir: str, run: Run) -> None:
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(dataclasses.asdict(run), indent=2) + "\n")
     temporary.rename(path)
+
+
+def _flat(fields: dict[str, Any]) -> dict[str, Any]:
+    return traverse_util.flatten_dict(fields, sep=".")
 
 
 def load(model_dir: str) -> Run:

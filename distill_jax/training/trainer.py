@@ -202,7 +202,8 @@ def train(
         ).metrics
         return losses | scores
 
-    summary: dict[str, float] = {}
+    means_now: dict[str, float] = {}
+    last_scores: dict[str, float] = {}
     pending: list[dict[str, jax.Array]] = []
     began = logged = time.monotonic()
     tokens = 0
@@ -214,12 +215,12 @@ def train(
             pending.append(metrics)
             last = step == train_steps
             if step % log_period == 0 or last:
-                summary |= _average(jax.device_get(pending))
+                means_now = _average(jax.device_get(pending))
                 now = time.monotonic()
                 speed = tokens / (now - logged)
                 left = (now - began) / (step - start_step) * (train_steps - step)
-                writer.write(step, summary | {"tokens_per_second": speed})
-                bar.update(step, summary, speed, left)
+                writer.write(step, means_now | {"tokens_per_second": speed})
+                bar.update(step, means_now, speed, left)
                 pending, tokens, logged = [], 0, now
             scores = None
             if eval_period and (step % eval_period == 0 or last):
@@ -228,13 +229,13 @@ def train(
                 logged = time.monotonic()
             if step % checkpoint_period == 0 or last or scores is not None:
                 checkpointer.save(state, loader.get_state(), scores)
-            if scores is not None:
-                summary |= {f"validation/{name}": value for name, value in scores.items()}
+            last_scores = scores or last_scores
     finally:
         bar.close()
         writer.close()
         checkpointer.close()
-    return summary | {"steps": train_steps, "seconds": time.monotonic() - began}
+    validated = {f"validation/{name}": value for name, value in last_scores.items()}
+    return means_now | validated | {"steps": train_steps, "seconds": time.monotonic() - began}
 
 
 def _start(model, optimizer, checkpointer, loader, initial_checkpoint_path, seed, mesh):

@@ -1,0 +1,54 @@
+"""A trained student from its run's folder, ready to decode."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from distill_jax.data import registry
+from distill_jax.data.registry import DistillationTask
+from distill_jax.data.views import View
+from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
+from distill_jax.models.config import T5Config
+from distill_jax.models.t5 import Transformer
+from distill_jax.training import checkpoints, run_dir
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+    """What a run's folder says of its student; `params` takes a checkpoint's step."""
+
+    model_dir: str
+    run: run_dir.Run
+    model: Transformer
+    vocabulary: Vocabulary
+    task: DistillationTask
+    views: tuple[View, ...]
+
+    def params(self, step: int | None = None) -> Any:
+        """Parameters at `step`, or at the latest checkpoint."""
+        return checkpoints.restore_params(self.model_dir, step)
+
+    @property
+    def lengths(self) -> Mapping[str, int]:
+        """`{"inputs": …, "targets": …}` of the run."""
+        return self.run.task_feature_lengths
+
+
+def load_student(model_dir: str, data_dir: str | None = None) -> Student:
+    """Reads a run's folder.
+
+    Args:
+      model_dir: MODEL_DIR of the run.
+      data_dir: folder of the data sets, where the task reads files.
+
+    Raises:
+      UserError: when it is not the folder of a run.
+    """
+    if data_dir is not None:
+        os.environ["DISTILL_JAX_DATA_DIR"] = str(data_dir)
+    run = run_dir.load(model_dir)
+    with registry.without_seqio():
+        task, views = registry.resolve(run.mixture_or_task_name, run.label_source, run.module)
+    model = Transformer(T5Config(**run.model))
+    return Student(model_dir, run, model, load_vocabulary(model_dir), task, views)
