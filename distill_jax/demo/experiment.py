@@ -1,0 +1,190 @@
+"""The runs of the demo: one student, two methods, several training-set sizes, one or more seeds.
+
+Both methods start from the same pretrained student, see the same examples in batches of about the same
+number, and train at the same constant learning rate. Step-by-step works off two views of an example, so its
+step costs more; standard fine-tuning is therefore measured twice: at the same number of steps, and after as many
+more as make up for the difference in FLOPs, counted by XLA on the compiled steps.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from distill_jax import losses
+from distill_jax.data import registry
+from distill_jax.data.loader import Loader
+from distill_jax.data.prepare import Prepared, prepare
+from distill_jax.data.vocabularies import load_vocabulary
+from distill_jax.evaluation.evaluator import evaluate
+from distill_jax.interop.huggingface import load_huggingface
+from distill_jax.models.t5 import Transformer
+from distill_jax.training import optimizers, schedules, train_state
+from distill_jax.training.step import make_train_step
+
+STUDENT = Path(__file__).parent.parent / "assets" / "student"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a comparison is made with.
+
+    Attributes:
+      task: an embedded task.
+      train_sizes: numbers of training examples.
+      steps: updates of step-by-step, and of standard at equal steps.
+      learning_rate: constant, after `warmup_steps`.
+      alpha: weight of the label loss in step-by-step.
+      rows: packed rows of a batch, by method: the same number of examples in each.
+      lengths: tokens of a packed row, by method.
+    """
+
+    task: str = "entailment"
+    train_sizes: tuple[int, ...] = (250, 500, 1000, 2000)
+    steps: int = 400
+    learning_rate: float = 1e-3
+    warmup_steps: int = 20
+    alpha: float = 0.5
+    dropout_rate: float = 0.0
+    rows: Mapping[str, int] = dataclasses.field(
+        default_factory=lambda: {"standard": 8, "step_by_step": 16}
+    )
+    lengths: Mapping[str, Mapping[str, int]] = dataclasses.field(
+        default_factory=lambda: {
+            "standard": {"inputs": 80, "targets": 8},
+            "step_by_step": {"inputs": 80, "targets": 40},
+        }
+    )
+
+
+@dataclasses.dataclass
+class Comparison:
+    """One compiled step per method, shared by all sizes and seeds."""
+
+    settings: Settings
+    student: Path = STUDENT
+
+    def __post_init__(self):
+        self.params, config = load_huggingface(self.student)
+        config = dataclasses.replace(config, dropout_rate=self.settings.dropout_rate)
+        self.model = Transformer(config)
+        self.vocabulary = load_vocabulary(self.student)
+        schedule = schedules.constant(self.settings.learning_rate, self.settings.warmup_steps)
+        self.optimizer = optimizers.adamw(schedule)
+        weights = {
+            "standard": losses.standard_weights(),
+            "step_by_step": losses.step_by_step_weights(self.settings.alpha),
+        }
+        self._steps = {
+            method: make_train_step(self.model, self.optimizer, view_weights)
+            for method, view_weights in weights.items()
+        }
+        self._compiled: dict[str, Any] = {}
+
+    def _prepared(self, method: str, size: int, seed: int) -> Prepared:
+        return prepare(
+            f"{self.settings.task}_{method}",
+            "train",
+            vocabulary=str(self.student),
+            task_feature_lengths=self.settings.lengths[method],
+            num_examples=size,
+            seed=seed,
+        )
+
+    def compiled(self, method: str) -> Any:
+        """The compiled step of a method; its `cost_analysis` counts the FLOPs."""
+        if method not in self._compiled:
+            records = self._prepared(method, self.settings.train_sizes[0], 0)
+            batch = next(Loader(records.path, self.settings.rows[method], seed=0))
+            state = self._state()
+            self._compiled[method] = self._steps[method].lower(state, batch).compile()
+        return self._compiled[method]
+
+    def _state(self):
+        params = jax.tree.map(jnp.array, self.params)
+        return train_state.create(params, self.optimizer)
+
+    @functools.cached_property
+    def equal_compute_steps(self) -> int:
+        """Steps of standard that cost the FLOPs of step-by-step's `steps`."""
+        flops = {
+            method: self.compiled(method).cost_analysis()["flops"] for method in self._steps
+        }
+        return round(self.settings.steps * flops["step_by_step"] / flops["standard"])
+
+    def run(self, method: str, size: int, seed: int, samples: int = 0) -> list[dict[str, Any]]:
+        """Trains once and evaluates on the test split.
+
+        Args:
+          method: standard or step_by_step.
+          size: training examples.
+          seed: of the examples that are chosen and of their order.
+          samples: test rows to return with their predictions.
+
+        Returns:
+          A result at `steps`; of standard, a second one at `equal_compute_steps`.
+        """
+        with registry.without_seqio():
+            task, views = registry.resolve(f"{self.settings.task}_{method}")
+        records = self._prepared(method, size, seed)
+        step_fn = self.compiled(method)
+        loader = Loader(records.path, self.settings.rows[method], seed=seed)
+        marks = {self.settings.steps: "equal steps"}
+        if method == "standard":
+            marks[self.equal_compute_steps] = "equal compute"
+        state, results, seconds, began = self._state(), [], 0.0, time.monotonic()
+        for step in range(1, max(marks) + 1):
+            state, metrics = step_fn(state, next(loader))
+            if step % 20 == 0:
+                jax.block_until_ready(metrics)  # XLA on CPU queues steps without bound
+            if step in marks:
+                jax.block_until_ready(state.params)
+                seconds += time.monotonic() - began
+                result = {
+                    "method": method,
+                    "train_examples": size,
+                    "seed": seed,
+                    "comparison": marks[step],
+                    "steps": step,
+                    "seconds": round(seconds, 2),
+                }
+                results.append(result | self._scores(state.params, task, views, samples))
+                began = time.monotonic()
+        return results
+
+    def _scores(self, params, task, views, samples: int) -> dict[str, Any]:
+        decode = functools.partial(
+            evaluate,
+            params,
+            self.model,
+            self.vocabulary,
+            task,
+            split="test",
+            task_feature_lengths={"inputs": 64, "targets": 40},
+        )
+        labels = decode(views=views[:1], batch_size=250).metrics
+        scores = {"accuracy": labels["label_accuracy"]}
+        if samples:
+            scores["samples"] = decode(views=views, batch_size=samples, num_examples=samples).rows
+        return scores
+
+
+def compare(
+    settings: Settings, seeds: Sequence[int], on_result: Callable[[dict[str, Any]], None]
+) -> list[dict[str, Any]]:
+    """All runs of the demo; `on_result` is told of each as it ends."""
+    comparison = Comparison(settings)
+    results = []
+    for seed in seeds:
+        for size in settings.train_sizes:
+            for method in ("standard", "step_by_step"):
+                is_last = size == settings.train_sizes[-1] and seed == seeds[-1]
+                for result in comparison.run(method, size, seed, samples=4 if is_last else 0):
+                    on_result(result)
+                    results.append(result)
+    return results
