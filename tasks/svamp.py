@@ -16,7 +16,7 @@ def read_row(row):
 def one_equation(text, example=None, is_target=False):
     """`(x) and (y)` -> `(y)`, for a teacher that answers two questions at once.
 
-    The reference code evaluates a label as Python, where `x and y` has the value of y (for x not 0).
+    The reference code evaluates a label as Python, where `x and y` has y's value (for x not 0).
     """
     del example, is_target
     return re.sub(r"\([^()]*\) and (\([^()]*\))", r"\1", text)

@@ -4,17 +4,18 @@ import numpy as np
 
 from distill_jax.errors import UserError
 
-SHORTAGE = 4.0  # how much worse a missing token of the other length is than an unused one
+IMBALANCE = 2.0  # how much worse than an unused token is one that upsets the balance of the lengths
 
 
 def pack(lengths: np.ndarray, capacity: tuple[int, int]) -> list[list[int]]:
     """Packs items into rows, filling one row after the other with what fits it best.
 
     A row starts with the largest item left. Then, of the items that still fit, it takes the one
-    that leaves least room in the scarcer of the two lengths, unless that leaves too little of the
-    other length for what is to come: a row of rationales only would have its decoder full and its
-    encoder half empty. This is the bin-centric greedy of Panigrahy et al. 2011 ("Heuristics for
-    vector bin packing"), with our own score.
+    that leaves least room in the scarcer of the two lengths, unless that uses much less or much
+    more of the other length than the items left do on average: rows of rationales only would have
+    their decoder full and their encoder half empty, and leave labels that do the opposite. This is
+    the bin-centric greedy of Panigrahy et al. 2011 ("Heuristics for vector bin packing"), with our
+    own score.
 
     Args:
       lengths: int [items, 2], encoder and decoder length of each item, from 1.
@@ -35,14 +36,15 @@ def pack(lengths: np.ndarray, capacity: tuple[int, int]) -> list[list[int]]:
     for item, shape in enumerate(shape_of.tolist()):
         items[shape].append(item)
     relative = shapes / np.asarray(capacity)
-    demand = (lengths / np.asarray(capacity)).sum(axis=0)
-    scarce = int(demand.argmax())
-    other = 1 - scarce
+    demand = relative[shape_of].sum(axis=0)
     largest_first = np.argsort(-relative.max(axis=1), kind="stable")
     relative, left = relative[largest_first], largest_first
 
     rows = []
     while len(left):
+        scarce = int(demand.argmax())
+        other = 1 - scarce
+        share = demand[other] / demand[scarce]  # of the other length, to a whole scarce one
         row: list[int] = []
         room = np.ones(2)
         while len(left):
@@ -52,11 +54,13 @@ def pack(lengths: np.ndarray, capacity: tuple[int, int]) -> list[list[int]]:
             if row:
                 if not fits.any():
                     break
-                needed = rest[:, scarce] * demand[other] / demand[scarce]
-                shortage = np.maximum(0.0, needed - rest[:, other])
-                score = np.where(fits, rest[:, scarce] + SHORTAGE * shortage, np.inf)
+                spent_too_much = rest[:, scarce] * share - rest[:, other]
+                spent_too_little = (1 - rest[:, scarce]) * share - (1 - rest[:, other])
+                imbalance = np.maximum(0.0, np.maximum(spent_too_much, spent_too_little))
+                score = np.where(fits, rest[:, scarce] + IMBALANCE * imbalance, np.inf)
                 choice = int(score.argmin())
             room = rest[choice]
+            demand = demand - relative[choice]
             row.append(items[left[choice]].pop())
             if not items[left[choice]]:
                 relative, left = np.delete(relative, choice, axis=0), np.delete(left, choice)

@@ -42,6 +42,18 @@ def test_fill_of_lengths_like_cqa():
     assert lengths[:, 0].sum() / (len(rows) * 512) >= 0.97
 
 
+@pytest.mark.parametrize("capacity", [(512, 256), (512, 320), (1024, 256), (512, 128)])
+def test_balances_what_is_scarce(capacity):
+    """The scarcer length is filled, though rationales and labels ask for different mixes."""
+    rng = np.random.default_rng(0)
+    inputs = rng.integers(25, 60, 1500)
+    labels = np.stack([inputs, rng.integers(5, 12, 1500)], axis=1)
+    rationales = np.stack([inputs, rng.integers(15, 60, 1500)], axis=1)
+    lengths = np.concatenate([labels, rationales])
+    fill = lengths.sum(axis=0) / (len(pack(lengths, capacity)) * np.array(capacity))
+    assert fill.max() >= 0.97
+
+
 def test_deterministic():
     lengths = np.random.default_rng(0).integers(1, 40, (500, 2))
     assert pack(lengths, (64, 64)) == pack(lengths.copy(), (64, 64))
