@@ -1,0 +1,175 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from distill_jax import losses
+from distill_jax.data.records import Segment, to_features
+from distill_jax.data.views import TASK_IDS
+from distill_jax.models.config import T5Config
+from distill_jax.models.t5 import Transformer
+from distill_jax.training import optimizers, train_state
+from distill_jax.training.step import batch_loss, make_train_step, means
+
+LENGTHS = {"inputs": 24, "targets": 16}
+
+
+def small(**changes):
+    fields = {"dropout_rate": 0.0, "mlp_activations": ("gelu", "linear")} | changes
+    config = T5Config(
+        vocab_size=40,
+        emb_dim=16,
+        num_heads=2,
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+        head_dim=8,
+        mlp_dim=32,
+        **fields,
+    )
+    model = Transformer(config)
+    return model, train_state.init_params(model, 0)
+
+
+def segments(count=8):
+    """A label and a rationale segment of each example, of random tokens and lengths."""
+    rng = np.random.default_rng(1)
+    out = []
+    for example in range(count // 2):
+        for task_id, longest in ((TASK_IDS["label"], 3), (TASK_IDS["rationale"], 8)):
+            inputs = [*rng.integers(3, 40, rng.integers(3, 8)).tolist(), 1]
+            targets = [*rng.integers(3, 40, rng.integers(1, longest)).tolist(), 1]
+            out.append(Segment(inputs, targets, task_id, example))
+    return out
+
+
+def stack(rows):
+    features = [to_features(row, LENGTHS) for row in rows]
+    return {name: jnp.stack([f[name] for f in features]) for name in features[0]}
+
+
+def unpacked():
+    return stack([[s] for s in segments()])
+
+
+def packed():
+    s = segments()
+    return stack([s[:2], s[2:5], s[5:6], s[6:]])
+
+
+def two_token_means(model, params, batch, alpha):
+    """The reference code: a forward pass per view, each with the mean over its own tokens."""
+
+    def mean_cross_entropy(view):
+        own = np.flatnonzero((np.asarray(batch["decoder_task_ids"]) == TASK_IDS[view]).any(axis=1))
+        rows = {name: x[own] for name, x in batch.items()}
+        logits = model.apply(
+            {"params": params},
+            rows["encoder_input_tokens"],
+            rows["decoder_input_tokens"],
+            rows["decoder_target_tokens"],
+            enable_dropout=False,
+        )
+        log_probs = jax.nn.log_softmax(logits)
+        targets = rows["decoder_target_tokens"]
+        picked = jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]
+        return -jnp.sum(picked * (targets > 0)) / jnp.sum(targets > 0)
+
+    return alpha * mean_cross_entropy("label") + (1 - alpha) * mean_cross_entropy("rationale")
+
+
+def our_loss(model, params, batch, alpha, loss_chunk=7):
+    weights = losses.token_weights(
+        batch["decoder_task_ids"],
+        batch["decoder_loss_weights"],
+        losses.step_by_step_weights(alpha),
+    )
+    return batch_loss(params, model, batch, weights, None, loss_chunk=loss_chunk, z_loss=0.0)[0]
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.2])
+@pytest.mark.parametrize("tied", [False, True])
+def test_loss_and_gradients_equal_the_reference_computation(alpha, tied):
+    model, params = small(logits_via_embedding=tied)
+    batch = unpacked()
+    ours, grads = jax.value_and_grad(lambda p: our_loss(model, p, batch, alpha))(params)
+    theirs, their_grads = jax.value_and_grad(
+        lambda p: two_token_means(model, p, batch, alpha)
+    )(params)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), grads, their_grads)
+
+
+def test_packing_does_not_change_the_loss_or_any_token():
+    model, params = small()
+    np.testing.assert_allclose(
+        our_loss(model, params, packed(), 0.5), our_loss(model, params, unpacked(), 0.5), rtol=1e-5
+    )
+
+    def per_token(batch):
+        logits = model.apply(
+            {"params": params},
+            *(
+                batch[name]
+                for name in (
+                    "encoder_input_tokens",
+                    "decoder_input_tokens",
+                    "decoder_target_tokens",
+                    "encoder_segment_ids",
+                    "decoder_segment_ids",
+                )
+            ),
+            enable_dropout=False,
+        )
+        return np.asarray(logits)[np.asarray(batch["decoder_loss_weights"]) > 0]
+
+    np.testing.assert_allclose(per_token(packed()), per_token(unpacked()), atol=1e-5)
+
+
+def test_microbatches_change_nothing():
+    model, params = small()
+    optimizer = optimizers.adamw(1e-2)
+    weights = losses.step_by_step_weights()
+    ends = []
+    for microbatches in (1, 2, 4):
+        step = make_train_step(model, optimizer, weights, microbatches=microbatches)
+        state = train_state.create(jax.tree.map(jnp.array, params), optimizer)
+        for _ in range(3):
+            state, metrics = step(state, packed())
+        ends.append((state.params, metrics))
+    for other in ends[1:]:
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), ends[0], other)
+
+
+def test_dropout_depends_on_seed_and_step_alone():
+    model, params = small(dropout_rate=0.3)
+    optimizer = optimizers.adamw(1e-2)
+
+    def loss(seed, step):
+        function = make_train_step(model, optimizer, losses.step_by_step_weights(), seed=seed)
+        state = train_state.create(jax.tree.map(jnp.array, params), optimizer)
+        return float(function(state.replace(step=jnp.int32(step)), unpacked())[1]["loss"])
+
+    assert loss(0, 5) == loss(0, 5)
+    assert loss(0, 5) != loss(0, 6)
+    assert loss(0, 5) != loss(1, 5)
+
+
+def test_means_are_per_view():
+    sums = {
+        "label_cross_entropy": 6.0,
+        "label_correct": 1.0,
+        "label_tokens": 4.0,
+        "rationale_cross_entropy": 0.0,
+        "rationale_correct": 0.0,
+        "rationale_tokens": 0.0,
+    }
+    assert means(sums) == {"label_loss": 1.5, "label_token_accuracy": 0.25}
+
+
+def test_bfloat16_compute_keeps_float32_parameters():
+    model, params = small(dtype="bfloat16")
+    optimizer = optimizers.adafactor(1e-2)
+    step = make_train_step(model, optimizer, losses.step_by_step_weights())
+    state, metrics = step(train_state.create(params, optimizer), packed())
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(state.params))
+    assert np.isfinite(metrics["loss"])
