@@ -12,7 +12,14 @@ from collections.abc import Iterator
 from distill_jax.errors import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_OTHER = (errno.EIO, errno.EACCES, errno.EPERM, errno.EROFS)
+_OTHER = (
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EIO,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
 
 
 def cache_dir() -> pathlib.Path:

@@ -1,0 +1,162 @@
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from distill_jax.data.loader import Loader
+from distill_jax.data.prepare import prepare
+from distill_jax.errors import UserError
+
+LENGTHS = {"inputs": 64, "targets": 64}
+
+
+@pytest.fixture
+def path(toy):
+    """29 rows, one example each."""
+    return prepare(
+        "toy_standard",
+        "train",
+        vocabulary="bytes",
+        task_feature_lengths=LENGTHS,
+        pack=False,
+        num_examples=29,
+    ).path
+
+
+def texts(batches):
+    """A name for each row of some batches; "" for an empty one."""
+    return [
+        bytes((row[row > 2] - 3).astype(np.uint8)).decode()
+        for batch in batches
+        for row in batch["encoder_input_tokens"]
+    ]
+
+
+def take(loader, count):
+    return list(itertools.islice(loader, count))
+
+
+def same(one, two):
+    assert len(one) == len(two)
+    for a, b in zip(one, two, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name])
+
+
+def test_shapes(path):
+    batch = next(Loader(path, 4, seed=0))
+    assert {values.shape for values in batch.values()} == {(4, 64)}
+    assert batch["decoder_loss_weights"].dtype == np.float32
+    assert batch["encoder_input_tokens"].dtype == np.int32
+
+
+def test_each_epoch_has_every_row_in_a_new_order(path):
+    rows = texts(take(Loader(path, 1, seed=0), 3 * 29))
+    epochs = [rows[29 * n : 29 * (n + 1)] for n in range(3)]
+    assert all(len(set(epoch)) == 29 for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_order_depends_on_the_seed(path):
+    def order(seed):
+        return texts(take(Loader(path, 4, seed=seed), 7))
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+
+
+def test_unshuffled(path):
+    rows = texts(take(Loader(path, 1, seed=0, shuffle=False), 58))
+    assert rows[:29] == rows[29:]
+    assert rows[:29] == texts(take(Loader(path, 1, seed=5, shuffle=False), 29))
+
+
+@pytest.mark.parametrize("consumed", [0, 1, 5, 7, 20])
+def test_resumes_exactly(path, consumed):
+    """Mid-epoch, at its end and in later ones, whatever was read ahead."""
+    loader = Loader(path, 4, seed=3)
+    take(loader, consumed)
+    state = json.dumps(loader.get_state())
+    expected = take(loader, 25)
+    again = Loader(path, 4, seed=3)
+    take(again, 2)
+    again.set_state(json.loads(state))
+    same(take(again, 25), expected)
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 4])
+def test_hosts_share_the_global_batch(path, hosts):
+    loaders = [
+        Loader(path, 4, seed=0, process_index=index, process_count=hosts) for index in range(hosts)
+    ]
+    whole = Loader(path, 4, seed=0)
+    for _ in range(15):
+        parts = [next(loader) for loader in loaders]
+        assert {len(part["encoder_positions"]) for part in parts} == {4 // hosts}
+        assert sorted(texts(parts)) == sorted(texts([next(whole)]))
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 4])
+@pytest.mark.parametrize("pad_last", [True, False])
+def test_hosts_end_together(path, hosts, pad_last):
+    """29 rows in batches of 8: all of them once with padding, 24 without."""
+    batches = [
+        list(
+            Loader(
+                path,
+                8,
+                seed=0,
+                num_epochs=1,
+                pad_last=pad_last,
+                process_index=index,
+                process_count=hosts,
+            )
+        )
+        for index in range(hosts)
+    ]
+    assert {len(own) for own in batches} == {4 if pad_last else 3}
+    rows = [row for own in batches for row in texts(own) if row]
+    assert len(rows) == len(set(rows)) == (29 if pad_last else 24)
+
+
+def test_empty_rows_weigh_nothing(path):
+    last = list(Loader(path, 8, seed=0, num_epochs=1, pad_last=True))[-1]
+    assert (last["decoder_loss_weights"].sum(axis=1) > 0).tolist() == [True] * 5 + [False] * 3
+    for values in last.values():
+        assert not values[5:].any()
+
+
+def test_fewer_rows_than_a_batch(path):
+    rows = texts(take(Loader(path, 64, seed=0), 2))
+    assert sorted(rows[:29]) == sorted(rows[29:58]) == sorted(set(rows))
+    (batch,) = Loader(path, 64, seed=0, num_epochs=1, pad_last=True)
+    assert (batch["encoder_segment_ids"].any(axis=1)).sum() == 29
+
+
+def test_packed_rows(toy):
+    path = prepare(
+        "toy_step_by_step",
+        "test",
+        vocabulary="bytes",
+        task_feature_lengths={"inputs": 256, "targets": 128},
+    ).path
+    batches = list(Loader(path, 4, seed=0, num_epochs=1, pad_last=True))
+    segments = [int(row.max()) for batch in batches for row in batch["decoder_segment_ids"]]
+    assert sum(segments) == 40
+    for batch in batches:
+        tokens = batch["decoder_target_tokens"]
+        np.testing.assert_array_equal(tokens > 0, batch["decoder_task_ids"] > 0)
+        np.testing.assert_array_equal(tokens > 0, batch["decoder_loss_weights"] > 0)
+
+
+@pytest.mark.parametrize(("batch_size", "hosts"), [(6, 4), (0, 1), (1, 2)])
+def test_batch_size_divides_by_hosts(path, batch_size, hosts):
+    with pytest.raises(UserError, match=f"BATCH_SIZE {batch_size}"):
+        Loader(path, batch_size, seed=0, process_count=hosts)
+
+
+def test_nothing_prepared(tmp_path):
+    with pytest.raises(UserError, match="no prepared records"):
+        Loader(tmp_path, 4, seed=0)
