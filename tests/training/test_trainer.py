@@ -1,0 +1,186 @@
+"""Whole runs of a tiny student on the generated task."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from distill_jax.data import registry
+from distill_jax.errors import UserError
+from distill_jax.evaluation.evaluator import evaluate
+from distill_jax.evaluation.student import load_student
+from distill_jax.losses import standard_weights, step_by_step_weights
+from distill_jax.models.config import T5Config
+from distill_jax.models.t5 import Transformer
+from distill_jax.training import checkpoints, optimizers, schedules, trainer
+
+CONFIG = T5Config(
+    vocab_size=None,
+    emb_dim=16,
+    num_heads=2,
+    num_encoder_layers=1,
+    num_decoder_layers=1,
+    head_dim=8,
+    mlp_dim=32,
+    dropout_rate=0.1,
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILL_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def train(folder, steps, **changes):
+    arguments = {
+        "model": Transformer(CONFIG),
+        "model_dir": str(folder),
+        "mixture_or_task_name": "entailment_step_by_step",
+        "task_feature_lengths": {"inputs": 96, "targets": 48},
+        "vocabulary": "train:600",
+        "optimizer": optimizers.adamw(schedules.constant(1e-2, warmup_steps=2)),
+        "view_weights": step_by_step_weights(),
+        "batch_size": 4,
+        "train_steps": steps,
+        "num_examples": 40,
+        "log_period": 1,
+        "eval_period": 0,
+        "checkpoint_period": 3,
+    }
+    return trainer.train(**arguments | changes)
+
+
+def lines(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(folder):
+    return {line["step"]: line["train/loss"] for line in lines(folder)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cache, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    train(folder, 8)
+    return folder
+
+
+def test_a_stopped_and_resumed_run_ends_like_one_that_never_stopped(undisturbed, tmp_path):
+    train(tmp_path, 5)
+    train(tmp_path, 8)
+    assert losses(tmp_path) == losses(undisturbed)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        checkpoints.restore_params(str(tmp_path)),
+        checkpoints.restore_params(str(undisturbed)),
+    )
+
+
+def test_a_run_killed_after_a_checkpoint_repeats_what_it_lost(undisturbed, tmp_path):
+    class Killed(BaseException):
+        pass
+
+    def killer(model_dir):
+        original = trainer.MetricWriter.write
+
+        def write(self, step, *args):
+            original(self, step, *args)
+            if step == 5:
+                raise Killed
+
+        patch.setattr(trainer.MetricWriter, "write", write)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        train(tmp_path, 8, summarize_config=killer)
+    assert checkpoints.steps(str(tmp_path)) == [3]
+    train(tmp_path, 8)
+    assert losses(tmp_path) == losses(undisturbed)
+
+
+def test_the_loss_of_both_views_falls(undisturbed):
+    first, last = lines(undisturbed)[0], lines(undisturbed)[-1]
+    assert last["train/label_loss"] < first["train/label_loss"]
+    assert last["train/rationale_loss"] < first["train/rationale_loss"]
+
+
+def test_another_run_is_kept_out_of_the_folder(undisturbed):
+    with pytest.raises(UserError, match="holds a different run .*seed was 0, now 1"):
+        train(undisturbed, 8, seed=1)
+
+
+def test_the_latest_and_the_best_checkpoints_are_kept(tmp_path, monkeypatch):
+    scores = iter([0.1, 0.9, 0.2, 0.3])
+    monkeypatch.setattr(
+        trainer,
+        "evaluate",
+        lambda *a, **k: type("E", (), {"metrics": {"label_accuracy": next(scores)}}),
+    )
+    train(tmp_path, 4, eval_period=1, checkpoint_period=1, keep_checkpoints=1)
+    assert checkpoints.steps(str(tmp_path)) == [2, 4]
+
+
+def test_a_run_starts_from_another_run(undisturbed, tmp_path):
+    started = train(tmp_path / "b", 1, initial_checkpoint_path=str(undisturbed))
+    fresh = train(tmp_path / "c", 1)
+    assert started["loss"] < fresh["loss"]
+
+
+def test_a_checkpoint_of_another_shape_names_the_parameter(undisturbed, tmp_path):
+    import dataclasses
+
+    wider = Transformer(dataclasses.replace(CONFIG, mlp_dim=64))
+    with pytest.raises(UserError, match=r"mlp/w.*\[16, 32\].*\[16, 64\]"):
+        train(tmp_path, 1, model=wider, initial_checkpoint_path=str(undisturbed))
+
+
+def test_the_recipe_must_fit_the_mixture(tmp_path):
+    with pytest.raises(UserError, match="take the recipe of the same method"):
+        train(tmp_path, 1, view_weights=standard_weights())
+
+
+def test_too_small_a_vocabulary_size_is_refused(tmp_path):
+    import dataclasses
+
+    with pytest.raises(UserError, match="VOCAB_SIZE is 128, but the vocabulary has"):
+        train(tmp_path, 1, model=Transformer(dataclasses.replace(CONFIG, vocab_size=128)))
+
+
+def test_a_full_disk_stops_with_one_line(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
+    with pytest.raises(UserError, match="no space left on the disk to save a checkpoint"):
+        train(tmp_path, 3)
+
+
+def test_evaluation_needs_nothing_but_the_folder(undisturbed):
+    student = load_student(str(undisturbed))
+    evaluation = evaluate(
+        student.params(),
+        student.model,
+        student.vocabulary,
+        student.task,
+        student.views,
+        "test",
+        batch_size=8,
+        task_feature_lengths={"inputs": 64, "targets": 8},
+        num_examples=11,
+    )
+    with registry.without_seqio():
+        examples = list(registry.get_task("entailment").source.examples("test"))[:11]
+    assert [row["id"] for row in evaluation.rows] == [e.id for e in examples]
+    right = [row["predicted_label"] == e.label for row, e in zip(evaluation.rows, examples, strict=True)]
+    assert evaluation.metrics["label_accuracy"] == pytest.approx(np.mean(right))
+    assert evaluation.metrics["teacher_accuracy"] == 1.0
+    assert 0.0 <= evaluation.metrics["rationale_rougeL"] <= 1.0
+
+
+def test_a_missing_checkpoint_is_named(undisturbed, tmp_path):
+    with pytest.raises(UserError, match="no checkpoint of step 7; there are"):
+        checkpoints.restore_params(str(undisturbed), 7)
+    with pytest.raises(UserError, match="no complete checkpoint in there"):
+        checkpoints.steps(str(tmp_path))
