@@ -91,8 +91,7 @@ def _data_stats(args: argparse.Namespace) -> int:
     for split, row in figures["splits"].items():
         accuracy = row["teacher_accuracy"]
         tokens = ", ".join(
-            f"{field} {seen['mean']:.0f} / {seen['p99']:.0f}"
-            for field, seen in row["token_lengths"].items()
+            f"{field} {seen['mean']:.0f} / {seen['p99']:.0f}" for field, seen in row["token_lengths"].items()
         )
         table.add_row(
             split,

@@ -18,6 +18,7 @@ import gin
 
 from distill_jax.errors import UserError
 
+
 def _config_root() -> str:
     from distill_jax import gin_configs
 
@@ -111,9 +112,7 @@ def parse(argv: list[str]) -> None:
         logging.disable(logging.NOTSET)
     missing = [name for name, value in _macros().items() if value == "%gin.REQUIRED"]
     if missing:
-        raise UserError(
-            f"no value for {', '.join(missing)}: pass --gin.{missing[0]}=VALUE"
-        )
+        raise UserError(f"no value for {', '.join(missing)}: pass --gin.{missing[0]}=VALUE")
 
 
 def write_config(model_dir: str) -> None:

@@ -67,10 +67,7 @@ def _in_chunks(chunk, *arrays):
     """Pads token-major arrays to whole chunks: [tokens, ...] -> [chunks, chunk, ...]."""
     tokens = arrays[0].shape[0]
     pad = -tokens % chunk
-    return [
-        jnp.pad(a, [(0, pad)] + [(0, 0)] * (a.ndim - 1)).reshape(-1, chunk, *a.shape[1:])
-        for a in arrays
-    ]
+    return [jnp.pad(a, [(0, pad)] + [(0, 0)] * (a.ndim - 1)).reshape(-1, chunk, *a.shape[1:]) for a in arrays]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))

@@ -12,9 +12,7 @@ def test_token_weights_by_hand():
     task_ids = jnp.array([[LABEL, LABEL, RATIONALE, 0], [RATIONALE, RATIONALE, RATIONALE, 0]])
     counted = jnp.array([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]])
     weights = losses.token_weights(task_ids, counted, losses.step_by_step_weights(0.6))
-    np.testing.assert_allclose(
-        weights, [[0.3, 0.3, 0.1, 0.0], [0.1, 0.1, 0.1, 0.0]], rtol=1e-6
-    )
+    np.testing.assert_allclose(weights, [[0.3, 0.3, 0.1, 0.0], [0.1, 0.1, 0.1, 0.0]], rtol=1e-6)
 
 
 def test_token_weights_ignore_views_that_are_not_weighed_or_not_there():
@@ -50,9 +48,7 @@ def test_chunks_change_neither_loss_nor_gradients(chunk, z_loss):
     weights = jnp.asarray(rng.random(11), jnp.float32).at[3].set(0.0)
 
     def ours(states, kernel):
-        return 3.0 * losses.weighted_cross_entropy(
-            states, kernel, targets, weights, chunk, z_loss
-        )[0]
+        return 3.0 * losses.weighted_cross_entropy(states, kernel, targets, weights, chunk, z_loss)[0]
 
     def peer(states, kernel):
         return 3.0 * naive(states, kernel, targets, weights, z_loss)[0]
@@ -81,7 +77,5 @@ def test_extreme_logits_stay_finite():
 
 def test_correct_counts_the_most_likely_token():
     states, kernel = jnp.eye(2), jnp.array([[2.0, 1.0], [2.0, 1.0]])
-    _, _, correct = losses.weighted_cross_entropy(
-        states, kernel, jnp.array([0, 1]), jnp.ones(2) / 2
-    )
+    _, _, correct = losses.weighted_cross_entropy(states, kernel, jnp.array([0, 1]), jnp.ones(2) / 2)
     np.testing.assert_array_equal(correct, [1.0, 0.0])

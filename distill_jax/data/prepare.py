@@ -50,9 +50,7 @@ class Prepared:
     manifest: dict[str, Any]
 
 
-def resolve_vocabulary(
-    spec: str, task: DistillationTask, cache_dir: str | os.PathLike | None = None
-) -> str:
+def resolve_vocabulary(spec: str, task: DistillationTask, cache_dir: str | os.PathLike | None = None) -> str:
     """`spec` itself, or for `train:SIZE` the folder of a vocabulary made of the task's train text.
 
     All fields of the examples count, whatever the method, so that methods share one vocabulary.
@@ -225,9 +223,7 @@ def prepare(
 
         def rows() -> Iterator[Sequence[Segment]]:
             while window := list(itertools.islice(examples, WINDOW)):
-                for row in _rows(
-                    tokenize(window, views, tokenizer, lengths, counts), lengths, pack
-                ):
+                for row in _rows(tokenize(window, views, tokenizer, lengths, counts), lengths, pack):
                     counts.rows += 1
                     yield row
 
@@ -241,15 +237,11 @@ def prepare(
     return Prepared(folder, key, vocabulary, manifest)
 
 
-def _check_targets(
-    task: DistillationTask, split: str, views: Sequence[View], counts: Counts
-) -> None:
+def _check_targets(task: DistillationTask, split: str, views: Sequence[View], counts: Counts) -> None:
     """Training needs targets for every view; to be evaluated on, a split may have labels alone."""
     for view in views:
         if not counts.views[view.name] and (split == "train" or not counts.rows):
-            raise UserError(
-                f"{task.name} {split}: none of the {counts.examples} examples has a {view.target}"
-            )
+            raise UserError(f"{task.name} {split}: none of the {counts.examples} examples has a {view.target}")
 
 
 def _manifest(description: dict[str, Any], counts: Counts) -> dict[str, Any]:

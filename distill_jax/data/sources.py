@@ -49,8 +49,7 @@ def data_dir() -> pathlib.Path:
     value = os.environ.get("DISTILL_JAX_DATA_DIR")
     if not value:
         raise UserError(
-            "this task reads files: say where with --data-dir DIR, --gin.DATA_DIR=DIR or "
-            "DISTILL_JAX_DATA_DIR"
+            "this task reads files: say where with --data-dir DIR, --gin.DATA_DIR=DIR or DISTILL_JAX_DATA_DIR"
         )
     if not pathlib.Path(value).is_dir():
         raise UserError(f"data directory {value}: no such folder")
@@ -222,9 +221,7 @@ class ReferenceSource:
             except (UnicodeDecodeError, OSError) as error:
                 raise _unreadable(path, error) from None
             except (ValueError, RecursionError) as error:
-                raise UserError(
-                    f"{path}: invalid JSON ({error}); the file may be cut short"
-                ) from None
+                raise UserError(f"{path}: invalid JSON ({error}); the file may be cut short") from None
             if not isinstance(completions, list):
                 raise UserError(f"{path}: expected a list of completions")
             sizes.append(len(completions))
@@ -347,9 +344,7 @@ class _TableSource:
             probabilities = ()
         if not probabilities or not all(0.0 <= p <= 1.0 for p in probabilities):
             column = self._columns["label_probs"]
-            raise UserError(
-                f"{where}: expected a list of probabilities in {column!r}, got {value!r:.40}"
-            )
+            raise UserError(f"{where}: expected a list of probabilities in {column!r}, got {value!r:.40}")
         return probabilities
 
     def _example(self, where: str, default_id: str, row: Mapping[str, Any]) -> Example:

@@ -119,8 +119,7 @@ def _teacher_accuracy(
         postprocess = task.label_postprocess_fn
         golds = [postprocess(label, example=None, is_target=True) for label in golds]
         teachers = [
-            None if label is None else postprocess(label, example=None, is_target=False)
-            for label in teachers
+            None if label is None else postprocess(label, example=None, is_target=False) for label in teachers
         ]
     scores: dict[str, float] = {}
     for metric in task.label_metric_fns:

@@ -184,9 +184,7 @@ def load_vocabulary(spec: str | os.PathLike) -> Vocabulary:
     return _read_model(path / "vocabulary.model", extra_ids)
 
 
-def train_vocabulary(
-    texts: Iterable[str], size: int, extra_ids: int = EXTRA_IDS
-) -> SentencePieceVocabulary:
+def train_vocabulary(texts: Iterable[str], size: int, extra_ids: int = EXTRA_IDS) -> SentencePieceVocabulary:
     """Trains a SentencePiece BPE model of at most `size` pieces; the same texts give the same.
 
     Bytes stand in for what no piece covers, so no text is unknown.

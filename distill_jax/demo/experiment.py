@@ -1,20 +1,18 @@
 """The runs of the demo: one student, two methods, several training-set sizes, one or more seeds.
 
-Both methods start from the same pretrained student, see the same examples in batches of about the same
-number, and train at the same constant learning rate. Step-by-step works off two views of an example, so its
-step costs more; standard fine-tuning is therefore measured twice: at the same number of steps, and after as many
-more as make up for the difference in FLOPs, counted by XLA on the compiled steps.
+Both methods start from the same random student, see the same examples in batches of about the same
+number, and train at the same learning rate, constant after a warmup. Step-by-step works off two views
+of an example, so its step costs more; standard fine-tuning is therefore measured twice: at the same
+number of steps, and after as many more as make up for the difference in FLOPs, as XLA counts them.
 """
 
 import dataclasses
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from distill_jax import losses
 from distill_jax.data import registry
@@ -22,12 +20,12 @@ from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import Prepared, prepare
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.evaluation.evaluator import evaluate
-from distill_jax.interop.huggingface import load_huggingface
+from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import optimizers, schedules, train_state
 from distill_jax.training.step import make_train_step
 
-STUDENT = Path(__file__).parent.parent / "assets" / "student"
+METHODS = ("standard", "step_by_step")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,49 +38,53 @@ class Settings:
       steps: updates of step-by-step, and of standard at equal steps.
       learning_rate: constant, after `warmup_steps`.
       alpha: weight of the label loss in step-by-step.
-      rows: packed rows of a batch, by method: the same number of examples in each.
+      vocabulary: trained on the task's text.
+      student: shape of the T5.
+      rows: packed rows of a batch, by method: about the same number of examples in each.
       lengths: tokens of a packed row, by method.
     """
 
     task: str = "entailment"
-    train_sizes: tuple[int, ...] = (250, 500, 1000, 2000)
-    steps: int = 400
-    learning_rate: float = 1e-3
+    train_sizes: tuple[int, ...] = (1000, 4000)
+    steps: int = 700
+    learning_rate: float = 2e-2
     warmup_steps: int = 20
     alpha: float = 0.5
-    dropout_rate: float = 0.0
-    rows: Mapping[str, int] = dataclasses.field(
-        default_factory=lambda: {"standard": 8, "step_by_step": 16}
+    vocabulary: str = "train:700"
+    student: T5Config = T5Config(
+        vocab_size=896,
+        emb_dim=64,
+        num_heads=4,
+        num_encoder_layers=2,
+        num_decoder_layers=2,
+        head_dim=16,
+        mlp_dim=128,
+        mlp_activations=("gelu", "linear"),
+        dropout_rate=0.0,
     )
+    rows: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"standard": 16, "step_by_step": 32})
     lengths: Mapping[str, Mapping[str, int]] = dataclasses.field(
         default_factory=lambda: {
-            "standard": {"inputs": 80, "targets": 8},
-            "step_by_step": {"inputs": 80, "targets": 40},
+            "standard": {"inputs": 60, "targets": 8},
+            "step_by_step": {"inputs": 60, "targets": 24},
         }
     )
 
 
-@dataclasses.dataclass
 class Comparison:
     """One compiled step per method, shared by all sizes and seeds."""
 
-    settings: Settings
-    student: Path = STUDENT
-
-    def __post_init__(self):
-        self.params, config = load_huggingface(self.student)
-        config = dataclasses.replace(config, dropout_rate=self.settings.dropout_rate)
-        self.model = Transformer(config)
-        self.vocabulary = load_vocabulary(self.student)
-        schedule = schedules.constant(self.settings.learning_rate, self.settings.warmup_steps)
-        self.optimizer = optimizers.adamw(schedule)
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.model = Transformer(settings.student)
+        schedule = schedules.constant(settings.learning_rate, settings.warmup_steps)
+        self.optimizer = optimizers.adafactor(schedule)
         weights = {
             "standard": losses.standard_weights(),
-            "step_by_step": losses.step_by_step_weights(self.settings.alpha),
+            "step_by_step": losses.step_by_step_weights(settings.alpha),
         }
-        self._steps = {
-            method: make_train_step(self.model, self.optimizer, view_weights)
-            for method, view_weights in weights.items()
+        self._step_fns = {
+            method: make_train_step(self.model, self.optimizer, weights[method]) for method in METHODS
         }
         self._compiled: dict[str, Any] = {}
 
@@ -90,31 +92,28 @@ class Comparison:
         return prepare(
             f"{self.settings.task}_{method}",
             "train",
-            vocabulary=str(self.student),
+            vocabulary=self.settings.vocabulary,
             task_feature_lengths=self.settings.lengths[method],
             num_examples=size,
             seed=seed,
         )
+
+    def _state(self, seed: int) -> train_state.TrainState:
+        return train_state.create(train_state.init_params(self.model, seed), self.optimizer)
 
     def compiled(self, method: str) -> Any:
         """The compiled step of a method; its `cost_analysis` counts the FLOPs."""
         if method not in self._compiled:
             records = self._prepared(method, self.settings.train_sizes[0], 0)
             batch = next(Loader(records.path, self.settings.rows[method], seed=0))
-            state = self._state()
-            self._compiled[method] = self._steps[method].lower(state, batch).compile()
+            shapes = jax.eval_shape(lambda: self._state(0))
+            self._compiled[method] = self._step_fns[method].lower(shapes, batch).compile()
         return self._compiled[method]
-
-    def _state(self):
-        params = jax.tree.map(jnp.array, self.params)
-        return train_state.create(params, self.optimizer)
 
     @functools.cached_property
     def equal_compute_steps(self) -> int:
         """Steps of standard that cost the FLOPs of step-by-step's `steps`."""
-        flops = {
-            method: self.compiled(method).cost_analysis()["flops"] for method in self._steps
-        }
+        flops = {method: self.compiled(method).cost_analysis()["flops"] for method in METHODS}
         return round(self.settings.steps * flops["step_by_step"] / flops["standard"])
 
     def run(self, method: str, size: int, seed: int, samples: int = 0) -> list[dict[str, Any]]:
@@ -123,21 +122,19 @@ class Comparison:
         Args:
           method: standard or step_by_step.
           size: training examples.
-          seed: of the examples that are chosen and of their order.
+          seed: of the parameters, of the examples that are chosen and of their order.
           samples: test rows to return with their predictions.
 
         Returns:
           A result at `steps`; of standard, a second one at `equal_compute_steps`.
         """
-        with registry.without_seqio():
-            task, views = registry.resolve(f"{self.settings.task}_{method}")
         records = self._prepared(method, size, seed)
         step_fn = self.compiled(method)
         loader = Loader(records.path, self.settings.rows[method], seed=seed)
         marks = {self.settings.steps: "equal steps"}
         if method == "standard":
             marks[self.equal_compute_steps] = "equal compute"
-        state, results, seconds, began = self._state(), [], 0.0, time.monotonic()
+        state, results, seconds, began = self._state(seed), [], 0.0, time.monotonic()
         for step in range(1, max(marks) + 1):
             state, metrics = step_fn(state, next(loader))
             if step % 20 == 0:
@@ -153,22 +150,24 @@ class Comparison:
                     "steps": step,
                     "seconds": round(seconds, 2),
                 }
-                results.append(result | self._scores(state.params, task, views, samples))
+                results.append(result | self._scores(state.params, method, records.vocabulary, samples))
                 began = time.monotonic()
         return results
 
-    def _scores(self, params, task, views, samples: int) -> dict[str, Any]:
+    def _scores(self, params: Any, method: str, vocabulary: str, samples: int) -> dict[str, Any]:
+        with registry.without_seqio():
+            task, views = registry.resolve(f"{self.settings.task}_{method}")
         decode = functools.partial(
             evaluate,
             params,
             self.model,
-            self.vocabulary,
+            load_vocabulary(vocabulary),
             task,
             split="test",
-            task_feature_lengths={"inputs": 64, "targets": 40},
+            task_feature_lengths={"inputs": 64, "targets": 28},
         )
-        labels = decode(views=views[:1], batch_size=250).metrics
-        scores = {"accuracy": labels["label_accuracy"]}
+        scores: dict[str, Any] = {}
+        scores["accuracy"] = decode(views=views[:1], batch_size=250).metrics["label_accuracy"]
         if samples:
             scores["samples"] = decode(views=views, batch_size=samples, num_examples=samples).rows
         return scores
@@ -182,9 +181,10 @@ def compare(
     results = []
     for seed in seeds:
         for size in settings.train_sizes:
-            for method in ("standard", "step_by_step"):
-                is_last = size == settings.train_sizes[-1] and seed == seeds[-1]
-                for result in comparison.run(method, size, seed, samples=4 if is_last else 0):
+            is_last = size == settings.train_sizes[-1] and seed == seeds[-1]
+            for method in METHODS:
+                wanted = 4 if is_last and method == "step_by_step" else 0
+                for result in comparison.run(method, size, seed, samples=wanted):
                     on_result(result)
                     results.append(result)
     return results

@@ -52,8 +52,8 @@ def _report(results: Sequence[dict[str, Any]], settings: Settings, seeds: int) -
         "Distilling step-by-step against standard fine-tuning",
         [
             html.paragraph(
-                f"A small T5 is fine-tuned on the generated task `{settings.task}`, from the same pretrained "
-                "student, by both methods. Standard fine-tuning learns the label. Step-by-step learns "
+                f"A small T5 is trained on the generated task `{settings.task}` by both methods, from the same "
+                "random start. Standard fine-tuning learns the label. Step-by-step learns "
                 "the label and, as a second task, the reason for it; when it is tested it gives the "
                 f"label alone, as the other does. {seeds} seed(s); test split of 1,000 examples."
             ),
@@ -88,7 +88,7 @@ def run(task: str, seeds: int, output: str) -> int:
       UserError: for a task that is not embedded, or no seeds.
     """
     if task != "entailment":
-        raise UserError(f"the demo's student knows the task entailment only, not {task!r}")
+        raise UserError(f"the demo is made for the task entailment, not {task!r}")
     if seeds < 1:
         raise UserError(f"--seeds: expected 1 or more, got {seeds}")
     console = Console()

@@ -26,9 +26,7 @@ def bucket_length(length: int, longest: int) -> int:
     return min(bucket, max(longest, length))
 
 
-def length_batches(
-    lengths: Sequence[int], longest: int, batch_size: int
-) -> Iterator[tuple[list[int], int]]:
+def length_batches(lengths: Sequence[int], longest: int, batch_size: int) -> Iterator[tuple[list[int], int]]:
     """Groups items by bucket.
 
     Args:

@@ -42,9 +42,7 @@ def score_labels(
     """The task's label metrics of some predictions, on the examples that have a gold label."""
     pairs = [(e.label, p) for e, p in zip(examples, predictions, strict=True) if e.label is not None]
     targets = [_postprocess(task, label, True) for label, _ in pairs]
-    return _score(
-        task.label_metric_fns, targets, [_postprocess(task, p, False) for _, p in pairs]
-    )
+    return _score(task.label_metric_fns, targets, [_postprocess(task, p, False) for _, p in pairs])
 
 
 def evaluate(
@@ -111,9 +109,7 @@ def evaluate(
             scores = score_labels(task, examples, predictions)
         else:
             pairs = [
-                (e.rationale, p)
-                for e, p in zip(examples, predictions, strict=True)
-                if e.rationale is not None
+                (e.rationale, p) for e, p in zip(examples, predictions, strict=True) if e.rationale is not None
             ]
             scores = _score(task.rationale_metric_fns, [t for t, _ in pairs], [p for _, p in pairs])
         metrics |= {f"{view.name}_{name}": value for name, value in scores.items()}

@@ -11,9 +11,7 @@ def accuracy(targets: Sequence[str], predictions: Sequence[str | None]) -> dict[
     return {"accuracy": sum(right) / max(len(right), 1)}
 
 
-def equation_accuracy(
-    targets: Sequence[str], predictions: Sequence[str | None]
-) -> dict[str, float]:
+def equation_accuracy(targets: Sequence[str], predictions: Sequence[str | None]) -> dict[str, float]:
     """Share of predictions with the value of the target; one without a value is wrong.
 
     Values are compared as the paper's reference code does, as floats with `==`.
@@ -38,8 +36,5 @@ def rouge_l(targets: Sequence[str], predictions: Sequence[str | None]) -> dict[s
     from rouge_score import rouge_scorer  # pulls in nltk: a second that few callers need
 
     scorer = rouge_scorer.RougeScorer(["rougeL"])
-    scores = [
-        scorer.score(t, p or "")["rougeL"].fmeasure
-        for t, p in zip(targets, predictions, strict=True)
-    ]
+    scores = [scorer.score(t, p or "")["rougeL"].fmeasure for t, p in zip(targets, predictions, strict=True)]
     return {"rougeL": sum(scores) / max(len(scores), 1)}

@@ -33,9 +33,7 @@ def _start(model, params: Any, inputs: Array, max_decode_length: int) -> dict[st
     return {"encoded": encoded, **caches}
 
 
-def _step(
-    model, params: Any, caches: dict[str, Any], inputs: Array, tokens: Array, max_decode_length: int
-):
+def _step(model, params: Any, caches: dict[str, Any], inputs: Array, tokens: Array, max_decode_length: int):
     """Feeds int32 tokens [batch, 1]; float32 log-probabilities [batch, vocab] and the new caches."""
     logits, new = model.apply(
         {"params": params, "cache": caches["cache"], "cross": caches["cross"]},
@@ -76,9 +74,7 @@ def greedy_decode(
 
     def body(carry):
         step, last, tokens, ended, scores, caches = carry
-        log_probs, caches = _step(
-            model, params, caches, inputs, last[:, None], max_decode_length
-        )
+        log_probs, caches = _step(model, params, caches, inputs, last[:, None], max_decode_length)
         best = jnp.argmax(log_probs, axis=-1).astype(jnp.int32)
         scores += jnp.where(ended, 0.0, log_probs.max(axis=-1))
         best = jnp.where(ended, 0, best)
@@ -163,16 +159,12 @@ def beam_decode(
         step, _, _, live_scores, _, done_scores, _ = carry
         # No live beam can still beat the worst finished one: its score only falls, its penalty is at
         # most that of the full length.
-        best_possible = live_scores.max(axis=1) / _length_penalty(
-            jnp.float32(length), length_penalty
-        )
+        best_possible = live_scores.max(axis=1) / _length_penalty(jnp.float32(length), length_penalty)
         return (step < length) & (best_possible > done_scores.min(axis=1)).any()
 
     def body(carry):
         step, last, live, live_scores, done, done_scores, caches = carry
-        log_probs, caches = _step(
-            model, params, caches, beam_inputs, last.reshape(-1, 1), length
-        )
+        log_probs, caches = _step(model, params, caches, beam_inputs, last.reshape(-1, 1), length)
         vocab = log_probs.shape[-1]
         totals = live_scores[:, :, None] + log_probs.reshape(batch, beams, vocab)
         # At most `beams` of the best 2 * beams end here, so `beams` live ones are always left.

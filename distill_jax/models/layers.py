@@ -28,9 +28,7 @@ class Projection(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        kernel = param_with_axes(
-            "kernel", self.init, (x.shape[-1], self.features), jnp.float32, axes=self.axes
-        )
+        kernel = param_with_axes("kernel", self.init, (x.shape[-1], self.features), jnp.float32, axes=self.axes)
         # As one matrix of tokens: on CPU the gradient of a 3-D product is several times as slow.
         tokens = x.astype(self.dtype).reshape(-1, x.shape[-1])
         return (tokens @ kernel.astype(self.dtype)).reshape(*x.shape[:-1], self.features)
@@ -43,9 +41,7 @@ class LayerNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        scale = param_with_axes(
-            "scale", nn.initializers.ones, (x.shape[-1],), jnp.float32, axes=("embed",)
-        )
+        scale = param_with_axes("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32, axes=("embed",))
         x = x.astype(jnp.float32)
         x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)
         return x.astype(self.dtype) * scale.astype(self.dtype)
@@ -215,9 +211,7 @@ class Attention(nn.Module):
             query, key = query.astype(jnp.float32), key.astype(jnp.float32)
         logits = jnp.einsum("bhqd,bhkd->bhqk", query, key)
         weights = jax.nn.softmax(logits + bias.astype(logits.dtype)).astype(cfg.dtype)
-        weights = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))(
-            weights, deterministic=self.deterministic
-        )
+        weights = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))(weights, deterministic=self.deterministic)
         y = jnp.einsum("bhqk,bhkd->bhqd", weights, value)
         y = y.swapaxes(1, 2).reshape(*x.shape[:2], joined)
         return Projection(x.shape[-1], ("joined_kv", "embed"), cfg.dtype, kernel_init(), name="out")(y)

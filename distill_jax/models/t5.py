@@ -69,9 +69,7 @@ def _apply_layers(layer_class, count: int, cfg: T5Config, deterministic: bool, x
     """Runs `count` layers: `layers_<n>`, or one scanned `layers` with stacked parameters."""
     if cfg.remat != "none":
         policy = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
-        layer_class = partitioning.remat(
-            layer_class, prevent_cse=not cfg.scan_layers, policy=policy[cfg.remat]
-        )
+        layer_class = partitioning.remat(layer_class, prevent_cse=not cfg.scan_layers, policy=policy[cfg.remat])
     if not cfg.scan_layers:
         for n in range(count):
             x, _ = layer_class(cfg, deterministic, name=f"layers_{n}")(x, *args)
@@ -186,7 +184,10 @@ class Transformer(nn.Module):
         self.decoder = Decoder(cfg, self.token_embedder)
 
     def encode(
-        self, encoder_input_tokens: Array, encoder_segment_ids: Array | None = None, enable_dropout: bool = True
+        self,
+        encoder_input_tokens: Array,
+        encoder_segment_ids: Array | None = None,
+        enable_dropout: bool = True,
     ) -> Array:
         """int32 [batch, inputs] -> [batch, inputs, embed]."""
         mask = (encoder_input_tokens > 0)[:, None, None, :]

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - the backend must be chosen first
+from matplotlib import pyplot as plt
 
 STYLES = {
     ("step_by_step", "equal steps"): ("distilling step-by-step", "#1f6feb", "-", "o"),

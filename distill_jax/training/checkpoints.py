@@ -78,9 +78,7 @@ class Checkpointer:
             return None
         restored = self._manager.restore(
             step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(like), loader=ocp.args.JsonRestore()
-            ),
+            args=ocp.args.Composite(state=ocp.args.StandardRestore(like), loader=ocp.args.JsonRestore()),
         )
         return restored["state"], restored["loader"]
 

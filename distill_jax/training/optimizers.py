@@ -19,9 +19,7 @@ def adamw(
     clip_norm: float | None = 1.0,
 ) -> optax.GradientTransformation:
     """AdamW (Loshchilov & Hutter 2019); the defaults are the paper's reference code's."""
-    return _clipped(
-        optax.adamw(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay), clip_norm
-    )
+    return _clipped(optax.adamw(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay), clip_norm)
 
 
 def adafactor(
@@ -35,6 +33,4 @@ def adafactor(
 
     `options` are those of `optax.adafactor`.
     """
-    return _clipped(
-        optax.adafactor(learning_rate, decay_rate=decay_rate, **options), clip_norm
-    )
+    return _clipped(optax.adafactor(learning_rate, decay_rate=decay_rate, **options), clip_norm)

@@ -30,6 +30,4 @@ def replicate(tree, mesh: Mesh):
 def shard_batch(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
     """This host's rows [batch / hosts, length] -> global arrays [batch, length], rows over `data`."""
     sharding = NamedSharding(mesh, PartitionSpec("data"))
-    return {
-        name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
-    }
+    return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}

@@ -80,9 +80,7 @@ def _split(batch: Batch, microbatches: int) -> Batch:
 
     Dealing in turn keeps every microbatch spread over all the devices the batch is sharded over.
     """
-    return {
-        name: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1) for name, x in batch.items()
-    }
+    return {name: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1) for name, x in batch.items()}
 
 
 def make_train_step(
@@ -100,18 +98,14 @@ def make_train_step(
     The token weights come from the whole batch before it is split, so `microbatches` changes memory,
     not the loss. Dropout depends on (`seed`, step) alone: a resumed run repeats the undisturbed one.
     """
-    loss_and_grad = jax.value_and_grad(
-        partial(batch_loss, loss_chunk=loss_chunk, z_loss=z_loss), has_aux=True
-    )
+    loss_and_grad = jax.value_and_grad(partial(batch_loss, loss_chunk=loss_chunk, z_loss=z_loss), has_aux=True)
 
     @partial(jax.jit, donate_argnums=0)
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = None
         if model.config.dropout_rate > 0.0:
             key = jax.random.fold_in(jax.random.key(seed), state.step)
-        weights = token_weights(
-            batch["decoder_task_ids"], batch["decoder_loss_weights"], view_weights
-        )
+        weights = token_weights(batch["decoder_task_ids"], batch["decoder_loss_weights"], view_weights)
         if microbatches == 1:
             (loss, metrics), grads = loss_and_grad(state.params, model, batch, weights, key)
         else:
@@ -133,9 +127,7 @@ def make_train_step(
                     first["weights"],
                 ),
             )
-            ((loss, metrics), grads), _ = jax.lax.scan(
-                accumulate, zeros, (jnp.arange(microbatches), parts)
-            )
+            ((loss, metrics), grads), _ = jax.lax.scan(accumulate, zeros, (jnp.arange(microbatches), parts))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         metrics |= {"loss": loss, "grad_norm": optax.global_norm(grads)}
@@ -151,12 +143,8 @@ def make_eval_step(
 
     @jax.jit
     def eval_step(params, batch: Batch) -> Metrics:
-        weights = token_weights(
-            batch["decoder_task_ids"], batch["decoder_loss_weights"], view_weights
-        )
-        loss, metrics = batch_loss(
-            params, model, batch, weights, None, loss_chunk=loss_chunk, z_loss=0.0
-        )
+        weights = token_weights(batch["decoder_task_ids"], batch["decoder_loss_weights"], view_weights)
+        loss, metrics = batch_loss(params, model, batch, weights, None, loss_chunk=loss_chunk, z_loss=0.0)
         return metrics | {"loss": loss}
 
     return eval_step

@@ -240,13 +240,9 @@ def train(
 
 def _start(model, optimizer, checkpointer, loader, initial_checkpoint_path, seed, mesh):
     """The state to go on from; the loader is moved to the same place."""
-    shapes = jax.eval_shape(
-        lambda: train_state.create(train_state.init_params(model, seed), optimizer)
-    )
+    shapes = jax.eval_shape(lambda: train_state.create(train_state.init_params(model, seed), optimizer))
     sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    like = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes
-    )
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
     restored = checkpointer.restore(like)
     if restored is not None:
         state, position = restored

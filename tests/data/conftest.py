@@ -10,9 +10,7 @@ from distill_jax.data.registry import register_distillation_task
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource, ReferenceSource
 
-SHARED = pathlib.Path(
-    os.environ.get("DISTILL_JAX_SHARED") or pathlib.Path(__file__).parents[3] / "shared"
-)
+SHARED = pathlib.Path(os.environ.get("DISTILL_JAX_SHARED") or pathlib.Path(__file__).parents[3] / "shared")
 
 
 @pytest.fixture(autouse=True)

@@ -40,9 +40,7 @@ def test_ending(parse):
 
 
 @pytest.mark.parametrize("parse", ENDINGS)
-@pytest.mark.parametrize(
-    "text", ["", "It says so, and so on", "Q: The answer is (1)", "Premise: Answer:"]
-)
+@pytest.mark.parametrize("text", ["", "It says so, and so on", "Q: The answer is (1)", "Premise: Answer:"])
 def test_no_ending(parse, text):
     assert parse(text) == UNPARSED
 

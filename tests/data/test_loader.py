@@ -88,9 +88,7 @@ def test_resumes_exactly(path, consumed):
 
 @pytest.mark.parametrize("hosts", [1, 2, 4])
 def test_hosts_share_the_global_batch(path, hosts):
-    loaders = [
-        Loader(path, 4, seed=0, process_index=index, process_count=hosts) for index in range(hosts)
-    ]
+    loaders = [Loader(path, 4, seed=0, process_index=index, process_count=hosts) for index in range(hosts)]
     whole = Loader(path, 4, seed=0)
     for _ in range(15):
         parts = [next(loader) for loader in loaders]

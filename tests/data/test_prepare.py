@@ -178,9 +178,7 @@ def test_truncated_targets_are_counted_and_told(toy, caplog):
     lengths = {"inputs": 20, "targets": 20}
     for _ in range(2):  # when it is found prepared, too
         caplog.clear()
-        prepared = prepare(
-            "toy_step_by_step", "train", vocabulary="bytes", task_feature_lengths=lengths
-        )
+        prepared = prepare("toy_step_by_step", "train", vocabulary="bytes", task_feature_lengths=lengths)
         why = [e.rationale for e in toy.source.examples("train")]
         cut = sum(len(text) > 19 for text in why)
         assert prepared.manifest["truncated_targets"] == cut
@@ -313,9 +311,7 @@ def test_killed_half_way(tmp_path):
     (left,) = cache_entries()
     assert left.endswith(".partial")
     lengths = {"inputs": 512, "targets": 64}
-    prepared = prepare(
-        "entailment_standard", "validation", vocabulary="bytes", task_feature_lengths=lengths
-    )
+    prepared = prepare("entailment_standard", "validation", vocabulary="bytes", task_feature_lengths=lengths)
     assert cache_entries() == [prepared.path.name]
     assert len(segments_of(prepared)) == prepared.manifest["examples"]
 

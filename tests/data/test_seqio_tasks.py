@@ -55,17 +55,13 @@ def task(request, monkeypatch, model):
         spec = str(model)
         monkeypatch.setenv("DISTILL_JAX_SENTENCEPIECE", spec)
     source = GeneratedSource(birds, {"train": 40, "validation": 5})
-    task = register_distillation_task(
-        "birds", source, label_metric_fns=(metric,), label_postprocess_fn=shout
-    )
+    task = register_distillation_task("birds", source, label_metric_fns=(metric,), label_postprocess_fn=shout)
     return task, spec
 
 
 def seqio_tokens(name, split):
     dataset = seqio.get_mixture_or_task(name).get_dataset(LENGTHS, split, shuffle=False)
-    return [
-        (row["inputs"].tolist(), row["targets"].tolist()) for row in dataset.as_numpy_iterator()
-    ]
+    return [(row["inputs"].tolist(), row["targets"].tolist()) for row in dataset.as_numpy_iterator()]
 
 
 def our_tokens(name, split, spec):
@@ -92,9 +88,7 @@ def test_mixture(task):
         "birds_rationale": 1.0,
     }
     dataset = mixture.get_dataset(LENGTHS, "train", shuffle=False, num_epochs=None)
-    drawn = {
-        tuple(row["inputs"].tolist()) for row in itertools.islice(dataset.as_numpy_iterator(), 400)
-    }
+    drawn = {tuple(row["inputs"].tolist()) for row in itertools.islice(dataset.as_numpy_iterator(), 400)}
     ours = our_tokens("birds_step_by_step", "train", task[1])
     assert drawn == {tuple(inputs) for inputs, _ in ours}
     views = seqio_tokens("birds_label", "train") + seqio_tokens("birds_rationale", "train")

@@ -42,8 +42,7 @@ def test_reference_layout(files):
 
 def test_validation_is_held_out_of_train(files):
     train, validation = (
-        [example.id for example in files.source.examples(split)]
-        for split in ("train", "validation")
+        [example.id for example in files.source.examples(split)] for split in ("train", "validation")
     )
     assert (len(train), len(validation)) == (27, 3)
     assert len({*train, *validation}) == 30

@@ -81,8 +81,7 @@ def test_ids_of_seqio(trained, tmp_path, text):
         assert ours.decode(ids) == theirs.decode(ids)
         assert ours.decode([*ids, 1, 0]) == theirs.decode([*ids, 1, 0])
     assert (
-        trained.vocab_size
-        == seqio.SentencePieceVocabulary(str(tmp_path / "vocabulary.model"), 100).vocab_size
+        trained.vocab_size == seqio.SentencePieceVocabulary(str(tmp_path / "vocabulary.model"), 100).vocab_size
     )
 
 

@@ -64,9 +64,7 @@ def test_logits_equal_those_of_transformers(saved):
             attention_mask=torch.tensor((inputs > 0).astype(np.int64)),
             decoder_input_ids=torch.tensor(shifted),
         ).logits.numpy()
-    ours = Transformer(config).apply(
-        {"params": params}, inputs, shifted, targets, enable_dropout=False
-    )
+    ours = Transformer(config).apply({"params": params}, inputs, shifted, targets, enable_dropout=False)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 

@@ -33,9 +33,7 @@ def small(vocab_size=12, **changes):
     return model, jax.tree.map(lambda x: x * 1.5, params)
 
 
-greedy = jax.jit(
-    decoding.greedy_decode, static_argnums=0, static_argnames=("max_decode_length",)
-)
+greedy = jax.jit(decoding.greedy_decode, static_argnums=0, static_argnames=("max_decode_length",))
 beam = jax.jit(
     decoding.beam_decode,
     static_argnums=0,
@@ -48,9 +46,7 @@ INPUTS = jnp.array([[5, 6, 7, 1, 0, 0], [8, 1, 0, 0, 0, 0], [3, 4, 5, 6, 7, 1]],
 def log_probs_of(model, params, inputs, targets):
     """Teacher-forced log-probabilities [batch, length, vocab], without any cache."""
     shifted = jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1]
-    logits = model.apply(
-        {"params": params}, inputs, shifted, jnp.ones_like(targets), enable_dropout=False
-    )
+    logits = model.apply({"params": params}, inputs, shifted, jnp.ones_like(targets), enable_dropout=False)
     return jax.nn.log_softmax(logits)
 
 
@@ -107,9 +103,7 @@ def test_the_beams_of_a_row_do_not_depend_on_the_other_rows():
     model, params = small()
     together = beam(model, params, INPUTS, max_decode_length=6, num_beams=3)
     for row in range(INPUTS.shape[0]):
-        alone = beam(
-            model, params, INPUTS[row : row + 1], max_decode_length=6, num_beams=3
-        )
+        alone = beam(model, params, INPUTS[row : row + 1], max_decode_length=6, num_beams=3)
         np.testing.assert_array_equal(together[0][row], alone[0][0])
         np.testing.assert_allclose(together[1][row], alone[1][0], atol=1e-4)
 

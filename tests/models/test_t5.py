@@ -124,9 +124,7 @@ def test_hidden_states_times_the_output_kernel_are_the_logits(tied):
     model = Transformer(T5Config(**FIELDS, logits_via_embedding=tied))
     tokens = jnp.array([[3, 4, 5, 1]])
     params = model.init(jax.random.key(0), tokens, tokens, tokens, enable_dropout=False)["params"]
-    states = model.apply(
-        {"params": params}, tokens, tokens, tokens, enable_dropout=False, method="hidden"
-    )
+    states = model.apply({"params": params}, tokens, tokens, tokens, enable_dropout=False, method="hidden")
     kernel, scale = output_kernel(params, model.config)
     logits = model.apply({"params": params}, tokens, tokens, tokens, enable_dropout=False)
     np.testing.assert_allclose((states * scale) @ kernel, logits, atol=1e-5)

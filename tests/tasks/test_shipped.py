@@ -9,9 +9,7 @@ from distill_jax.data import registry
 from distill_jax.data.prepare import prepare
 from distill_jax.data.statistics import task_statistics
 
-SHARED = pathlib.Path(
-    os.environ.get("DISTILL_JAX_SHARED") or pathlib.Path(__file__).parents[3] / "shared"
-)
+SHARED = pathlib.Path(os.environ.get("DISTILL_JAX_SHARED") or pathlib.Path(__file__).parents[3] / "shared")
 
 
 @pytest.fixture
@@ -71,9 +69,7 @@ def test_splits_share_no_row_and_lose_none(datasets):
 
 def test_prepared_svamp(datasets):
     lengths = {"inputs": 512, "targets": 320}
-    prepared = prepare(
-        "svamp_step_by_step", "train", vocabulary="train:2000", task_feature_lengths=lengths
-    )
+    prepared = prepare("svamp_step_by_step", "train", vocabulary="train:2000", task_feature_lengths=lengths)
     manifest = prepared.manifest
     assert manifest["examples"] == manifest["views"]["label"] == 720
     assert manifest["views"]["rationale"] + manifest["without_target"]["rationale"] == 720

@@ -92,9 +92,7 @@ def test_loss_and_gradients_equal_the_reference_computation(alpha, tied):
     model, params = small(logits_via_embedding=tied)
     batch = unpacked()
     ours, grads = jax.value_and_grad(lambda p: our_loss(model, p, batch, alpha))(params)
-    theirs, their_grads = jax.value_and_grad(
-        lambda p: two_token_means(model, p, batch, alpha)
-    )(params)
+    theirs, their_grads = jax.value_and_grad(lambda p: two_token_means(model, p, batch, alpha))(params)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), grads, their_grads)
 
