@@ -12,9 +12,17 @@ from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource
 
 CLASSES = ("entailment", "neutral", "contradiction")
-NAMES = "Ada Ben Cora Dan Elsa Finn Gina Hugo Iris Jack".split()
-THINGS = "pear plum hammer saw robin owl violin flute kite drum".split()
-PLACES = "Paris Rome Cairo Tokyo Oslo Lima Quito Milan Delhi Accra".split()
+NAMES = (
+    "Ada Ben Cora Dan Elsa Finn Gina Hugo Iris Jack Kate Liam Mona Nils Olga Paul Quinn Rosa Sam Tara "
+    "Uma Vera Will Xena Yann Zoe"
+).split()
+THINGS = (
+    "apple pear plum cherry mango hammer saw drill wrench chisel robin crow owl hawk finch violin flute "
+    "piano harp drum"
+).split()
+PLACES = (
+    "Paris Lyon Nice Lille Rome Milan Turin Naples Tokyo Osaka Kyoto Nagoya Recife Salvador Manaus Belem"
+).split()
 
 
 def _pick(rng: np.random.Generator, options) -> str:

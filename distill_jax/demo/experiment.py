@@ -45,9 +45,9 @@ class Settings:
     """
 
     task: str = "entailment"
-    train_sizes: tuple[int, ...] = (1000, 4000)
-    steps: int = 700
-    learning_rate: float = 2e-2
+    train_sizes: tuple[int, ...] = (1000, 2000, 4000)
+    steps: int = 600
+    learning_rate: float = 1e-3
     warmup_steps: int = 20
     alpha: float = 0.5
     vocabulary: str = "train:700"
@@ -65,8 +65,8 @@ class Settings:
     rows: Mapping[str, int] = dataclasses.field(default_factory=lambda: {"standard": 16, "step_by_step": 32})
     lengths: Mapping[str, Mapping[str, int]] = dataclasses.field(
         default_factory=lambda: {
-            "standard": {"inputs": 60, "targets": 8},
-            "step_by_step": {"inputs": 60, "targets": 24},
+            "standard": {"inputs": 64, "targets": 8},
+            "step_by_step": {"inputs": 64, "targets": 26},
         }
     )
 
@@ -78,7 +78,7 @@ class Comparison:
         self.settings = settings
         self.model = Transformer(settings.student)
         schedule = schedules.constant(settings.learning_rate, settings.warmup_steps)
-        self.optimizer = optimizers.adafactor(schedule)
+        self.optimizer = optimizers.adamw(schedule)
         weights = {
             "standard": losses.standard_weights(),
             "step_by_step": losses.step_by_step_weights(settings.alpha),
