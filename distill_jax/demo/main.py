@@ -104,6 +104,7 @@ def run(task: str, seeds: int, output: str) -> int:
             f"accuracy {100 * result['accuracy']:5.1f}%  {result['steps']:>5} steps "
             f"{result['seconds']:6.1f} s",
             highlight=False,
+            soft_wrap=True,
         )
 
     results = compare(settings, range(seeds), tell)
@@ -120,6 +121,7 @@ def run(task: str, seeds: int, output: str) -> int:
             f"\n  rationale  {sample['predicted_rationale']}",
             highlight=False,
             markup=False,
+            soft_wrap=True,
         )
     written = {
         "task": task,
