@@ -12,17 +12,14 @@ setup(
     name="distill_jax",
     version=VERSION,
     description="Distilling step-by-step in JAX: small T5 students from an LLM's labels and rationales",
-    long_description=(ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else "",
+    long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["distill_jax", "distill_jax.*"])
     + ["distill_jax.tasks", "distill_jax.gin_configs"],
     package_dir={"distill_jax.tasks": "tasks", "distill_jax.gin_configs": "gin_configs"},
-    package_data={
-        "distill_jax.gin_configs": ["**/*.gin"],
-        "distill_jax": ["assets/**/*"],
-    },
+    package_data={"distill_jax.gin_configs": ["**/*.gin"]},
     install_requires=[
         "array_record>=0.8",
         "flax>=0.12",

@@ -1,1 +1,1 @@
-"""The demo: step-by-step against standard fine-tuning, from a shipped student, in minutes."""
+"""The demo: step-by-step against standard fine-tuning, in minutes."""
