@@ -37,9 +37,8 @@ def _data_list(args: argparse.Namespace) -> int:
 
     with registry.without_seqio():
         for name in registry.task_names():
-            task = registry.get_task(name)
-            doc = sys.modules[f"distill_jax.tasks.{name}"].__doc__ if task else ""
-            print(f"{name:14} {(doc or '').splitlines()[0]}")
+            registry.get_task(name)
+            print(f"{name:14} {sys.modules[f'distill_jax.tasks.{name}'].__doc__.splitlines()[0]}")
     return 0
 
 

@@ -1,7 +1,9 @@
 """Orbax checkpoints of a run: train state, loader position and metrics, one folder a step."""
 
+import contextlib
 import errno
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -44,7 +46,6 @@ class Checkpointer:
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policy,
                 cleanup_tmp_directories=True,
-                step_prefix=None,
             ),
         )
 
@@ -89,23 +90,19 @@ class Checkpointer:
             self._manager.close()
 
 
-class _disk_errors:
+@contextlib.contextmanager
+def _disk_errors(folder) -> Iterator[None]:
     """Turns a full disk into one line that says what survives."""
-
-    def __init__(self, folder):
-        self._folder = folder
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, traceback):
-        text = str(error)
+    try:
+        yield
+    except Exception as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or (error is not None and "No space left on device" in text):
-            raise UserError(
-                f"{self._folder}: no space left on the disk to save a checkpoint: free some and start "
-                "again, the run goes on from its last complete checkpoint"
-            ) from error
+        if not full and "No space left on device" not in str(error):
+            raise
+        raise UserError(
+            f"{folder}: no space left on the disk to save a checkpoint: free some and start "
+            "again, the run goes on from its last complete checkpoint"
+        ) from error
 
 
 def steps(model_dir: str) -> list[int]:
