@@ -33,12 +33,13 @@ def _use_data_dir(args: argparse.Namespace) -> None:
 
 
 def _data_list(args: argparse.Namespace) -> int:
+    from distill_jax import tasks
     from distill_jax.data import registry
 
     with registry.without_seqio():
-        for name in registry.task_names():
+        for name, module in sorted(tasks.MODULES.items()):
             registry.get_task(name)
-            print(f"{name:14} {sys.modules[f'distill_jax.tasks.{name}'].__doc__.splitlines()[0]}")
+            print(f"{name:14} {sys.modules[f'distill_jax.tasks.{module}'].__doc__.splitlines()[0]}")
     return 0
 
 

@@ -1,8 +1,8 @@
 """Generated premise/hypothesis pairs with the reason, as an LLM teacher would explain them.
 
-A premise tells of several people what they have or where they are; the hypothesis claims something of
-one of them. To judge it, find the one fact that matters and compare. The reason names that fact; the
-label alone does not.
+A premise names two things that somebody has; the hypothesis claims that they are of the same kind. To judge
+it one must know that a trout is a fish and a saw a tool. The label says only whether the kinds agree; the
+reason names them, and so brings the knowledge that the label needs.
 """
 
 import numpy as np
@@ -12,22 +12,26 @@ from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource
 
 CLASSES = ("entailment", "neutral", "contradiction")
+SHARES = (0.4, 0.2, 0.4)  # of the classes
 NAMES = (
     "Ada Ben Cora Dan Elsa Finn Gina Hugo Iris Jack Kate Liam Mona Nils Olga Paul Quinn Rosa Sam Tara "
     "Uma Vera Will Xena Yann Zoe"
 ).split()
-THINGS = (
-    "apple pear plum cherry mango hammer saw drill wrench chisel robin crow owl hawk finch violin flute "
-    "piano harp drum"
-).split()
-PLACES = (
-    "Paris Lyon Nice Lille Rome Milan Turin Naples Tokyo Osaka Kyoto Nagoya Recife Salvador Manaus Belem"
-).split()
-
-
-def _pick(rng: np.random.Generator, options) -> str:
-    options = list(options)
-    return options[rng.integers(len(options))]
+KINDS = {
+    "fish": "trout salmon carp pike perch herring cod tuna eel sardine",
+    "bird": "robin crow owl hawk finch sparrow heron stork magpie raven",
+    "fruit": "apple pear plum cherry mango peach lemon grape banana melon",
+    "vegetable": "carrot leek turnip radish cabbage onion parsnip beet lettuce potato",
+    "tool": "hammer saw drill wrench chisel pickaxe screwdriver axe spade rake",
+    "instrument": "violin flute piano harp drum trumpet cello oboe clarinet guitar",
+    "tree": "oak elm birch maple willow cedar spruce larch poplar beech",
+    "flower": "tulip daisy lily rose orchid poppy violet peony dahlia marigold",
+    "insect": "ant bee wasp moth beetle cricket termite hornet locust mosquito",
+    "vehicle": "car bus truck bicycle tram van scooter train canoe ferry",
+    "garment": "shirt scarf coat glove sock hat skirt jacket sweater blouse",
+    "seat": "chair sofa bench stool armchair couch pew throne hammock saddle",
+}
+WORDS = {kind: words.split() for kind, words in KINDS.items()}
 
 
 def article(word: str) -> str:
@@ -35,43 +39,34 @@ def article(word: str) -> str:
     return f"an {word}" if word[0] in "aeiou" else f"a {word}"
 
 
-def fact(name: str, what: str) -> str:
-    """`Ada has a pear.` or `Ada is in Rome.`"""
-    return f"{name} is in {what}." if what in PLACES else f"{name} has {article(what)}."
+def generate(rng: np.random.Generator, number: str) -> Example:
+    """One example.
 
-
-def generate(rng: np.random.Generator, number: str, facts: int = 3) -> Example:
-    """One example; the three labels are equally likely.
+    The reason begins with the kinds. One that repeated the words first (`A trout is a fish, …`) would
+    teach the student little: its decoder could turn the word it has just written into the kind, and
+    the encoder, which the label has to make do with, would learn nothing (tried: no gain).
 
     Args:
       rng: all randomness comes from it.
       number: becomes the example's id.
-      facts: sentences of the premise, each of another person.
     """
-    names = [NAMES[i] for i in rng.permutation(len(NAMES))[:facts]]
-    whats = [_pick(rng, THINGS) if rng.random() < 0.5 else _pick(rng, PLACES) for _ in names]
-    label = _pick(rng, CLASSES)
-    about = rng.integers(facts)
-    name, what = names[about], whats[about]
-    is_place = what in PLACES
-    reason = fact(name, what)[:-1]
+    name = rng.choice(NAMES)
+    label = CLASSES[rng.choice(len(CLASSES), p=SHARES)]
+    kind, other = (list(WORDS)[i] for i in rng.permutation(len(WORDS))[:2])
+    one, two = rng.choice(WORDS[kind], size=2, replace=False)
     if label == "entailment":
-        claim = fact(name, what)
-        reason += ", as the hypothesis says."
+        other = kind
     elif label == "contradiction":
-        other = _pick(rng, [w for w in (PLACES if is_place else THINGS) if w != what])
-        claim = fact(name, other)
-        reason += f", not {'in ' + other if is_place else article(other)}."
-    else:
-        claim = fact(name, _pick(rng, THINGS if is_place else PLACES))
-        reason += f", but nothing says {'what ' + name + ' has' if is_place else 'where ' + name + ' is'}."
-    premise = " ".join(fact(n, w) for n, w in zip(names, whats, strict=True))
+        two = rng.choice(WORDS[other])
+    told, reason = [article(one), article(two)], [article(kind), article(other)]
+    if label == "neutral":
+        told[1], reason[1] = "something else", "we do not know"
     return Example(
         id=number,
-        input=f"Premise: {premise} Hypothesis: {claim}",
+        input=f"Premise: {name} has {told[0]} and {told[1]}. Hypothesis: Both are of the same kind.",
         label=label,
         teacher_label=label,
-        rationale=reason,
+        rationale=f"{reason[0][0].upper()}{reason[0][1:]} and {reason[1]}.",
     )
 
 

@@ -40,13 +40,21 @@ def parse_cqa(text: str) -> Completion:
 
 
 def parse_anli(text: str) -> Completion:
-    """`… So the answer is contradiction.`"""
+    """`… So the answer is contradiction.`
+
+    The reference code drops the last character of the label whatever it is, so that a completion cut
+    short before its full stop counts as wrong; here it counts as unparsed.
+    """
     parts = _split_once(text, "Premise:", "So the answer is")
-    label = parts and parts[1].removesuffix(".")
-    return Completion(label, parts[0]) if label else UNPARSED
+    if not parts or len(parts[1]) < 2 or parts[1][-1].isalnum():
+        return UNPARSED
+    return Completion(parts[1][:-1].strip(), parts[0])
 
 
 def parse_esnli(text: str) -> Completion:
-    """`…`, a new line, `Answer: neutral`."""
-    parts = _split_once(text, "Premise:", "Answer:")
-    return Completion(parts[1], parts[0]) if parts and parts[1] else UNPARSED
+    """`…`, a new line, `Answer: neutral`; of several answers to the question the first."""
+    rationale, found, rest = text.split("Premise:")[0].partition("Answer: ")
+    label = rest.split("Answer: ")[0].split("Premise")[0].strip()
+    if not found or not label or "Answer:" in rationale:
+        return UNPARSED
+    return Completion(label, rationale.strip())

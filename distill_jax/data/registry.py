@@ -12,11 +12,11 @@ import difflib
 import functools
 import importlib
 import importlib.util
-import pkgutil
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from distill_jax import tasks
 from distill_jax.data.sources import Source
 from distill_jax.data.views import View
 from distill_jax.errors import UserError
@@ -141,15 +141,9 @@ def _identity(value: Any) -> Any:
     return type(value).__qualname__, _identity(attributes)
 
 
-def shipped_task_names() -> list[str]:
-    """Names of the tasks in `distill_jax.tasks`."""
-    package = importlib.import_module("distill_jax.tasks")
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
-
-
 def task_names() -> list[str]:
     """Names of all tasks: shipped and registered."""
-    return sorted({*shipped_task_names(), *_tasks})
+    return sorted({*tasks.MODULES, *_tasks})
 
 
 def get_task(name: str, module: str | None = None) -> DistillationTask:
@@ -163,8 +157,8 @@ def get_task(name: str, module: str | None = None) -> DistillationTask:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
             raise UserError(f"MIXTURE_OR_TASK_MODULE {module!r}: {error}") from None
-    if name not in _tasks and name in shipped_task_names():
-        importlib.import_module(f"distill_jax.tasks.{name}")
+    if name not in _tasks and name in tasks.MODULES:
+        importlib.import_module(f"distill_jax.tasks.{tasks.MODULES[name]}")
     if name not in _tasks:
         near = difflib.get_close_matches(name, task_names(), n=1)
         hint = f"did you mean {near[0]}? " if near else ""

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from distill_jax.data.registry import METHODS, DistillationTask
 from distill_jax.data.views import View
+from distill_jax.data.vocabularies import END
 
 
 def vocabulary() -> seqio.Vocabulary:
@@ -31,6 +32,26 @@ def _dataset(split: str, shuffle_files: bool, seed: int | None = None, *, task, 
     return tf.data.Dataset.from_generator(rows, output_signature={"inputs": text, "targets": text})
 
 
+def _tokenize(dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature]) -> tf.data.Dataset:
+    """SeqIO's `tokenize`, with the end token for each `</s>` of the text."""
+
+    def ids(name: str, text: tf.Tensor) -> tf.Tensor:
+        vocabulary = output_features[name].vocabulary
+
+        def part_ids(part: tf.Tensor) -> tf.Tensor:
+            return tf.concat([vocabulary.encode_tf(part), [vocabulary.eos_id]], axis=0)
+
+        parts = tf.strings.split(tf.strings.join([text]), END)
+        ragged = tf.map_fn(part_ids, parts, fn_output_signature=tf.RaggedTensorSpec([None], tf.int32, 0))
+        return ragged.flat_values[:-1]
+
+    def row(texts: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        tokens = {name: ids(name, text) for name, text in texts.items()}
+        return tokens | {f"{name}_pretokenized": text for name, text in texts.items()}
+
+    return dataset.map(row, num_parallel_calls=tf.data.AUTOTUNE)
+
+
 def _add_task(name: str, task: DistillationTask, view: View, postprocess: Callable | None) -> None:
     features: Mapping[str, seqio.Feature] = {
         feature: seqio.Feature(vocabulary(), add_eos=True) for feature in ("inputs", "targets")
@@ -41,7 +62,7 @@ def _add_task(name: str, task: DistillationTask, view: View, postprocess: Callab
         source=seqio.FunctionDataSource(
             partial(_dataset, task=task, view=view), splits=tuple(task.source.splits)
         ),
-        preprocessors=[seqio.preprocessors.tokenize, seqio.preprocessors.append_eos_after_trim],
+        preprocessors=[_tokenize, seqio.preprocessors.append_eos_after_trim],
         output_features=features,
         postprocess_fn=postprocess,
         metric_fns=list(fns),

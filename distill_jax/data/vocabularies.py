@@ -1,11 +1,14 @@
-"""Vocabularies, with SeqIO's ids and without TensorFlow: 0 is padding, 1 the end, 2 unknown."""
+"""Vocabularies, with SeqIO's ids and without TensorFlow: 0 is padding, 1 the end, 2 unknown.
+
+`</s>` in a text is the end token, as in Hugging Face's tokenizers: premise and hypothesis are joined by it.
+"""
 
 import hashlib
 import io
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
@@ -15,6 +18,24 @@ from distill_jax.errors import UserError
 
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 EXTRA_IDS = 100  # sentinels of T5's pretraining, at the end of the ids
+END = "</s>"
+
+
+def _with_ends(
+    encode: Callable[[list[str]], list[list[int]]], texts: Sequence[str]
+) -> list[list[int]]:
+    """Encodes the parts of each text between its `</s>`, and joins them by the end token."""
+    if not any(END in text for text in texts):
+        return encode(list(texts))
+    split = [text.split(END) for text in texts]
+    parts = iter(encode([part for parts in split for part in parts]))
+    joined = []
+    for number in map(len, split):
+        ids = next(parts)
+        for _ in range(number - 1):
+            ids = [*ids, EOS_ID, *next(parts)]
+        joined.append(ids)
+    return joined
 
 
 class ByteVocabulary:
@@ -26,12 +47,12 @@ class ByteVocabulary:
     fingerprint = "bytes"
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without the end token."""
-        return [byte + 3 for byte in text.encode()]
+        """Ids of a text, without the end token after it."""
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
-        return [self.encode(text) for text in texts]
+        return _with_ends(lambda parts: [[byte + 3 for byte in p.encode()] for p in parts], texts)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text up to the first end token; ids that are no byte are left out."""
@@ -78,12 +99,13 @@ class SentencePieceVocabulary:
         self.fingerprint = f"sentencepiece-{digest[:16]}"
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without the end token."""
-        return self._processor.encode(text)
+        """Ids of a text, without the end token after it."""
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, on all cores."""
-        return self._processor.encode(list(texts), num_threads=os.cpu_count() or 1)
+        threads = os.cpu_count() or 1
+        return _with_ends(lambda parts: self._processor.encode(parts, num_threads=threads), texts)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text up to the first end token; padding and ids there are no pieces for are left out."""

@@ -52,6 +52,16 @@ def test_ending_without_answer():
     assert parse_esnli("So.\nAnswer:\n\nPremise: next") == UNPARSED
 
 
+def test_anli_needs_a_full_stop():
+    assert parse_anli("So. So the answer is contradiction") == UNPARSED
+    assert parse_anli('So. So the answer is neutral"').label == "neutral"
+
+
+def test_esnli_takes_the_first_of_two_answers():
+    assert parse_esnli("A.\nAnswer: neutral\nAnswer: entailment\n\nPremise: x") == ("neutral", "A.")
+    assert parse_esnli("A.\nAnswer: neutral Premise") == ("neutral", "A.")
+
+
 def test_svamp_keeps_all_parentheses():
     assert parse_svamp("So. The answer is ((1 + 2) * (3)) apples").label == "((1 + 2) * (3))"
 

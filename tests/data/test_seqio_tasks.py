@@ -25,7 +25,7 @@ def birds(rng, name):
     number = int(rng.integers(0, 1000))
     why = f"Naïve counting of {number} birds\nand 1 more. " * int(rng.integers(1, 3))
     rationale = None if number % 7 == 0 else why
-    return Example(name, f"{number} birds\nand <one>?", f"{number + 1}", f"{number + 2}", rationale)
+    return Example(name, f"{number} birds\nand</s><one>?", f"{number + 1}", f"{number + 2}", rationale)
 
 
 def shout(text, example=None, is_target=False):

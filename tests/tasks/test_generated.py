@@ -26,27 +26,26 @@ def test_splits_are_disjoint_and_repeatable(name):
     assert examples(name, "train", 50) == splits["train"][:50]
 
 
-def facts(text):
-    """name -> what is said of it, from sentences of `<name> has a …` or `<name> is in …`."""
-    return {name: what for name, what in re.findall(r"(\w+) ((?:has an? |is in )\w+)\.", text)}
+def test_entailment_labels_and_reasons_follow_from_the_kinds():
+    from distill_jax.tasks.entailment import WORDS
 
-
-def test_entailment_labels_follow_from_the_premise():
+    kind_of = {word: kind for kind, words in WORDS.items() for word in words}
+    assert len(kind_of) == sum(map(len, WORDS.values()))
     labels = []
     for example in examples("entailment", "test"):
-        premise, hypothesis = example.input.removeprefix("Premise: ").split(" Hypothesis: ")
-        (name, claim), known = next(iter(facts(hypothesis).items())), facts(premise)
-        if claim == known[name]:
-            label = "entailment"
-        elif claim.split()[0] == known[name].split()[0]:
-            label = "contradiction"
-        else:
+        premise = example.input.removeprefix("Premise: ").split(".")[0]
+        kinds = [kind_of.get(word) for word in re.findall(r" (?:an? |something )(\w+)", premise)]
+        assert len(kinds) == 2
+        named = re.findall(r"\b[Aa]n? (\w+)", example.rationale)
+        assert named == [kind for kind in kinds if kind]
+        if None in kinds:
             label = "neutral"
+        else:
+            label = "entailment" if kinds[0] == kinds[1] else "contradiction"
         assert example.label == label
-        assert example.rationale.startswith(f"{name} {known[name]}")
         labels.append(label)
-    for label in set(labels):
-        assert 0.28 < labels.count(label) / len(labels) < 0.39
+    for label, share in (("entailment", 0.4), ("neutral", 0.2), ("contradiction", 0.4)):
+        assert abs(labels.count(label) / len(labels) - share) < 0.05
 
 
 def test_arithmetic_rationales_end_in_the_value_of_the_label():
