@@ -9,7 +9,16 @@ from collections.abc import Callable
 
 from distill_jax.errors import UserError
 
-METHODS = ("standard", "task_distillation", "step_by_step")
+METHODS = (
+    "standard",
+    "task_distillation",
+    "step_by_step",
+    "single_task",
+    "rationale_input",
+    "soft_labels",
+    "logit_distillation",
+)
+FIELDS = ("id", "input", "label", "teacher_label", "rationale", "label_probs", "choices")
 
 
 def _lengths(text: str) -> dict[str, int]:
@@ -132,10 +141,25 @@ def _gin_flags(args: argparse.Namespace, names: dict[str, str]) -> list[str]:
     return [f"--gin.{gin}={value}" for gin, value in given.items() if value is not None]
 
 
+def _own_data(args: argparse.Namespace) -> dict:
+    """The description of the user's own files; sets the task's name."""
+    from distill_jax.data import own
+
+    columns = {field: value for field in FIELDS if (value := getattr(args, f"column_{field}"))}
+    classes = args.classes.split(",") if args.classes else None
+    description = own.describe(args.data, args.validation_data, args.test_data, columns, classes)
+    args.task = own.own_name(description)
+    return description
+
+
 def _train(args: argparse.Namespace) -> int:
     from distill_jax import train
 
     flags = []
+    if args.data:
+        if args.task:
+            raise UserError(f"give a task ({args.task}) or --data {args.data}, not both")
+        args.own_data = _own_data(args)
     if args.task:
         flags = [
             f"--gin_file=models/{args.model}.gin",
@@ -154,6 +178,11 @@ def _train(args: argparse.Namespace) -> int:
         "data_fraction": "DATA_FRACTION",
         "label_source": "LABEL_SOURCE",
         "init": "INITIAL_CHECKPOINT_PATH",
+        "own_data": "OWN_DATA",
+        "teacher_checkpoint": "TEACHER_CHECKPOINT_PATH",
+        "temperature": "TEMPERATURE",
+        "divergence": "DIVERGENCE",
+        "only_agreeing": "ONLY_AGREEING",
         "seed": "RANDOM_SEED",
         "module": "MIXTURE_OR_TASK_MODULE",
     }
@@ -248,6 +277,19 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--data-fraction", type=float)
     train.add_argument("--init", help="a run's folder or a Hugging Face folder to start from")
     train.add_argument("--seed", type=int)
+    train.add_argument("--teacher-checkpoint", help="white-box teacher of logit_distillation")
+    train.add_argument("--temperature", type=float, help="of soft_labels and logit_distillation")
+    train.add_argument("--divergence", choices=("forward_kl", "reverse_kl", "jensen_shannon"))
+    train.add_argument("--only-agreeing", action="store_const", const=True, help="rows the teacher got right")
+    train.set_defaults(own_data=None)
+    own = train.add_argument_group("your own files, instead of a task")
+    own.add_argument("--data", help="JSONL, CSV or Parquet file to train on")
+    own.add_argument("--validation-data", help="default: a tenth of --data, held out")
+    own.add_argument("--test-data", help="default: the validation rows")
+    own.add_argument("--classes", help="the labels there are, with commas between them")
+    for field in FIELDS:
+        flag = field.replace("_", "-")
+        own.add_argument(f"--{flag}", dest=f"column_{field}", metavar="COLUMN", help=f"column of {field}")
     _add_data_flags(train)
 
     evaluate = command(commands, "eval", "score a trained student", _eval)

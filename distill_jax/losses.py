@@ -141,3 +141,140 @@ def _backward(chunk, z_loss, residuals, cotangents):
 
 
 weighted_cross_entropy.defvjp(_forward, _backward)
+
+
+def single_task_weights() -> dict[str, float]:
+    """Weights of one target that holds rationale and label: the mean over its tokens."""
+    return {"single_task": 1.0}
+
+
+def class_divergence(scores: jax.Array, probs: jax.Array, groups: jax.Array, temperature: float) -> jax.Array:
+    """KL from a teacher's class probabilities to a student's, at a temperature, times its square.
+
+    `T**2 * sum_c p_c * (log p_c - log q_c)` with `p = softmax(log(probs) / T)` and
+    `q = softmax(scores / T)` over the classes of an example (Hinton et al. 2015, arXiv:1503.02531,
+    section 2; the square keeps the gradients' size).
+
+    Args:
+      scores: float32 [batch, classes], the student's log-probability of each label, however many
+        examples share a row.
+      probs: float32 [batch, classes], the teacher's; they sum to 1 over an example.
+      groups: int32 [batch, classes], the example a class belongs to, from 1; 0 is padding.
+      temperature: T, above 0.
+
+    Returns:
+      float32 [batch]: the sum over the examples of a row.
+    """
+    same = (groups[:, :, None] == groups[:, None, :]) & (groups[:, None, :] > 0)
+    is_class = groups > 0
+
+    def log_softmax(x):
+        # Over the classes of the same example: entry [b, i] minus logsumexp_j of its group.
+        spread = jnp.where(same, x[:, None, :], -jnp.inf)
+        log_z = jax.nn.logsumexp(jnp.where(is_class[:, :, None], spread, 0.0), axis=-1)
+        return x - log_z
+
+    possible = probs > 0.0
+    # A class the teacher rules out stays out at every temperature: a finite, very low logit.
+    log_p = log_softmax(jnp.where(possible, jnp.log(jnp.where(possible, probs, 1.0)), -1e9) / temperature)
+    p = jnp.where(possible & is_class, jnp.exp(log_p), 0.0)
+    log_q = log_softmax(scores / temperature)
+    return temperature**2 * jnp.sum(jnp.where(p > 0.0, p * (log_p - log_q), 0.0), axis=-1)
+
+
+DIVERGENCES = ("forward_kl", "reverse_kl", "jensen_shannon")
+
+
+def token_divergence(
+    student_logits: jax.Array,
+    teacher_logits: jax.Array,
+    kind: str = "forward_kl",
+    temperature: float = 1.0,
+    beta: float = 0.5,
+) -> jax.Array:
+    """Divergence of two next-token distributions `p` (teacher) and `q` (student), times `T**2`.
+
+    - `forward_kl`: `sum p log(p / q)` (Hinton et al. 2015).
+    - `reverse_kl`: `sum q log(q / p)` (Gu et al. 2024, arXiv:2306.08543).
+    - `jensen_shannon`, generalised: `beta KL(p | m) + (1 - beta) KL(q | m)` with
+      `m = beta p + (1 - beta) q` (Agarwal et al. 2024, arXiv:2306.13649, eq. 1).
+
+    Args:
+      student_logits: float [..., vocab].
+      teacher_logits: float [..., vocab]; no gradient flows through them.
+      kind: of `DIVERGENCES`.
+      temperature: both logits are divided by it.
+      beta: of `jensen_shannon`, in (0, 1).
+
+    Returns:
+      float32 [...].
+    """
+    log_q = jax.nn.log_softmax(student_logits.astype(jnp.float32) / temperature)
+    teacher_logits = jax.lax.stop_gradient(teacher_logits.astype(jnp.float32))
+    log_p = jax.nn.log_softmax(teacher_logits / temperature)
+
+    def kl(log_a, log_b):
+        return jnp.sum(jnp.exp(log_a) * (log_a - log_b), axis=-1)
+
+    if kind == "forward_kl":
+        divergence = kl(log_p, log_q)
+    elif kind == "reverse_kl":
+        divergence = kl(log_q, log_p)
+    elif kind == "jensen_shannon":
+        if not 0.0 < beta < 1.0:
+            raise ValueError(f"beta must lie in (0, 1), got {beta}")
+        log_m = jnp.logaddexp(jnp.log(beta) + log_p, jnp.log1p(-beta) + log_q)
+        divergence = beta * kl(log_p, log_m) + (1.0 - beta) * kl(log_q, log_m)
+    else:
+        raise ValueError(f"unknown divergence {kind!r}: expected one of {', '.join(DIVERGENCES)}")
+    return temperature**2 * divergence
+
+
+def weighted_divergence(states, kernel, teacher_states, teacher_kernel, weights, chunk, divergence):
+    """Weighted sum of token divergences, from both decoders' states, in chunks of tokens.
+
+    Neither `[tokens, vocab]` is held whole: the logits of a chunk are computed again for its gradient.
+
+    Args:
+      states: [tokens, emb_dim], the student's.
+      kernel: [emb_dim, vocab].
+      teacher_states: [tokens, teacher_emb_dim].
+      teacher_kernel: [teacher_emb_dim, vocab].
+      weights: float32 [tokens].
+      chunk: tokens per chunk.
+      divergence: (student logits, teacher logits) -> [tokens].
+
+    Returns:
+      float32 scalar.
+    """
+
+    @jax.checkpoint
+    def body(total, xs):
+        x, y, w = xs
+        logits = x.astype(jnp.float32) @ kernel.astype(jnp.float32)
+        teacher_logits = y.astype(jnp.float32) @ teacher_kernel.astype(jnp.float32)
+        return total + jnp.sum(w * divergence(logits, teacher_logits)), None
+
+    chunks = _in_chunks(min(chunk, states.shape[0]), states, teacher_states, weights)
+    return jax.lax.scan(body, jnp.zeros((), jnp.float32), tuple(chunks))[0]
+
+
+def token_log_probs(states, kernel, targets, chunk):
+    """Differentiable log-probabilities of the targets: float32 [tokens], computed in chunks.
+
+    Args:
+      states: [tokens, emb_dim].
+      kernel: [emb_dim, vocab].
+      targets: int32 [tokens].
+      chunk: tokens per chunk.
+    """
+
+    @jax.checkpoint
+    def body(_, xs):
+        x, t = xs
+        logits = x.astype(jnp.float32) @ kernel.astype(jnp.float32)
+        picked = jnp.take_along_axis(logits, t[:, None], axis=-1)[:, 0]
+        return None, picked - jax.nn.logsumexp(logits, axis=-1)
+
+    chunks = _in_chunks(min(chunk, states.shape[0]), states, targets)
+    return jax.lax.scan(body, None, tuple(chunks))[1].reshape(-1)[: states.shape[0]]

@@ -6,10 +6,10 @@ from distill_jax.data.sources import ReferenceSource
 
 
 def read_row(row):
-    """Row of the release -> (input, label)."""
+    """Row of the release -> (input, label, choices)."""
     choices = zip("abcde", row["choices"], strict=True)
     listed = "\n".join(f"({letter}) {choice}" for letter, choice in choices)
-    return f"{row['question']}\nAnswer Choices:\n{listed}", row["answer"]
+    return f"{row['question']}\nAnswer Choices:\n{listed}", row["answer"], tuple(row["choices"])
 
 
 register_distillation_task("cqa", ReferenceSource("cqa", read_row, parse_cqa))

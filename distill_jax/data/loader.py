@@ -53,12 +53,13 @@ class Loader:
             raise UserError(f"BATCH_SIZE {batch_size} does not divide by {process_count} hosts")
         path = pathlib.Path(path)
         try:
-            lengths = json.loads((path / "manifest.json").read_text())["task_feature_lengths"]
+            manifest = json.loads((path / "manifest.json").read_text())
+            lengths, soft = manifest["task_feature_lengths"], manifest["soft"]
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path}: no prepared records in there: {error}") from None
 
         def features(record: bytes) -> Batch:
-            return to_features(decode_row(record), lengths)
+            return to_features(decode_row(record), lengths, soft)
 
         def collate(rows: list[Batch]) -> Batch:
             return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

@@ -4,6 +4,7 @@ The folder's name is a hash of everything the records depend on, so a prepared s
 or made anew. It is written beside its place and renamed when whole: half a set never loads.
 """
 
+import collections
 import dataclasses
 import errno
 import hashlib
@@ -23,12 +24,13 @@ from distill_jax.data.packing import pack as pack_rows
 from distill_jax.data.records import Segment, encode_row
 from distill_jax.data.registry import DistillationTask
 from distill_jax.data.schema import Example
+from distill_jax.data.selection import Filters, keep, share
 from distill_jax.data.tokenization import Counts, new_counts, tokenize
-from distill_jax.data.views import View
+from distill_jax.data.views import View, soften
 from distill_jax.data.vocabularies import load_vocabulary, train_vocabulary
 from distill_jax.errors import UserError
 
-FORMAT = 4  # raise it when the records would differ for the same arguments
+FORMAT = 5  # raise it when the records would differ for the same arguments
 WINDOW = 8192  # examples that are tokenized and packed together, and held in memory
 log = logging.getLogger("distill_jax")
 
@@ -87,27 +89,6 @@ def texts(task: DistillationTask) -> Iterator[str]:
                 yield text
 
 
-def _chosen(
-    task: DistillationTask, split: str, data_fraction: float, num_examples: int | None, seed: int
-) -> Iterator[tuple[int, Example]]:
-    """(number, example) of the chosen part of a split, in the order of the source.
-
-    The part is the first `k` of a permutation that depends on `seed` alone: smaller parts lie in
-    larger ones, and all methods see the same.
-    """
-    if data_fraction == 1.0 and num_examples is None:
-        yield from enumerate(task.source.examples(split))
-        return
-    size = sum(1 for _ in task.source.examples(split))
-    count = round(size * data_fraction) if num_examples is None else num_examples
-    if not 0 < count <= size:
-        raise UserError(f"cannot take {count} examples of the {size} in {task.name} {split}")
-    chosen = set(np.random.default_rng(seed).permutation(size)[:count].tolist())
-    for number, example in enumerate(task.source.examples(split)):
-        if number in chosen:
-            yield number, example
-
-
 def _checked(
     examples: Iterable[tuple[int, Example]],
     task: DistillationTask,
@@ -115,8 +96,13 @@ def _checked(
     views: Sequence[View],
 ) -> Iterator[tuple[int, Example]]:
     """Passes the examples on. A missing gold label is an error, what a teacher left out is not."""
-    needs_label = any(view.target == "label" for view in views)
+    needs_label = any("label" in (view.target, view.answer) and not view.soft for view in views)
     for number, example in examples:
+        if any(view.soft for view in views):
+            try:
+                soften(example, task.classes)
+            except ValueError as error:
+                raise UserError(f"{task.source.where(split, number)}: {error}") from None
         if needs_label and example.label is None:
             raise UserError(
                 f"{task.source.where(split, number)}: no label in this row: add it, or train on "
@@ -161,6 +147,7 @@ def prepare(
     label_source: str = "gold",
     data_fraction: float = 1.0,
     num_examples: int | None = None,
+    filters: Filters = Filters(),  # noqa: B008, frozen
     seed: int = 0,
     module: str | None = None,
     cache_dir: str | os.PathLike | None = None,
@@ -178,6 +165,7 @@ def prepare(
       label_source: gold or teacher.
       data_fraction: share of the split's examples to take.
       num_examples: or their number.
+      filters: which of these to keep; the manifest has the numbers of those dropped.
       seed: of which ones these are.
       module: of the task, if it is not shipped.
       cache_dir: default `cache.cache_dir()`.
@@ -209,6 +197,8 @@ def prepare(
         "pack": pack,
         "data_fraction": data_fraction,
         "num_examples": num_examples,
+        "filters": dataclasses.asdict(filters),
+        "soft": any(view.soft for view in views),
         "seed": seed,
         "data": task.source.fingerprint(split),
         "format": FORMAT,
@@ -217,20 +207,23 @@ def prepare(
     root = pathlib.Path(cache_dir or cache.cache_dir())
     folder = root / "prepared" / f"{mixture_or_task_name}-{split}-{key}"
     if not folder.exists():
-        chosen = _chosen(task, split, data_fraction, num_examples, seed)
-        examples = _checked(chosen, task, split, views)
+        source = task.source
+        chosen = share(lambda: source.examples(split), data_fraction, num_examples, seed)
+        dropped = collections.Counter()
+        examples = _checked(keep(chosen, filters, task.agrees, dropped), task, split, views)
         counts = new_counts(views)
 
         def rows() -> Iterator[Sequence[Segment]]:
             while window := list(itertools.islice(examples, WINDOW)):
-                for row in _rows(tokenize(window, views, tokenizer, lengths, counts), lengths, pack):
+                segments = tokenize(window, views, tokenizer, lengths, counts, task.classes)
+                for row in _rows(segments, lengths, pack):
                     counts.rows += 1
                     yield row
 
         with cache.new_folder(folder) as temporary:
             _write(temporary / "rows.array_record", rows())
             _check_targets(task, split, views, counts)
-            text = json.dumps(_manifest(description, counts), indent=2)
+            text = json.dumps(_manifest(description, counts, dropped), indent=2)
             (temporary / "manifest.json").write_text(text + "\n")
     manifest = json.loads((folder / "manifest.json").read_text())
     _warn(manifest, mixture_or_task_name, max_truncated)
@@ -244,12 +237,13 @@ def _check_targets(task: DistillationTask, split: str, views: Sequence[View], co
             raise UserError(f"{task.name} {split}: none of the {counts.examples} examples has a {view.target}")
 
 
-def _manifest(description: dict[str, Any], counts: Counts) -> dict[str, Any]:
+def _manifest(description: dict[str, Any], counts: Counts, dropped: Mapping[str, int]) -> dict[str, Any]:
     lengths = description["task_feature_lengths"]
     return (
         description
         | dataclasses.asdict(counts)
         | {
+            "dropped": dict(dropped),
             "encoder_fill": counts.encoder_tokens / (counts.rows * lengths["inputs"]),
             "decoder_fill": counts.decoder_tokens / (counts.rows * lengths["targets"]),
         }

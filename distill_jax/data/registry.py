@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from distill_jax import tasks
+from distill_jax.data.schema import Example
 from distill_jax.data.sources import Source
 from distill_jax.data.views import View
 from distill_jax.errors import UserError
@@ -24,7 +25,17 @@ from distill_jax.evaluation.metrics import accuracy, rouge_l
 
 MetricFn = Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]
 LABEL_SOURCES = {"gold": "label", "teacher": "teacher_label"}
-METHODS = ("standard", "task_distillation", "step_by_step", "label", "rationale")
+METHODS = (
+    "standard",
+    "task_distillation",
+    "step_by_step",
+    "single_task",
+    "rationale_input",
+    "soft_labels",
+    "logit_distillation",
+    "label",
+    "rationale",
+)
 
 _with_seqio = contextvars.ContextVar("with_seqio", default=True)
 _tasks: dict[str, "DistillationTask"] = {}
@@ -47,6 +58,25 @@ class DistillationTask:
     rationale_prefix: str
     classes: tuple[str, ...] | None
 
+    def score_labels(self, examples: Sequence[Example], predictions: Sequence[str | None]) -> dict[str, float]:
+        """The label metrics of some predictions, on the examples that have a gold label."""
+        process = self.label_postprocess_fn or (lambda text, example, is_target: text)
+        pairs = [
+            (process(e.label, example=None, is_target=True), p)
+            for e, p in zip(examples, predictions, strict=True)
+            if e.label is not None
+        ]
+        targets = [target for target, _ in pairs]
+        answers = [None if p is None else process(p, example=None, is_target=False) for _, p in pairs]
+        scores: dict[str, float] = {}
+        for metric_fn in self.label_metric_fns:
+            scores |= metric_fn(targets, answers)
+        return scores
+
+    def agrees(self, example: Example) -> bool:
+        """Whether the teacher's label is right, by the metric `accuracy`."""
+        return bool(self.score_labels([example], [example.teacher_label]).get("accuracy"))
+
     def views(self, method: str, label_source: str = "gold") -> tuple[View, ...]:
         """The views of a method, by its name in `METHODS`."""
         gold_or_teacher = LABEL_SOURCES[label_source]
@@ -56,6 +86,10 @@ class DistillationTask:
             "standard": (View("label", gold_or_teacher),),
             "task_distillation": (View("label", "teacher_label"),),
             "step_by_step": (label, rationale),
+            "single_task": (View("single_task", "rationale", answer=gold_or_teacher),),
+            "rationale_input": (View("label", gold_or_teacher, reads_rationale=True),),
+            "soft_labels": (View("label", gold_or_teacher, soft=True),),
+            "logit_distillation": (label, rationale),
             "label": (label,),
             "rationale": (rationale,),
         }[method]

@@ -13,7 +13,8 @@ class Example:
       label: the gold label; None where nobody has labelled the row.
       teacher_label: the label in the teacher's completion; None where it could not be parsed.
       rationale: the teacher's reasons; None likewise.
-      label_probs: the teacher's probability of each class of the task, in its order.
+      label_probs: the teacher's probability of each of `choices`, or of each class of the task.
+      choices: the labels this row can have, where they differ from row to row.
     """
 
     id: str
@@ -22,3 +23,4 @@ class Example:
     teacher_label: str | None = None
     rationale: str | None = None
     label_probs: tuple[float, ...] | None = None
+    choices: tuple[str, ...] | None = None

@@ -4,6 +4,7 @@ A source streams `Example`s split by split and has a fingerprint, so that what w
 can be reused until it changes.
 """
 
+import csv
 import functools
 import hashlib
 import inspect
@@ -160,13 +161,14 @@ class ReferenceSource:
     """The layout of the paper's release: rows in JSON lines, completions in numbered chunks.
 
     `<data_dir>/<name>/<name>_<split>.json` holds an object a line,
-    `<data_dir>/<name>/llm/<split>_CoT_<k>.json` a list of raw completions, together in row order. A
-    set without validation file has 10% of train held out, as the reference code does.
+    `<data_dir>/<name>/<teacher>/<split>_CoT_<k>.json` a list of raw completions, together in row
+    order; the teacher's folder is `llm`, or what DISTILL_JAX_TEACHER says. A set without validation
+    file has 10% of train held out, as the reference code does.
 
     Args:
       name: of the folder and in the file names.
-      read_row: (row) -> (input, label); raises KeyError for a column that is not there, and
-        ValueError or TypeError for one it cannot read.
+      read_row: (row) -> (input, label), or (input, label, choices); raises KeyError for a column that
+        is not there, and ValueError or TypeError for one it cannot read.
       parse_completion: see `data.completions`.
       has_validation: whether there is a `<name>_valid.json`.
     """
@@ -176,7 +178,7 @@ class ReferenceSource:
     def __init__(
         self,
         name: str,
-        read_row: Callable[[Mapping[str, Any]], tuple[str, str]],
+        read_row: Callable[[Mapping[str, Any]], tuple],
         parse_completion: Callable[[str], Completion],
         has_validation: bool = False,
     ):
@@ -198,7 +200,7 @@ class ReferenceSource:
         """
         rows_file = self._rows_file(split)
         stem = rows_file.stem.removeprefix(f"{self.name}_")
-        folder = rows_file.parent / "llm"
+        folder = rows_file.parent / (os.environ.get("DISTILL_JAX_TEACHER") or "llm")
         there = set(folder.glob(f"{stem}_CoT_*.json"))
         chunks = []
         for k in itertools.count():
@@ -231,16 +233,16 @@ class ReferenceSource:
                     raise UserError(f"{where}: expected text, got {completion!r:.40}")
                 yield _encodable(where, completion)
 
-    def _read(self, where: str, row: Mapping[str, Any]) -> tuple[str, str]:
+    def _read(self, where: str, row: Mapping[str, Any]) -> tuple[str, str, tuple[str, ...] | None]:
         try:
-            text, label = self._read_row(row)
+            text, label, *choices = self._read_row(row)
         except KeyError as error:
             columns = ", ".join(row) or "none"
             raise UserError(f"{where}: no {error} in this row, there are {columns}") from None
         except (TypeError, ValueError) as error:
             raise UserError(f"{where}: unusable row: {error}") from None
         texts = {"input": text, "label": label}
-        return _text(where, texts, "input"), _text(where, texts, "label")
+        return _text(where, texts, "input"), _text(where, texts, "label"), choices[0] if choices else None
 
     def file_examples(self, split: str) -> Iterator[Example]:
         """All rows of a split's file: of train, those held out for validation too."""
@@ -254,7 +256,7 @@ class ReferenceSource:
         line = index = -1
         for index, (line, row) in enumerate(read_jsonl(path)):
             where = f"{path}, line {line}"
-            text, label = self._read(where, row)
+            text, label, choices = self._read(where, row)
             completion = next(completions, None)
             if completion is None:
                 raise UserError(
@@ -262,7 +264,8 @@ class ReferenceSource:
                     f"{chunks[0].parent} has {counted()}"
                 )
             parsed = self._parse(completion)
-            yield Example(f"{path.stem}-{index}", text, label, parsed.label, parsed.rationale)
+            name = f"{path.stem}-{index}"
+            yield Example(name, text, label, parsed.label, parsed.rationale, choices=choices)
         left = sum(1 for _ in completions)
         if left:
             raise UserError(
@@ -296,7 +299,7 @@ class ReferenceSource:
         return f"{self._rows_file(split)}, line {line}"
 
 
-COLUMNS = ("id", "input", "label", "teacher_label", "rationale", "label_probs")
+COLUMNS = ("id", "input", "label", "teacher_label", "rationale", "label_probs", "choices")
 
 
 class _TableSource:
@@ -336,16 +339,30 @@ class _TableSource:
 
     def _probabilities(self, where: str, row: Mapping[str, Any]) -> tuple[float, ...] | None:
         value = row.get(self._columns["label_probs"])
-        if value is None:
+        if value is None or value == "":
             return None
         try:
-            probabilities = tuple(float(p) for p in value)
-        except (TypeError, ValueError):
+            numbers = json.loads(value) if isinstance(value, str) else value
+            probabilities = tuple(float(p) for p in numbers)
+        except (TypeError, ValueError, RecursionError):
             probabilities = ()
         if not probabilities or not all(0.0 <= p <= 1.0 for p in probabilities):
             column = self._columns["label_probs"]
             raise UserError(f"{where}: expected a list of probabilities in {column!r}, got {value!r:.40}")
         return probabilities
+
+    def _choices(self, where: str, row: Mapping[str, Any]) -> tuple[str, ...] | None:
+        value = row.get(self._columns["choices"])
+        if value is None or value == "":
+            return None
+        try:
+            choices = json.loads(value) if isinstance(value, str) else value
+        except (ValueError, RecursionError):
+            choices = None
+        if not isinstance(choices, list) or not all(isinstance(c, str) and c.strip() for c in choices):
+            column = self._columns["choices"]
+            raise UserError(f"{where}: expected a list of texts in {column!r}, got {value!r:.40}")
+        return tuple(_encodable(where, choice) for choice in dict.fromkeys(choices))
 
     def _example(self, where: str, default_id: str, row: Mapping[str, Any]) -> Example:
         columns = self._columns
@@ -356,7 +373,8 @@ class _TableSource:
             expected = ", ".join(repr(columns[field]) for field in targets)
             raise UserError(f"{where}: no label and no rationale: expected one of {expected}")
         name = self._optional(where, row, "id") or default_id
-        return Example(name, text, **fields, label_probs=self._probabilities(where, row))
+        probs, choices = self._probabilities(where, row), self._choices(where, row)
+        return Example(name, text, **fields, label_probs=probs, choices=choices)
 
     def _numbered(self, split: str) -> Iterator[tuple[pathlib.Path, int, Mapping[str, Any]]]:
         for path in self._paths[split]:
@@ -385,6 +403,25 @@ class JsonlSource(_TableSource):
 
     def _rows(self, path):
         return read_jsonl(path)
+
+
+class CsvSource(_TableSource):
+    """CSV files with a header; `label_probs` is a JSON list. See `_TableSource` for the arguments."""
+
+    def _rows(self, path):
+        csv.field_size_limit(1 << 30)
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                reader = csv.DictReader(file, strict=True)
+                for number, row in enumerate(reader, 1):
+                    if None in row or None in row.values():
+                        expected = len(reader.fieldnames)
+                        raise UserError(f"{path}, row {number}: expected the {expected} columns of the header")
+                    yield number, row
+        except csv.Error as error:
+            raise UserError(f"{path}, line {reader.line_num}: invalid CSV ({error})") from None
+        except (UnicodeDecodeError, OSError) as error:
+            raise _unreadable(path, error) from None
 
 
 class ParquetSource(_TableSource):

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 
 from distill_jax.data.records import Segment
 from distill_jax.data.schema import Example
-from distill_jax.data.views import TASK_IDS, View
+from distill_jax.data.views import TASK_IDS, View, soften
 from distill_jax.data.vocabularies import EOS_ID, Vocabulary
+from distill_jax.errors import UserError
 
 
 @dataclasses.dataclass
@@ -35,6 +36,7 @@ def tokenize(
     vocabulary: Vocabulary,
     lengths: Mapping[str, int],
     counts: Counts,
+    classes: Sequence[str] | None = None,
 ) -> list[Segment]:
     """All views of some examples, each text cut so that the end token still fits its length.
 
@@ -44,7 +46,13 @@ def tokenize(
       vocabulary: for both texts.
       lengths: `{"inputs": L, "targets": T}`, the end token included.
       counts: is added to.
+      classes: of the task, for soft labels.
+
+    Raises:
+      UserError: when the labels of a soft label are together longer than a row.
     """
+    if any(view.soft for view in views):
+        return _tokenize_soft(examples, views[0], vocabulary, lengths, counts, classes)
     numbers, task_ids, inputs, targets = [], [], [], []
     for number, example in examples:
         counts.examples += 1
@@ -73,4 +81,44 @@ def tokenize(
         counts.encoder_tokens += len(source)
         counts.decoder_tokens += len(target)
         segments.append(Segment(source, target, task_id, number))
+    return segments
+
+
+def _tokenize_soft(
+    examples: Sequence[tuple[int, Example]],
+    view: View,
+    vocabulary: Vocabulary,
+    lengths: Mapping[str, int],
+    counts: Counts,
+    classes: Sequence[str] | None,
+) -> list[Segment]:
+    """As `tokenize`; the targets of a segment are all labels of its example, each with its end token."""
+    kept = []
+    for number, example in examples:
+        counts.examples += 1
+        label = soften(example, classes, view.target)
+        if label is None:
+            counts.without_target[view.name] += 1
+            continue
+        counts.views[view.name] += 1
+        kept.append((number, example, label))
+    choices = sorted({choice for _, _, label in kept for choice in label.choices})
+    ids = dict(zip(choices, vocabulary.encode_batch(choices), strict=True))
+    inputs = vocabulary.encode_batch([view.inputs(example) for _, example, _ in kept])
+    room = lengths["inputs"] - 1
+    segments = []
+    for (number, example, label), source in zip(kept, inputs, strict=True):
+        targets = [[*ids[choice], EOS_ID] for choice in label.choices]
+        sizes = [len(target) for target in targets]
+        if sum(sizes) > lengths["targets"]:
+            raise UserError(
+                f"example {example.id}: its {len(sizes)} labels take {sum(sizes)} tokens, but "
+                f"TASK_FEATURE_LENGTHS has {lengths['targets']} for targets: raise it"
+            )
+        counts.truncated_inputs += len(source) > room
+        source = [*source[:room], EOS_ID]
+        counts.encoder_tokens += len(source)
+        counts.decoder_tokens += sum(sizes)
+        flat = [token for target in targets for token in target]
+        segments.append(Segment(source, flat, TASK_IDS[view.name], number, sizes, label.probs, label.gold))
     return segments

@@ -1,10 +1,12 @@
 """Views: the (inputs, targets) texts that a student is trained on, made from an example."""
 
 import dataclasses
+from collections.abc import Sequence
 
 from distill_jax.data.schema import Example
 
-TASK_IDS = {"label": 1, "rationale": 2}  # values of the feature `decoder_task_ids`; 0 is padding
+TASK_IDS = {"label": 1, "rationale": 2, "single_task": 3}  # of `decoder_task_ids`; 0 is padding
+ANSWER = " So the answer is: "  # between rationale and label where both are one target
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -15,17 +17,78 @@ class View:
       name: a key of `TASK_IDS`.
       target: the field of `Example` that is the target: label, teacher_label or rationale.
       prefix: put before the input, to tell the views apart; "" where there is only one.
+      answer: the field that follows the target, after `ANSWER`; "" for none.
+      reads_rationale: the rationale is put after the input: it has to be there at test time too.
+      soft: the targets are all the labels the row can have, with their probabilities; see `soften`.
     """
 
     name: str
     target: str
     prefix: str = ""
+    answer: str = ""
+    reads_rationale: bool = False
+    soft: bool = False
 
     def inputs(self, example: Example) -> str:
         """The text the encoder reads."""
-        return self.prefix + example.input
+        text = self.prefix + example.input
+        if self.reads_rationale and example.rationale is not None:
+            text += f"\n{example.rationale}"
+        return text
 
     def __call__(self, example: Example) -> tuple[str, str] | None:
         """(inputs, targets), or None for an example without this target."""
         target = getattr(example, self.target)
-        return None if target is None else (self.inputs(example), target)
+        if target is None or (self.reads_rationale and example.rationale is None):
+            return None
+        if self.answer:
+            answer = getattr(example, self.answer)
+            if answer is None:
+                return None
+            target += ANSWER + answer
+        return self.inputs(example), target
+
+    def read(self, prediction: str) -> dict[str, str]:
+        """What a predicted text says: `label`, `rationale`, or both."""
+        if not self.answer:
+            return {self.name: prediction}
+        rationale, found, label = prediction.rpartition(ANSWER.strip())
+        if not found:
+            return {"rationale": prediction, "label": ""}
+        return {"rationale": rationale.strip(), "label": label.strip()}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SoftLabel:
+    """The labels a row can have and the teacher's probability of each; `gold` is a place, or -1."""
+
+    choices: tuple[str, ...]
+    probs: tuple[float, ...]
+    gold: int
+
+
+def soften(example: Example, classes: Sequence[str] | None, target: str = "label") -> SoftLabel | None:
+    """The teacher's distribution over the labels of an example; None where it has said nothing.
+
+    The labels are the row's `choices`, else the task's classes, else gold and teacher's label. Without
+    `label_probs` the teacher counts as certain of its label.
+
+    Raises:
+      ValueError: when `label_probs` has another length than the labels, or no mass.
+    """
+    known = (example.label, example.teacher_label)
+    choices = example.choices or classes or dict.fromkeys(label for label in known if label is not None)
+    choices = tuple(choices)
+    gold = getattr(example, target)
+    place = choices.index(gold) if gold in choices else -1
+    if example.label_probs is None:
+        if example.teacher_label not in choices:
+            return None
+        certain = choices.index(example.teacher_label)
+        return SoftLabel(choices, tuple(float(i == certain) for i in range(len(choices))), place)
+    if len(example.label_probs) != len(choices):
+        raise ValueError(f"{len(example.label_probs)} label_probs for the {len(choices)} labels {choices}")
+    total = sum(example.label_probs)
+    if not total > 0.0:
+        raise ValueError("label_probs are all 0")
+    return SoftLabel(choices, tuple(p / total for p in example.label_probs), place)

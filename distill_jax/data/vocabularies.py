@@ -21,9 +21,7 @@ EXTRA_IDS = 100  # sentinels of T5's pretraining, at the end of the ids
 END = "</s>"
 
 
-def _with_ends(
-    encode: Callable[[list[str]], list[list[int]]], texts: Sequence[str]
-) -> list[list[int]]:
+def _with_ends(encode: Callable[[list[str]], list[list[int]]], texts: Sequence[str]) -> list[list[int]]:
     """Encodes the parts of each text between its `</s>`, and joins them by the end token."""
     if not any(END in text for text in texts):
         return encode(list(texts))

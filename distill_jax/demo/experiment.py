@@ -90,8 +90,7 @@ class Comparison:
             "step_by_step": losses.step_by_step_weights(settings.alpha),
         }
         self._step_fns = {
-            method: make_train_step(self.model, self.optimizers[method], weights[method])
-            for method in METHODS
+            method: make_train_step(self.model, self.optimizers[method], weights[method]) for method in METHODS
         }
         self._compiled: dict[str, Any] = {}
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distill_jax.data.registry import DistillationTask
-from distill_jax.data.schema import Example
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
@@ -23,26 +22,11 @@ class Evaluation:
     rows: list[dict[str, Any]]
 
 
-def _postprocess(task: DistillationTask, text: str | None, is_target: bool) -> Any:
-    if text is None or task.label_postprocess_fn is None:
-        return text
-    return task.label_postprocess_fn(text, example=None, is_target=is_target)
-
-
 def _score(metric_fns: Sequence[Callable], targets: list, predictions: list) -> dict[str, float]:
     scores: dict[str, float] = {}
     for metric_fn in metric_fns:
         scores |= metric_fn(targets, predictions)
     return scores
-
-
-def score_labels(
-    task: DistillationTask, examples: Sequence[Example], predictions: Sequence[str | None]
-) -> dict[str, float]:
-    """The task's label metrics of some predictions, on the examples that have a gold label."""
-    pairs = [(e.label, p) for e, p in zip(examples, predictions, strict=True) if e.label is not None]
-    targets = [_postprocess(task, label, True) for label, _ in pairs]
-    return _score(task.label_metric_fns, targets, [_postprocess(task, p, False) for _, p in pairs])
 
 
 def evaluate(
@@ -101,23 +85,26 @@ def evaluate(
             num_beams=num_beams,
             progress=None if progress is None else lambda n, v=view: progress(v.name, n, len(rows)),
         )
-        predictions = [text for text, _ in decoded]
         for row, (text, score) in zip(rows, decoded, strict=True):
-            row[f"predicted_{view.name}"] = text
+            said = view.read(text)
+            row |= {f"predicted_{name}": part for name, part in said.items()}
             row[f"{view.name}_score"] = score
-        if view.name == "label":
-            scores = score_labels(task, examples, predictions)
-        else:
-            pairs = [
-                (e.rationale, p) for e, p in zip(examples, predictions, strict=True) if e.rationale is not None
-            ]
-            scores = _score(task.rationale_metric_fns, [t for t, _ in pairs], [p for _, p in pairs])
-        metrics |= {f"{view.name}_{name}": value for name, value in scores.items()}
+    if all("predicted_label" in row for row in rows):
+        scores = task.score_labels(examples, [row["predicted_label"] for row in rows])
+        metrics |= {f"label_{name}": value for name, value in scores.items()}
+    if all("predicted_rationale" in row for row in rows):
+        pairs = [
+            (e.rationale, row["predicted_rationale"])
+            for e, row in zip(examples, rows, strict=True)
+            if e.rationale is not None
+        ]
+        scores = _score(task.rationale_metric_fns, [t for t, _ in pairs], [p for _, p in pairs])
+        metrics |= {f"rationale_{name}": value for name, value in scores.items()}
     if any(example.teacher_label is not None for example in examples):
-        teacher = score_labels(task, examples, [example.teacher_label for example in examples])
+        teacher = task.score_labels(examples, [example.teacher_label for example in examples])
         metrics |= {f"teacher_{name}": value for name, value in teacher.items()}
     for row, example in zip(rows, examples, strict=True):
         if example.label is not None and "predicted_label" in row:
-            scores = score_labels(task, [example], [row["predicted_label"]])
+            scores = task.score_labels([example], [row["predicted_label"]])
             row["correct"] = bool(scores.get("accuracy"))
     return Evaluation(metrics, rows)

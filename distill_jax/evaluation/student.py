@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from distill_jax.data import registry
+from distill_jax.data import own, registry
 from distill_jax.data.registry import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
@@ -49,6 +49,8 @@ def load_student(model_dir: str, data_dir: str | None = None) -> Student:
         os.environ["DISTILL_JAX_DATA_DIR"] = str(data_dir)
     run = run_dir.load(model_dir)
     with registry.without_seqio():
+        if run.own_data is not None:
+            own.register_own(run.own_data)
         task, views = registry.resolve(run.mixture_or_task_name, run.label_source, run.module)
     model = Transformer(T5Config(**run.model))
     return Student(model_dir, run, model, load_vocabulary(model_dir), task, views)

@@ -205,6 +205,7 @@ class Transformer(nn.Module):
         enable_dropout: bool,
         decode: bool,
         max_decode_length: int | None = None,
+        decoder_cross_segment_ids: Array | None = None,
     ) -> Array:
         if decode and encoder_segment_ids is not None:
             raise ValueError("packed inputs cannot be decoded: encoder_segment_ids was given")
@@ -215,7 +216,8 @@ class Transformer(nn.Module):
         cross = (encoder_input_tokens > 0)[:, None, None, :]
         if encoder_segment_ids is not None:
             causal = causal & _same_segment(decoder_segment_ids, decoder_segment_ids)
-            cross = cross & _same_segment(decoder_segment_ids, encoder_segment_ids)
+            read = decoder_segment_ids if decoder_cross_segment_ids is None else decoder_cross_segment_ids
+            cross = cross & _same_segment(read, encoder_segment_ids)
         return self.decoder.hidden(
             encoded,
             decoder_input_tokens,
@@ -271,10 +273,15 @@ class Transformer(nn.Module):
         encoder_positions: Array | None = None,
         decoder_positions: Array | None = None,
         *,
+        decoder_cross_segment_ids: Array | None = None,
         enable_dropout: bool = True,
         decode: bool = False,
     ) -> Array:
-        """As `__call__`, short of the logits: [batch, targets, embed]; see `output_kernel`."""
+        """As `__call__`, short of the logits: [batch, targets, embed]; see `output_kernel`.
+
+        With `decoder_cross_segment_ids`, int32 [batch, targets], a decoder token attends to the encoder
+        segment of that number, so that several decoder segments can share one.
+        """
         del decoder_target_tokens, encoder_positions, decoder_positions
         encoded = self.encode(encoder_input_tokens, encoder_segment_ids, enable_dropout)
         return self._decoder_states(
@@ -285,6 +292,7 @@ class Transformer(nn.Module):
             decoder_segment_ids,
             enable_dropout,
             decode,
+            decoder_cross_segment_ids=decoder_cross_segment_ids,
         )
 
     def __call__(

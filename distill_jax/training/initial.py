@@ -1,4 +1,4 @@
-"""Initial parameters: random, from one of our runs, or from a Hugging Face folder."""
+"""Parameters from elsewhere: a student's first ones, and those of a white-box teacher."""
 
 import pathlib
 from typing import Any
@@ -8,8 +8,10 @@ import numpy as np
 from flax import traverse_util
 
 from distill_jax.errors import UserError
-from distill_jax.interop.huggingface import load_huggingface
+from distill_jax.interop.huggingface import load_huggingface, read_config
+from distill_jax.models.config import T5Config
 from distill_jax.models.stacking import stack_layers, unstack_layers
+from distill_jax.models.t5 import Transformer
 from distill_jax.training import checkpoints, run_dir, train_state
 
 
@@ -62,3 +64,36 @@ def initial_params(model, path: str | None, seed: int) -> Any:
     expected = jax.eval_shape(lambda: train_state.init_params(model, seed))
     _check_shapes(path, params, expected)
     return jax.tree.map(lambda x: jax.numpy.asarray(np.asarray(x), jax.numpy.float32), params)
+
+
+def load_teacher(path: str | None, vocabulary: Any) -> tuple[Transformer, Any]:
+    """A white-box teacher: its model and float32 parameters.
+
+    Args:
+      path: a run's folder, one of its checkpoints, or a Hugging Face folder.
+      vocabulary: the student's, which the teacher must share.
+
+    Raises:
+      UserError: when there is none, or it has another vocabulary.
+    """
+    if path is None:
+        raise UserError("this method needs a teacher: give TEACHER_CHECKPOINT_PATH (--teacher-checkpoint)")
+    folder = pathlib.Path(path)
+    if (folder / "config.json").exists():
+        config = read_config(path)
+        if config.vocab_size < vocabulary.vocab_size:
+            raise UserError(
+                f"TEACHER_CHECKPOINT_PATH {path}: has {config.vocab_size} ids, the student's vocabulary "
+                f"{vocabulary.vocab_size}: both must have the same vocabulary"
+            )
+    else:
+        root = folder.parent.parent if folder.parent.name == "checkpoints" else folder
+        run = run_dir.load(str(root))
+        if run.vocabulary != vocabulary.fingerprint:
+            raise UserError(
+                f"TEACHER_CHECKPOINT_PATH {path}: was trained with the vocabulary {run.vocabulary}, the "
+                f"student's is {vocabulary.fingerprint}: give --vocabulary {root}"
+            )
+        config = T5Config(**run.model)
+    model = Transformer(config)
+    return model, initial_params(model, path, 0)

@@ -17,7 +17,8 @@ class Run:
     """Identity of a run: two runs with the same one may share a folder (the second resumes).
 
     `model` holds the fields of `T5Config`; `vocabulary` is the fingerprint of the vocabulary saved
-    beside `run.json`; `data` the key of the prepared records.
+    beside `run.json`; `data` the key of the prepared records; `own_data` the `data.own.describe` of files that
+    are no registered task.
     """
 
     mixture_or_task_name: str
@@ -30,6 +31,9 @@ class Run:
     batch_size: int
     seed: int
     view_weights: dict[str, float]
+    objective: str = "CrossEntropy()"
+    teacher: str | None = None
+    own_data: dict[str, Any] | None = None
     format: int = FORMAT
 
 

@@ -5,21 +5,24 @@ import dataclasses
 import os
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import optax
 
-from distill_jax.data import registry
+from distill_jax.data import own, registry
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import prepare
+from distill_jax.data.selection import Filters
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.errors import UserError
 from distill_jax.evaluation.evaluator import evaluate
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import partitioning, run_dir, train_state
 from distill_jax.training.checkpoints import Checkpointer
-from distill_jax.training.initial import initial_params
+from distill_jax.training.initial import initial_params, load_teacher
 from distill_jax.training.metrics import MetricWriter
+from distill_jax.training.objectives import CrossEntropy, Objective
 from distill_jax.training.progress import ProgressBar
 from distill_jax.training.step import make_eval_step, make_train_step, means
 
@@ -63,9 +66,13 @@ def train(
     view_weights: Mapping[str, float],
     batch_size: int,
     train_steps: int,
+    objective: Objective = CrossEntropy(),  # noqa: B008, frozen
+    teacher_checkpoint_path: str | None = None,
+    own_data: Mapping[str, Any] | None = None,
     label_source: str = "gold",
     data_fraction: float = 1.0,
     num_examples: int | None = None,
+    filters: Filters = Filters(),  # noqa: B008, frozen
     pack: bool = True,
     data_dir: str | None = None,
     module: str | None = None,
@@ -94,9 +101,14 @@ def train(
       view_weights: weight of each view's mean loss, of `distill_jax.losses`.
       batch_size: rows of a global batch (packed rows, where `pack`).
       train_steps: updates in all, those before a restart included.
+      objective: what is minimised, of `training.objectives`.
+      teacher_checkpoint_path: a white-box teacher, where the objective needs one: a run's folder or a
+        Hugging Face folder, with the student's vocabulary.
+      own_data: of `data.own.describe`: the user's files, registered as a task first.
       label_source: `gold` or `teacher`, what the label view is trained on.
       data_fraction: share of the training examples to use, nested and the same for every method.
       num_examples: or their number.
+      filters: which of these to keep.
       pack: several examples to a row, kept apart by segment ids.
       data_dir: folder of the data sets; default the environment's DISTILL_JAX_DATA_DIR.
       module: Python module that registers the task, where it is not one of ours.
@@ -124,6 +136,8 @@ def train(
     mesh = partitioning.data_mesh()
     partitioning.check_batch_size(batch_size, microbatches, mesh)
     with registry.without_seqio():
+        if own_data is not None:
+            own.register_own(own_data)
         task, views = registry.resolve(mixture_or_task_name, label_source, module)
     _check_views(mixture_or_task_name, views, view_weights)
     common = {
@@ -139,12 +153,18 @@ def train(
         "train",
         data_fraction=data_fraction,
         num_examples=num_examples,
+        filters=filters,
         **common,
     )
     vocabulary = load_vocabulary(records.vocabulary)
     common["vocabulary"] = records.vocabulary
     validation = prepare(mixture_or_task_name, "validation", **common) if eval_period else None
     model = with_vocabulary_size(model, vocabulary)
+    teacher = None
+    if objective.needs_teacher:
+        teacher_model, teacher = load_teacher(teacher_checkpoint_path, vocabulary)
+        objective = dataclasses.replace(objective, teacher_model=teacher_model)
+        teacher = partitioning.replicate(teacher, mesh)
     run = run_dir.Run(
         mixture_or_task_name=mixture_or_task_name,
         label_source=label_source,
@@ -156,6 +176,9 @@ def train(
         batch_size=batch_size,
         seed=seed,
         view_weights=dict(view_weights),
+        objective=repr(objective),
+        teacher=teacher_checkpoint_path if objective.needs_teacher else None,
+        own_data=own_data,
     )
     run_dir.claim(model_dir, run)
     vocabulary.save(model_dir)
@@ -180,15 +203,16 @@ def train(
         model,
         optimizer,
         view_weights,
+        objective=objective,
         seed=seed,
         microbatches=microbatches,
         loss_chunk=loss_chunk,
         z_loss=z_loss,
     )
-    eval_step = make_eval_step(model, view_weights, loss_chunk=loss_chunk)
+    eval_step = make_eval_step(model, view_weights, objective=objective, loss_chunk=loss_chunk)
 
     def validate(params) -> dict[str, float]:
-        losses = _validation_losses(eval_step, params, validation.path, batch_size, mesh)
+        losses = _validation_losses(eval_step, params, teacher, validation.path, batch_size, mesh)
         scores = evaluate(
             params,
             model,
@@ -211,7 +235,7 @@ def train(
         for step, batch in zip(range(start_step + 1, train_steps + 1), loader, strict=False):
             tokens += int((batch["encoder_segment_ids"] > 0).sum())
             tokens += int((batch["decoder_segment_ids"] > 0).sum())
-            state, metrics = train_step(state, partitioning.shard_batch(batch, mesh))
+            state, metrics = train_step(state, partitioning.shard_batch(batch, mesh), teacher)
             pending.append(metrics)
             last = step == train_steps
             if step % log_period == 0 or last:
@@ -264,10 +288,10 @@ def _average(batches: list[dict[str, jax.Array]]) -> dict[str, float]:
     return out
 
 
-def _validation_losses(eval_step, params, path, batch_size, mesh) -> dict[str, float]:
+def _validation_losses(eval_step, params, teacher, path, batch_size, mesh) -> dict[str, float]:
     """Per-view means over the validation split, by teacher forcing."""
     total = collections.Counter()
     for batch in Loader(path, batch_size, seed=0, shuffle=False, num_epochs=1, pad_last=True):
-        metrics = jax.device_get(eval_step(params, partitioning.shard_batch(batch, mesh)))
+        metrics = jax.device_get(eval_step(params, partitioning.shard_batch(batch, mesh), teacher))
         total.update({name: float(value) for name, value in metrics.items() if name != "loss"})
     return means(total)

@@ -10,4 +10,4 @@ def test_view():
 
 
 def test_ids_leave_zero_to_padding():
-    assert sorted(TASK_IDS.values()) == [1, 2]
+    assert sorted(TASK_IDS.values()) == [1, 2, 3]

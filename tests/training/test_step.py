@@ -9,7 +9,8 @@ from distill_jax.data.views import TASK_IDS
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import optimizers, train_state
-from distill_jax.training.step import batch_loss, make_train_step, means
+from distill_jax.training.objectives import CrossEntropy
+from distill_jax.training.step import make_train_step, means
 
 LENGTHS = {"inputs": 24, "targets": 16}
 
@@ -83,7 +84,9 @@ def our_loss(model, params, batch, alpha, loss_chunk=7):
         batch["decoder_loss_weights"],
         losses.step_by_step_weights(alpha),
     )
-    return batch_loss(params, model, batch, weights, None, loss_chunk=loss_chunk, z_loss=0.0)[0]
+    batch = {**batch, "weights": weights}
+    options = {"key": None, "teacher": None, "loss_chunk": loss_chunk, "z_loss": 0.0}
+    return CrossEntropy()(params, model=model, batch=batch, **options)[0]
 
 
 @pytest.mark.parametrize("alpha", [0.5, 0.2])

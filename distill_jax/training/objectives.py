@@ -1,0 +1,194 @@
+"""What a step minimises, method by method: a batch in, the loss and sums of metrics out.
+
+An objective is called with the parameters, the batch (features of `data.records.to_features`, with the
+token weights of `losses.token_weights` under `weights`) and the parameters of a teacher, where it
+has one. It returns the loss and, per view, the sums that its metrics are means of:
+`<view>_cross_entropy`, `<view>_correct`, `<view>_tokens`; those beyond cross entropy add `divergence` and
+`divergence_count`, what it is a mean over.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from distill_jax import losses
+from distill_jax.data.views import TASK_IDS
+from distill_jax.models.t5 import Transformer, output_kernel
+
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+class Objective(Protocol):
+    """What the train step asks of an objective."""
+
+    def shares(self, batch: Batch) -> Batch:
+        """Features [batch, ...] that need the whole batch, made before it is split."""
+        ...
+
+    def __call__(
+        self,
+        params: Any,
+        *,
+        model: Transformer,
+        batch: Batch,
+        key: jax.Array | None,
+        teacher: Any,
+        loss_chunk: int,
+        z_loss: float,
+    ) -> tuple[jax.Array, Metrics]:
+        """The loss and the sums of the metrics; `key` None turns dropout off."""
+        ...
+
+
+def decoder_states(params: Any, model: Transformer, batch: Batch, key: jax.Array | None):
+    """Teacher forcing: scaled decoder states [batch * targets, embed] and the output kernel."""
+    states = model.apply(
+        {"params": params},
+        batch["encoder_input_tokens"],
+        batch["decoder_input_tokens"],
+        batch["decoder_target_tokens"],
+        encoder_segment_ids=batch["encoder_segment_ids"],
+        decoder_segment_ids=batch["decoder_segment_ids"],
+        encoder_positions=batch["encoder_positions"],
+        decoder_positions=batch["decoder_positions"],
+        decoder_cross_segment_ids=batch.get("decoder_cross_segment_ids"),
+        enable_dropout=key is not None,
+        rngs=None if key is None else {"dropout": key},
+        method="hidden",
+    )
+    kernel, scale = output_kernel(params, model.config)
+    return (states * scale).reshape(-1, states.shape[-1]), kernel
+
+
+def _weighted_cross_entropy(states, kernel, batch: Batch, loss_chunk: int, z_loss: float):
+    """The weighted sum of token cross entropies, and the sums of the views' metrics."""
+    loss, cross_entropy, correct = losses.weighted_cross_entropy(
+        states,
+        kernel,
+        batch["decoder_target_tokens"].reshape(-1),
+        batch["weights"].reshape(-1),
+        loss_chunk,
+        z_loss,
+    )
+    task_ids = batch["decoder_task_ids"].reshape(-1)
+    counted = batch["decoder_loss_weights"].reshape(-1)
+    metrics = {}
+    for view, task_id in TASK_IDS.items():
+        own = jnp.where(task_ids == task_id, counted, 0.0)
+        metrics[f"{view}_cross_entropy"] = jnp.sum(own * cross_entropy)
+        metrics[f"{view}_correct"] = jnp.sum(own * correct)
+        metrics[f"{view}_tokens"] = jnp.sum(own)
+    return loss, metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossEntropy:
+    """Weighted token cross entropy: standard, task distillation, step-by-step and the ablations."""
+
+    needs_teacher = False
+
+    def shares(self, batch: Batch) -> Batch:
+        """Nothing; see `Objective`."""
+        return {}
+
+    def __call__(self, params, *, model, batch, key, teacher, loss_chunk, z_loss):
+        """See `Objective`."""
+        states, kernel = decoder_states(params, model, batch, key)
+        return _weighted_cross_entropy(states, kernel, batch, loss_chunk, z_loss)
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftLabels:
+    """Class probabilities of the teacher, mixed with the cross entropy of the gold label.
+
+    `(1 - cross_entropy_weight) * KL + cross_entropy_weight * CE`: the KL of `losses.class_divergence` over
+    all labels a row can have, each scored by its log-probability under the student, as a mean over the
+    examples; the cross entropy as a mean over the gold labels' tokens.
+
+    Attributes:
+      temperature: T.
+      cross_entropy_weight: in [0, 1].
+    """
+
+    temperature: float = 1.0
+    cross_entropy_weight: float = 0.5
+    needs_teacher = False
+
+    def shares(self, batch: Batch) -> Batch:
+        """An example's share in the mean: 1 over their number, which is the sum of all probabilities."""
+        first = batch["decoder_positions"] == 0
+        examples = jnp.sum(jnp.where(first, batch["decoder_choice_probs"], 0.0))
+        rows = batch["decoder_positions"].shape[0]
+        return {"example_share": jnp.full(rows, 1.0 / jnp.maximum(jnp.round(examples), 1.0))}
+
+    def __call__(self, params, *, model, batch, key, teacher, loss_chunk, z_loss):
+        """See `Objective`."""
+        states, kernel = decoder_states(params, model, batch, key)
+        loss, metrics = _weighted_cross_entropy(states, kernel, batch, loss_chunk, z_loss)
+        segments = batch["decoder_segment_ids"]
+        rows, length = segments.shape
+        targets = batch["decoder_target_tokens"].reshape(-1)
+        log_probs = losses.token_log_probs(states, kernel, targets, loss_chunk).reshape(rows, length)
+        # [batch, targets, classes]: a row holds at most as many labels as tokens.
+        own = (segments[:, :, None] == jnp.arange(1, length + 1)).astype(jnp.float32)
+        scores = jnp.einsum("bt,btc->bc", log_probs, own)
+        first = own * (batch["decoder_positions"] == 0)[:, :, None]
+        probs = jnp.einsum("bt,btc->bc", batch["decoder_choice_probs"], first)
+        groups = jnp.einsum("bt,btc->bc", batch["decoder_cross_segment_ids"].astype(jnp.float32), first)
+        divergence = losses.class_divergence(scores, probs, groups.astype(jnp.int32), self.temperature)
+        metrics["divergence"] = divergence.sum()
+        metrics["divergence_count"] = probs.sum()
+        mixed = (1.0 - self.cross_entropy_weight) * jnp.sum(batch["example_share"] * divergence)
+        return mixed + self.cross_entropy_weight * loss, metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class LogitDistillation:
+    """The next-token distributions of a white-box teacher, mixed with cross entropy.
+
+    `(1 - cross_entropy_weight) * D + cross_entropy_weight * CE`, both with the token weights of the views,
+    `D` of `losses.token_divergence`. The teacher runs beside the student, without dropout.
+
+    Attributes:
+      teacher_model: a `Transformer` with the student's vocabulary.
+      kind: of `losses.DIVERGENCES`.
+      temperature: T.
+      beta: of Jensen-Shannon.
+      cross_entropy_weight: in [0, 1].
+    """
+
+    teacher_model: Transformer | None = None
+    kind: str = "forward_kl"
+    temperature: float = 1.0
+    beta: float = 0.5
+    cross_entropy_weight: float = 0.5
+    needs_teacher = True
+
+    def shares(self, batch: Batch) -> Batch:
+        """Nothing; see `Objective`."""
+        return {}
+
+    def __call__(self, params, *, model, batch, key, teacher, loss_chunk, z_loss):
+        """See `Objective`."""
+        states, kernel = decoder_states(params, model, batch, key)
+        loss, metrics = _weighted_cross_entropy(states, kernel, batch, loss_chunk, z_loss)
+        teacher_states, teacher_kernel = decoder_states(teacher, self.teacher_model, batch, None)
+        shared = min(kernel.shape[1], teacher_kernel.shape[1])  # padding to 128 may differ
+        divergence = losses.weighted_divergence(
+            states,
+            kernel[:, :shared],
+            teacher_states,
+            teacher_kernel[:, :shared],
+            batch["weights"].reshape(-1),
+            loss_chunk,
+            partial(losses.token_divergence, kind=self.kind, temperature=self.temperature, beta=self.beta),
+        )
+        metrics["divergence"] = divergence
+        metrics["divergence_count"] = jnp.sum(batch["weights"])
+        mixed = (1.0 - self.cross_entropy_weight) * divergence
+        return mixed + self.cross_entropy_weight * loss, metrics
