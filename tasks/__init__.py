@@ -9,4 +9,5 @@ MODULES = {
     "entailment": "entailment",
     "esnli": "esnli",
     "svamp": "svamp",
+    "svamp_asdiv": "svamp",
 }

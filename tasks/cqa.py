@@ -2,7 +2,7 @@
 
 from distill_jax.data.completions import parse_cqa
 from distill_jax.data.registry import register_distillation_task
-from distill_jax.data.sources import ReferenceSource
+from distill_jax.data.sources import HeldOutSource, ReferenceSource
 
 
 def read_row(row):
@@ -12,4 +12,4 @@ def read_row(row):
     return f"{row['question']}\nAnswer Choices:\n{listed}", row["answer"], tuple(row["choices"])
 
 
-register_distillation_task("cqa", ReferenceSource("cqa", read_row, parse_cqa))
+register_distillation_task("cqa", HeldOutSource(ReferenceSource("cqa", read_row, parse_cqa)))

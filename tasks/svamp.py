@@ -1,16 +1,24 @@
-"""SVAMP (Patel et al. 2021): word problems; the label is an equation, judged by its value."""
+"""SVAMP (Patel et al. 2021): word problems; the label is an equation, judged by its value.
+
+`svamp_asdiv` has the word problems of ASDiv (Miao et al. 2020) as further training data, and SVAMP's test.
+"""
 
 import re
 
 from distill_jax.data.completions import parse_svamp
 from distill_jax.data.registry import register_distillation_task
-from distill_jax.data.sources import ReferenceSource
+from distill_jax.data.sources import ConcatenatedSource, HeldOutSource, ReferenceSource
 from distill_jax.evaluation.metrics import equation_accuracy
 
 
 def read_row(row):
-    """Row of the release -> (input, label)."""
+    """Row of SVAMP's release -> (input, label)."""
     return row["input"], row["label"]
+
+
+def read_asdiv_row(row):
+    """Row of ASDiv's release -> (input, label): the answer's number, without its unit."""
+    return f"{row['Body']}\n{row['Question']}", row["Answer"].split(" ")[0]
 
 
 def one_equation(text, example=None, is_target=False):
@@ -22,9 +30,14 @@ def one_equation(text, example=None, is_target=False):
     return re.sub(r"\([^()]*\) and (\([^()]*\))", r"\1", text)
 
 
-register_distillation_task(
-    "svamp",
-    ReferenceSource("svamp", read_row, parse_svamp),
-    label_metric_fns=(equation_accuracy,),
-    label_postprocess_fn=one_equation,
-)
+_SVAMP = ReferenceSource("svamp", read_row, parse_svamp)
+_ASDIV = ReferenceSource("asdiv", read_asdiv_row, parse_svamp)
+_BOTH = ConcatenatedSource({"train": [(_SVAMP, "train"), (_ASDIV, "train")], "test": [(_SVAMP, "test")]})
+
+for _name, _source in (("svamp", _SVAMP), ("svamp_asdiv", _BOTH)):
+    register_distillation_task(
+        _name,
+        HeldOutSource(_source),
+        label_metric_fns=(equation_accuracy,),
+        label_postprocess_fn=one_equation,
+    )

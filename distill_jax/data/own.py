@@ -1,86 +1,92 @@
-"""The user's own files as a task, without code: JSONL, CSV or Parquet, columns mapped by name."""
+"""The user's own data as a task, without code: files, or a set of a hub, with columns mapped by name."""
 
-import itertools
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from distill_jax.data.registry import DistillationTask, register_distillation_task
-from distill_jax.data.schema import Example
-from distill_jax.data.sources import CsvSource, JsonlSource, ParquetSource, Source, held_out
+from distill_jax.data.sources import (
+    HeldOutSource,
+    HuggingFaceSource,
+    JoinedSource,
+    SeqioSource,
+    Source,
+    TfdsSource,
+    table_of,
+)
 from distill_jax.errors import UserError
 
-SOURCES = {".jsonl": JsonlSource, ".json": JsonlSource, ".csv": CsvSource, ".parquet": ParquetSource}
+HUBS = {"tfds": TfdsSource, "hf": HuggingFaceSource, "seqio": SeqioSource}
 
 
-class HeldOutSource:
-    """A source that has no validation split, with a tenth of its train rows held out as one.
-
-    Where there is no test split either, it is the validation split too.
-    """
-
-    def __init__(self, source: Source):
-        self._source = source
-        self.splits = tuple(dict.fromkeys(["train", "validation", "test", *source.splits]))
-
-    def _from_train(self, split: str) -> bool:
-        return split in ("train", "validation") or split not in self._source.splits
-
-    def _numbers(self, split: str) -> Iterator[tuple[int, Example]]:
-        rows = sum(1 for _ in self._source.examples("train"))
-        out = held_out(rows)
-        for number, example in enumerate(self._source.examples("train")):
-            if (number in out) == (split != "train"):
-                yield number, example
-
-    def examples(self, split: str) -> Iterator[Example]:
-        """See `Source`."""
-        if not self._from_train(split):
-            yield from self._source.examples(split)
-            return
-        for _, example in self._numbers(split):
-            yield example
-
-    def fingerprint(self, split: str) -> str:
-        """See `Source`."""
-        if not self._from_train(split):
-            return self._source.fingerprint(split)
-        return f"{self._source.fingerprint('train')}-{'train' if split == 'train' else 'held-out'}"
-
-    def where(self, split: str, number: int) -> str:
-        """See `Source`."""
-        if not self._from_train(split):
-            return self._source.where(split, number)
-        index, _ = next(itertools.islice(self._numbers(split), number, None))
-        return self._source.where("train", index)
+def _hub(data: str) -> tuple[str, str] | None:
+    """(hub, name) of `tfds:NAME`, `hf:NAME` or `seqio:NAME`; None for a file."""
+    hub, colon, name = data.partition(":")
+    return (hub, name) if colon and hub in HUBS else None
 
 
 def describe(
-    train: str,
+    data: str,
     validation: str | None = None,
     test: str | None = None,
+    rationales: str | None = None,
     columns: Mapping[str, str] | None = None,
     classes: list[str] | None = None,
 ) -> dict[str, Any]:
     """What `register_own` takes, with absolute paths, for a run's folder to remember.
 
+    Args:
+      data: a JSONL, CSV or Parquet file to train on; or `tfds:NAME`, `hf:NAME[:CONFIG]`, `seqio:TASK`.
+      validation: another such file; or a split of the hub's set. Default: a tenth of the training rows.
+      test: likewise. Default: the validation rows.
+      rationales: a file with the teacher's answers, joined by id.
+      columns: field -> column; see `sources.Columns`.
+      classes: the labels there are.
+
     Raises:
       UserError: for a file of another kind than JSONL, CSV or Parquet.
     """
-    files = {"train": train, "validation": validation, "test": test}
-    paths = {split: str(pathlib.Path(path).absolute()) for split, path in files.items() if path}
-    kinds = {pathlib.Path(path).suffix.lower() for path in paths.values()}
-    if len(kinds) != 1 or not kinds <= set(SOURCES):
-        expected, got = ", ".join(sorted(SOURCES)), ", ".join(paths.values())
-        raise UserError(f"--data: expected files of one kind of {expected}, got {got}")
-    return {"files": paths, "columns": dict(columns or {}), "classes": classes}
+    hub = _hub(data)
+    files = {"train": data, "validation": validation, "test": test}
+    if hub is None:
+        kinds = {table_of(path) for path in files.values() if path}
+        if len(kinds) > 1:
+            raise UserError(
+                "--data: expected files of one kind, got " + ", ".join(p for p in files.values() if p)
+            )
+        splits = {split: str(pathlib.Path(path).absolute()) for split, path in files.items() if path}
+    else:
+        splits = {split: name for split, name in files.items() if name} | {"train": "train"}
+    return {
+        "data": splits["train"] if hub is None else data,
+        "splits": splits,
+        "rationales": str(pathlib.Path(rationales).absolute()) if rationales else None,
+        "columns": dict(columns or {}),
+        "classes": classes,
+    }
 
 
 def own_name(description: Mapping[str, Any]) -> str:
-    """Name of the task: the train file's, in lower case letters, digits and underscores."""
-    stem = pathlib.Path(description["files"]["train"]).stem
+    """Name of the task: the file's or the set's, in lower case letters, digits and underscores."""
+    hub = _hub(description["data"])
+    stem = hub[1] if hub else pathlib.Path(description["data"]).stem
     return re.sub(r"\W+", "_", stem).strip("_").lower() or "data"
+
+
+def _source(description: Mapping[str, Any]) -> Source:
+    splits, columns = dict(description["splits"]), description["columns"]
+    hub, joined = _hub(description["data"]), description["rationales"]
+    if "validation" in splits:
+        splits.setdefault("test", splits["validation"])
+    if hub is not None:
+        source = HUBS[hub[0]](hub[1], columns, splits if len(splits) > 1 else None, not joined)
+    else:
+        files = {split: [path] for split, path in splits.items()}
+        source = table_of(splits["train"])(files, columns, not joined)
+    if joined:
+        source = JoinedSource(source, joined)
+    return source if "validation" in source.splits else HeldOutSource(source)
 
 
 def register_own(description: Mapping[str, Any]) -> DistillationTask:
@@ -89,11 +95,6 @@ def register_own(description: Mapping[str, Any]) -> DistillationTask:
     Raises:
       UserError: for an unknown field among the columns, or when another task has the name.
     """
-    kind = SOURCES[pathlib.Path(description["files"]["train"]).suffix.lower()]
-    files = {split: [path] for split, path in description["files"].items()}
-    if "validation" in files:
-        files.setdefault("test", files["validation"])
-    source = kind(files, description["columns"])
-    if "validation" not in files:
-        source = HeldOutSource(source)
-    return register_distillation_task(own_name(description), source, classes=description["classes"])
+    return register_distillation_task(
+        own_name(description), _source(description), classes=description["classes"]
+    )

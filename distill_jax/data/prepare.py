@@ -207,8 +207,7 @@ def prepare(
     root = pathlib.Path(cache_dir or cache.cache_dir())
     folder = root / "prepared" / f"{mixture_or_task_name}-{split}-{key}"
     if not folder.exists():
-        source = task.source
-        chosen = share(lambda: source.examples(split), data_fraction, num_examples, seed)
+        chosen = share(task.source, split, data_fraction, num_examples, seed)
         dropped = collections.Counter()
         examples = _checked(keep(chosen, filters, task.agrees, dropped), task, split, views)
         counts = new_counts(views)

@@ -172,7 +172,8 @@ def _identity(value: Any) -> Any:
     attributes = getattr(value, "__dict__", None)
     if attributes is None or isinstance(value, type | types.ModuleType):
         return repr(value)
-    return type(value).__qualname__, _identity(attributes)
+    cached = {k for k in attributes if isinstance(getattr(type(value), k, None), functools.cached_property)}
+    return type(value).__qualname__, _identity({k: v for k, v in attributes.items() if k not in cached})
 
 
 def task_names() -> list[str]:

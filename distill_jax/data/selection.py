@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from distill_jax.data.schema import Example
+from distill_jax.data.sources import Source
 from distill_jax.errors import UserError
 
 Numbered = Iterator[tuple[int, Example]]
@@ -31,14 +32,15 @@ class Filters:
     distinct: bool = False
 
 
-def share(examples: Callable[[], Iterator[Example]], fraction: float, count: int | None, seed: int) -> Numbered:
+def share(source: Source, split: str, fraction: float, count: int | None, seed: int) -> Numbered:
     """(number, example) of a part of a split, in the order of the source.
 
     The part is the first of a permutation that depends on `seed` alone: smaller parts lie in
     larger ones, and all methods see the same.
 
     Args:
-      examples: begins the stream of the split anew.
+      source: of the examples.
+      split: of the source.
       fraction: of the split's examples; only where `count` is None.
       count: or their number.
       seed: of the permutation.
@@ -47,15 +49,15 @@ def share(examples: Callable[[], Iterator[Example]], fraction: float, count: int
       UserError: when the split has too few examples.
     """
     if fraction == 1.0 and count is None:
-        yield from enumerate(examples())
+        yield from enumerate(source.examples(split))
         return
-    size = sum(1 for _ in examples())
+    size = source.size(split)
     wanted = round(size * fraction) if count is None else count
     if not 0 < wanted <= size:
         raise UserError(f"cannot take {wanted} examples of the {size} there are")
     chosen = np.zeros(size, bool)
     chosen[np.random.default_rng(seed).permutation(size)[:wanted]] = True
-    for number, example in enumerate(examples()):
+    for number, example in enumerate(source.examples(split)):
         if chosen[number]:
             yield number, example
 

@@ -1,6 +1,7 @@
 """Figures of a task's data: rows, how often the teacher is right, token lengths, packing fill."""
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from distill_jax.data.packing import pack
 from distill_jax.data.prepare import WINDOW, resolve_vocabulary
 from distill_jax.data.registry import DistillationTask
 from distill_jax.data.schema import Example
-from distill_jax.data.sources import ReferenceSource
+from distill_jax.data.sources import HeldOutSource
 from distill_jax.data.tokenization import new_counts, tokenize
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
@@ -39,7 +40,8 @@ def task_statistics(
       `task`, `vocabulary`, `task_feature_lengths`, and under `splits` by name: `rows`;
       `validation_rows`, those of them that are held out (train only); `teacher_accuracy` by the
       task's own metric over the rows with a gold label (None without one), where a row the teacher
-      has no label for is wrong; `unparsed`, the rows without teacher label and rationale;
+      has no label for is wrong; `parsed` and `unparsed`, the rows with and without a teacher's label or
+      rationale;
       `token_lengths` without the end token (`mean`, `median`, `p99`, `max` of each field that is
       there); `packing_fill`, the share of an encoder and decoder row that step by step fills.
 
@@ -51,18 +53,18 @@ def task_statistics(
         task = registry.get_task(name, module)
     tokenizer = load_vocabulary(resolve_vocabulary(vocabulary, task))
     source = task.source
-    holds_out = isinstance(source, ReferenceSource) and not source.has_validation
+    holds_out = isinstance(source, HeldOutSource)
     if splits is None:
-        splits = [s for s in source.splits if not (holds_out and s == "validation")]
+        splits = source.source.splits if holds_out else source.splits
     figures = {}
     for split in splits:
         if split not in source.splits:
             raise UserError(f"task {name} has no split {split!r}: {', '.join(source.splits)}")
         whole_file = holds_out and split == "train"
-        examples = source.file_examples(split) if whole_file else source.examples(split)
+        examples = source.source.examples(split) if whole_file else source.examples(split)
         figures[split] = _split_statistics(task, examples, tokenizer, lengths)
         if whole_file:
-            figures[split]["validation_rows"] = sum(1 for _ in source.examples("validation"))
+            figures[split]["validation_rows"] = source.size("validation")
     return {
         "task": name,
         "vocabulary": vocabulary,
@@ -79,16 +81,17 @@ def _split_statistics(
 ) -> dict[str, Any]:
     views = task.views("step_by_step")
     counts = new_counts(views)
-    unparsed, packed_rows = 0, 0
-    golds, teachers = [], []
+    unparsed = packed_rows = golds = teachers = 0
+    right = 0.0
     token_lengths: dict[str, list[int]] = {field: [] for field in FIELDS}
     numbered = enumerate(examples)
     while window := list(itertools.islice(numbered, WINDOW)):
-        for _, example in window:
-            unparsed += example.teacher_label is None and example.rationale is None
-            if example.label is not None:
-                golds.append(example.label)
-                teachers.append(example.teacher_label)
+        with_gold = [example for _, example in window if example.label is not None]
+        labels = [example.teacher_label for example in with_gold]
+        right += task.score_labels(with_gold, labels).get("accuracy", math.nan) * len(labels)
+        golds += len(labels)
+        teachers += sum(label is not None for label in labels)
+        unparsed += sum(e.teacher_label is None and e.rationale is None for _, e in window)
         for field, seen in token_lengths.items():
             texts = [getattr(example, field) for _, example in window]
             ids = vocabulary.encode_batch([text for text in texts if text is not None])
@@ -100,7 +103,8 @@ def _split_statistics(
         raise UserError(f"task {task.name}: no examples to count")
     return {
         "rows": counts.examples,
-        "teacher_accuracy": _teacher_accuracy(task, golds, teachers),
+        "teacher_accuracy": right / golds if teachers and not math.isnan(right) else None,
+        "parsed": counts.examples - unparsed,
         "unparsed": unparsed,
         "token_lengths": {field: _summary(seen) for field, seen in token_lengths.items() if seen},
         "packing_fill": {
@@ -108,24 +112,6 @@ def _split_statistics(
             "decoder": counts.decoder_tokens / (max(packed_rows, 1) * lengths["targets"]),
         },
     }
-
-
-def _teacher_accuracy(
-    task: DistillationTask, golds: Sequence[str], teachers: Sequence[str | None]
-) -> float | None:
-    if not golds or all(label is None for label in teachers):
-        return None
-    if task.label_postprocess_fn is not None:
-        postprocess = task.label_postprocess_fn
-        golds = [postprocess(label, example=None, is_target=True) for label in golds]
-        teachers = [
-            None if label is None else postprocess(label, example=None, is_target=False) for label in teachers
-        ]
-    scores: dict[str, float] = {}
-    for metric in task.label_metric_fns:
-        scores |= metric(golds, teachers)
-    accuracy = scores.get("accuracy")
-    return None if accuracy is None else float(accuracy)
 
 
 def _summary(seen: Sequence[int]) -> dict[str, float]:

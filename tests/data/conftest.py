@@ -8,7 +8,7 @@ from distill_jax.data import registry
 from distill_jax.data.completions import parse_svamp
 from distill_jax.data.registry import register_distillation_task
 from distill_jax.data.schema import Example
-from distill_jax.data.sources import GeneratedSource, ReferenceSource
+from distill_jax.data.sources import GeneratedSource, HeldOutSource, ReferenceSource
 
 SHARED = pathlib.Path(os.environ.get("DISTILL_JAX_SHARED") or pathlib.Path(__file__).parents[3] / "shared")
 
@@ -61,7 +61,7 @@ class Files:
     def __init__(self, root: pathlib.Path, rows: int = 30, chunk: int = 20):
         self.folder = root / "files"
         (self.folder / "llm").mkdir(parents=True)
-        self.source = ReferenceSource("files", read_row, parse_svamp)
+        self.source = HeldOutSource(ReferenceSource("files", read_row, parse_svamp))
         self.chunks = [min(chunk, rows - start) for start in range(0, rows, chunk)]
         for split in ("train", "test"):
             lines = [

@@ -33,7 +33,7 @@ def read(source, split="train"):
 
 
 def test_reference_layout(files):
-    examples = list(files.source.file_examples("train"))
+    examples = list(files.source.source.examples("train"))
     assert len(examples) == 30
     assert examples[25] == Example(
         "files_train-25", "25 birds, 25 more\nHow many?", "( 25 + 25 )", "(25 + 25)", "25 and 25."
@@ -51,8 +51,8 @@ def test_validation_is_held_out_of_train(files):
 
 def test_held_out_rows_of_the_reference_code():
     """As `datasets.Dataset.from_list(…).train_test_split(0.1, seed=0)` chooses them."""
-    assert held_out(20) == set(np.random.default_rng(0).permutation(20)[:2].tolist())
-    assert len(held_out(9741)) == 975
+    assert set(np.flatnonzero(held_out(20))) == set(np.random.default_rng(0).permutation(20)[:2])
+    assert held_out(9741).sum() == 975
 
 
 def test_where_names_the_line(files):
@@ -68,7 +68,7 @@ def test_unparsed_completion_is_kept(files):
     texts = json.loads(path.read_text())
     texts[3] = "no answer here"
     path.write_text(json.dumps(texts))
-    examples = list(files.source.file_examples("train"))
+    examples = list(files.source.source.examples("train"))
     assert len(examples) == 30
     assert (examples[3].teacher_label, examples[3].rationale) == (None, None)
     assert examples[3].label == "( 3 + 3 )"

@@ -22,7 +22,7 @@ def test_reference_layout(files):
     train = figures["splits"]["train"]
     assert (train["rows"], train["validation_rows"], train["unparsed"]) == (30, 3, 1)
     assert train["teacher_accuracy"] == 0.0  # texts are compared, and the teacher has no spaces
-    examples = list(files.source.file_examples("train"))
+    examples = list(files.source.source.examples("train"))
     lengths = [len(example.input) for example in examples]
     assert train["token_lengths"]["input"]["mean"] == pytest.approx(np.mean(lengths))
     assert train["token_lengths"]["input"]["max"] == max(lengths)

@@ -26,7 +26,7 @@ def get_task(name):
 
 
 def test_svamp_rows(datasets):
-    example = next(get_task("svamp").source.file_examples("train"))
+    example = next(get_task("svamp").source.source.examples("train"))
     assert "\n" in example.input
     assert example.label.startswith("( ")
     assert example.teacher_label.startswith("(")
@@ -34,7 +34,7 @@ def test_svamp_rows(datasets):
 
 
 def test_cqa_rows(datasets):
-    example = next(get_task("cqa").source.file_examples("test"))
+    example = next(get_task("cqa").source.source.examples("test"))
     question, *choices = example.input.split("\n")
     assert question.endswith("?")
     assert choices[0] == "Answer Choices:"

@@ -1,0 +1,119 @@
+"""Rows with named columns, of whatever file or set, to examples."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from distill_jax.data.schema import Example
+from distill_jax.data.sources.base import encodable, text_of
+from distill_jax.errors import UserError
+
+FIELDS = ("id", "input", "label", "teacher_label", "rationale", "label_probs", "choices")
+TARGETS = ("label", "teacher_label", "rationale", "label_probs")
+_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+
+
+class Columns:
+    """Which column holds which field of an `Example`.
+
+    Args:
+      columns: field -> column, where the names differ; or a text with columns in braces, such as
+        `{premise}</s>{hypothesis}`, to make one field of several.
+      needs_target: whether a row without any of `TARGETS` is an error.
+
+    Raises:
+      UserError: for a field that an example does not have.
+    """
+
+    def __init__(self, columns: Mapping[str, str] | None = None, needs_target: bool = True):
+        unknown = set(columns or {}) - set(FIELDS)
+        if unknown:
+            raise UserError(f"unknown field {min(unknown)!r}: expected one of {', '.join(FIELDS)}")
+        self.columns = {field: field for field in FIELDS} | dict(columns or {})
+        self._needs_target = needs_target
+
+    def _value(self, where: str, row: Mapping[str, Any], field: str) -> Any:
+        """What a field's column holds; None where it is not there, null or NaN (pandas' null)."""
+        column = self.columns[field]
+        names = [] if column in row else _PLACEHOLDER.findall(column)
+        if names:
+            parts = {name: text_of(where, row, name) for name in names}
+            return _PLACEHOLDER.sub(lambda match: parts[match[1]], column)
+        value = row.get(column)
+        return None if isinstance(value, float) and value != value else value
+
+    def _text(self, where: str, row: Mapping[str, Any], field: str) -> str | None:
+        value = self._value(where, row, field)
+        if value is None:
+            return None
+        if not isinstance(value, str | int | float):
+            raise UserError(f"{where}: expected text in {self.columns[field]!r}, got {value!r:.40}")
+        return encodable(where, str(value)) if str(value).strip() else None
+
+    def _list(self, where: str, row: Mapping[str, Any], field: str) -> list | None:
+        """A list, or the text of one in JSON, as in CSV; [] for anything else."""
+        value = self._value(where, row, field)
+        if value is None or (isinstance(value, str) and not value.strip()):
+            return None
+        try:
+            value = json.loads(value) if isinstance(value, str) else value
+        except (ValueError, RecursionError):
+            return []
+        return value if isinstance(value, list) else []
+
+    def _probabilities(self, where: str, row: Mapping[str, Any]) -> tuple[float, ...] | None:
+        values = self._list(where, row, "label_probs")
+        if values is None:
+            return None
+        numbers = [v for v in values if isinstance(v, int | float) and 0.0 <= v <= 1.0]
+        if not numbers or len(numbers) != len(values):
+            column = self.columns["label_probs"]
+            got = row.get(column)
+            raise UserError(f"{where}: expected a list of probabilities in {column!r}, got {got!r:.40}")
+        return tuple(map(float, numbers))
+
+    def _choices(self, where: str, row: Mapping[str, Any]) -> tuple[str, ...] | None:
+        values = self._list(where, row, "choices")
+        if values is None:
+            return None
+        texts = [encodable(where, v) for v in values if isinstance(v, str) and v.strip()]
+        if not texts or len(set(texts)) != len(values):
+            column = self.columns["choices"]
+            got = row.get(column)
+            raise UserError(f"{where}: expected a list of different texts in {column!r}, got {got!r:.40}")
+        return tuple(texts)
+
+    def identity(self, where: str, row: Mapping[str, Any]) -> str | None:
+        """The id of a row, if it has one."""
+        return self._text(where, row, "id")
+
+    def targets(self, where: str, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields `TARGETS` of a row, None where it has none.
+
+        Raises:
+          UserError: for a column of the wrong kind.
+        """
+        fields = {field: self._text(where, row, field) for field in ("label", "teacher_label", "rationale")}
+        return fields | {"label_probs": self._probabilities(where, row)}
+
+    def example(self, where: str, default_id: str, row: Mapping[str, Any]) -> Example:
+        """The example of a row.
+
+        Args:
+          where: names the row in errors, `FILE, line N`.
+          default_id: of a row without an id.
+          row: column -> value.
+
+        Raises:
+          UserError: for a row without input or target, and for a column of the wrong kind.
+        """
+        column = self.columns["input"]
+        made = self._value(where, row, "input")
+        text = text_of(where, row if made is None else {**row, column: made}, column)
+        fields = self.targets(where, row)
+        if self._needs_target and all(value is None for value in fields.values()):
+            expected = ", ".join(repr(self.columns[field]) for field in TARGETS)
+            raise UserError(f"{where}: no label and no rationale: expected one of {expected}")
+        name = self.identity(where, row) or default_id
+        return Example(name, text, **fields, choices=self._choices(where, row))

@@ -1,0 +1,223 @@
+"""Sets of TensorFlow Datasets, of Hugging Face's hub, and SeqIO tasks, as rows with named columns.
+
+They are fetched by their own libraries when they are first read. Class numbers become class names.
+"""
+
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from distill_jax.data.schema import Example
+from distill_jax.data.sources.base import fingerprint_of
+from distill_jax.data.sources.columns import Columns
+from distill_jax.errors import UserError
+
+SPLITS = {"train": "train", "validation": "validation", "test": "test"}
+
+
+class _HubSource:
+    """A set of a hub.
+
+    Args:
+      name: as the hub has it.
+      columns: see `Columns`.
+      splits: our split -> the hub's; default the three of the same name that are there.
+      needs_target: see `Columns`.
+    """
+
+    hub = ""
+
+    def __init__(
+        self,
+        name: str,
+        columns: Mapping[str, str] | None = None,
+        splits: Mapping[str, str] | None = None,
+        needs_target: bool = True,
+    ):
+        self.name = name
+        self._columns = Columns(columns, needs_target)
+        self._asked = dict(splits) if splits else None
+
+    def _there(self) -> list[str]:
+        """The hub's names of the set's splits."""
+        raise NotImplementedError
+
+    def _version(self) -> str:
+        raise NotImplementedError
+
+    def _rows(self, split: str) -> Iterator[Mapping[str, Any]]:
+        """Rows of the hub's split: texts, numbers and lists of them."""
+        raise NotImplementedError
+
+    @functools.cached_property
+    def _splits(self) -> dict[str, str]:
+        there = self._there()
+        if self._asked is None:
+            return {ours: theirs for ours, theirs in SPLITS.items() if theirs in there}
+        for theirs in self._asked.values():
+            if theirs not in there:
+                raise UserError(f"{self.hub}:{self.name} has no split {theirs!r}: {', '.join(there)}")
+        return self._asked
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """See `Source`."""
+        return tuple(self._splits)
+
+    def examples(self, split: str) -> Iterator[Example]:
+        """Streams a split; see `Source`."""
+        theirs = self._splits[split]
+        for number, row in enumerate(self._rows(theirs)):
+            yield self._columns.example(self.where(split, number), f"{theirs}-{number}", row)
+
+    def size(self, split: str) -> int:
+        """See `Source`."""
+        return sum(1 for _ in self._rows(self._splits[split]))
+
+    def fingerprint(self, split: str) -> str:
+        """Hash of name, version and columns; see `Source`."""
+        columns = json.dumps(self._columns.columns, sort_keys=True)
+        return fingerprint_of(self.hub, self.name, self._version(), self._splits[split], columns)
+
+    def where(self, split: str, number: int) -> str:
+        """See `Source`."""
+        return f"{self.hub}:{self.name}, {self._splits[split]}, row {number + 1}"
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's and TensorFlow's values as Python's: bytes as text, arrays as lists."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, np.ndarray):
+        return [_plain(item) for item in value.tolist()]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{text[:300]}…" if len(text) > 300 else text or type(error).__name__
+
+
+class TfdsSource(_HubSource):
+    """A set of TensorFlow Datasets, such as `esnli` or `glue/mnli`; see `_HubSource` for the arguments."""
+
+    hub = "tfds"
+
+    @functools.cached_property
+    def _builder(self):
+        import tensorflow_datasets as tfds
+
+        try:
+            builder = tfds.builder(self.name)
+            builder.download_and_prepare()
+        except Exception as error:
+            raise UserError(f"tfds:{self.name}: cannot be had: {_one_line(error)}") from error
+        return builder
+
+    def _there(self):
+        return list(self._builder.info.splits)
+
+    def _version(self):
+        return str(self._builder.info.full_name)
+
+    def _rows(self, split):
+        import tensorflow_datasets as tfds
+
+        features = self._builder.info.features
+        for row in tfds.as_numpy(self._builder.as_dataset(split=split)):
+            plain = {}
+            for name, value in row.items():
+                named = isinstance(features[name], tfds.features.ClassLabel) and value >= 0
+                plain[name] = features[name].int2str(value) if named else _plain(value)
+            yield plain
+
+    def size(self, split: str) -> int:
+        """See `Source`."""
+        return self._builder.info.splits[self._splits[split]].num_examples
+
+
+class HuggingFaceSource(_HubSource):
+    """A set of Hugging Face's hub, such as `facebook/anli`, or a local folder; a configuration follows a colon.
+
+    Needs the package `datasets` (`pip install distill_jax[huggingface]`). See `_HubSource` for the
+    arguments.
+    """
+
+    hub = "hf"
+
+    @functools.cached_property
+    def _sets(self):
+        try:
+            import datasets
+        except ModuleNotFoundError:
+            raise UserError(
+                f"hf:{self.name} needs the package datasets: pip install 'distill_jax[huggingface]'"
+            ) from None
+        path, _, config = self.name.partition(":")
+        try:
+            return datasets.load_dataset(path, config or None)
+        except Exception as error:
+            raise UserError(f"hf:{self.name}: cannot be had: {_one_line(error)}") from error
+
+    def _there(self):
+        return list(self._sets)
+
+    def _version(self):
+        return json.dumps({name: rows._fingerprint for name, rows in self._sets.items()}, sort_keys=True)
+
+    def _rows(self, split):
+        from datasets import ClassLabel
+
+        rows = self._sets[split]
+        classes = {name: f for name, f in rows.features.items() if isinstance(f, ClassLabel)}
+        for row in rows:
+            names = {n: f.int2str(row[n]) for n, f in classes.items() if row[n] is not None and row[n] >= 0}
+            yield row | names
+
+    def size(self, split: str) -> int:
+        """See `Source`."""
+        return len(self._sets[self._splits[split]])
+
+
+class SeqioSource(_HubSource):
+    """A registered SeqIO task: the texts under `inputs` and `targets`, or what their ids decode to.
+
+    The module that registers the task must have been imported. See `_HubSource` for the arguments; the
+    columns `inputs` and `targets` are input and label unless others are named.
+    """
+
+    hub = "seqio"
+
+    def __init__(self, name, columns=None, splits=None, needs_target=True):
+        super().__init__(
+            name, {"input": "inputs", "label": "targets"} | dict(columns or {}), splits, needs_target
+        )
+
+    @functools.cached_property
+    def _task(self):
+        import seqio
+
+        if self.name not in seqio.TaskRegistry.names():
+            raise UserError(
+                f"seqio:{self.name}: no such SeqIO task: import the module that registers it (--module)"
+            )
+        return seqio.TaskRegistry.get(self.name)
+
+    def _there(self):
+        return list(self._task.splits)
+
+    def _version(self):
+        first = next(iter(self._rows(self._there()[0])), {})  # SeqIO's tasks have no version
+        return json.dumps(first, sort_keys=True, default=str)
+
+    def _rows(self, split):
+        dataset = self._task.get_dataset(None, split, shuffle=False)
+        for row in dataset.as_numpy_iterator():
+            texts = {name: _plain(value) for name, value in row.items()}
+            for name, feature in self._task.output_features.items():
+                text = texts.pop(f"{name}_pretokenized", None)
+                texts[name] = feature.vocabulary.decode(texts[name]) if text is None else text
+            yield texts

@@ -1,0 +1,108 @@
+"""A teacher's labels and rationales from one file, joined by id to the examples of another source."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from distill_jax.data.completions import Completion
+from distill_jax.data.schema import Example
+from distill_jax.data.sources.base import Source, code_of, fingerprint_of
+from distill_jax.data.sources.columns import Columns
+from distill_jax.data.sources.tables import table_of
+from distill_jax.errors import UserError
+
+
+class JoinedSource:
+    """Examples of `source`, with what a teacher said of them.
+
+    Args:
+      source: of inputs and labels.
+      path: JSONL, CSV or Parquet: an `id` and `teacher_label`, `rationale` or `label_probs`, or a raw
+        `completion`. One file serves all splits, and is held in memory while a split is streamed. An
+        example it does not know is left as it is.
+      columns: field -> column of the file, where they differ.
+      parse_completion: for raw completions; see `data.completions`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        path: str,
+        columns: Mapping[str, str] | None = None,
+        parse_completion: Callable[[str], Completion] | None = None,
+    ):
+        self._source = source
+        self._path = pathlib.Path(path)
+        self._table = table_of(path)({"all": [path]}, columns)
+        self._columns = Columns(columns)
+        self._parse = parse_completion
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """See `Source`."""
+        return tuple(self._source.splits)
+
+    def _fields(self, where: str, row: Mapping[str, Any]) -> dict[str, Any]:
+        fields = {name: v for name, v in self._columns.targets(where, row).items() if v is not None}
+        completion = row.get("completion")
+        if self._parse is not None and isinstance(completion, str):
+            parsed = self._parse(completion)
+            fields = {"teacher_label": parsed.label, "rationale": parsed.rationale} | fields
+        fields.pop("label", None)  # gold is the source's
+        if not fields:
+            raise UserError(f"{where}: no teacher_label, rationale or label_probs in this row")
+        return fields
+
+    def _said(self) -> dict[str, dict[str, Any]]:
+        """The teacher's fields by id.
+
+        Raises:
+          UserError: for a row without id or fields, and for an id that comes twice.
+        """
+        said: dict[str, dict[str, Any]] = {}
+        for path, number, row in self._table.rows("all"):
+            where = f"{path}, {self._table.unit} {number}"
+            name = self._columns.identity(where, row)
+            if name is None:
+                raise UserError(f"{where}: no id in this row: the teacher's answers are joined by it")
+            if name in said:
+                raise UserError(f"{where}: the id {name!r} was there before: keep one row for each id")
+            said[name] = self._fields(where, row)
+        return said
+
+    def examples(self, split: str) -> Iterator[Example]:
+        """Streams a split; see `Source`.
+
+        Raises:
+          UserError: when no id of the split is in the file.
+        """
+        said, missed = self._said(), None
+        joined = 0
+        for example in self._source.examples(split):
+            fields = said.get(example.id)
+            if fields is None:
+                missed = example.id
+                yield example
+            else:
+                joined += 1
+                yield dataclasses.replace(example, **fields)
+        if missed is not None and not joined:
+            raise UserError(
+                f"{self._path}: none of its {len(said)} ids is in {split}, whose ids are such as {missed!r}"
+            )
+
+    def size(self, split: str) -> int:
+        """See `Source`."""
+        return self._source.size(split)
+
+    def fingerprint(self, split: str) -> str:
+        """See `Source`."""
+        parser = code_of(self._parse) if self._parse else ""
+        columns = json.dumps(self._columns.columns, sort_keys=True)
+        return fingerprint_of(self._source.fingerprint(split), parser, columns, self._path)
+
+    def where(self, split: str, number: int) -> str:
+        """See `Source`."""
+        return self._source.where(split, number)

@@ -1,0 +1,161 @@
+"""The layout of the paper's release: rows in JSON lines, raw completions of a teacher in numbered chunks."""
+
+import itertools
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from distill_jax.data.completions import UNPARSED, Completion
+from distill_jax.data.schema import Example
+from distill_jax.data.sources.base import (
+    code_of,
+    count_lines,
+    data_dir,
+    encodable,
+    fingerprint_of,
+    read_jsonl,
+    text_of,
+    unreadable,
+)
+from distill_jax.errors import UserError
+
+
+def _teacher() -> str:
+    return os.environ.get("DISTILL_JAX_TEACHER") or "llm"
+
+
+class ReferenceSource:
+    """The layout of the paper's release: rows in JSON lines, completions in numbered chunks.
+
+    `<data_dir>/<name>/<name>_<split>.json` holds an object a line,
+    `<data_dir>/<name>/<teacher>/<split>_CoT_<k>.json` a list of raw completions, together in row
+    order; the teacher's folder is `llm`, or what DISTILL_JAX_TEACHER says: `none` is no teacher.
+
+    Args:
+      name: of the folder and in the file names.
+      read_row: (row) -> (input, label), or (input, label, choices); raises KeyError for a column that
+        is not there, and ValueError or TypeError for one it cannot read.
+      parse_completion: see `data.completions`.
+      has_validation: whether there is a `<name>_valid.json`; `HeldOutSource` is for sets that have none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        read_row: Callable[[Mapping[str, Any]], tuple],
+        parse_completion: Callable[[str], Completion],
+        has_validation: bool = False,
+    ):
+        self.name = name
+        self.splits = ("train", "validation", "test") if has_validation else ("train", "test")
+        self._read_row = read_row
+        self._parse = parse_completion
+
+    def _rows_file(self, split: str) -> pathlib.Path:
+        stem = "valid" if split == "validation" else split
+        return data_dir() / self.name / f"{self.name}_{stem}.json"
+
+    def _chunks(self, split: str) -> list[pathlib.Path]:
+        """Files of completions: those there are, and the first that is missing between them.
+
+        Raises:
+          UserError: when one is missing.
+        """
+        teacher = _teacher()
+        if teacher == "none":
+            return []
+        rows_file = self._rows_file(split)
+        stem = rows_file.stem.removeprefix(f"{self.name}_")
+        folder = rows_file.parent / teacher
+        there = set(folder.glob(f"{stem}_CoT_*.json"))
+        chunks = []
+        for k in itertools.count():
+            path = folder / f"{stem}_CoT_{k}.json"
+            if path not in there:
+                break
+            chunks.append(path)
+        if not chunks or len(chunks) < len(there):
+            raise UserError(
+                f"{path}: no such file: expected the teacher's completions of {rows_file.name} in "
+                f"{stem}_CoT_0.json, {stem}_CoT_1.json and so on (--teacher none does without)"
+            )
+        return chunks
+
+    def _completions(self, chunks: list[pathlib.Path], sizes: list[int]) -> Iterator[str]:
+        """Streams the completions; `sizes` gets the number in each file."""
+        for path in chunks:
+            try:
+                completions = json.loads(path.read_text(encoding="utf-8-sig"))
+            except (UnicodeDecodeError, OSError) as error:
+                raise unreadable(path, error) from None
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"{path}: invalid JSON ({error}); the file may be cut short") from None
+            if not isinstance(completions, list):
+                raise UserError(f"{path}: expected a list of completions")
+            sizes.append(len(completions))
+            for number, completion in enumerate(completions, 1):
+                where = f"{path}, entry {number}"
+                if not isinstance(completion, str):
+                    raise UserError(f"{where}: expected text, got {completion!r:.40}")
+                yield encodable(where, completion)
+
+    def _read(self, where: str, row: Mapping[str, Any]) -> tuple[str, str, tuple[str, ...] | None]:
+        try:
+            text, label, *choices = self._read_row(row)
+        except KeyError as error:
+            columns = ", ".join(row) or "none"
+            raise UserError(f"{where}: no {error} in this row, there are {columns}") from None
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{where}: unusable row: {error}") from None
+        texts = {"input": text, "label": label}
+        return text_of(where, texts, "input"), text_of(where, texts, "label"), choices[0] if choices else None
+
+    def examples(self, split: str) -> Iterator[Example]:
+        """Streams a split; see `Source`."""
+        path, chunks, sizes = self._rows_file(split), self._chunks(split), []
+        completions = self._completions(chunks, sizes)
+
+        def counted() -> str:
+            listed = zip(chunks, sizes, strict=False)
+            return ", ".join(f"{size} in {chunk.name}" for chunk, size in listed)
+
+        line = index = -1
+        for index, (line, row) in enumerate(read_jsonl(path)):
+            where = f"{path}, line {line}"
+            text, label, choices = self._read(where, row)
+            parsed = UNPARSED
+            if chunks:
+                completion = next(completions, None)
+                if completion is None:
+                    raise UserError(
+                        f"{where}: fewer completions than rows: none for this row {index + 1}; "
+                        f"{chunks[0].parent} has {counted()}"
+                    )
+                parsed = self._parse(completion)
+            name = f"{path.stem}-{index}"
+            yield Example(name, text, label, parsed.label, parsed.rationale, choices=choices)
+        left = sum(1 for _ in completions)
+        if left:
+            raise UserError(
+                f"{path}: fewer rows than completions: {index + 1} rows, {left} completions more; "
+                f"{chunks[0].parent} has {counted()}; the file may be cut short after line {line}"
+            )
+        if index < 0:
+            raise UserError(f"{path}: no rows in this file")
+
+    def size(self, split: str) -> int:
+        """See `Source`."""
+        return count_lines(self._rows_file(split))
+
+    def fingerprint(self, split: str) -> str:
+        """Hash of the split's files and of the code that reads them; see `Source`."""
+        code = (_teacher(), code_of(self._read_row), code_of(self._parse))
+        return fingerprint_of(split, *code, self._rows_file(split), *self._chunks(split))
+
+    def where(self, split: str, number: int) -> str:
+        """See `Source`."""
+        path = self._rows_file(split)
+        line, _ = next(itertools.islice(read_jsonl(path), number, None))
+        return f"{path}, line {line}"

@@ -1,0 +1,101 @@
+"""Sources made of sources: a validation part held out of train, and several sets as one."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from distill_jax.data.schema import Example
+from distill_jax.data.sources.base import Source, fingerprint_of
+
+
+def held_out(rows: int, share: float = 0.1) -> np.ndarray:
+    """Which rows the reference code holds out for validation (seed 0): bool [rows].
+
+    The same rows as `datasets.Dataset.train_test_split(test_size=share, seed=0)["test"]`.
+    """
+    mask = np.zeros(rows, bool)
+    mask[np.random.default_rng(0).permutation(rows)[: math.ceil(rows * share)]] = True
+    return mask
+
+
+class HeldOutSource:
+    """A source without validation split, of whose train rows a tenth is held out as one.
+
+    Where it has no test split either, the rows held out are the test split too.
+
+    Attributes:
+      source: the whole one.
+    """
+
+    def __init__(self, source: Source):
+        self.source = source
+        self.splits = tuple(dict.fromkeys(["train", "validation", "test", *source.splits]))
+
+    def _is_part(self, split: str) -> bool:
+        return split in ("train", "validation") or split not in self.source.splits
+
+    def _rows(self, split: str) -> np.ndarray:
+        """Numbers of the whole train split's rows that belong to `split`."""
+        mask = held_out(self.source.size("train"))
+        return np.flatnonzero(~mask if split == "train" else mask)
+
+    def examples(self, split: str) -> Iterator[Example]:
+        """See `Source`."""
+        if not self._is_part(split):
+            yield from self.source.examples(split)
+            return
+        rows = set(self._rows(split).tolist())
+        for number, example in enumerate(self.source.examples("train")):
+            if number in rows:
+                yield example
+
+    def size(self, split: str) -> int:
+        """See `Source`."""
+        return len(self._rows(split)) if self._is_part(split) else self.source.size(split)
+
+    def fingerprint(self, split: str) -> str:
+        """See `Source`."""
+        if not self._is_part(split):
+            return self.source.fingerprint(split)
+        return fingerprint_of(self.source.fingerprint("train"), "train" if split == "train" else "held out")
+
+    def where(self, split: str, number: int) -> str:
+        """See `Source`."""
+        if not self._is_part(split):
+            return self.source.where(split, number)
+        return self.source.where("train", int(self._rows(split)[number]))
+
+
+class ConcatenatedSource:
+    """Several sources, one after the other.
+
+    Args:
+      parts: split -> (source, its split) of each part.
+    """
+
+    def __init__(self, parts: Mapping[str, Sequence[tuple[Source, str]]]):
+        self._parts = {split: tuple(sources) for split, sources in parts.items()}
+        self.splits = tuple(self._parts)
+
+    def examples(self, split: str) -> Iterator[Example]:
+        """See `Source`."""
+        return itertools.chain.from_iterable(source.examples(name) for source, name in self._parts[split])
+
+    def size(self, split: str) -> int:
+        """See `Source`."""
+        return sum(source.size(name) for source, name in self._parts[split])
+
+    def fingerprint(self, split: str) -> str:
+        """See `Source`."""
+        return fingerprint_of(*(source.fingerprint(name) for source, name in self._parts[split]))
+
+    def where(self, split: str, number: int) -> str:
+        """See `Source`."""
+        for source, name in self._parts[split]:
+            size = source.size(name)
+            if number < size:
+                return source.where(name, number)
+            number -= size
+        raise IndexError(f"{split} has no example {number}")

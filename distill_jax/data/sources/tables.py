@@ -1,0 +1,132 @@
+"""Files of rows: JSONL, CSV, Parquet."""
+
+import csv
+import itertools
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from distill_jax.data.schema import Example
+from distill_jax.data.sources.base import count_lines, fingerprint_of, read_jsonl, unreadable
+from distill_jax.data.sources.columns import Columns
+from distill_jax.errors import UserError
+
+
+class _TableSource:
+    """Files of rows, one or more a split.
+
+    Args:
+      paths: split -> files.
+      columns: see `Columns`.
+      needs_target: see `Columns`.
+    """
+
+    unit = "row"
+
+    def __init__(
+        self,
+        paths: Mapping[str, Sequence[str | os.PathLike]],
+        columns: Mapping[str, str] | None = None,
+        needs_target: bool = True,
+    ):
+        self._columns = Columns(columns, needs_target)
+        self._paths = {split: [pathlib.Path(p) for p in files] for split, files in paths.items()}
+        self.splits = tuple(self._paths)
+
+    def _rows(self, path: pathlib.Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        raise NotImplementedError
+
+    def _count(self, path: pathlib.Path) -> int:
+        return sum(1 for _ in self._rows(path))
+
+    def rows(self, split: str) -> Iterator[tuple[pathlib.Path, int, Mapping[str, Any]]]:
+        """Streams (file, number of the row in it, column -> value)."""
+        for path in self._paths[split]:
+            for number, row in self._rows(path):
+                yield path, number, row
+
+    def examples(self, split: str) -> Iterator[Example]:
+        """Streams a split; see `Source`."""
+        for path, number, row in self.rows(split):
+            yield self._columns.example(f"{path}, {self.unit} {number}", f"{path.stem}-{number}", row)
+
+    def size(self, split: str) -> int:
+        """See `Source`."""
+        return sum(map(self._count, self._paths[split]))
+
+    def fingerprint(self, split: str) -> str:
+        """Hash of the split's files and the mapping of columns; see `Source`."""
+        return fingerprint_of(json.dumps(self._columns.columns, sort_keys=True), *self._paths[split])
+
+    def where(self, split: str, number: int) -> str:
+        """See `Source`."""
+        path, row, _ = next(itertools.islice(self.rows(split), number, None))
+        return f"{path}, {self.unit} {row}"
+
+
+class JsonlSource(_TableSource):
+    """JSON lines, an object each; see `_TableSource` for the arguments."""
+
+    unit = "line"
+
+    def _rows(self, path):
+        return read_jsonl(path)
+
+    def _count(self, path):
+        return count_lines(path)
+
+
+class CsvSource(_TableSource):
+    """CSV files with a header; `label_probs` is a JSON list. See `_TableSource` for the arguments."""
+
+    def _rows(self, path):
+        csv.field_size_limit(1 << 30)
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                reader = csv.DictReader(file, strict=True)
+                for number, row in enumerate(reader, 1):
+                    if None in row or None in row.values():
+                        expected = len(reader.fieldnames)
+                        raise UserError(f"{path}, row {number}: expected the {expected} columns of the header")
+                    yield number, row
+        except csv.Error as error:
+            raise UserError(f"{path}, line {reader.line_num}: invalid CSV ({error})") from None
+        except (UnicodeDecodeError, OSError) as error:
+            raise unreadable(path, error) from None
+
+
+class ParquetSource(_TableSource):
+    """Parquet files, read a batch of rows at a time; see `_TableSource` for the arguments."""
+
+    def _rows(self, path):
+        import pyarrow
+        import pyarrow.parquet
+
+        if not path.exists():
+            raise UserError(f"{path}: no such file")
+        try:
+            number = 0
+            for batch in pyarrow.parquet.ParquetFile(path).iter_batches(1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+        except (pyarrow.ArrowException, OSError) as error:
+            what = " ".join(str(error).split())
+            raise UserError(f"{path}: not a whole Parquet file: {what}") from None
+
+
+TABLES = {".jsonl": JsonlSource, ".json": JsonlSource, ".csv": CsvSource, ".parquet": ParquetSource}
+
+
+def table_of(path: str | os.PathLike) -> type[_TableSource]:
+    """The source of a file's kind, by its ending.
+
+    Raises:
+      UserError: for another ending.
+    """
+    kind = TABLES.get(pathlib.Path(path).suffix.lower())
+    if kind is None:
+        raise UserError(f"{path}: expected a file that ends in {', '.join(sorted(TABLES))}")
+    return kind
