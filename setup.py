@@ -22,10 +22,12 @@ setup(
     package_data={"distill_jax.gin_configs": ["**/*.gin"]},
     install_requires=[
         "array_record>=0.8",
+        "datasketch>=2",
         "flax>=0.12",
         "fsspec",
         "gin-config>=0.5",
         "grain>=0.2.18",
+        "importlib_resources",  # tensorflow-datasets imports it and does not ask for it
         "jax>=0.10",
         "matplotlib",
         "numpy",
@@ -38,7 +40,11 @@ setup(
         "sentencepiece",
         "seqio>=0.0.20",
         "tensorboardX",
+        "tensorflow-datasets",
     ],
-    extras_require={"test": ["hypothesis", "pytest", "ruff"]},
+    extras_require={
+        "huggingface": ["datasets>=4"],
+        "test": ["datasets>=4", "hypothesis", "pytest", "ruff"],
+    },
     entry_points={"console_scripts": ["distill-jax = distill_jax.cli:main"]},
 )

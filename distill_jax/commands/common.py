@@ -1,8 +1,9 @@
 """What several commands share: flags of the data, and flags that become gin's."""
 
 import argparse
-import os
 from collections.abc import Callable, Mapping
+
+from distill_jax.errors import UserError
 
 METHODS = (
     "standard",
@@ -13,6 +14,7 @@ METHODS = (
     "soft_labels",
     "logit_distillation",
 )
+FIELDS = ("id", "input", "label", "teacher_label", "rationale", "label_probs", "choices")
 
 
 def add_command(commands, name: str, help_text: str, function: Callable) -> argparse.ArgumentParser:
@@ -32,17 +34,57 @@ def lengths(text: str) -> dict[str, int]:
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags that say what data to read, and how to tokenize and pack it."""
+    """Flags that say what data to read, and how to tokenize and pack it; see `use_data`."""
     parser.add_argument("--data-dir", help="folder of the data sets (or DISTILL_JAX_DATA_DIR)")
+    parser.add_argument("--teacher", help="folder of the completions in a set: llm; none for rows alone")
     parser.add_argument("--vocabulary", help="bytes, a SentencePiece file or URL, or train:SIZE")
     parser.add_argument("--lengths", type=lengths, metavar="INPUTS,TARGETS", help="of a packed row")
     parser.add_argument("--module", help="Python module that registers the task")
+    own = parser.add_argument_group("your own data, instead of a task")
+    own.add_argument("--data", help="JSONL, CSV or Parquet file to train on; or tfds:NAME, hf:NAME, seqio:TASK")
+    own.add_argument("--validation-data", help="another, or a split of the set; default: a tenth of --data")
+    own.add_argument("--test-data", help="likewise; default: the validation rows")
+    own.add_argument("--rationales", help="file with the teacher's answers, joined by id")
+    own.add_argument("--classes", help="the labels there are, with commas between them")
+    for field in FIELDS:
+        flag = field.replace("_", "-")
+        own.add_argument(f"--{flag}", dest=f"column_{field}", metavar="COLUMN", help=f"column of {field}")
 
 
-def use_data_dir(args: argparse.Namespace) -> None:
-    """Makes `--data-dir` the folder of the data sets."""
-    if args.data_dir:
-        os.environ["DISTILL_JAX_DATA_DIR"] = args.data_dir
+def use_data(args: argparse.Namespace) -> dict | None:
+    """Makes the data flags count in this process; registers the user's own data and sets `args.task` to it.
+
+    Returns:
+      The description of the own data, of `data.own.describe`; None for a task.
+
+    Raises:
+      UserError: for both a task and own data, and for neither.
+    """
+    from distill_jax.data import own, registry, sources
+
+    sources.use(args.data_dir, args.teacher)
+    if args.data and args.task:
+        raise UserError(f"give a task ({args.task}) or --data {args.data}, not both")
+    if not args.data:
+        return None
+    columns = {field: value for field in FIELDS if (value := getattr(args, f"column_{field}"))}
+    classes = args.classes.split(",") if args.classes else None
+    files = (args.data, args.validation_data, args.test_data, args.rationales)
+    description = own.describe(*files, columns, classes, args.module)
+    with registry.without_seqio():
+        args.task = own.register_own(description).name
+    return description
+
+
+def needs_task(args: argparse.Namespace) -> str:
+    """The task that `use_data` left.
+
+    Raises:
+      UserError: when neither a task nor --data was given.
+    """
+    if not args.task:
+        raise UserError("give a task, such as svamp (distill-jax data list), or your own data with --data")
+    return args.task
 
 
 def gin_flags(args: argparse.Namespace, names: Mapping[str, str]) -> list[str]:

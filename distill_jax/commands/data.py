@@ -4,7 +4,8 @@ import argparse
 import json
 import sys
 
-from distill_jax.commands.common import METHODS, add_command, add_data_flags, use_data_dir
+from distill_jax.commands.common import METHODS, add_command, add_data_flags, needs_task, use_data
+from distill_jax.errors import UserError
 
 
 def _data_list(args: argparse.Namespace) -> int:
@@ -26,9 +27,9 @@ def _data_show(args: argparse.Namespace) -> int:
 
     from distill_jax.data import registry
 
-    use_data_dir(args)
+    use_data(args)
     with registry.without_seqio():
-        task, views = registry.resolve(f"{args.task}_step_by_step", module=args.module)
+        task, views = registry.resolve(f"{needs_task(args)}_step_by_step", module=args.module)
     console = Console()
     for example in itertools.islice(task.source.examples(args.split), args.count):
         console.print(Text(f"{example.id}  teacher: {example.teacher_label}", style="bold"))
@@ -42,9 +43,9 @@ def _data_show(args: argparse.Namespace) -> int:
 def _data_stats(args: argparse.Namespace) -> int:
     from distill_jax.data.statistics import task_statistics
 
-    use_data_dir(args)
+    use_data(args)
     figures = task_statistics(
-        args.task,
+        needs_task(args),
         splits=[args.split] if args.split else None,
         vocabulary=args.vocabulary or "train:2000",
         task_feature_lengths=args.lengths,
@@ -80,12 +81,22 @@ def _data_stats(args: argparse.Namespace) -> int:
     return 0
 
 
+def _data_import(args: argparse.Namespace) -> int:
+    from distill_jax.data.originals import import_original
+
+    if not args.data_dir:
+        raise UserError("say where to with --data-dir DIR")
+    for split, rows in import_original(args.name, args.origin, args.data_dir).items():
+        print(f"{args.data_dir}/{args.name}/{args.name}_{split}.json: {rows} rows")
+    return 0
+
+
 def _prepare(args: argparse.Namespace) -> int:
     from distill_jax.data.prepare import prepare
 
-    use_data_dir(args)
+    use_data(args)
     prepared = prepare(
-        f"{args.task}_{args.method}",
+        f"{needs_task(args)}_{args.method}",
         args.split,
         vocabulary=args.vocabulary or "train:2000",
         task_feature_lengths=args.lengths or {"inputs": 512, "targets": 256},
@@ -107,18 +118,26 @@ def add(commands) -> None:
     data_commands = data.add_subparsers(required=True, metavar="COMMAND")
     add_command(data_commands, "list", "the tasks there are", _data_list)
     show = add_command(data_commands, "show", "examples of a task as the student sees them", _data_show)
-    show.add_argument("task")
+    show.add_argument("task", nargs="?")
     show.add_argument("--split", default="train")
     show.add_argument("--count", type=int, default=3)
     add_data_flags(show)
     stats = add_command(data_commands, "stats", "rows, teacher accuracy, lengths, fill", _data_stats)
-    stats.add_argument("task")
+    stats.add_argument("task", nargs="?")
     stats.add_argument("--split")
     stats.add_argument("--json", action="store_true")
     add_data_flags(stats)
+    original = add_command(
+        data_commands, "import", "write a benchmark's rows in the paper's layout", _data_import
+    )
+    original.add_argument("name", help="anli1, anli2, anli3, cqa, esnli or svamp")
+    original.add_argument(
+        "--from", dest="origin", required=True, metavar="ORIGIN", help="hf, tfds; of svamp its SVAMP.json"
+    )
+    original.add_argument("--data-dir", help="folder of the data sets")
 
     prepare = add_command(commands, "prepare", "tokenize and pack a task ahead of training", _prepare)
-    prepare.add_argument("task")
+    prepare.add_argument("task", nargs="?")
     prepare.add_argument("--method", default="step_by_step", choices=METHODS)
     prepare.add_argument("--split", default="train")
     prepare.add_argument("--label-source", default="gold", choices=("gold", "teacher"))

@@ -2,31 +2,14 @@
 
 import argparse
 
-from distill_jax.commands.common import METHODS, add_command, add_data_flags, gin_flags
-from distill_jax.errors import UserError
-
-FIELDS = ("id", "input", "label", "teacher_label", "rationale", "label_probs", "choices")
-
-
-def _own_data(args: argparse.Namespace) -> dict:
-    """The description of the user's own files; sets the task's name."""
-    from distill_jax.data import own
-
-    columns = {field: value for field in FIELDS if (value := getattr(args, f"column_{field}"))}
-    classes = args.classes.split(",") if args.classes else None
-    description = own.describe(args.data, args.validation_data, args.test_data, columns, classes)
-    args.task = own.own_name(description)
-    return description
+from distill_jax.commands.common import METHODS, add_command, add_data_flags, gin_flags, use_data
 
 
 def _train(args: argparse.Namespace) -> int:
     from distill_jax import train
 
     flags = []
-    if args.data:
-        if args.task:
-            raise UserError(f"give a task ({args.task}) or --data {args.data}, not both")
-        args.own_data = _own_data(args)
+    args.own_data = use_data(args)
     if args.task:
         flags = [
             f"--gin_file=models/{args.model}.gin",
@@ -42,6 +25,7 @@ def _train(args: argparse.Namespace) -> int:
         "lengths": "TASK_FEATURE_LENGTHS",
         "vocabulary": "VOCABULARY",
         "data_dir": "DATA_DIR",
+        "teacher": "TEACHER",
         "data_fraction": "DATA_FRACTION",
         "label_source": "LABEL_SOURCE",
         "init": "INITIAL_CHECKPOINT_PATH",
@@ -75,13 +59,4 @@ def add(commands) -> None:
     train.add_argument("--temperature", type=float, help="of soft_labels and logit_distillation")
     train.add_argument("--divergence", choices=("forward_kl", "reverse_kl", "jensen_shannon"))
     train.add_argument("--only-agreeing", action="store_const", const=True, help="rows the teacher got right")
-    train.set_defaults(own_data=None)
-    own = train.add_argument_group("your own files, instead of a task")
-    own.add_argument("--data", help="JSONL, CSV or Parquet file to train on")
-    own.add_argument("--validation-data", help="default: a tenth of --data, held out")
-    own.add_argument("--test-data", help="default: the validation rows")
-    own.add_argument("--classes", help="the labels there are, with commas between them")
-    for field in FIELDS:
-        flag = field.replace("_", "-")
-        own.add_argument(f"--{flag}", dest=f"column_{field}", metavar="COLUMN", help=f"column of {field}")
     add_data_flags(train)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from distill_jax.data import registry
 from distill_jax.data.registry import DistillationTask, register_distillation_task
 from distill_jax.data.sources import (
     HeldOutSource,
@@ -33,6 +34,7 @@ def describe(
     rationales: str | None = None,
     columns: Mapping[str, str] | None = None,
     classes: list[str] | None = None,
+    module: str | None = None,
 ) -> dict[str, Any]:
     """What `register_own` takes, with absolute paths, for a run's folder to remember.
 
@@ -43,6 +45,7 @@ def describe(
       rationales: a file with the teacher's answers, joined by id.
       columns: field -> column; see `sources.Columns`.
       classes: the labels there are.
+      module: Python module that registers the SeqIO task.
 
     Raises:
       UserError: for a file of another kind than JSONL, CSV or Parquet.
@@ -64,6 +67,7 @@ def describe(
         "rationales": str(pathlib.Path(rationales).absolute()) if rationales else None,
         "columns": dict(columns or {}),
         "classes": classes,
+        "module": module,
     }
 
 
@@ -75,6 +79,8 @@ def own_name(description: Mapping[str, Any]) -> str:
 
 
 def _source(description: Mapping[str, Any]) -> Source:
+    if description["module"]:
+        registry.import_module(description["module"])
     splits, columns = dict(description["splits"]), description["columns"]
     hub, joined = _hub(description["data"]), description["rationales"]
     if "validation" in splits:

@@ -181,6 +181,18 @@ def task_names() -> list[str]:
     return sorted({*tasks.MODULES, *_tasks})
 
 
+def import_module(name: str) -> None:
+    """Imports a module that registers tasks.
+
+    Raises:
+      UserError: when there is none.
+    """
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise UserError(f"MIXTURE_OR_TASK_MODULE {name!r}: {error}") from None
+
+
 def get_task(name: str, module: str | None = None) -> DistillationTask:
     """The task of that name, importing the shipped module or `module` where needed.
 
@@ -188,10 +200,7 @@ def get_task(name: str, module: str | None = None) -> DistillationTask:
       UserError: when there is none.
     """
     if module is not None:
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            raise UserError(f"MIXTURE_OR_TASK_MODULE {module!r}: {error}") from None
+        import_module(module)
     if name not in _tasks and name in tasks.MODULES:
         importlib.import_module(f"distill_jax.tasks.{tasks.MODULES[name]}")
     if name not in _tasks:

@@ -1,11 +1,10 @@
 """A trained student from its run's folder, ready to decode."""
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from typing import Any
 
-from distill_jax.data import own, registry
+from distill_jax.data import own, registry, sources
 from distill_jax.data.registry import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
@@ -45,9 +44,8 @@ def load_student(model_dir: str, data_dir: str | None = None) -> Student:
     Raises:
       UserError: when it is not the folder of a run.
     """
-    if data_dir is not None:
-        os.environ["DISTILL_JAX_DATA_DIR"] = str(data_dir)
     run = run_dir.load(model_dir)
+    sources.use(data_dir, run.teacher_name)
     with registry.without_seqio():
         if run.own_data is not None:
             own.register_own(run.own_data)

@@ -34,6 +34,7 @@ class Run:
     objective: str = "CrossEntropy()"
     teacher: str | None = None
     own_data: dict[str, Any] | None = None
+    teacher_name: str | None = None
     format: int = FORMAT
 
 

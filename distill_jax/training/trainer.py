@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import jax
 import optax
 
-from distill_jax.data import own, registry
+from distill_jax.data import own, registry, sources
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import prepare
 from distill_jax.data.selection import Filters
@@ -75,6 +74,7 @@ def train(
     filters: Filters = Filters(),  # noqa: B008, frozen
     pack: bool = True,
     data_dir: str | None = None,
+    teacher_name: str | None = None,
     module: str | None = None,
     initial_checkpoint_path: str | None = None,
     seed: int = 0,
@@ -111,6 +111,8 @@ def train(
       filters: which of these to keep.
       pack: several examples to a row, kept apart by segment ids.
       data_dir: folder of the data sets; default the environment's DISTILL_JAX_DATA_DIR.
+      teacher_name: folder of the teacher's completions in the paper's layout, `llm` unless named; `none`
+        reads the rows alone.
       module: Python module that registers the task, where it is not one of ours.
       initial_checkpoint_path: a run's folder, one of its checkpoints, or a Hugging Face folder.
       seed: of the parameters, the order of the data and the dropout.
@@ -131,8 +133,7 @@ def train(
     Raises:
       UserError: for anything the user can set right, before the first step where possible.
     """
-    if data_dir is not None:
-        os.environ["DISTILL_JAX_DATA_DIR"] = str(data_dir)
+    sources.use(data_dir, teacher_name)
     mesh = partitioning.data_mesh()
     partitioning.check_batch_size(batch_size, microbatches, mesh)
     with registry.without_seqio():
@@ -179,6 +180,7 @@ def train(
         objective=repr(objective),
         teacher=teacher_checkpoint_path if objective.needs_teacher else None,
         own_data=own_data,
+        teacher_name=teacher_name,
     )
     run_dir.claim(model_dir, run)
     vocabulary.save(model_dir)

@@ -4,7 +4,7 @@ The paper's release (`ReferenceSource`), files of rows (`JsonlSource`, `CsvSourc
 (`TfdsSource`, `HuggingFaceSource`, `SeqioSource`), a generator (`GeneratedSource`); and sources made of these.
 """
 
-from distill_jax.data.sources.base import Source, data_dir, read_jsonl
+from distill_jax.data.sources.base import Source, data_dir, read_jsonl, use
 from distill_jax.data.sources.columns import FIELDS, Columns
 from distill_jax.data.sources.generated import GeneratedSource
 from distill_jax.data.sources.hubs import HuggingFaceSource, SeqioSource, TfdsSource
@@ -32,4 +32,5 @@ __all__ = [
     "held_out",
     "read_jsonl",
     "table_of",
+    "use",
 ]

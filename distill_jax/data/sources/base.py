@@ -35,6 +35,19 @@ class Source(Protocol):
         ...
 
 
+def use(data_dir: str | os.PathLike | None = None, teacher_name: str | None = None) -> None:
+    """Sets where files are read from in this process, for what is not None.
+
+    Args:
+      data_dir: folder of the data sets: DISTILL_JAX_DATA_DIR.
+      teacher_name: folder of the completions within a set, or `none`: DISTILL_JAX_TEACHER.
+    """
+    if data_dir is not None:
+        os.environ["DISTILL_JAX_DATA_DIR"] = str(data_dir)
+    if teacher_name is not None:
+        os.environ["DISTILL_JAX_TEACHER"] = teacher_name
+
+
 def data_dir() -> pathlib.Path:
     """The folder of the data sets: `DISTILL_JAX_DATA_DIR`.
 

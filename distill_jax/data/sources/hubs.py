@@ -48,7 +48,7 @@ class _HubSource:
     def _version(self) -> str:
         raise NotImplementedError
 
-    def _rows(self, split: str) -> Iterator[Mapping[str, Any]]:
+    def rows(self, split: str) -> Iterator[Mapping[str, Any]]:
         """Rows of the hub's split: texts, numbers and lists of them."""
         raise NotImplementedError
 
@@ -70,12 +70,12 @@ class _HubSource:
     def examples(self, split: str) -> Iterator[Example]:
         """Streams a split; see `Source`."""
         theirs = self._splits[split]
-        for number, row in enumerate(self._rows(theirs)):
+        for number, row in enumerate(self.rows(theirs)):
             yield self._columns.example(self.where(split, number), f"{theirs}-{number}", row)
 
     def size(self, split: str) -> int:
         """See `Source`."""
-        return sum(1 for _ in self._rows(self._splits[split]))
+        return sum(1 for _ in self.rows(self._splits[split]))
 
     def fingerprint(self, split: str) -> str:
         """Hash of name, version and columns; see `Source`."""
@@ -123,7 +123,7 @@ class TfdsSource(_HubSource):
     def _version(self):
         return str(self._builder.info.full_name)
 
-    def _rows(self, split):
+    def rows(self, split):
         import tensorflow_datasets as tfds
 
         features = self._builder.info.features
@@ -168,10 +168,10 @@ class HuggingFaceSource(_HubSource):
     def _version(self):
         return json.dumps({name: rows._fingerprint for name, rows in self._sets.items()}, sort_keys=True)
 
-    def _rows(self, split):
+    def rows(self, split):
+        rows = self._sets[split]
         from datasets import ClassLabel
 
-        rows = self._sets[split]
         classes = {name: f for name, f in rows.features.items() if isinstance(f, ClassLabel)}
         for row in rows:
             names = {n: f.int2str(row[n]) for n, f in classes.items() if row[n] is not None and row[n] >= 0}
@@ -210,10 +210,10 @@ class SeqioSource(_HubSource):
         return list(self._task.splits)
 
     def _version(self):
-        first = next(iter(self._rows(self._there()[0])), {})  # SeqIO's tasks have no version
+        first = next(iter(self.rows(self._there()[0])), {})  # SeqIO's tasks have no version
         return json.dumps(first, sort_keys=True, default=str)
 
-    def _rows(self, split):
+    def rows(self, split):
         dataset = self._task.get_dataset(None, split, shuffle=False)
         for row in dataset.as_numpy_iterator():
             texts = {name: _plain(value) for name, value in row.items()}
