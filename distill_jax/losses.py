@@ -212,37 +212,85 @@ def token_divergence(
     log_q = jax.nn.log_softmax(student_logits.astype(jnp.float32) / temperature)
     teacher_logits = jax.lax.stop_gradient(teacher_logits.astype(jnp.float32))
     log_p = jax.nn.log_softmax(teacher_logits / temperature)
+    return temperature**2 * _divergence(log_p, log_q, kind, beta)
 
-    def kl(log_a, log_b):
-        return jnp.sum(jnp.exp(log_a) * (log_a - log_b), axis=-1)
 
+def top_k_divergence(
+    student_logits: jax.Array,
+    teacher_ids: jax.Array,
+    teacher_log_probs: jax.Array,
+    kind: str = "forward_kl",
+    temperature: float = 1.0,
+    beta: float = 0.5,
+) -> jax.Array:
+    """`token_divergence` where only the teacher's `k` likeliest tokens are known.
+
+    All other tokens are one outcome more, with what is left of both distributions: so it is at most the
+    divergence of the whole distributions, and equal to it where `k` is the vocabulary.
+
+    Args:
+      student_logits: float [..., vocab].
+      teacher_ids: int32 [..., k], all different.
+      teacher_log_probs: float32 [..., k], log-probabilities at `temperature`.
+      kind: of `DIVERGENCES`.
+      temperature: the student's logits are divided by it.
+      beta: of `jensen_shannon`, in (0, 1).
+
+    Returns:
+      float32 [...].
+    """
+    log_q = jax.nn.log_softmax(student_logits.astype(jnp.float32) / temperature)
+    top_q = jnp.take_along_axis(log_q, teacher_ids, axis=-1)
+    flat = log_q.reshape(-1, log_q.shape[-1])
+    rows = jnp.arange(flat.shape[0])[:, None]
+    others = flat.at[rows, teacher_ids.reshape(flat.shape[0], -1)].set(-jnp.inf).reshape(log_q.shape)
+    rest_q = _logsumexp_of_some(others)
+    # What float32 leaves of 1 - sum(p) is noise below 1e-6.
+    rest_p = jnp.log(jnp.maximum(1.0 - jnp.exp(teacher_log_probs).sum(axis=-1), 1e-6))
+    rest_p = jnp.where(jnp.isneginf(rest_q), -jnp.inf, rest_p)
+    log_p = jnp.concatenate([teacher_log_probs, rest_p[..., None]], axis=-1)
+    log_q = jnp.concatenate([top_q, rest_q[..., None]], axis=-1)
+    return temperature**2 * _divergence(jax.lax.stop_gradient(log_p), log_q, kind, beta)
+
+
+def _logsumexp_of_some(x: jax.Array) -> jax.Array:
+    """logsumexp over the last axis, -inf (without a NaN in its gradient) where all of it is -inf."""
+    none = jnp.isneginf(x).all(axis=-1, keepdims=True)
+    return jnp.where(none[..., 0], -jnp.inf, jax.nn.logsumexp(jnp.where(none, 0.0, x), axis=-1))
+
+
+def _kl(log_a: jax.Array, log_b: jax.Array) -> jax.Array:
+    """`sum a log(a / b)` over the last axis; outcomes that `a` rules out (-inf) add nothing."""
+    possible = ~jnp.isneginf(log_a)
+    log_a, log_b = jnp.where(possible, log_a, 0.0), jnp.where(possible, log_b, 0.0)
+    return jnp.sum(jnp.where(possible, jnp.exp(log_a) * (log_a - log_b), 0.0), axis=-1)
+
+
+def _divergence(log_p: jax.Array, log_q: jax.Array, kind: str, beta: float) -> jax.Array:
     if kind == "forward_kl":
-        divergence = kl(log_p, log_q)
-    elif kind == "reverse_kl":
-        divergence = kl(log_q, log_p)
-    elif kind == "jensen_shannon":
+        return _kl(log_p, log_q)
+    if kind == "reverse_kl":
+        return _kl(log_q, log_p)
+    if kind == "jensen_shannon":
         if not 0.0 < beta < 1.0:
             raise ValueError(f"beta must lie in (0, 1), got {beta}")
         log_m = jnp.logaddexp(jnp.log(beta) + log_p, jnp.log1p(-beta) + log_q)
-        divergence = beta * kl(log_p, log_m) + (1.0 - beta) * kl(log_q, log_m)
-    else:
-        raise ValueError(f"unknown divergence {kind!r}: expected one of {', '.join(DIVERGENCES)}")
-    return temperature**2 * divergence
+        return beta * _kl(log_p, log_m) + (1.0 - beta) * _kl(log_q, log_m)
+    raise ValueError(f"unknown divergence {kind!r}: expected one of {', '.join(DIVERGENCES)}")
 
 
-def weighted_divergence(states, kernel, teacher_states, teacher_kernel, weights, chunk, divergence):
-    """Weighted sum of token divergences, from both decoders' states, in chunks of tokens.
+def weighted_divergence(states, kernel, weights, chunk, divergence, *teacher):
+    """Weighted sum of token divergences, from the decoder's states, in chunks of tokens.
 
-    Neither `[tokens, vocab]` is held whole: the logits of a chunk are computed again for its gradient.
+    `[tokens, vocab]` is not held whole: the logits of a chunk are computed again for its gradient.
 
     Args:
       states: [tokens, emb_dim], the student's.
       kernel: [emb_dim, vocab].
-      teacher_states: [tokens, teacher_emb_dim].
-      teacher_kernel: [teacher_emb_dim, vocab].
       weights: float32 [tokens].
       chunk: tokens per chunk.
-      divergence: (student logits, teacher logits) -> [tokens].
+      divergence: (student logits [chunk, vocab], *parts of `teacher`) -> [chunk].
+      *teacher: what is known of the teacher, arrays [tokens, ...].
 
     Returns:
       float32 scalar.
@@ -250,12 +298,11 @@ def weighted_divergence(states, kernel, teacher_states, teacher_kernel, weights,
 
     @jax.checkpoint
     def body(total, xs):
-        x, y, w = xs
+        x, w, *known = xs
         logits = x.astype(jnp.float32) @ kernel.astype(jnp.float32)
-        teacher_logits = y.astype(jnp.float32) @ teacher_kernel.astype(jnp.float32)
-        return total + jnp.sum(w * divergence(logits, teacher_logits)), None
+        return total + jnp.sum(w * divergence(logits, *known)), None
 
-    chunks = _in_chunks(min(chunk, states.shape[0]), states, teacher_states, weights)
+    chunks = _in_chunks(min(chunk, states.shape[0]), states, weights, *teacher)
     return jax.lax.scan(body, jnp.zeros((), jnp.float32), tuple(chunks))[0]
 
 

@@ -31,6 +31,7 @@ def _train(args: argparse.Namespace) -> int:
         "init": "INITIAL_CHECKPOINT_PATH",
         "own_data": "OWN_DATA",
         "teacher_checkpoint": "TEACHER_CHECKPOINT_PATH",
+        "teacher_top_k": "TEACHER_TOP_K",
         "temperature": "TEMPERATURE",
         "divergence": "DIVERGENCE",
         "only_agreeing": "ONLY_AGREEING",
@@ -56,6 +57,7 @@ def add(commands) -> None:
     train.add_argument("--init", help="a run's folder or a Hugging Face folder to start from")
     train.add_argument("--seed", type=int)
     train.add_argument("--teacher-checkpoint", help="white-box teacher of logit_distillation")
+    train.add_argument("--teacher-top-k", type=int, help="run the teacher once, keep so many next tokens")
     train.add_argument("--temperature", type=float, help="of soft_labels and logit_distillation")
     train.add_argument("--divergence", choices=("forward_kl", "reverse_kl", "jensen_shannon"))
     train.add_argument("--only-agreeing", action="store_const", const=True, help="rows the teacher got right")

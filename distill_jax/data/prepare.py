@@ -30,7 +30,7 @@ from distill_jax.data.views import View, soften
 from distill_jax.data.vocabularies import load_vocabulary, train_vocabulary
 from distill_jax.errors import UserError
 
-FORMAT = 5  # raise it when the records would differ for the same arguments
+FORMAT = 6  # raise it when the records would differ for the same arguments
 WINDOW = 8192  # examples that are tokenized and packed together, and held in memory
 log = logging.getLogger("distill_jax")
 
@@ -66,7 +66,7 @@ def resolve_vocabulary(spec: str, task: DistillationTask, cache_dir: str | os.Pa
     if not size.isdecimal() or int(size) < 300:
         raise UserError(f"vocabulary {spec!r}: expected train:SIZE with a size of 300 or more")
     parts = [task.name, task.source.fingerprint("train"), task.label_prefix, task.rationale_prefix]
-    key = _hash([*parts, size, FORMAT])
+    key = hash_of([*parts, size, FORMAT])
     root = pathlib.Path(cache_dir or cache.cache_dir())
     folder = root / "vocabularies" / f"{task.name}-{size}-{key}"
     if not folder.exists():
@@ -75,7 +75,8 @@ def resolve_vocabulary(spec: str, task: DistillationTask, cache_dir: str | os.Pa
     return str(folder)
 
 
-def _hash(value: Any) -> str:
+def hash_of(value: Any) -> str:
+    """Short hash of what JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -119,8 +120,8 @@ def _rows(segments: Sequence[Segment], lengths: Mapping[str, int], pack: bool) -
     return ([segments[item] for item in row] for row in packed)
 
 
-def _write(path: pathlib.Path, rows: Iterable[Sequence[Segment]]) -> None:
-    """Writes an ArrayRecord file.
+def write_rows(path: pathlib.Path, rows: Iterable[Sequence[Segment]]) -> None:
+    """Writes an ArrayRecord file of rows.
 
     Raises:
       OSError: when the disk is full; the writer itself tells of it when closed, as a RuntimeError.
@@ -145,6 +146,7 @@ def prepare(
     task_feature_lengths: Mapping[str, int],
     pack: bool = True,
     label_source: str = "gold",
+    rationale_rate: float | None = None,
     data_fraction: float = 1.0,
     num_examples: int | None = None,
     filters: Filters = Filters(),  # noqa: B008, frozen
@@ -163,6 +165,7 @@ def prepare(
         cut.
       pack: several examples to a row of these lengths; else one.
       label_source: gold or teacher.
+      rationale_rate: rationales for each label; default the task's.
       data_fraction: share of the split's examples to take.
       num_examples: or their number.
       filters: which of these to keep; the manifest has the numbers of those dropped.
@@ -175,7 +178,7 @@ def prepare(
       UserError: for unusable arguments or data, and for a full disk.
     """
     with registry.without_seqio():
-        task, views = registry.resolve(mixture_or_task_name, label_source, module)
+        task, views = registry.resolve(mixture_or_task_name, label_source, module, rationale_rate)
     if split not in task.source.splits:
         raise UserError(f"task {task.name} has no split {split!r}: {', '.join(task.source.splits)}")
     lengths = {name: task_feature_lengths.get(name) for name in ("inputs", "targets")}
@@ -199,11 +202,12 @@ def prepare(
         "num_examples": num_examples,
         "filters": dataclasses.asdict(filters),
         "soft": any(view.soft for view in views),
+        "top_k": 0,
         "seed": seed,
         "data": task.source.fingerprint(split),
         "format": FORMAT,
     }
-    key = _hash(description)
+    key = hash_of(description)
     root = pathlib.Path(cache_dir or cache.cache_dir())
     folder = root / "prepared" / f"{mixture_or_task_name}-{split}-{key}"
     if not folder.exists():
@@ -220,7 +224,7 @@ def prepare(
                     yield row
 
         with cache.new_folder(folder) as temporary:
-            _write(temporary / "rows.array_record", rows())
+            write_rows(temporary / "rows.array_record", rows())
             _check_targets(task, split, views, counts)
             text = json.dumps(_manifest(description, counts, dropped), indent=2)
             (temporary / "manifest.json").write_text(text + "\n")

@@ -19,6 +19,8 @@ class Segment:
         sum is the length of `targets`.
       probs: their probabilities.
       gold: which of them is right; -1 where that is not known.
+      top_ids: [targets, k], the likeliest next tokens under a white-box teacher.
+      top_log_probs: [targets, k], their log-probabilities.
     """
 
     inputs: Sequence[int]
@@ -28,19 +30,28 @@ class Segment:
     choices: Sequence[int] = ()
     probs: Sequence[float] = ()
     gold: int = -1
+    top_ids: np.ndarray | None = None
+    top_log_probs: np.ndarray | None = None
+
+
+HEADER = 7  # counts of a segment
 
 
 def encode_row(segments: Sequence[Segment]) -> bytes:
-    """Serialises the segments of a row: int32 counts, then all tokens; probabilities as their bits."""
+    """Serialises the segments of a row: int32 counts, then all tokens; floats as their bits."""
     header = [len(segments)]
     body: list[int] = []
     for segment in segments:
         header += [len(segment.inputs), len(segment.targets), segment.task_id, segment.example]
-        header += [len(segment.choices), segment.gold]
-        body += segment.inputs
-        body += segment.targets
-        body += segment.choices
-        body += np.asarray(segment.probs, "<f4").view("<i4").tolist()
+        top_k = 0 if segment.top_ids is None else segment.top_ids.shape[1]
+        header += [len(segment.choices), segment.gold, top_k]
+        body.extend(segment.inputs)
+        body.extend(segment.targets)
+        body.extend(segment.choices)
+        body.extend(np.asarray(segment.probs, "<f4").view("<i4"))
+        if top_k:
+            body.extend(segment.top_ids.reshape(-1))
+            body.extend(np.asarray(segment.top_log_probs, "<f4").reshape(-1).view("<i4"))
     return np.asarray(header + body, "<i4").tobytes()
 
 
@@ -48,18 +59,22 @@ def decode_row(record: bytes) -> list[Segment]:
     """The inverse of `encode_row`; tokens come as int32 arrays."""
     numbers = np.frombuffer(record, "<i4")
     count = int(numbers[0])
-    segments, position = [], 1 + 6 * count
-    for header in numbers[1:position].reshape(count, 6).tolist():
-        inputs, targets, task_id, example, choices, gold = header
-        parts = np.split(numbers[position:], np.cumsum([inputs, targets, choices, choices]))
-        probs = parts[3].view("<f4")
-        segments.append(Segment(parts[0], parts[1], task_id, example, parts[2], probs, gold))
-        position += inputs + targets + 2 * choices
+    segments, position = [], 1 + HEADER * count
+    for header in numbers[1:position].reshape(count, HEADER).tolist():
+        inputs, targets, task_id, example, choices, gold, top_k = header
+        sizes = np.array([inputs, targets, choices, choices, targets * top_k, targets * top_k])
+        parts = np.split(numbers[position:], sizes.cumsum())
+        segment = Segment(parts[0], parts[1], task_id, example, parts[2], parts[3].view("<f4"), gold)
+        if top_k:
+            ids, log_probs = (part.reshape(targets, top_k) for part in parts[4:6])
+            segment = dataclasses.replace(segment, top_ids=ids, top_log_probs=log_probs.view("<f4"))
+        segments.append(segment)
+        position += int(sizes.sum())
     return segments
 
 
 def to_features(
-    segments: Sequence[Segment], lengths: Mapping[str, int], soft: bool = False
+    segments: Sequence[Segment], lengths: Mapping[str, int], soft: bool = False, top_k: int = 0
 ) -> dict[str, np.ndarray]:
     """Lays the segments of a row out side by side, with T5X's feature names.
 
@@ -67,6 +82,7 @@ def to_features(
       segments: of one row.
       lengths: `{"inputs": L, "targets": T}`.
       soft: adds the features of soft labels.
+      top_k: adds the teacher's next tokens, so many each; see `training.stored_logits`.
 
     Returns:
       Arrays [L] or [T], 0 where nothing is: `encoder_input_tokens`, `encoder_segment_ids` (from 1),
@@ -78,6 +94,8 @@ def to_features(
       to the one encoder segment in `decoder_cross_segment_ids` (int32); `decoder_choice_probs`
       (float32) has the label's probability at each of its tokens, and only the gold label's tokens
       have a loss weight.
+
+      With `top_k`, `decoder_teacher_ids` (int32) and `decoder_teacher_log_probs` (float32), [T, top_k].
     """
     inputs_length, targets_length = lengths["inputs"], lengths["targets"]
     encoder = {
@@ -98,6 +116,8 @@ def to_features(
     if soft:
         cross = np.zeros(targets_length, np.int32)
         probs = np.zeros(targets_length, np.float32)
+    teacher_ids = np.zeros((targets_length, top_k), np.int32)
+    teacher_log_probs = np.zeros((targets_length, top_k), np.float32)
     start, target_start, part = 0, 0, 0
     for number, segment in enumerate(segments, 1):
         end = start + len(segment.inputs)
@@ -119,8 +139,13 @@ def to_features(
                 cross[target_start:target_end] = number
                 probs[target_start:target_end] = segment.probs[place]
             target_start = target_end
+        if top_k:
+            teacher_ids[first:target_start] = segment.top_ids
+            teacher_log_probs[first:target_start] = segment.top_log_probs
         start = end
     features = encoder | decoder | {"decoder_loss_weights": weights}
     if soft:
         features |= {"decoder_cross_segment_ids": cross, "decoder_choice_probs": probs}
+    if top_k:
+        features |= {"decoder_teacher_ids": teacher_ids, "decoder_teacher_log_probs": teacher_log_probs}
     return features

@@ -57,6 +57,7 @@ class DistillationTask:
     label_prefix: str
     rationale_prefix: str
     classes: tuple[str, ...] | None
+    rationale_rate: float = 1.0
 
     def score_labels(self, examples: Sequence[Example], predictions: Sequence[str | None]) -> dict[str, float]:
         """The label metrics of some predictions, on the examples that have a gold label."""
@@ -81,7 +82,7 @@ class DistillationTask:
         """The views of a method, by its name in `METHODS`."""
         gold_or_teacher = LABEL_SOURCES[label_source]
         label = View("label", gold_or_teacher, self.label_prefix)
-        rationale = View("rationale", "rationale", self.rationale_prefix)
+        rationale = View("rationale", "rationale", self.rationale_prefix, rate=self.rationale_rate)
         return {
             "standard": (View("label", gold_or_teacher),),
             "task_distillation": (View("label", "teacher_label"),),
@@ -115,6 +116,7 @@ def register_distillation_task(
     label_prefix: str = "[label] ",
     rationale_prefix: str = "[rationale] ",
     classes: Sequence[str] | None = None,
+    rationale_rate: float = 1.0,
 ) -> DistillationTask:
     """Registers a task under `name`; call it once, at the top of a module.
 
@@ -131,9 +133,11 @@ def register_distillation_task(
       label_prefix: put before the input of the label view.
       rationale_prefix: put before the input of the rationale view.
       classes: the labels there are, where they are few.
+      rationale_rate: rationales for each label in what a student is trained on; in SeqIO the rate of the
+        rationale task in the mixture, whose label task has 1.
 
     Raises:
-      UserError: when another task has the name.
+      UserError: for a rate that is not above 0, and when another task has the name.
     """
     task = DistillationTask(
         name,
@@ -144,7 +148,10 @@ def register_distillation_task(
         label_prefix,
         rationale_prefix,
         None if classes is None else tuple(classes),
+        rationale_rate,
     )
+    if not rationale_rate > 0.0:
+        raise UserError(f"task {name!r}: rationale_rate must be above 0, got {rationale_rate}")
     if name in _tasks and _identity(_tasks[name]) != _identity(task):
         raise UserError(f"another task {name!r} is registered already: choose another name")
     _tasks[name] = task
@@ -211,11 +218,20 @@ def get_task(name: str, module: str | None = None) -> DistillationTask:
 
 
 def resolve(
-    mixture_or_task_name: str, label_source: str = "gold", module: str | None = None
+    mixture_or_task_name: str,
+    label_source: str = "gold",
+    module: str | None = None,
+    rationale_rate: float | None = None,
 ) -> tuple[DistillationTask, tuple[View, ...]]:
     """Splits a name such as `svamp_step_by_step` into its task and views.
 
     The names with `_teacher` at the end that SeqIO knows mean label source `teacher` here too.
+
+    Args:
+      mixture_or_task_name: TASK_METHOD.
+      label_source: gold or teacher.
+      module: that registers the task, if it is not shipped.
+      rationale_rate: in place of the task's own.
 
     Raises:
       UserError: for an unknown task, method or label source.
@@ -229,6 +245,8 @@ def resolve(
     for method in METHODS:
         if name.endswith(f"_{method}"):
             task = get_task(name.removesuffix(f"_{method}"), module)
+            if rationale_rate is not None:
+                task = dataclasses.replace(task, rationale_rate=rationale_rate)
             return task, task.views(method, label_source)
     raise UserError(
         f"unknown mixture or task {mixture_or_task_name!r}: expected TASK_METHOD with TASK of "

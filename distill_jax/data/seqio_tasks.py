@@ -82,5 +82,5 @@ def register(task: DistillationTask) -> None:
                 _add_task(f"{task.name}_{method}{suffix}", task, views[0], postprocess)
         seqio.MixtureRegistry.add(
             f"{task.name}_step_by_step{suffix}",
-            [(f"{task.name}_label{suffix}", 1.0), (f"{task.name}_rationale", 1.0)],
+            [(f"{task.name}_label{suffix}", 1.0), (f"{task.name}_rationale", task.rationale_rate)],
         )

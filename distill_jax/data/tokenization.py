@@ -12,11 +12,15 @@ from distill_jax.errors import UserError
 
 @dataclasses.dataclass
 class Counts:
-    """What went into the records; `views` and `without_target` are examples by view name."""
+    """What went into the records.
+
+    By view name: `views` are its segments, `with_target` and `without_target` the examples that had one.
+    """
 
     examples: int = 0
     rows: int = 0
     views: dict[str, int] = dataclasses.field(default_factory=dict)
+    with_target: dict[str, int] = dataclasses.field(default_factory=dict)
     without_target: dict[str, int] = dataclasses.field(default_factory=dict)
     truncated_inputs: int = 0
     truncated_targets: int = 0
@@ -27,7 +31,11 @@ class Counts:
 def new_counts(views: Sequence[View]) -> Counts:
     """Counts of nothing yet, for these views."""
     names = [view.name for view in views]
-    return Counts(views=dict.fromkeys(names, 0), without_target=dict.fromkeys(names, 0))
+    return Counts(
+        views=dict.fromkeys(names, 0),
+        with_target=dict.fromkeys(names, 0),
+        without_target=dict.fromkeys(names, 0),
+    )
 
 
 def tokenize(
@@ -61,11 +69,13 @@ def tokenize(
             if texts is None:
                 counts.without_target[view.name] += 1
                 continue
-            counts.views[view.name] += 1
-            numbers.append(number)
-            task_ids.append(TASK_IDS[view.name])
-            inputs.append(texts[0])
-            targets.append(texts[1])
+            copies = view.copies(counts.with_target[view.name])
+            counts.with_target[view.name] += 1
+            counts.views[view.name] += copies
+            numbers += [number] * copies
+            task_ids += [TASK_IDS[view.name]] * copies
+            inputs += [texts[0]] * copies
+            targets += [texts[1]] * copies
     inputs_room, targets_room = lengths["inputs"] - 1, lengths["targets"] - 1
     segments = []
     for number, task_id, source, target in zip(
@@ -100,6 +110,7 @@ def _tokenize_soft(
         if label is None:
             counts.without_target[view.name] += 1
             continue
+        counts.with_target[view.name] += 1
         counts.views[view.name] += 1
         kept.append((number, example, label))
     choices = sorted({choice for _, _, label in kept for choice in label.choices})

@@ -1,6 +1,7 @@
 """Views: the (inputs, targets) texts that a student is trained on, made from an example."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 from distill_jax.data.schema import Example
@@ -19,6 +20,8 @@ class View:
       prefix: put before the input, to tell the views apart; "" where there is only one.
       answer: the field that follows the target, after `ANSWER`; "" for none.
       reads_rationale: the rationale is put after the input: it has to be there at test time too.
+      rate: how often the view of an example is in the records: 1 is once an epoch, 2 twice, 0.5 that of
+        every second example.
       soft: the targets are all the labels the row can have, with their probabilities; see `soften`.
     """
 
@@ -27,7 +30,12 @@ class View:
     prefix: str = ""
     answer: str = ""
     reads_rationale: bool = False
+    rate: float = 1.0
     soft: bool = False
+
+    def copies(self, number: int) -> int:
+        """How often to take the view of the `number`-th example (from 0): `floor(n rate)` of n in all."""
+        return math.floor((number + 1) * self.rate) - math.floor(number * self.rate)
 
     def inputs(self, example: Example) -> str:
         """The text the encoder reads."""

@@ -152,7 +152,8 @@ class LogitDistillation:
     """The next-token distributions of a white-box teacher, mixed with cross entropy.
 
     `(1 - cross_entropy_weight) * D + cross_entropy_weight * CE`, both with the token weights of the views,
-    `D` of `losses.token_divergence`. The teacher runs beside the student, without dropout.
+    `D` of `losses.token_divergence`. The teacher runs beside the student, without dropout; or, where the
+    batch has its stored next tokens (`training.stored_logits`), not at all.
 
     Attributes:
       teacher_model: a `Transformer` with the student's vocabulary.
@@ -177,17 +178,23 @@ class LogitDistillation:
         """See `Objective`."""
         states, kernel = decoder_states(params, model, batch, key)
         loss, metrics = _weighted_cross_entropy(states, kernel, batch, loss_chunk, z_loss)
-        teacher_states, teacher_kernel = decoder_states(teacher, self.teacher_model, batch, None)
-        shared = min(kernel.shape[1], teacher_kernel.shape[1])  # padding to 128 may differ
-        divergence = losses.weighted_divergence(
-            states,
-            kernel[:, :shared],
-            teacher_states,
-            teacher_kernel[:, :shared],
-            batch["weights"].reshape(-1),
-            loss_chunk,
-            partial(losses.token_divergence, kind=self.kind, temperature=self.temperature, beta=self.beta),
-        )
+        options = {"kind": self.kind, "temperature": self.temperature, "beta": self.beta}
+        if "decoder_teacher_ids" in batch:
+            divergence = partial(losses.top_k_divergence, **options)
+            features = (batch["decoder_teacher_ids"], batch["decoder_teacher_log_probs"])
+            known = [x.reshape(-1, x.shape[-1]) for x in features]
+        else:
+            teacher_states, teacher_kernel = decoder_states(teacher, self.teacher_model, batch, None)
+            shared = min(kernel.shape[1], teacher_kernel.shape[1])  # padding to 128 may differ
+            kernel = kernel[:, :shared]
+            known = [teacher_states]
+
+            def divergence(logits, states):
+                teacher_logits = states.astype(jnp.float32) @ teacher_kernel[:, :shared].astype(jnp.float32)
+                return losses.token_divergence(logits, teacher_logits, **options)
+
+        weights = batch["weights"].reshape(-1)
+        divergence = losses.weighted_divergence(states, kernel, weights, loss_chunk, divergence, *known)
         metrics["divergence"] = divergence
         metrics["divergence_count"] = jnp.sum(batch["weights"])
         mixed = (1.0 - self.cross_entropy_weight) * divergence

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,6 +25,7 @@ from distill_jax.training.metrics import MetricWriter
 from distill_jax.training.objectives import CrossEntropy, Objective
 from distill_jax.training.progress import ProgressBar
 from distill_jax.training.step import make_eval_step, make_train_step, means
+from distill_jax.training.stored_logits import store_top_k
 
 
 def with_vocabulary_size(model: Transformer, vocabulary) -> Transformer:
@@ -67,8 +69,10 @@ def train(
     train_steps: int,
     objective: Objective = CrossEntropy(),  # noqa: B008, frozen
     teacher_checkpoint_path: str | None = None,
+    teacher_top_k: int | None = None,
     own_data: Mapping[str, Any] | None = None,
     label_source: str = "gold",
+    rationale_rate: float | None = None,
     data_fraction: float = 1.0,
     num_examples: int | None = None,
     filters: Filters = Filters(),  # noqa: B008, frozen
@@ -104,8 +108,11 @@ def train(
       objective: what is minimised, of `training.objectives`.
       teacher_checkpoint_path: a white-box teacher, where the objective needs one: a run's folder or a
         Hugging Face folder, with the student's vocabulary.
+      teacher_top_k: the teacher runs once, and so many of its likeliest next tokens are kept in the records;
+        None runs it beside the student.
       own_data: of `data.own.describe`: the user's files, registered as a task first.
       label_source: `gold` or `teacher`, what the label view is trained on.
+      rationale_rate: rationales for each label in the records; None takes the task's.
       data_fraction: share of the training examples to use, nested and the same for every method.
       num_examples: or their number.
       filters: which of these to keep.
@@ -146,6 +153,7 @@ def train(
         "task_feature_lengths": dict(task_feature_lengths),
         "pack": pack,
         "label_source": label_source,
+        "rationale_rate": rationale_rate,
         "seed": seed,
         "module": module,
     }
@@ -162,7 +170,15 @@ def train(
     validation = prepare(mixture_or_task_name, "validation", **common) if eval_period else None
     model = with_vocabulary_size(model, vocabulary)
     teacher = None
-    if objective.needs_teacher:
+    if objective.needs_teacher and teacher_top_k is not None:
+        keep = functools.partial(
+            store_top_k,
+            teacher_checkpoint_path=teacher_checkpoint_path,
+            k=teacher_top_k,
+            temperature=objective.temperature,
+        )
+        records, validation = keep(records), validation and keep(validation)
+    elif objective.needs_teacher:
         teacher_model, teacher = load_teacher(teacher_checkpoint_path, vocabulary)
         objective = dataclasses.replace(objective, teacher_model=teacher_model)
         teacher = partitioning.replicate(teacher, mesh)

@@ -1,0 +1,101 @@
+"""A white-box teacher's likeliest next tokens, computed once and kept in the records of a student.
+
+A teacher that runs beside the student costs its forward pass in every epoch, and the memory of its
+parameters. Its `k` likeliest tokens at each target position, in records of their own, cost it once.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator
+
+import grain
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from distill_jax.data import cache
+from distill_jax.data.loader import Loader
+from distill_jax.data.prepare import Prepared, hash_of, write_rows
+from distill_jax.data.records import Segment, decode_row
+from distill_jax.data.vocabularies import load_vocabulary
+from distill_jax.errors import UserError
+from distill_jax.models.t5 import Transformer
+from distill_jax.training.initial import load_teacher
+from distill_jax.training.objectives import Batch, decoder_states
+
+
+def _fingerprint(params) -> str:
+    """Hash of the sums of all parameters: another teacher has others."""
+    sums = jax.jit(lambda tree: jax.tree.map(lambda x: jnp.sum(jnp.abs(x)), tree))(params)
+    return hash_of([float(x) for x in jax.tree.leaves(sums)])
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _top_k(model: Transformer, params, batch: Batch, k: int, temperature: float):
+    """Of each target position: ids int32 and log-probabilities float32, both [batch, targets, k]."""
+    states, kernel = decoder_states(params, model, batch, None)
+    rows, length = batch["decoder_target_tokens"].shape
+
+    def of_row(row):
+        logits = row.astype(jnp.float32) @ kernel.astype(jnp.float32)
+        return jax.lax.top_k(jax.nn.log_softmax(logits / temperature), k)
+
+    log_probs, ids = jax.lax.map(of_row, states.reshape(rows, length, -1))  # [vocab] of one row at a time
+    return ids, log_probs
+
+
+def _with_top_k(segments: list[Segment], ids: np.ndarray, log_probs: np.ndarray) -> list[Segment]:
+    """The segments of a row, with their parts of [targets, k]."""
+    out, start = [], 0
+    for segment in segments:
+        part = slice(start, start + len(segment.targets))
+        out.append(dataclasses.replace(segment, top_ids=ids[part], top_log_probs=log_probs[part]))
+        start = part.stop
+    return out
+
+
+def store_top_k(
+    records: Prepared,
+    teacher_checkpoint_path: str,
+    k: int,
+    *,
+    temperature: float = 1.0,
+    batch_size: int = 16,
+) -> Prepared:
+    """The records with the teacher's `k` likeliest next tokens, made now or found from before.
+
+    Args:
+      records: of `prepare`.
+      teacher_checkpoint_path: see `initial.load_teacher`.
+      k: tokens kept of each position.
+      temperature: of the log-probabilities.
+      batch_size: rows the teacher reads at a time.
+
+    Raises:
+      UserError: for a teacher that cannot be had or has another vocabulary, for a `k` out of its bounds,
+        for records of soft labels, and for a full disk.
+    """
+    if records.manifest["soft"]:
+        raise UserError("stored logits are of the views' targets; soft_labels has classes instead")
+    model, params = load_teacher(teacher_checkpoint_path, load_vocabulary(records.vocabulary))
+    if not 1 <= k <= model.config.vocab_size:
+        raise UserError(f"TEACHER_TOP_K: expected 1 to {model.config.vocab_size}, got {k}")
+    key = hash_of([records.key, _fingerprint(params), k, temperature])
+    name = records.path.name.removesuffix(records.key)
+    folder = records.path.parent / f"{name}top{k}-{key}"
+    manifest = records.manifest | {"top_k": k, "temperature": temperature}
+    if not folder.exists():
+
+        def rows() -> Iterator[list[Segment]]:
+            path = str(records.path / "rows.array_record")
+            kept = iter(grain.sources.ArrayRecordDataSource([path]))
+            for batch in Loader(records.path, batch_size, seed=0, shuffle=False, num_epochs=1, pad_last=True):
+                ids, log_probs = jax.device_get(_top_k(model, params, batch, k, temperature))
+                for row_ids, row_log_probs, record in zip(ids, log_probs, kept, strict=False):
+                    yield _with_top_k(decode_row(record), row_ids, row_log_probs)
+
+        with cache.new_folder(folder) as temporary:
+            write_rows(temporary / "rows.array_record", rows())
+            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    return dataclasses.replace(records, path=folder, key=key, manifest=manifest)
