@@ -1,0 +1,89 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill_jax.data.schema import Example
+from distill_jax.data.sources import FIELDS, Columns
+from distill_jax.errors import UserError
+
+
+def example(row, columns=None, **options):
+    return Columns(columns, **options).example("f, line 1", "f-1", row)
+
+
+def test_columns_by_name():
+    row = {"q": "2?", "a": 2, "why": "It is.", "p": [0.5, 0.5], "c": '["1", "2"]', "n": 7}
+    columns = {"input": "q", "label": "a", "rationale": "why", "label_probs": "p", "choices": "c", "id": "n"}
+    assert example(row, columns) == Example("7", "2?", "2", None, "It is.", (0.5, 0.5), ("1", "2"))
+
+
+def test_a_field_of_several_columns():
+    row = {"premise": "A {b} $c.", "hypothesis": "D\\1.", "label": "yes"}
+    columns = {"input": "{premise}</s>{hypothesis}"}
+    assert example(row, columns).input == "A {b} $c.</s>D\\1."
+    with pytest.raises(UserError, match="f, line 1: expected text in 'premises'"):
+        example(row, {"input": "{premises}"})
+    assert example({"{a}": "as it is", "label": "y"}, {"input": "{a}"}).input == "as it is"
+    with pytest.raises(UserError, match="expected text in '__class__'"):
+        example(row, {"input": "{__class__}"})
+
+
+@pytest.mark.parametrize("nothing", [None, "", "  ", float("nan")])
+def test_nothing_in_a_column(nothing):
+    row = {"input": "x", "label": "y", "rationale": nothing, "label_probs": nothing, "choices": nothing}
+    assert example(row) == Example("f-1", "x", "y")
+
+
+def test_a_row_needs_a_target_unless_told():
+    with pytest.raises(UserError, match="no label and no rationale"):
+        example({"input": "x"})
+    assert example({"input": "x"}, needs_target=False) == Example("f-1", "x")
+    assert example({"input": "x", "label_probs": [1]}).label_probs == (1.0,)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("label", ["y"]),
+        ("rationale", {}),
+        ("label_probs", "0.5, 0.5"),
+        ("label_probs", [0.5, "0.5"]),
+        ("label_probs", [1.5]),
+        ("label_probs", 0.5),
+        ("choices", "yes, no"),
+        ("choices", ["yes", "yes"]),
+        ("choices", []),
+        ("input", 3),
+        ("input", " "),
+    ],
+)
+def test_columns_of_the_wrong_kind(field, value):
+    with pytest.raises(UserError, match=f"f, line 1: expected .*{field}"):
+        example({"input": "x", "label": "y", field: value})
+
+
+def test_unknown_field():
+    with pytest.raises(UserError, match="unknown field 'text': expected one of id, input"):
+        Columns({"text": "x"})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from([*FIELDS, "a", "{b}"]), JSON),
+    st.dictionaries(st.sampled_from(FIELDS), st.text() | st.sampled_from(["a", "{a}", "{a.b}", "{0!r}"])),
+)
+def test_any_row_is_an_example_or_one_clear_line(row, columns):
+    try:
+        found = example(row, columns)
+    except UserError as error:
+        assert str(error).startswith("f, line 1: ") and "\n" not in str(error).replace("\\n", "")
+        return
+    assert found.input.strip() and found.id
+    for field in ("label", "teacher_label", "rationale"):
+        assert getattr(found, field) is None or getattr(found, field).strip()
