@@ -1,11 +1,13 @@
 """The shipped tasks on the real files, where these are there."""
 
+import json
 import os
 import pathlib
 
 import pytest
 
 from distill_jax.data import registry
+from distill_jax.data.originals import import_original
 from distill_jax.data.prepare import prepare
 from distill_jax.data.statistics import task_statistics
 
@@ -87,3 +89,32 @@ def test_prepared_svamp(datasets):
 )
 def test_one_equation(text, expected):
     assert get_task("svamp").label_postprocess_fn(text) == expected
+
+
+def test_the_papers_split_of_svamp_from_the_original_file(datasets, tmp_path):
+    counts = import_original("svamp", str(SHARED / "datasets/svamp/SVAMP.json"), str(tmp_path / "data"))
+    assert counts == {"train": 800, "test": 200}
+    for split in counts:
+        name = f"svamp/svamp_{split}.json"
+        ours, theirs = ((root / name).read_text() for root in (tmp_path / "data", SHARED / "datasets"))
+        assert [json.loads(a) for a in ours.splitlines()] == [json.loads(b) for b in theirs.splitlines()]
+
+
+def test_asdiv_adds_training_rows(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILL_JAX_DATA_DIR", str(tmp_path))
+    rows = {
+        "svamp": [{"input": f"{n}?", "label": f"( {n} + 1 )"} for n in range(15)],
+        "asdiv": [{"Body": "5 hens.", "Question": "How many?", "Answer": "5 (hens)", "Formula": "5=5"}] * 5,
+    }
+    for name, split in (("svamp", "train"), ("asdiv", "train"), ("svamp", "test")):
+        (tmp_path / name / "llm").mkdir(parents=True, exist_ok=True)
+        lines = "".join(json.dumps(row) + "\n" for row in rows[name])
+        (tmp_path / name / f"{name}_{split}.json").write_text(lines)
+        completions = json.dumps(["Five. The answer is (5)."] * len(rows[name]))
+        (tmp_path / name / "llm" / f"{split}_CoT_0.json").write_text(completions)
+    source = get_task("svamp_asdiv").source
+    train = [e for split in ("train", "validation") for e in source.examples(split)]
+    assert (len(train), len(list(source.examples("test")))) == (20, 15)
+    added = [e for e in train if e.id.startswith("asdiv")]
+    assert {(e.input, e.label, e.teacher_label) for e in added} == {("5 hens.\nHow many?", "5", "(5)")}
+    assert get_task("svamp_asdiv").agrees(added[0])
