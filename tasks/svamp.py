@@ -5,6 +5,7 @@ import re
 from distill_jax.data.completions import parse_svamp
 from distill_jax.data.registry import register_distillation_task
 from distill_jax.data.sources import ReferenceSource
+from distill_jax.evaluation.consistency import last_equation
 from distill_jax.evaluation.metrics import equation_accuracy
 
 
@@ -27,4 +28,5 @@ register_distillation_task(
     ReferenceSource("svamp", read_row, parse_svamp),
     label_metric_fns=(equation_accuracy,),
     label_postprocess_fn=one_equation,
+    rationale_label_fn=last_equation,
 )

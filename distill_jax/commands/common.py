@@ -39,6 +39,20 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--module", help="Python module that registers the task")
 
 
+def add_label_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that say how a label is found."""
+    parser.add_argument(
+        "--label-by", choices=("generate", "rank"), help="rank: the likeliest of the choices or classes"
+    )
+    parser.add_argument(
+        "--raw-scores",
+        dest="normalize_scores",
+        action="store_const",
+        const=False,
+        help="rank by the sum of the tokens' log-probabilities, not their mean",
+    )
+
+
 def use_data_dir(args: argparse.Namespace) -> None:
     """Makes `--data-dir` the folder of the data sets."""
     if args.data_dir:

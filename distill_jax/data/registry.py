@@ -21,6 +21,7 @@ from distill_jax.data.schema import Example
 from distill_jax.data.sources import Source
 from distill_jax.data.views import View
 from distill_jax.errors import UserError
+from distill_jax.evaluation.consistency import named_choice
 from distill_jax.evaluation.metrics import accuracy, rouge_l
 
 MetricFn = Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]
@@ -57,6 +58,7 @@ class DistillationTask:
     label_prefix: str
     rationale_prefix: str
     classes: tuple[str, ...] | None
+    rationale_label_fn: Callable[[str, Example], str | None] | None = None
 
     def score_labels(self, examples: Sequence[Example], predictions: Sequence[str | None]) -> dict[str, float]:
         """The label metrics of some predictions, on the examples that have a gold label."""
@@ -72,6 +74,12 @@ class DistillationTask:
         for metric_fn in self.label_metric_fns:
             scores |= metric_fn(targets, answers)
         return scores
+
+    def rationale_label(self, rationale: str, example: Example) -> str | None:
+        """The label that a rationale speaks for; None where it speaks for none."""
+        if self.rationale_label_fn is not None:
+            return self.rationale_label_fn(rationale, example)
+        return named_choice(rationale, example.choices or self.classes or ())
 
     def agrees(self, example: Example) -> bool:
         """Whether the teacher's label is right, by the metric `accuracy`."""
@@ -115,6 +123,7 @@ def register_distillation_task(
     label_prefix: str = "[label] ",
     rationale_prefix: str = "[rationale] ",
     classes: Sequence[str] | None = None,
+    rationale_label_fn: Callable[[str, Example], str | None] | None = None,
 ) -> DistillationTask:
     """Registers a task under `name`; call it once, at the top of a module.
 
@@ -131,6 +140,8 @@ def register_distillation_task(
       label_prefix: put before the input of the label view.
       rationale_prefix: put before the input of the rationale view.
       classes: the labels there are, where they are few.
+      rationale_label_fn: (rationale, example) -> the label that a rationale speaks for, or None; default
+        the only one of the row's choices, or of the classes, that it names.
 
     Raises:
       UserError: when another task has the name.
@@ -144,6 +155,7 @@ def register_distillation_task(
         label_prefix,
         rationale_prefix,
         None if classes is None else tuple(classes),
+        rationale_label_fn,
     )
     if name in _tasks and _identity(_tasks[name]) != _identity(task):
         raise UserError(f"another task {name!r} is registered already: choose another name")

@@ -386,6 +386,17 @@ class _TableSource:
         for path, number, row in self._numbered(split):
             yield self._example(f"{path}, {self.unit} {number}", f"{path.stem}-{number}", row)
 
+    def inputs(self, split: str) -> Iterator[tuple[Mapping[str, Any], Example]]:
+        """Rows of a split as they are, and what a student needs of each; no label is asked for.
+
+        The id of an example is where it stands, `FILE, line N`.
+        """
+        for path, number, row in self._numbered(split):
+            where = f"{path}, {self.unit} {number}"
+            text = _text(where, row, self._columns["input"])
+            rationale = self._optional(where, row, "rationale")
+            yield row, Example(where, text, rationale=rationale, choices=self._choices(where, row))
+
     def fingerprint(self, split: str) -> str:
         """Hash of the split's files and the mapping of columns; see `Source`."""
         return _fingerprint(json.dumps(self._columns, sort_keys=True), *self._paths[split])
