@@ -76,8 +76,9 @@ def open_output(path: str, settings: Mapping[str, Any]) -> Iterator[Output]:
     except BrokenPipeError:
         raise
     except OSError as error:
+        what = error.strerror or error
         raise UserError(
-            f"{path}: cannot be written ({error.strerror or error}): the same command goes on after the last whole row"
+            f"{path}: cannot be written ({what}): the same command goes on after its last whole row"
         ) from None
 
 
