@@ -3,6 +3,7 @@
 import json
 import pathlib
 import sys
+from typing import Any
 
 from distill_jax import gin_utils
 
@@ -13,39 +14,48 @@ def evaluate_run(
     split: str = "test",
     checkpoint_step: int | str | None = None,
     batch_size: int = 64,
+    label_by: str = "generate",
+    normalize_scores: bool = True,
     num_beams: int = 1,
     num_examples: int | None = None,
+    resamples: int = 10_000,
+    seed: int = 0,
     output_dir: str | None = None,
     data_dir: str | None = None,
-) -> list[dict[str, float]]:
+) -> list[dict[str, Any]]:
     """Evaluates one or all checkpoints of a run, and writes metrics and predictions.
 
     Args:
       model_dir: the run's folder.
       split: train, validation or test.
       checkpoint_step: None for the latest, "all", or a step.
-      batch_size: texts decoded at a time.
+      batch_size: texts worked off at a time.
+      label_by: `generate`, or `rank` for the likeliest of the row's choices or the task's classes.
+      normalize_scores: rank by the mean log-probability of a label's tokens, not by their sum.
       num_beams: 1 is greedy.
       num_examples: the first so many; None for all.
-      output_dir: for `<split>-<step>.jsonl` and `metrics.jsonl`; default `<model_dir>/eval`.
+      resamples: bootstrap samples of the accuracy's interval.
+      seed: of these.
+      output_dir: for the predictions and `metrics.jsonl`; default `<model_dir>/eval`. Predictions are
+        `<split>-<step>.jsonl`, and `<split>-<step>-rank.jsonl` where labels are ranked.
       data_dir: folder of the data sets, where the task reads files.
 
     Returns:
-      Metrics of each checkpoint, with its `step`.
+      Metrics of each checkpoint, with its `step`; see `evaluator.evaluate` and `summary.summarize`.
     """
-    from rich.console import Console
-    from rich.table import Table
-
+    from distill_jax.evaluation.engine import Decoding
     from distill_jax.evaluation.evaluator import evaluate
     from distill_jax.evaluation.predictions import write_predictions
     from distill_jax.evaluation.student import load_student
+    from distill_jax.evaluation.summary import summarize
+    from distill_jax.evaluation.tables import print_evaluation
     from distill_jax.training import checkpoints
 
     student = load_student(model_dir, data_dir)
     there = checkpoints.steps(model_dir)
     steps = there if checkpoint_step == "all" else [checkpoint_step or there[-1]]
     folder = pathlib.Path(output_dir or pathlib.Path(model_dir) / "eval")
-    results = []
+    results: list[dict[str, Any]] = []
     for step in steps:
         evaluation = evaluate(
             student.params(step),
@@ -56,20 +66,21 @@ def evaluate_run(
             split,
             batch_size=batch_size,
             task_feature_lengths=student.lengths,
-            num_beams=num_beams,
+            decoding=Decoding(num_beams=num_beams),
+            label_by=label_by,
+            normalize_scores=normalize_scores,
             num_examples=num_examples,
         )
-        write_predictions(folder / f"{split}-{step}.jsonl", evaluation.rows)
-        results.append({"step": step, "split": split, **evaluation.metrics})
-        with (folder / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(results[-1]) + "\n")
-    table = Table(title=f"{student.run.mixture_or_task_name}, {split}")
-    for name in results[0]:
-        table.add_column(name, justify="right")
-    for result in results:
-        table.add_row(*(f"{v:.4f}" if isinstance(v, float) else str(v) for v in result.values()))
-    Console().print(table)
-    print(f"predictions: {folder}/{split}-<step>.jsonl")
+        kind = "" if label_by == "generate" else f"-{label_by}"
+        predictions = folder / f"{split}-{step}{kind}.jsonl"
+        write_predictions(predictions, evaluation.rows)
+        figures = summarize(student.task, evaluation.examples, evaluation.rows, resamples=resamples, seed=seed)
+        results.append({"step": step, "split": split, "label_by": label_by, **evaluation.metrics, **figures})
+        with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(results[-1], ensure_ascii=False) + "\n")
+    how = "labels ranked" if label_by == "rank" else "labels generated"
+    print_evaluation(f"{student.run.mixture_or_task_name}, {split}, {how}", results)
+    print(f"predictions: {predictions}")
     return results
 
 

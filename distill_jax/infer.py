@@ -1,36 +1,54 @@
 """`python -m distill_jax.infer --gin_file=runs/infer.gin --gin.MODEL_DIR=…`: labels and rationales."""
 
-import json
+import itertools
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from distill_jax import gin_utils
 from distill_jax.errors import UserError
 
+FORMATS = ("jsonl", "csv", "parquet")
+WINDOW = 8  # batches that are read, sorted by length, worked off and written at a time
 
-def read_inputs(path: str) -> Iterator[dict[str, Any]]:
-    """Rows with a text under `input`, from a JSONL file or, for `-`, from standard input.
+
+def open_source(path: str, input_format: str | None, columns: Mapping[str, str]):
+    """The source of a file's rows; `-` is standard input.
 
     Raises:
-      UserError: naming the line, for invalid JSON or a row without input.
+      UserError: for a format or a column that is unknown.
     """
-    try:
-        file = sys.stdin if path == "-" else pathlib.Path(path).open(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    with file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}, line {number}: invalid JSON ({error})") from None
-            if not isinstance(row, dict) or not isinstance(row.get("input"), str):
-                raise UserError(f"{path}, line {number}: expected an object with a text `input`")
-            yield row
+    from distill_jax.data.sources.tables import TABLES
+
+    name = "/dev/stdin" if path == "-" else path
+    suffix = pathlib.Path(name).suffix.lower()
+    if input_format is None:
+        input_format = suffix.removeprefix(".") if suffix in TABLES else "jsonl"
+    if f".{input_format}" not in TABLES:
+        raise UserError(f"INPUT_FORMAT {input_format!r}: expected one of {', '.join(FORMATS)}")
+    return TABLES[f".{input_format}"]({"all": [name]}, columns)
+
+
+def _skip_done(rows: Iterator, output, predicted: set[str]) -> None:
+    """Moves `rows` past those that are in the output already.
+
+    Raises:
+      UserError: when the input is not the one that the output was begun with.
+    """
+    from distill_jax.inference.output import to_json
+
+    def told(row: Mapping[str, Any], names) -> str:
+        return to_json({name: row.get(name) for name in names if name not in predicted})
+
+    for number, old in enumerate(output.rows(), 1):
+        row, example = next(rows, (None, None))
+        if row is None or told(row, row) != told(old, row):
+            where = "the input ends before it" if row is None else f"it is not of {example.id}"
+            raise UserError(
+                f"{output.name}, line {number}: {where}: the output of another input; "
+                "choose another output, or delete it"
+            )
 
 
 def infer_run(
@@ -38,63 +56,84 @@ def infer_run(
     model_dir: str,
     input_path: str = "-",
     output_path: str = "-",
+    input_format: str | None = None,
+    input_column: str = "input",
+    choices_column: str = "choices",
+    rationale_column: str = "rationale",
     checkpoint_step: int | None = None,
+    label: bool = True,
     rationale: bool = False,
+    label_by: str = "generate",
+    normalize_scores: bool = True,
     batch_size: int = 64,
     num_beams: int = 1,
+    length_penalty: float = 0.6,
+    temperature: float = 0.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+    n_best: int = 1,
+    seed: int = 0,
 ) -> None:
     """Predicts the label of each input, and its rationale if asked for; rows keep their order.
 
+    A file is written a window of rows at a time. The same command, given again, goes on after its last
+    whole row, and a sample depends on the seed and the number of its row alone.
+
     Args:
       model_dir: the run's folder.
-      input_path: JSONL with `input`; `-` is standard input.
-      output_path: JSONL, the input rows with `label`, `label_score` and `rationale`; `-` is standard
-        output. A file appears whole or not at all.
+      input_path: JSONL, CSV or Parquet; `-` is standard input.
+      output_path: JSONL, the input rows with the fields of `Prediction.row`; `-` is standard output.
+      input_format: `jsonl`, `csv` or `parquet`; default by the ending of the file's name, else `jsonl`.
+      input_column: column of the text.
+      choices_column: column of the labels to rank, a list; where there is none, the task's classes.
+      rationale_column: column of the teacher's rationale, for a student of `rationale_input`.
       checkpoint_step: None for the latest.
-      rationale: also decode the rationale view.
-      batch_size: texts decoded at a time.
-      num_beams: 1 is greedy.
+      label: whether to predict the label.
+      rationale: whether to predict the rationale.
+      label_by: `generate` or `rank`.
+      normalize_scores: rank by the mean log-probability of a label's tokens, not by their sum.
+      batch_size: texts worked off at a time.
+      num_beams: see `Decoding`, as the following.
+      length_penalty: of beam search.
+      temperature: above 0 samples.
+      top_k: of sampling.
+      top_p: of sampling.
+      n_best: texts to return of each.
+      seed: of sampling.
 
     Raises:
-      UserError: for bad input, and for a student that was not trained on rationales.
+      UserError: for bad input, an output of something else, and a student that predicts no such thing.
     """
-    from distill_jax.evaluation.decoder import decode_texts
-    from distill_jax.evaluation.evaluator import LABEL_LENGTH
-    from distill_jax.evaluation.predictions import write_predictions
-    from distill_jax.evaluation.student import load_student
+    from distill_jax.evaluation.engine import Decoding
+    from distill_jax.evaluation.predict import PREDICTED, Request
+    from distill_jax.inference.output import open_output
+    from distill_jax.inference.predictor import Predictor
+    from distill_jax.training import run_dir
 
-    rows = list(read_inputs(input_path))
-    student = load_student(model_dir)
-    views = {view.name: view for view in student.views}
-    wanted = ["label", "rationale"] if rationale else ["label"]
-    for name in wanted:
-        if name not in views:
-            raise UserError(
-                f"{model_dir}: a student of {student.run.mixture_or_task_name} has no {name} view; "
-                "step_by_step trains both"
+    decoding = Decoding(num_beams, length_penalty, temperature, top_k, top_p, n_best, seed)
+    request = Request(label, rationale, label_by, normalize_scores, decoding)
+    columns = {"input": input_column, "choices": choices_column, "rationale": rationale_column}
+    rows = open_source(input_path, input_format, columns).inputs("all")
+    window = WINDOW * batch_size
+    first = list(itertools.islice(rows, window))  # what is wrong with these is told before the model loads
+    rows = itertools.chain(first, rows)
+    predictor = Predictor(model_dir, checkpoint_step, batch_size)
+    predictor.check(request)
+    settings = {
+        "model_dir": str(pathlib.Path(model_dir).absolute()),
+        "run": run_dir.fingerprint(model_dir),
+        "step": predictor.step,
+        "columns": columns,
+        **{name: getattr(request, name) for name in ("label", "rationale", "label_by", "normalize_scores")},
+        **vars(decoding),
+    }
+    with open_output(output_path, settings) as output:
+        _skip_done(rows, output, PREDICTED)
+        while some := list(itertools.islice(rows, window)):
+            predictions = predictor.predict_examples(
+                [example for _, example in some], request, range(output.done, output.done + len(some))
             )
-    params = student.params(checkpoint_step)
-    targets = student.lengths["targets"]
-    for name in wanted:
-        decoded = decode_texts(
-            params,
-            student.model,
-            student.vocabulary,
-            [views[name].prefix + row["input"] for row in rows],
-            batch_size=batch_size,
-            inputs_length=student.lengths["inputs"],
-            targets_length=min(targets, LABEL_LENGTH) if name == "label" else targets,
-            num_beams=num_beams,
-        )
-        rows = [
-            {**row, name: text, f"{name}_score": score}
-            for row, (text, score) in zip(rows, decoded, strict=True)
-        ]
-    if output_path == "-":
-        for row in rows:
-            print(json.dumps(row, ensure_ascii=False))
-    else:
-        write_predictions(pathlib.Path(output_path), rows)
+            output.append([{**row, **p.row()} for (row, _), p in zip(some, predictions, strict=True)])
 
 
 def main(argv: list[str]) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 from distill_jax.data.registry import register_distillation_task
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource
+from distill_jax.evaluation.consistency import last_equation
 from distill_jax.evaluation.metrics import equation_accuracy
 
 NAMES = "Ada Ben Cora Dan Elsa Finn Gina Hugo Iris Jack Kate Liam Mona Nils Olga Paul".split()
@@ -70,4 +71,5 @@ register_distillation_task(
     "arithmetic",
     GeneratedSource(generate, {"validation": 500, "test": 1000, "train": 20_000}),
     label_metric_fns=(equation_accuracy,),
+    rationale_label_fn=last_equation,
 )

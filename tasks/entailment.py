@@ -5,6 +5,8 @@ it one must know that a trout is a fish and a saw a tool. The label says only wh
 reason names them, and so brings the knowledge that the label needs.
 """
 
+import re
+
 import numpy as np
 
 from distill_jax.data.registry import register_distillation_task
@@ -70,8 +72,21 @@ def generate(rng: np.random.Generator, number: str) -> Example:
     )
 
 
+def implied(rationale, example=None):
+    """`A fish and a tool.` -> contradiction: whether the two kinds that a reason names agree."""
+    del example
+    if "do not know" in rationale:
+        return "neutral"
+    kinds = re.findall(r"\w+", rationale.lower())
+    kinds = [word for word in kinds if word in WORDS]
+    if len(kinds) != 2:
+        return None
+    return "entailment" if kinds[0] == kinds[1] else "contradiction"
+
+
 register_distillation_task(
     "entailment",
     GeneratedSource(generate, {"validation": 500, "test": 1000, "train": 20_000}),
     classes=CLASSES,
+    rationale_label_fn=implied,
 )

@@ -8,6 +8,7 @@ import re
 from distill_jax.data.completions import parse_svamp
 from distill_jax.data.registry import register_distillation_task
 from distill_jax.data.sources import ConcatenatedSource, HeldOutSource, ReferenceSource
+from distill_jax.evaluation.consistency import last_equation
 from distill_jax.evaluation.metrics import equation_accuracy
 
 
@@ -40,4 +41,5 @@ for _name, _source in (("svamp", _SVAMP), ("svamp_asdiv", _BOTH)):
         HeldOutSource(_source),
         label_metric_fns=(equation_accuracy,),
         label_postprocess_fn=one_equation,
+        rationale_label_fn=last_equation,
     )

@@ -62,7 +62,7 @@ def test_training_imports_no_tensorflow(tmp_path):
     assert cli.main(flags) == 0
     rows = [json.loads(line) for line in outputs.read_text().splitlines()]
     assert [row["input"] for row in rows] == ["b", "a"] and rows[0]["id"] == 7
-    assert all(isinstance(row["rationale"], str) for row in rows)
+    assert all(isinstance(row["predicted_rationale"], str) for row in rows)
 
 
 def test_the_shipped_tasks_are_listed_and_shown(capsys):

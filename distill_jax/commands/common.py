@@ -87,6 +87,20 @@ def needs_task(args: argparse.Namespace) -> str:
     return args.task
 
 
+def add_label_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that say how a label is found."""
+    parser.add_argument(
+        "--label-by", choices=("generate", "rank"), help="rank: the likeliest of the choices or classes"
+    )
+    parser.add_argument(
+        "--raw-scores",
+        dest="normalize_scores",
+        action="store_const",
+        const=False,
+        help="rank by the sum of the tokens' log-probabilities, not their mean",
+    )
+
+
 def gin_flags(args: argparse.Namespace, names: Mapping[str, str]) -> list[str]:
     """`--gin.NAME=value` for each flag that was given."""
     given = {gin: getattr(args, flag) for flag, gin in names.items()}

@@ -2,7 +2,7 @@
 
 import argparse
 
-from distill_jax.commands.common import add_command, gin_flags
+from distill_jax.commands.common import add_command, add_label_flags, gin_flags
 
 
 def _eval(args: argparse.Namespace) -> int:
@@ -13,6 +13,8 @@ def _eval(args: argparse.Namespace) -> int:
         "split": "SPLIT",
         "step": "CHECKPOINT_STEP",
         "batch_size": "BATCH_SIZE",
+        "label_by": "LABEL_BY",
+        "normalize_scores": "NORMALIZE_SCORES",
         "beams": "NUM_BEAMS",
         "data_dir": "DATA_DIR",
     }
@@ -28,3 +30,4 @@ def add(commands) -> None:
     evaluate.add_argument("--data-dir")
     evaluate.add_argument("--batch-size", type=int)
     evaluate.add_argument("--beams", type=int)
+    add_label_flags(evaluate)

@@ -21,6 +21,7 @@ from distill_jax.data.schema import Example
 from distill_jax.data.sources import Source
 from distill_jax.data.views import View
 from distill_jax.errors import UserError
+from distill_jax.evaluation.consistency import named_choice
 from distill_jax.evaluation.metrics import accuracy, rouge_l
 
 MetricFn = Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]
@@ -58,6 +59,7 @@ class DistillationTask:
     rationale_prefix: str
     classes: tuple[str, ...] | None
     rationale_rate: float = 1.0
+    rationale_label_fn: Callable[[str, Example], str | None] | None = None
 
     def score_labels(self, examples: Sequence[Example], predictions: Sequence[str | None]) -> dict[str, float]:
         """The label metrics of some predictions, on the examples that have a gold label."""
@@ -73,6 +75,12 @@ class DistillationTask:
         for metric_fn in self.label_metric_fns:
             scores |= metric_fn(targets, answers)
         return scores
+
+    def rationale_label(self, rationale: str, example: Example) -> str | None:
+        """The label that a rationale speaks for; None where it speaks for none."""
+        if self.rationale_label_fn is not None:
+            return self.rationale_label_fn(rationale, example)
+        return named_choice(rationale, example.choices or self.classes or ())
 
     def agrees(self, example: Example) -> bool:
         """Whether the teacher's label is right, by the metric `accuracy`."""
@@ -117,6 +125,7 @@ def register_distillation_task(
     rationale_prefix: str = "[rationale] ",
     classes: Sequence[str] | None = None,
     rationale_rate: float = 1.0,
+    rationale_label_fn: Callable[[str, Example], str | None] | None = None,
 ) -> DistillationTask:
     """Registers a task under `name`; call it once, at the top of a module.
 
@@ -135,6 +144,8 @@ def register_distillation_task(
       classes: the labels there are, where they are few.
       rationale_rate: rationales for each label in what a student is trained on; in SeqIO the rate of the
         rationale task in the mixture, whose label task has 1.
+      rationale_label_fn: (rationale, example) -> the label that a rationale speaks for, or None; default
+        the only one of the row's choices, or of the classes, that it names.
 
     Raises:
       UserError: for a rate that is not above 0, and when another task has the name.
@@ -149,6 +160,7 @@ def register_distillation_task(
         rationale_prefix,
         None if classes is None else tuple(classes),
         rationale_rate,
+        rationale_label_fn,
     )
     if not rationale_rate > 0.0:
         raise UserError(f"task {name!r}: rationale_rate must be above 0, got {rationale_rate}")

@@ -1,4 +1,4 @@
-"""Scores a student on a split: each view decoded, the task's own metrics, the teacher beside them."""
+"""Scores a student on a split: predictions, the task's own metrics, the teacher beside them."""
 
 import dataclasses
 import itertools
@@ -6,20 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distill_jax.data.registry import DistillationTask
+from distill_jax.data.schema import Example
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
-from distill_jax.evaluation.decoder import decode_texts
-
-LABEL_LENGTH = 64  # a label is never decoded further, however long rationales may be
+from distill_jax.evaluation.engine import Decoding, Engine
+from distill_jax.evaluation.predict import Request, needed_views, predict
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Metrics by name, and a row for each example in the order of the split."""
+    """Metrics by name, and the examples and a row for each in the order of the split."""
 
     metrics: dict[str, float]
     rows: list[dict[str, Any]]
+    examples: list[Example]
 
 
 def _score(metric_fns: Sequence[Callable], targets: list, predictions: list) -> dict[str, float]:
@@ -27,6 +28,20 @@ def _score(metric_fns: Sequence[Callable], targets: list, predictions: list) -> 
     for metric_fn in metric_fns:
         scores |= metric_fn(targets, predictions)
     return scores
+
+
+def read_split(task: DistillationTask, split: str, num_examples: int | None = None) -> list[Example]:
+    """The examples of a split, or the first so many.
+
+    Raises:
+      UserError: when the task has no such split, or it is empty.
+    """
+    if split not in task.source.splits:
+        raise UserError(f"task {task.name} has no split {split!r}: {', '.join(task.source.splits)}")
+    examples = list(itertools.islice(task.source.examples(split), num_examples))
+    if not examples:
+        raise UserError(f"task {task.name}: split {split!r} is empty")
+    return examples
 
 
 def evaluate(
@@ -39,22 +54,26 @@ def evaluate(
     *,
     batch_size: int,
     task_feature_lengths: Mapping[str, int],
-    num_beams: int = 1,
+    decoding: Decoding = Decoding(),  # noqa: B008, frozen
+    label_by: str = "generate",
+    normalize_scores: bool = True,
     num_examples: int | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Evaluation:
-    """Decodes a split and scores it.
+    """Predicts labels and rationales of a split, as far as the views have them, and scores them.
 
     Args:
       params: of the model.
       model: a `models.t5.Transformer`.
       vocabulary: of both sides.
       task: gives the examples and the metric functions.
-      views: what to decode: the student's views.
+      views: what to predict: the student's views.
       split: of the task.
-      batch_size: texts decoded at a time.
+      batch_size: texts worked off at a time.
       task_feature_lengths: `{"inputs": …, "targets": …}`; labels stop at 64 tokens at most.
-      num_beams: 1 is greedy.
+      decoding: of what is generated.
+      label_by: see `predict.Request`.
+      normalize_scores: see `predict.Request`.
       num_examples: the first so many; None for all.
       progress: called with (view name, texts done, texts).
 
@@ -63,48 +82,43 @@ def evaluate(
       for the teacher's own labels on the same examples, and `examples`.
 
     Raises:
-      UserError: when the task has no such split, or it is empty.
+      UserError: when the task has no such split, or it is empty, or has no labels to rank.
     """
-    if split not in task.source.splits:
-        raise UserError(f"task {task.name} has no split {split!r}: {', '.join(task.source.splits)}")
-    examples = list(itertools.islice(task.source.examples(split), num_examples))
-    if not examples:
-        raise UserError(f"task {task.name}: split {split!r} is empty")
-    rows: list[dict[str, Any]] = [dataclasses.asdict(example) for example in examples]
+    examples = read_split(task, split, num_examples)
+    request = Request(
+        label=any(view.name == "label" or view.answer for view in views),
+        rationale=any(view.name == "rationale" or view.answer for view in views),
+        label_by=label_by,
+        normalize_scores=normalize_scores,
+        decoding=decoding,
+    )
+    predictions = predict(
+        Engine(params, model, vocabulary, task_feature_lengths["inputs"], batch_size),
+        examples,
+        needed_views(views, request, task.name),
+        request,
+        targets_length=task_feature_lengths["targets"],
+        classes=task.classes,
+        progress=progress,
+    )
+    rows = [dataclasses.asdict(e) | p.row() for e, p in zip(examples, predictions, strict=True)]
     metrics: dict[str, float] = {"examples": float(len(examples))}
-    for view in views:
-        targets_length = task_feature_lengths["targets"]
-        decoded = decode_texts(
-            params,
-            model,
-            vocabulary,
-            [view.inputs(example) for example in examples],
-            batch_size=batch_size,
-            inputs_length=task_feature_lengths["inputs"],
-            targets_length=min(targets_length, LABEL_LENGTH) if view.name == "label" else targets_length,
-            num_beams=num_beams,
-            progress=None if progress is None else lambda n, v=view: progress(v.name, n, len(rows)),
-        )
-        for row, (text, score) in zip(rows, decoded, strict=True):
-            said = view.read(text)
-            row |= {f"predicted_{name}": part for name, part in said.items()}
-            row[f"{view.name}_score"] = score
-    if all("predicted_label" in row for row in rows):
-        scores = task.score_labels(examples, [row["predicted_label"] for row in rows])
-        metrics |= {f"label_{name}": value for name, value in scores.items()}
-    if all("predicted_rationale" in row for row in rows):
+    if request.label:
+        labels = [prediction.label for prediction in predictions]
+        metrics |= {f"label_{name}": value for name, value in task.score_labels(examples, labels).items()}
+        for row, example, label in zip(rows, examples, labels, strict=True):
+            score = None if example.label is None else task.score_labels([example], [label]).get("accuracy")
+            if score is not None:
+                row["correct"] = bool(score)
+    if request.rationale:
         pairs = [
-            (e.rationale, row["predicted_rationale"])
-            for e, row in zip(examples, rows, strict=True)
-            if e.rationale is not None
+            (example.rationale, prediction.rationale)
+            for example, prediction in zip(examples, predictions, strict=True)
+            if example.rationale is not None
         ]
         scores = _score(task.rationale_metric_fns, [t for t, _ in pairs], [p for _, p in pairs])
         metrics |= {f"rationale_{name}": value for name, value in scores.items()}
     if any(example.teacher_label is not None for example in examples):
         teacher = task.score_labels(examples, [example.teacher_label for example in examples])
         metrics |= {f"teacher_{name}": value for name, value in teacher.items()}
-    for row, example in zip(rows, examples, strict=True):
-        if example.label is not None and "predicted_label" in row:
-            scores = task.score_labels([example], [row["predicted_label"]])
-            row["correct"] = bool(scores.get("accuracy"))
-    return Evaluation(metrics, rows)
+    return Evaluation(metrics, rows, examples)

@@ -8,6 +8,7 @@ from distill_jax.data import own, registry, sources
 from distill_jax.data.registry import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
+from distill_jax.evaluation.engine import Engine
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import checkpoints, run_dir
@@ -27,6 +28,10 @@ class Student:
     def params(self, step: int | None = None) -> Any:
         """Parameters at `step`, or at the latest checkpoint."""
         return checkpoints.restore_params(self.model_dir, step)
+
+    def engine(self, step: int | None, batch_size: int) -> Engine:
+        """What decodes and scores with the parameters at `step`, or at the latest checkpoint."""
+        return Engine(self.params(step), self.model, self.vocabulary, self.lengths["inputs"], batch_size)
 
     @property
     def lengths(self) -> Mapping[str, int]:

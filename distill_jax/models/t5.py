@@ -195,7 +195,7 @@ class Transformer(nn.Module):
             mask = mask & _same_segment(encoder_segment_ids, encoder_segment_ids)
         return self.encoder(encoder_input_tokens, mask, not enable_dropout)
 
-    def _decoder_states(
+    def decoder_states(
         self,
         encoded: Array,
         encoder_input_tokens: Array,
@@ -207,6 +207,7 @@ class Transformer(nn.Module):
         max_decode_length: int | None = None,
         decoder_cross_segment_ids: Array | None = None,
     ) -> Array:
+        """`decode` short of the logits: [batch, targets, embed]; see `hidden` for the last argument."""
         if decode and encoder_segment_ids is not None:
             raise ValueError("packed inputs cannot be decoded: encoder_segment_ids was given")
         causal = None
@@ -251,7 +252,7 @@ class Transformer(nn.Module):
           float32 [batch, targets, vocab].
         """
         del decoder_target_tokens, decoder_positions  # T5X passes them
-        states = self._decoder_states(
+        states = self.decoder_states(
             encoded,
             encoder_input_tokens,
             decoder_input_tokens,
@@ -284,7 +285,7 @@ class Transformer(nn.Module):
         """
         del decoder_target_tokens, encoder_positions, decoder_positions
         encoded = self.encode(encoder_input_tokens, encoder_segment_ids, enable_dropout)
-        return self._decoder_states(
+        return self.decoder_states(
             encoded,
             encoder_input_tokens,
             decoder_input_tokens,

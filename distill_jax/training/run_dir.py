@@ -1,6 +1,7 @@
 """A run's folder: what the run is, written once, so that eval and infer need nothing but the folder."""
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from typing import Any
@@ -72,6 +73,11 @@ def claim(model_dir: str, run: Run) -> None:
 
 def _flat(fields: dict[str, Any]) -> dict[str, Any]:
     return traverse_util.flatten_dict(fields, sep=".")
+
+
+def fingerprint(model_dir: str) -> str:
+    """Hash of `run.json`: tells runs apart that had the same folder one after the other."""
+    return hashlib.sha256(_path(model_dir).read_bytes()).hexdigest()[:16]
 
 
 def load(model_dir: str) -> Run:

@@ -115,3 +115,121 @@ def test_nothing_follows_the_end_token():
     after = np.roll(ended, 1, axis=-1)
     after[..., 0] = False
     assert (np.asarray(tokens)[after] == 0).all()
+
+
+sample = jax.jit(decoding.sample_decode, static_argnums=0, static_argnames=("max_decode_length", "num_samples"))
+
+
+def draw(model, params, inputs, *, seed=0, streams=None, temperature=1.0, top_k=0, top_p=1.0, **static):
+    rows = len(inputs)
+    streams = np.arange(rows) if streams is None else streams
+    return sample(
+        model,
+        params,
+        inputs,
+        np.uint32(seed),
+        np.asarray(streams, np.uint32),
+        np.full(rows, temperature, np.float32),
+        np.full(rows, top_k, np.int32),
+        np.full(rows, top_p, np.float32),
+        **static,
+    )
+
+
+@pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"top_k": 1}, {"top_p": 1e-6}])
+def test_sampling_that_leaves_one_token_is_greedy(settings):
+    model, params = small()
+    tokens, scores = draw(model, params, INPUTS, max_decode_length=6, num_samples=2, **settings)
+    expected, expected_scores = greedy(model, params, INPUTS, max_decode_length=6)
+    for number in range(2):
+        np.testing.assert_array_equal(tokens[:, number], expected)
+        np.testing.assert_allclose(scores[:, number], expected_scores, atol=1e-4)
+
+
+def test_samples_follow_the_distribution_of_whole_sequences():
+    vocab, length, count = 4, 2, 4000
+    model, params = small(vocab_size=vocab)
+    inputs = jnp.minimum(INPUTS[:1], vocab - 1)
+    sequences = [(EOS, 0)] + [(a, b) for a in (0, 2, 3) for b in range(vocab)]
+    log_probs = np.asarray(
+        log_probs_of(model, params, jnp.repeat(inputs, len(sequences), axis=0), jnp.asarray(sequences))
+    )
+    for temperature in (1.0, 0.5):
+        scaled = np.asarray(jax.nn.log_softmax(log_probs / temperature))
+        expected = []
+        for number, (a, b) in enumerate(sequences):
+            second = 0.0 if a == EOS else scaled[number, 1, b]
+            expected.append(np.exp(scaled[number, 0, a] + second))
+        assert sum(expected) == pytest.approx(1.0, abs=1e-4)
+        tokens, scores = draw(
+            model, params, inputs, temperature=temperature, max_decode_length=length, num_samples=count
+        )
+        drawn = [tuple(row) for row in np.asarray(tokens[0]).tolist()]
+        shares = np.array([drawn.count(sequence) for sequence in sequences]) / count
+        assert shares.sum() == pytest.approx(1.0)
+        spread = np.sqrt(np.array(expected) * (1 - np.array(expected)) / count)
+        assert (np.abs(shares - expected) < 4.5 * spread + 1e-3).all()
+        # The scores are the model's own, whatever the temperature.
+        for number, sequence in enumerate(sequences):
+            if sequence in drawn:
+                own = log_probs[number, 0, sequence[0]]
+                own += 0.0 if sequence[0] == EOS else log_probs[number, 1, sequence[1]]
+                assert float(scores[0, drawn.index(sequence)]) == pytest.approx(own, abs=1e-4)
+
+
+def test_a_sample_depends_on_seed_stream_and_number_alone():
+    model, params = small()
+    static = {"max_decode_length": 6, "num_samples": 3}
+    together, _ = draw(model, params, INPUTS, seed=7, **static)
+    alone, _ = draw(model, params, INPUTS[1:2], seed=7, streams=[1], **static)
+    np.testing.assert_array_equal(together[1], alone[0])
+    fewer, _ = draw(model, params, INPUTS, seed=7, max_decode_length=6, num_samples=1)
+    np.testing.assert_array_equal(together[:, :1], fewer)
+    other, _ = draw(model, params, INPUTS, seed=8, **static)
+    assert (np.asarray(other) != np.asarray(together)).any()
+    assert any((np.asarray(together[row, 0]) != np.asarray(together[row, 1])).any() for row in range(3))
+
+
+def test_truncation_is_that_of_transformers():
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    logits = np.random.default_rng(0).normal(0, 3, (6, 40)).astype(np.float32)
+    top_k, top_p = [0, 5, 0, 5, 1, 40], [1.0, 1.0, 0.8, 0.6, 0.5, 0.99]
+    ours = decoding.truncate_logits(jnp.asarray(logits), jnp.asarray(top_k), jnp.asarray(top_p, jnp.float32))
+    for row in range(6):
+        theirs = torch.tensor(logits[row : row + 1])
+        if top_k[row]:
+            theirs = transformers.TopKLogitsWarper(top_k[row])(None, theirs)
+        if top_p[row] < 1.0:
+            theirs = transformers.TopPLogitsWarper(top_p[row])(None, theirs)
+        np.testing.assert_array_equal(np.isfinite(ours[row]), np.isfinite(theirs[0].numpy()))
+
+
+def test_rows_with_different_settings_share_a_batch():
+    model, params = small()
+    rows = [(0.0, 0, 1.0), (1.0, 2, 1.0), (1.0, 0, 0.5)]
+    temperature, top_k, top_p = (np.array(column) for column in zip(*rows, strict=True))
+    together, _ = sample(
+        model,
+        params,
+        INPUTS,
+        np.uint32(1),
+        np.arange(3, dtype=np.uint32),
+        temperature.astype(np.float32),
+        top_k.astype(np.int32),
+        top_p.astype(np.float32),
+        max_decode_length=6,
+    )
+    for row, (t, k, p) in enumerate(rows):
+        alone, _ = draw(
+            model,
+            params,
+            INPUTS[row : row + 1],
+            seed=1,
+            streams=[row],
+            temperature=t,
+            top_k=k,
+            top_p=p,
+            max_decode_length=6,
+        )
+        np.testing.assert_array_equal(together[row], alone[0])

@@ -97,6 +97,16 @@ class Columns:
         fields = {field: self._text(where, row, field) for field in ("label", "teacher_label", "rationale")}
         return fields | {"label_probs": self._probabilities(where, row)}
 
+    def _input(self, where: str, row: Mapping[str, Any]) -> str:
+        column = self.columns["input"]
+        made = self._value(where, row, "input")
+        return text_of(where, row if made is None else {**row, column: made}, column)
+
+    def input(self, where: str, row: Mapping[str, Any]) -> Example:
+        """What a student needs of a row to predict, with `where` as its id; no target is asked for."""
+        rationale, choices = self._text(where, row, "rationale"), self._choices(where, row)
+        return Example(where, self._input(where, row), rationale=rationale, choices=choices)
+
     def example(self, where: str, default_id: str, row: Mapping[str, Any]) -> Example:
         """The example of a row.
 
@@ -108,9 +118,7 @@ class Columns:
         Raises:
           UserError: for a row without input or target, and for a column of the wrong kind.
         """
-        column = self.columns["input"]
-        made = self._value(where, row, "input")
-        text = text_of(where, row if made is None else {**row, column: made}, column)
+        text = self._input(where, row)
         fields = self.targets(where, row)
         if self._needs_target and all(value is None for value in fields.values()):
             expected = ", ".join(repr(self.columns[field]) for field in TARGETS)

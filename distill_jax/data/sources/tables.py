@@ -52,6 +52,15 @@ class _TableSource:
         for path, number, row in self.rows(split):
             yield self._columns.example(f"{path}, {self.unit} {number}", f"{path.stem}-{number}", row)
 
+    def inputs(self, split: str) -> Iterator[tuple[Mapping[str, Any], Example]]:
+        """Rows of a split as they are, and what a student needs of each; no label is asked for.
+
+        The id of an example is where it stands, `FILE, line N`.
+        """
+        for path, number, row in self.rows(split):
+            where = f"{path}, {self.unit} {number}"
+            yield row, self._columns.input(where, row)
+
     def size(self, split: str) -> int:
         """See `Source`."""
         return sum(map(self._count, self._paths[split]))

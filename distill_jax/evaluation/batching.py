@@ -1,0 +1,59 @@
+"""Token lists to batches of few static shapes, so that few programs are compiled."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+SHORTEST = 16  # smallest padded length; each further one is twice as long
+GROWTH = 4  # of the batch sizes
+
+
+def bucket_length(length: int, longest: int) -> int:
+    """The padded length for `length` tokens."""
+    bucket = SHORTEST
+    while bucket < length:
+        bucket *= 2
+    return min(bucket, max(longest, length))
+
+
+def batch_sizes(largest: int) -> list[int]:
+    """The numbers of rows that batches have: 1, 4, 16 and so on, and `largest`."""
+    sizes = [1]
+    while sizes[-1] * GROWTH < largest:
+        sizes.append(sizes[-1] * GROWTH)
+    return sizes if largest == 1 else [*sizes, largest]
+
+
+class Batch(NamedTuple):
+    """Some items, and the shape (rows, length) of the array that holds them."""
+
+    items: list[int]
+    shape: tuple[int, int]
+
+
+def batches(lengths: Sequence[int], longest: int, batch_size: int) -> Iterator[Batch]:
+    """Groups items by padded length, shortest first; every item is in one batch.
+
+    A length with more than one batch has only full-sized ones, as those are compiled anyway.
+
+    Args:
+      lengths: tokens of each item.
+      longest: cap of the padded lengths.
+      batch_size: items of a batch at most.
+    """
+    buckets: dict[int, list[int]] = {}
+    for item in np.argsort(lengths, kind="stable").tolist():
+        buckets.setdefault(bucket_length(lengths[item], longest), []).append(item)
+    for padded, items in sorted(buckets.items()):
+        rows = next((size for size in batch_sizes(batch_size) if size >= len(items)), batch_size)
+        for start in range(0, len(items), batch_size):
+            yield Batch(items[start : start + batch_size], (rows, padded))
+
+
+def padded(rows: Sequence[Sequence[int]], shape: tuple[int, int]) -> np.ndarray:
+    """int32 [rows, length] with 0 after each row's tokens, and rows of nothing but 0 at the end."""
+    array = np.zeros(shape, np.int32)
+    for number, tokens in enumerate(rows):
+        array[number, : len(tokens)] = tokens
+    return array

@@ -1,0 +1,48 @@
+"""Figures of each class: the confusion matrix, precision, recall and F1."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def confusion_matrix(
+    targets: Sequence[str], predictions: Sequence[str | None], classes: Sequence[str]
+) -> np.ndarray:
+    """Counts of (target, prediction) pairs; texts are compared without white space around them.
+
+    Args:
+      targets: gold labels; those that are no class are left out.
+      predictions: one of each.
+      classes: in the order of rows and columns.
+
+    Returns:
+      int [classes, classes + 1]; the last column counts predictions that are no class.
+    """
+    place = {name.strip(): index for index, name in enumerate(classes)}
+    counts = np.zeros((len(classes), len(classes) + 1), int)
+    for target, prediction in zip(targets, predictions, strict=True):
+        row = place.get(target.strip())
+        if row is not None:
+            counts[row, place.get((prediction or "").strip(), len(classes))] += 1
+    return counts
+
+
+def class_report(counts: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Precision, recall, F1 and support of each class; one that is 0 of 0 counts as 0, as in scikit-learn.
+
+    Args:
+      counts: of `confusion_matrix`.
+      classes: of its rows.
+    """
+    report = {}
+    for index, name in enumerate(classes):
+        right, predicted, support = (
+            int(n) for n in (counts[index, index], counts[:, index].sum(), counts[index].sum())
+        )
+        report[name] = {
+            "precision": right / max(predicted, 1),
+            "recall": right / max(support, 1),
+            "f1": 2 * right / max(predicted + support, 1),
+            "support": support,
+        }
+    return report

@@ -1,0 +1,49 @@
+"""Two files of predictions on the same examples, compared row by row."""
+
+import dataclasses
+import itertools
+import pathlib
+from typing import Any
+
+from distill_jax.data.sources import read_jsonl
+from distill_jax.errors import UserError
+from distill_jax.evaluation.significance import Comparison, compare
+
+
+def read_correct(path: str) -> dict[str, bool]:
+    """Whether each example, by id, is right in a file that `distill-jax eval` wrote.
+
+    Raises:
+      UserError: naming the line, for a row without `id` or `correct`, or an id that comes twice.
+    """
+    correct: dict[str, bool] = {}
+    for number, row in read_jsonl(pathlib.Path(path)):
+        where = f"{path}, line {number}"
+        if not isinstance(row.get("id"), str) or not isinstance(row.get("correct"), bool):
+            raise UserError(
+                f"{where}: expected `id` and `correct`, as `distill-jax eval` writes for rows with a gold label"
+            )
+        if row["id"] in correct:
+            raise UserError(f"{where}: the id {row['id']!r} comes twice in this file")
+        correct[row["id"]] = row["correct"]
+    if not correct:
+        raise UserError(f"{path}: no rows in this file")
+    return correct
+
+
+def compare_files(first: str, second: str, *, resamples: int, seed: int) -> dict[str, Any]:
+    """Figures of `significance.Comparison`, with `rows`, `accuracies` and the files.
+
+    Raises:
+      UserError: when the files are not of the same examples.
+    """
+    one, two = read_correct(first), read_correct(second)
+    for path, own, others in ((first, one, two), (second, two, one)):
+        missing = next(itertools.filterfalse(own.__contains__, others), None)
+        if missing is not None:
+            raise UserError(f"{path}: no row with the id {missing!r}: both files must be of the same examples")
+    result: Comparison = compare(
+        list(one.values()), [two[name] for name in one], resamples=resamples, seed=seed
+    )
+    accuracies = [sum(each.values()) / len(each) for each in (one, two)]
+    return {"files": [first, second], "rows": len(one), "accuracies": accuracies, **dataclasses.asdict(result)}

@@ -1,0 +1,60 @@
+"""Figures of an evaluation, for a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, list):
+        return " to ".join(f"{number:.4f}" for number in value)
+    return f"{value:.4f}" if isinstance(value, float) and not value.is_integer() else f"{value:g}"
+
+
+def metrics_table(title: str, results: Sequence[Mapping[str, Any]]) -> Table:
+    """A metric a row, a checkpoint a column.
+
+    Args:
+      title: of the table.
+      results: of each checkpoint: its `step` and metrics; what is no number or interval is left out.
+    """
+    table = Table(title=title)
+    table.add_column("metric")
+    for result in results:
+        table.add_column(f"step {result['step']}", justify="right")
+    names = dict.fromkeys(name for result in results for name in result if name != "step")
+    for name in names:
+        values = [result.get(name) for result in results]
+        if name != "confusion" and all(isinstance(value, int | float | list | None) for value in values):
+            table.add_row(name, *map(_cell, values))
+    return table
+
+
+def class_tables(result: Mapping[str, Any]) -> list[Table]:
+    """Figures of each class and the confusion matrix of a checkpoint; none where the task has no classes."""
+    if "classes" not in result:
+        return []
+    report = Table(title=f"classes, step {result['step']}")
+    for column in ("class", "precision", "recall", "f1", "support"):
+        report.add_column(column, justify="left" if column == "class" else "right")
+    for name, figures in result["classes"].items():
+        shares = (f"{figures[column]:.4f}" for column in ("precision", "recall", "f1"))
+        report.add_row(name, *shares, str(figures["support"]))
+    confusion = Table(title=f"gold (rows) and predicted (columns), step {result['step']}")
+    confusion.add_column("")
+    for name in (*result["classes"], "other"):
+        confusion.add_column(name, justify="right")
+    for name, counts in zip(result["classes"], result["confusion"], strict=True):
+        confusion.add_row(name, *map(str, counts))
+    return [report, confusion]
+
+
+def print_evaluation(title: str, results: Sequence[Mapping[str, Any]]) -> None:
+    """Prints all checkpoints' metrics, and of the last the figures of each class."""
+    console = Console()
+    for table in (metrics_table(title, results), *class_tables(results[-1])):
+        console.print(table)

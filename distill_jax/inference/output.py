@@ -1,0 +1,120 @@
+"""JSON lines that grow on the disk, and are continued by the next run where this one stopped."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TextIO
+
+from distill_jax.errors import UserError
+
+
+def to_json(row: Mapping[str, Any]) -> str:
+    """A row as a line; what JSON does not have, such as a date of a Parquet file, as its text."""
+    return json.dumps(row, ensure_ascii=False, default=str)
+
+
+class Output:
+    """A place for rows; see `open_output`."""
+
+    def __init__(self, file: TextIO, name: str, done: int = 0, syncs: bool = False):
+        self._file = file
+        self._syncs = syncs
+        self.name = name
+        self.done = done
+
+    def rows(self) -> Iterator[Mapping[str, Any]]:
+        """The rows that an earlier run has written."""
+        if self.done:
+            with open(self.name, encoding="utf-8") as file:
+                yield from map(json.loads, file)
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes some rows; of a file, they are on the disk when it returns."""
+        self._file.writelines(f"{to_json(row)}\n" for row in rows)
+        self._file.flush()
+        if self._syncs:
+            os.fsync(self._file.fileno())
+        self.done += len(rows)
+
+
+@contextlib.contextmanager
+def open_output(path: str, settings: Mapping[str, Any]) -> Iterator[Output]:
+    """Opens a file for rows, after those that an earlier run with the same settings has left there.
+
+    The settings are kept beside it, in `<path>.settings.json`. A last line that was cut short is removed.
+
+    Args:
+      path: of the file; `-` is standard output. That, a pipe or a device is only written to.
+      settings: all that decides what the rows are, JSON.
+
+    Raises:
+      UserError: when the file is not of this command, or of other settings, or another process writes it, or it
+        cannot be written.
+    """
+    target = pathlib.Path(path)
+    try:
+        if path == "-":
+            yield Output(sys.stdout, "standard output")
+            return
+        if target.exists() and not target.is_file():
+            with target.open("w", encoding="utf-8") as file:
+                yield Output(file, path)
+            return
+        _claim(target, settings)
+        with target.open("a", encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{path}: another process is writing this file") from None
+            done, size = _whole_rows(target)
+            file.truncate(size)
+            yield Output(file, path, done, syncs=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        what = error.strerror or error
+        raise UserError(
+            f"{path}: cannot be written ({what}): the same command goes on after its last whole row"
+        ) from None
+
+
+def _claim(target: pathlib.Path, settings: Mapping[str, Any]) -> None:
+    beside = target.with_name(f"{target.name}.settings.json")
+    if target.exists() and target.stat().st_size:
+        try:
+            old = json.loads(beside.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise UserError(
+                f"{target}: there already, and without its {beside.name}: choose another output, or delete it"
+            ) from None
+        new = json.loads(json.dumps(settings))
+        differing = [
+            f"{name} was {old.get(name)!r}, now {new.get(name)!r}"
+            for name in sorted(old.keys() | new.keys())
+            if old.get(name) != new.get(name)
+        ]
+        if differing:
+            raise UserError(
+                f"{target}: was begun with other settings ({'; '.join(differing)}): "
+                "choose another output, or delete it"
+            )
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = beside.with_suffix(".tmp")
+    temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    temporary.rename(beside)
+
+
+def _whole_rows(path: pathlib.Path) -> tuple[int, int]:
+    """Number of whole rows, and bytes they take."""
+    rows = size = 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            rows, size = rows + 1, size + len(line)
+    return rows, size
