@@ -34,6 +34,7 @@ class Settings:
 
     Attributes:
       task: an embedded task.
+      split: what is scored; learning rates were chosen on validation (`benchmarks/demo_rates.py`).
       train_sizes: numbers of training examples.
       steps: updates of step-by-step, and of standard at equal steps.
       learning_rates: by method, constant after `warmup_steps`.
@@ -46,6 +47,7 @@ class Settings:
     """
 
     task: str = "entailment"
+    split: str = "test"
     train_sizes: tuple[int, ...] = (1000, 2000, 4000)
     steps: int = 800
     learning_rates: Mapping[str, float] = dataclasses.field(
@@ -123,7 +125,7 @@ class Comparison:
         return round(self.settings.steps * flops["step_by_step"] / flops["standard"])
 
     def run(self, method: str, size: int, seed: int, samples: int = 0) -> list[dict[str, Any]]:
-        """Trains once and evaluates on the test split.
+        """Trains once and evaluates.
 
         Args:
           method: standard or step_by_step.
@@ -169,7 +171,7 @@ class Comparison:
             self.model,
             load_vocabulary(vocabulary),
             task,
-            split="test",
+            split=self.settings.split,
             task_feature_lengths={"inputs": 64, "targets": 28},
         )
         scores: dict[str, Any] = {}

@@ -1,3 +1,4 @@
+import collections
 import errno
 import json
 import os
@@ -10,9 +11,11 @@ from array_record.python.array_record_module import ArrayRecordReader, ArrayReco
 
 from distill_jax.data import prepare as prepare_module
 from distill_jax.data import registry
+from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import prepare, resolve_vocabulary
 from distill_jax.data.records import decode_row
 from distill_jax.data.sources import JsonlSource
+from distill_jax.data.views import TASK_IDS
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.errors import UserError
 
@@ -73,10 +76,25 @@ def test_manifest_counts(toy):
     assert manifest["examples"] == 300
     assert manifest["views"] == {"label": 300, "rationale": 300}
     assert manifest["without_target"] == {"label": 0, "rationale": 0}
+    assert manifest["dropped"] == {} and manifest["filters"]["max_words"] is None
     tokens = sum(len(s.inputs) for row in rows for s in row)
     assert manifest["encoder_tokens"] == tokens
     assert manifest["encoder_fill"] == pytest.approx(tokens / (128 * len(rows)))
     assert json.loads((prepared.path / "manifest.json").read_text()) == manifest
+
+
+@pytest.mark.parametrize("rate", [0.5, 1.0, 1.25, 2.0])
+def test_an_epoch_has_the_views_in_the_proportion_asked_for(toy, rate):
+    prepared = prepare("toy_step_by_step", "train", rationale_rate=rate, **COMMON)
+    loader = Loader(prepared.path, 1, seed=0, num_epochs=1)
+    counts = collections.Counter()
+    for batch in loader:
+        starts = (batch["decoder_positions"] == 0) & (batch["decoder_segment_ids"] > 0)
+        counts.update(batch["decoder_task_ids"][starts].tolist())
+    assert counts == {TASK_IDS["label"]: 300, TASK_IDS["rationale"]: 300 * rate}
+    assert prepared.manifest["views"] == {"label": 300, "rationale": 300 * rate}
+    each = collections.Counter(example for example, view, *_ in segments_of(prepared) if view == 2)
+    assert max(each.values()) - min(each.get(n, 0) for n in range(300)) <= 1
 
 
 def test_unpacked(toy):

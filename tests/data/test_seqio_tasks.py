@@ -97,6 +97,20 @@ def test_mixture(task):
     assert {t.name for t in teacher.tasks} == {"birds_label_teacher", "birds_rationale"}
 
 
+@pytest.mark.parametrize("rate", [1.0, 0.5])
+def test_the_mixture_draws_in_the_proportion_asked_for(task, rate):
+    """1,500 draws, within four standard deviations."""
+    register_distillation_task("rated", task[0].source, rationale_rate=rate)
+    mixture = seqio.get_mixture_or_task("rated_step_by_step")
+    dataset = mixture.get_dataset(LENGTHS, "train", shuffle=False, num_epochs=None, seed=1)
+    label = seqio.get_mixture_or_task("rated_label").get_dataset(LENGTHS, "train", shuffle=False)
+    of_label = {tuple(row["inputs"].tolist()) for row in label.as_numpy_iterator()}
+    drawn = itertools.islice(dataset.as_numpy_iterator(), 1500)
+    labels = sum(tuple(row["inputs"].tolist()) in of_label for row in drawn)
+    expected = 1 / (1 + rate)
+    assert abs(labels / 1500 - expected) < 4 * (expected * (1 - expected) / 1500) ** 0.5
+
+
 def test_metrics_and_postprocess_are_the_same_objects(task):
     label = seqio.TaskRegistry.get("birds_label")
     assert list(label.metric_fns) == [metric]
