@@ -2,8 +2,8 @@
 
     python benchmarks/demo_rates.py
 
-Seeds 100 and 101, which the demo does not use, and 2,000 training rows; standard is scored at equal compute, where
-it is at its best.
+Seeds 100 and 101, which the demo does not use, and 2,000 training rows; standard is scored at equal compute,
+where it is at its best.
 """
 
 import dataclasses
