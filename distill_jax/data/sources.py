@@ -5,6 +5,7 @@ can be reused until it changes.
 """
 
 import csv
+import dataclasses
 import functools
 import hashlib
 import inspect
@@ -192,6 +193,10 @@ class ReferenceSource:
         stem = stem if split == "validation" else split
         return data_dir() / self.name / f"{self.name}_{stem}.json"
 
+    def stem(self, split: str) -> str:
+        """What the names of a split's files of completions begin with: train, valid or test."""
+        return self._rows_file(split).stem.removeprefix(f"{self.name}_")
+
     def _chunks(self, split: str) -> list[pathlib.Path]:
         """Files of completions: those there are, and the first that is missing between them.
 
@@ -199,7 +204,7 @@ class ReferenceSource:
           UserError: when one is missing.
         """
         rows_file = self._rows_file(split)
-        stem = rows_file.stem.removeprefix(f"{self.name}_")
+        stem = self.stem(split)
         folder = rows_file.parent / (os.environ.get("DISTILL_JAX_TEACHER") or "llm")
         there = set(folder.glob(f"{stem}_CoT_*.json"))
         chunks = []
@@ -244,8 +249,28 @@ class ReferenceSource:
         texts = {"input": text, "label": label}
         return _text(where, texts, "input"), _text(where, texts, "label"), choices[0] if choices else None
 
+    def rows(self, split: str) -> Iterator[Example]:
+        """All rows of a split's file, without the teacher's completions, which need not be there."""
+        return (example for _, example in self._numbered_rows(split))
+
+    def _numbered_rows(self, split: str) -> Iterator[tuple[int, Example]]:
+        path = self._rows_file(split)
+        for index, (line, row) in enumerate(read_jsonl(path)):
+            text, label, choices = self._read(f"{path}, line {line}", row)
+            yield line, Example(f"{path.stem}-{index}", text, label, choices=choices)
+
+    def completions(self, split: str) -> Iterator[tuple[str, str, str]]:
+        """(row id, name of the file, raw completion) of all rows of a split's file."""
+        return ((example.id, chunk, completion) for example, chunk, completion in self._pairs(split))
+
     def file_examples(self, split: str) -> Iterator[Example]:
         """All rows of a split's file: of train, those held out for validation too."""
+        for example, _, completion in self._pairs(split):
+            label, rationale = self._parse(completion)
+            yield dataclasses.replace(example, teacher_label=label, rationale=rationale)
+
+    def _pairs(self, split: str) -> Iterator[tuple[Example, str, str]]:
+        """(row, name of the completion's file, completion), of as many rows as completions."""
         path, chunks, sizes = self._rows_file(split), self._chunks(split), []
         completions = self._completions(chunks, sizes)
 
@@ -254,18 +279,14 @@ class ReferenceSource:
             return ", ".join(f"{size} in {chunk.name}" for chunk, size in listed)
 
         line = index = -1
-        for index, (line, row) in enumerate(read_jsonl(path)):
-            where = f"{path}, line {line}"
-            text, label, choices = self._read(where, row)
+        for index, (line, example) in enumerate(self._numbered_rows(split)):
             completion = next(completions, None)
             if completion is None:
                 raise UserError(
-                    f"{where}: fewer completions than rows: none for this row {index + 1}; "
+                    f"{path}, line {line}: fewer completions than rows: none for this row {index + 1}; "
                     f"{chunks[0].parent} has {counted()}"
                 )
-            parsed = self._parse(completion)
-            name = f"{path.stem}-{index}"
-            yield Example(name, text, label, parsed.label, parsed.rationale, choices=choices)
+            yield example, chunks[len(sizes) - 1].name, completion
         left = sum(1 for _ in completions)
         if left:
             raise UserError(
@@ -308,6 +329,7 @@ class _TableSource:
     Args:
       paths: split -> files.
       columns: field of `Example` -> column of the file, where the names differ.
+      unlabelled: rows may have neither label nor rationale: a teacher is to give them.
     """
 
     unit = "row"
@@ -316,12 +338,14 @@ class _TableSource:
         self,
         paths: Mapping[str, Sequence[str | os.PathLike]],
         columns: Mapping[str, str] | None = None,
+        unlabelled: bool = False,
     ):
         unknown = set(columns or {}) - set(COLUMNS)
         if unknown:
             raise UserError(f"unknown field {min(unknown)!r}: expected one of {', '.join(COLUMNS)}")
         self._paths = {split: [pathlib.Path(p) for p in files] for split, files in paths.items()}
         self._columns = {field: field for field in COLUMNS} | dict(columns or {})
+        self._unlabelled = unlabelled
         self.splits = tuple(self._paths)
 
     def _rows(self, path: pathlib.Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -369,7 +393,7 @@ class _TableSource:
         text = _text(where, row, columns["input"])
         targets = ("label", "teacher_label", "rationale")
         fields = {field: self._optional(where, row, field) for field in targets}
-        if all(value is None for value in fields.values()):
+        if not self._unlabelled and all(value is None for value in fields.values()):
             expected = ", ".join(repr(columns[field]) for field in targets)
             raise UserError(f"{where}: no label and no rationale: expected one of {expected}")
         name = self._optional(where, row, "id") or default_id
