@@ -1,6 +1,7 @@
 """From the store to rows for `distill-jax train --data`, with figures of the teacher's quality."""
 
 import collections
+import contextlib
 import json
 import os
 import pathlib
@@ -200,7 +201,8 @@ def write_rows(
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it was renamed, or could not be made
+            temporary.unlink()
     return written, left
 
 

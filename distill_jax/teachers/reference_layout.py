@@ -79,7 +79,10 @@ def export_completions(
     """
     source = reference_source(rows)
     folder, written, texts, origin = pathlib.Path(folder), [], [], None
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made: {error.strerror}") from None
     stem = source.stem(rows.split)
 
     def flush() -> None:

@@ -5,6 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from distill_jax.errors import UserError
 from distill_jax.reports import html
 from distill_jax.teachers.secrets import redact
 
@@ -55,7 +56,11 @@ def figures_table(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def write_report(path: str, title: str, summary: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Writes the page to `path`, and the figures beside it as JSON."""
+    """Writes the page to `path`, and the figures beside it as JSON.
+
+    Raises:
+      UserError: when they cannot be written.
+    """
     parts = [html.table(["figure", "value"], figures_table(summary))]
     parts += [
         html.heading("Settings"),
@@ -66,7 +71,10 @@ def write_report(path: str, title: str, summary: Mapping[str, Any], settings: Ma
         cells = [(r["id"], r["input"], r["gold"] or "", r["teacher"] or "", r["completion"]) for r in rows]
         parts.append(html.table(["row", "input", "gold", "teacher", "completion"], cells))
     page = pathlib.Path(path)
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(redact(html.page(title, parts)), encoding="utf-8")
     figures = json.dumps({"settings": dict(settings), **summary}, indent=2, ensure_ascii=False)
-    page.with_suffix(".json").write_text(redact(figures) + "\n", encoding="utf-8")
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(redact(html.page(title, parts)), encoding="utf-8")
+        page.with_suffix(".json").write_text(redact(figures) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{page}: cannot be written: {error.strerror}") from None
