@@ -128,8 +128,8 @@ def _annotate(args: argparse.Namespace) -> int:
         return _dry_run(args, rows, examples)
     if not args.store:
         raise UserError("--store FILE is needed: the completions are kept there")
-    secrets.redact_logs()
     client = _client(args)
+    secrets.redact_logs()  # now that the SDK has set its own up
     plan = _plan(args, rows, client.protocol, client.parser)
     price = _price(args)
     from distill_jax.teachers.store import Store

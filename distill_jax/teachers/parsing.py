@@ -73,7 +73,8 @@ def form_parser(form: str) -> Callable[[str], Completion]:
         if match is None:
             return UNPARSED
         label, rationale = match["label"].strip(), match["rationale"].strip()
-        return Completion(label, rationale) if label and rationale else UNPARSED
+        nothing = ("", ending.strip())
+        return UNPARSED if label in nothing or not rationale else Completion(label, rationale)
 
     return parse
 

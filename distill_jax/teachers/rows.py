@@ -5,6 +5,7 @@ import itertools
 import pathlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+from distill_jax import tasks
 from distill_jax.data import own, registry
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import ReferenceSource, read_jsonl
@@ -18,7 +19,7 @@ class Rows:
 
     Attributes:
       name: of the task, or of the file.
-      prompt: the prompt that fits, by name.
+      prompt: name of the shipped prompt that fits.
       examples: begins the stream anew.
       classes: the labels there are, where they are few.
       same: whether two labels are the same answer.
@@ -74,7 +75,8 @@ def task_or_file(
     def same(one: str, other: str) -> bool:
         return one == other or task.agrees(Example("", "", label=one, teacher_label=other))
 
-    return Rows(name, name, _without_teacher(stream, split), task.classes, same, source, split)
+    prompt = name if name in tasks.MODULES else "default"
+    return Rows(name, prompt, _without_teacher(stream, split), task.classes, same, source, split)
 
 
 def _without_teacher(stream: Callable[[str], Iterator[Example]], split: str) -> Callable[[], Iterator[Example]]:

@@ -3,7 +3,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill_jax.data.completions import UNPARSED
+from distill_jax.data.views import ANSWER
 from distill_jax.teachers.parsing import cut, form_parser, parse_json, parser, plain
+from distill_jax.teachers.prompts import load_template
 
 FORM = "{rationale} So the answer is {label}."
 
@@ -28,6 +30,16 @@ def test_a_form(text, expected):
 def test_a_form_with_a_letter_and_one_that_begins_with_a_word():
     assert form_parser("{rationale} ({letter}) {label}")("Because. (b) blue") == ("blue", "Because.")
     assert form_parser("Reason: {rationale}\nLabel: {label}")("reason: it is\nLABEL: yes") == ("yes", "it is")
+
+
+def test_our_own_students_answers():
+    """As `View` and the server of a student write them."""
+    form = load_template("student").answer
+    assert form == f"{{rationale}}{ANSWER}{{label}}"
+    assert form_parser(form)(f"A fish and a tool.{ANSWER}contradiction") == (
+        "contradiction",
+        "A fish and a tool.",
+    )
 
 
 @pytest.mark.parametrize(
