@@ -8,6 +8,7 @@ from distill_jax.commands.train import FIELDS
 from distill_jax.errors import UserError
 
 CLIENTS = ("openai", "anthropic", "gemini", "transformers", "checkpoint")
+STOPPED = 3  # exit status when a budget or a signal ended the run
 CHECKS = ("arithmetic", "label-named", "label-not-named")
 
 
@@ -24,6 +25,18 @@ def _amount(text: str) -> float:
         value = -1.0
     if not 0.0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0: {text!r}")
+    return value
+
+
+def _temperature(text: str) -> float | str:
+    if text == "none":
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, or none: {text!r}")
     return value
 
 
@@ -72,8 +85,9 @@ def _plan(args: argparse.Namespace, rows, protocol: str, parser: str | None):
     pool = template.demonstrations
     if args.demonstrations:
         pool = demonstrations.read_demonstrations(args.demonstrations)
+    temperature = (0.0 if args.samples == 1 else 0.7) if args.temperature is None else args.temperature
     sampling = Sampling(
-        temperature=(0.0 if args.samples == 1 else 0.7) if args.temperature is None else args.temperature,
+        temperature=None if temperature == "none" else temperature,
         top_p=args.top_p,
         max_tokens=args.max_tokens,
         stop=tuple(template.stop),
@@ -136,6 +150,12 @@ def _annotate(args: argparse.Namespace) -> int:
 
     with Store(args.store) as store:
         outcome = _ask(args, client, plan, store, price, examples)
+        for failure in outcome.failures:
+            print(failure, file=sys.stderr)
+        if outcome.fatal:
+            raise UserError(f"{outcome.stopped}; {outcome.stored} completions more than before are stored")
+        if outcome.stopped:
+            print(f"stopped: {outcome.stopped}; the same command goes on from here", file=sys.stderr)
         if args.output or args.report:
 
             def completions(example):
@@ -144,19 +164,14 @@ def _annotate(args: argparse.Namespace) -> int:
             settings = {
                 "rows": f"{args.source}, split {args.split}",
                 "model": plan.model,
-                "prompt": f"{plan.template.name}@{plan.template.hash()}",
+                "prompt": plan.template.version,
                 "endpoint": client.endpoint,
                 "samples": plan.samples,
                 "sampling": plan.sampling.stored(),
             }
             _deliver(args, rows, examples, completions, plan.template, settings)
-    for failure in outcome.failures:
-        print(failure, file=sys.stderr)
-    if outcome.fatal:
-        raise UserError(f"{outcome.stopped}; {args.store} holds {outcome.stored} more completions than before")
     if outcome.stopped:
-        print(f"stopped: {outcome.stopped}; the same command goes on from here", file=sys.stderr)
-        return 3
+        return STOPPED
     if outcome.failed:
         raise UserError(f"{outcome.failed} requests got no answer: the same command asks for them again")
     return 0
@@ -193,16 +208,16 @@ def _ask(args, client, plan, store, price, examples):
 
 
 def _progress(store, price):
-    """A function that shows how far a run is: on a terminal every tenth of a second, else at the end."""
+    """A function that shows how far a run is: on a terminal every tenth of a second, else twice a minute."""
     import time
 
-    begun = time.monotonic()
-    shown = 0.0
+    begun = shown = time.monotonic()
+    live = sys.stderr.isatty()
 
     def show(outcome, last: bool = False) -> None:
         nonlocal shown
         now = time.monotonic()
-        if not last and (not sys.stderr.isatty() or now - shown < 0.1):
+        if not last and now - shown < (0.1 if live else 30.0):
             return
         shown = now
         spent = store.spent
@@ -212,7 +227,6 @@ def _progress(store, price):
             f"{outcome.asked / max(now - begun, 1e-9):.0f} requests/s; the store: {store.rows} completions, "
             f"{spent.tokens:,} tokens{money}"
         )
-        live = sys.stderr.isatty()
         print(f"\r{line}\033[K" if live else line, end="" if live and not last else "\n", file=sys.stderr)
 
     return show
@@ -234,7 +248,7 @@ def _dry_run(args: argparse.Namespace, rows, examples) -> int:
     if shown is None:
         raise UserError(f"no row {args.row!r}" if args.row else f"{args.source}: no rows")
     example, prompt = shown
-    print(f"--- row {example.id}, prompt {plan.template.name}@{plan.template.hash()}, {plan.protocol}")
+    print(f"--- row {example.id}, prompt {plan.template.version}, {plan.protocol}")
     if plan.protocol == "chat":
         for message in prompt.messages():
             print(f"[{message['role']}]\n{message['content']}")
@@ -361,7 +375,9 @@ def add(commands) -> None:
     sampling = annotate.add_argument_group("sampling")
     sampling.add_argument("--samples", type=_positive, default=1, help="for self-consistency")
     sampling.add_argument("--samples-per-request", type=_positive, default=1, help="where the server takes n")
-    sampling.add_argument("--temperature", type=float, help="default 0, or 0.7 for several samples")
+    sampling.add_argument(
+        "--temperature", type=_temperature, help="default 0, or 0.7 for several samples; none: not sent"
+    )
     sampling.add_argument("--top-p", type=float)
     sampling.add_argument("--max-tokens", type=_positive, default=256)
     sampling.add_argument("--seed", type=int)

@@ -11,6 +11,7 @@ from typing import Any
 
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
+from distill_jax.teachers import parsing
 from distill_jax.teachers.limits import Spent
 from distill_jax.teachers.prompts import Template
 from distill_jax.teachers.quality import Verdict, judge, problems, read_sample
@@ -46,7 +47,12 @@ def verdicts(
 def _label_text(template: Template | None, example: Example, line: Mapping[str, Any]) -> Callable[[str], str]:
     if template is None:
         return str
-    return lambda label: template.label_text(example, label, line["parser"] == "json")
+    if line.get("tokens") and line["template"] != template.version:
+        raise UserError(
+            f"row {example.id}: its log-probabilities are of the prompt {line['template']}, not of "
+            f"{template.version}: give that one with --prompt"
+        )
+    return lambda label: template.label_text(example, label, line["parser"] == parsing.JSON)
 
 
 class Figures:

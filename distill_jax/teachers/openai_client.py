@@ -47,7 +47,7 @@ class OpenAIClient:
             max_retries=0,
             timeout=timeout,
         )
-        self.endpoint = str(self.sdk.base_url)
+        self.endpoint = checked_url(str(self.sdk.base_url))  # the SDK reads OPENAI_BASE_URL too
         self.protocol = protocol
         self._model, self._timeout = model, timeout
         self._extra = dict(extra_body or {})

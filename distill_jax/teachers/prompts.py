@@ -84,10 +84,11 @@ class Template(_Strict):
             raise ValueError("answer has no {rationale}")
         return self
 
-    def hash(self) -> str:
-        """Changes with anything in it; 12 hex digits."""
+    @property
+    def version(self) -> str:
+        """NAME@HASH: changes with anything in it."""
         text = json.dumps(self.model_dump(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return f"{self.name}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
     def answers_by(self, structured: bool) -> str:
         """Name of the parser, for `parsing.parser`."""

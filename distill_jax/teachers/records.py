@@ -34,7 +34,7 @@ def records(
         if completion.tokens:
             line["tokens"] = answer_tokens(completion, plan, request.example)
         line |= {
-            "template": f"{plan.template.name}@{plan.template.hash()}",
+            "template": plan.template.version,
             "endpoint": endpoint,
             "served_model": redact(str(reply.model)) if reply.model else None,
             "request_id": redact(str(reply.request_id)) if reply.request_id else None,

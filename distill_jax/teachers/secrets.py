@@ -30,7 +30,7 @@ def api_key(variable: str, needed: bool) -> str | None:
 
 def redact(text: str) -> str:
     """`text` with every key that was read replaced by `[API key]`."""
-    for key in _known:
+    for key in sorted(_known, key=len, reverse=True):  # one may begin with another
         text = text.replace(key, "[API key]")
     return text
 
@@ -47,11 +47,11 @@ def checked_url(base_url: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise UserError("--base-url: expected an address such as http://localhost:8000/v1")
+        raise UserError("--base-url (or OPENAI_BASE_URL): expected an address such as http://localhost:8000/v1")
     if parts.username or parts.password or parts.query:
         raise UserError(
-            "--base-url: a password or key may not be part of the address: put it into an environment "
-            "variable and name that with --api-key-env"
+            "--base-url (or OPENAI_BASE_URL): a password or key may not be part of the address: put it into "
+            "an environment variable and name that with --api-key-env"
         )
     return base_url
 

@@ -11,8 +11,7 @@ from distill_jax.data.prepare import prepare
 
 
 @pytest.fixture
-def data(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "_tasks", dict(registry._tasks))
+def data(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps({"id": r.id, "input": r.input}) + "\n" for r in examples(12)))
     return str(path)
@@ -39,7 +38,8 @@ def flags(server, tmp_path, *more):
     return [*base, *map(str, more)]
 
 
-def test_what_comes_out_is_what_train_reads(loopback, tmp_path, data):
+def test_what_comes_out_is_what_train_reads(loopback, tmp_path, data, monkeypatch):
+    monkeypatch.setattr(registry, "_tasks", dict(registry._tasks))
     server, output, report = loopback(), tmp_path / "out.jsonl", tmp_path / "report.html"
     more = ["--classes", ",".join(CLASSES), "--samples", "3", "--seed", "1", "--logprobs", "3"]
     command = ["annotate", data, *flags(server, tmp_path, *more, "--output", output, "--report", report)]
@@ -155,6 +155,35 @@ def test_a_store_of_several_settings_is_not_mixed(loopback, tmp_path, data, caps
     assert "has completions of several settings" in fails(capsys, *export)
     assert cli.main([str(arg) for arg in [*export, "--model", "other"]]) == 0
     assert len(lines(output)) == 12
+
+
+def test_log_probabilities_are_read_with_the_prompt_they_came_from(loopback, tmp_path, data, capsys):
+    server, output = loopback(), tmp_path / "out.jsonl"
+    classes = ["--classes", ",".join(CLASSES)]
+    assert (
+        cli.main(["annotate", data, *flags(server, tmp_path, *classes, "--logprobs", 3, "--prompt", "anli")])
+        == 1
+    )
+    assert "prompt anli expects premise and hypothesis" in capsys.readouterr().err
+    asked = flags(server, tmp_path, *classes, "--logprobs", 3, "--prompt", "entailment")
+    assert cli.main(["annotate", data, *asked]) == 0
+    export = ["store", "export", data, "--store", tmp_path / "store.jsonl", "--output", output, *classes]
+    assert "are of the prompt entailment@" in fails(capsys, *export)
+    assert cli.main([*map(str, export), "--prompt", "entailment"]) == 0
+    assert max(lines(output)[0]["label_probs"]) == pytest.approx(0.8, abs=1e-4)
+
+
+def test_a_temperature_that_is_not_sent(loopback, tmp_path, data):
+    server = loopback()
+    assert cli.main(["annotate", data, *flags(server, tmp_path, "--temperature", "none", "--samples", 2)]) == 0
+    assert server.count == 24 and "temperature" not in server.log[0]["body"]
+
+
+def test_a_stopped_run_delivers_what_there_is(loopback, tmp_path, data):
+    server, output = loopback(), tmp_path / "out.jsonl"
+    stopped = flags(server, tmp_path, "--budget-requests", 4, "--output", output)
+    assert cli.main(["annotate", data, *stopped]) == 3
+    assert len(lines(output)) == 4
 
 
 def test_mistakes_give_one_line(loopback, tmp_path, data, capsys, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 from conftest import KEY, examples
 
 from distill_jax.errors import UserError
+from distill_jax.teachers.openai_client import OpenAIClient
 from distill_jax.teachers.secrets import RedactingFilter, api_key, checked_url, redact
 
 
@@ -74,6 +75,13 @@ def test_an_address_with_a_secret_is_refused_without_repeating_it(url):
     with pytest.raises(UserError, match="environment") as raised:
         checked_url(url)
     assert "secret" not in str(raised.value)
+
+
+def test_so_is_one_in_the_environment(monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://user:secret@host/v1")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with pytest.raises(UserError, match="may not be part of the address"):
+        OpenAIClient("m")
 
 
 @pytest.mark.parametrize("url", ["host/v1", "ftp://host", "http://", "http://[::1"])
