@@ -8,6 +8,14 @@ from setuptools import find_packages, setup
 ROOT = pathlib.Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "distill_jax/__init__.py").read_text()).group(1)
 
+# Only `annotate` and `store` need them: a host that trains, evaluates or serves does without.
+TEACHERS = {
+    "teachers": ["bm25s", "openai>=3", "pydantic>=2", "pyyaml", "scipy", "tenacity>=9"],
+    "anthropic": ["anthropic>=2"],
+    "gemini": ["google-genai>=3"],
+    "transformers": ["torch", "transformers>=5"],
+}
+
 setup(
     name="distill_jax",
     version=VERSION,
@@ -19,7 +27,10 @@ setup(
     packages=find_packages(include=["distill_jax", "distill_jax.*"])
     + ["distill_jax.tasks", "distill_jax.gin_configs"],
     package_dir={"distill_jax.tasks": "tasks", "distill_jax.gin_configs": "gin_configs"},
-    package_data={"distill_jax.gin_configs": ["**/*.gin"]},
+    package_data={
+        "distill_jax.gin_configs": ["**/*.gin"],
+        "distill_jax.teachers": ["prices.yaml", "prompts/*.yaml"],
+    },
     install_requires=[
         "array_record>=0.8",
         "datasketch>=2",
@@ -43,8 +54,18 @@ setup(
         "tensorflow-datasets",
     ],
     extras_require={
+        **TEACHERS,
         "huggingface": ["datasets>=4"],
-        "test": ["datasets>=4", "hypothesis", "pytest", "ruff"],
+        # The clients' tests need no key and no network: they talk to a server on the loopback.
+        "test": [
+            *TEACHERS["teachers"],
+            *TEACHERS["anthropic"],
+            *TEACHERS["gemini"],
+            "datasets>=4",
+            "hypothesis",
+            "pytest",
+            "ruff",
+        ],
     },
     entry_points={"console_scripts": ["distill-jax = distill_jax.cli:main"]},
 )

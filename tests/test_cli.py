@@ -24,7 +24,7 @@ def fails(capsys, *argv):
 
 
 def test_help_imports_nothing_heavy():
-    heavy = ("jax", "numpy", "flax", "gin", "rich", "tensorflow", "seqio", "matplotlib")
+    heavy = ("jax", "numpy", "flax", "gin", "rich", "tensorflow", "seqio", "matplotlib", "openai", "yaml")
     code = (
         "import sys, contextlib\n"
         "from distill_jax import cli\n"

@@ -1,5 +1,6 @@
 """The layout of the paper's release: rows in JSON lines, raw completions of a teacher in numbered chunks."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -7,7 +8,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from distill_jax.data.completions import UNPARSED, Completion
+from distill_jax.data.completions import Completion
 from distill_jax.data.schema import Example
 from distill_jax.data.sources.base import (
     code_of,
@@ -57,6 +58,10 @@ class ReferenceSource:
         stem = "valid" if split == "validation" else split
         return data_dir() / self.name / f"{self.name}_{stem}.json"
 
+    def stem(self, split: str) -> str:
+        """What the names of a split's files of completions begin with: train, valid or test."""
+        return self._rows_file(split).stem.removeprefix(f"{self.name}_")
+
     def _chunks(self, split: str) -> list[pathlib.Path]:
         """Files of completions: those there are, and the first that is missing between them.
 
@@ -65,9 +70,9 @@ class ReferenceSource:
         """
         teacher = _teacher()
         if teacher == "none":
-            return []
+            return []  # a fingerprint's; there is nothing to read
         rows_file = self._rows_file(split)
-        stem = rows_file.stem.removeprefix(f"{self.name}_")
+        stem = self.stem(split)
         folder = rows_file.parent / teacher
         there = set(folder.glob(f"{stem}_CoT_*.json"))
         chunks = []
@@ -112,8 +117,33 @@ class ReferenceSource:
         texts = {"input": text, "label": label}
         return text_of(where, texts, "input"), text_of(where, texts, "label"), choices[0] if choices else None
 
+    def rows(self, split: str) -> Iterator[Example]:
+        """All rows of a split, without the teacher's completions, which need not be there."""
+        return (example for _, example in self._numbered_rows(split))
+
+    def _numbered_rows(self, split: str) -> Iterator[tuple[int, Example]]:
+        path, index = self._rows_file(split), -1
+        for index, (line, row) in enumerate(read_jsonl(path)):
+            text, label, choices = self._read(f"{path}, line {line}", row)
+            yield line, Example(f"{path.stem}-{index}", text, label, choices=choices)
+        if index < 0:
+            raise UserError(f"{path}: no rows in this file")
+
+    def completions(self, split: str) -> Iterator[tuple[str, str, str]]:
+        """(row id, name of the file, raw completion) of all rows of a split."""
+        return ((example.id, chunk, completion) for example, chunk, completion in self._pairs(split))
+
     def examples(self, split: str) -> Iterator[Example]:
         """Streams a split; see `Source`."""
+        if _teacher() == "none":
+            yield from self.rows(split)
+            return
+        for example, _, completion in self._pairs(split):
+            label, rationale = self._parse(completion)
+            yield dataclasses.replace(example, teacher_label=label, rationale=rationale)
+
+    def _pairs(self, split: str) -> Iterator[tuple[Example, str, str]]:
+        """(row, name of the completion's file, completion), of as many rows as completions."""
         path, chunks, sizes = self._rows_file(split), self._chunks(split), []
         completions = self._completions(chunks, sizes)
 
@@ -121,29 +151,22 @@ class ReferenceSource:
             listed = zip(chunks, sizes, strict=False)
             return ", ".join(f"{size} in {chunk.name}" for chunk, size in listed)
 
-        line = index = -1
-        for index, (line, row) in enumerate(read_jsonl(path)):
-            where = f"{path}, line {line}"
-            text, label, choices = self._read(where, row)
-            parsed = UNPARSED
-            if chunks:
-                completion = next(completions, None)
-                if completion is None:
-                    raise UserError(
-                        f"{where}: fewer completions than rows: none for this row {index + 1}; "
-                        f"{chunks[0].parent} has {counted()}"
-                    )
-                parsed = self._parse(completion)
-            name = f"{path.stem}-{index}"
-            yield Example(name, text, label, parsed.label, parsed.rationale, choices=choices)
+        line = rows = 0
+        for line, example in self._numbered_rows(split):
+            completion = next(completions, None)
+            if completion is None:
+                raise UserError(
+                    f"{path}, line {line}: fewer completions than rows: none for this row {rows + 1}; "
+                    f"{chunks[0].parent} has {counted()}"
+                )
+            rows += 1
+            yield example, chunks[len(sizes) - 1].name, completion
         left = sum(1 for _ in completions)
         if left:
             raise UserError(
-                f"{path}: fewer rows than completions: {index + 1} rows, {left} completions more; "
+                f"{path}: fewer rows than completions: {rows} rows, {left} completions more; "
                 f"{chunks[0].parent} has {counted()}; the file may be cut short after line {line}"
             )
-        if index < 0:
-            raise UserError(f"{path}: no rows in this file")
 
     def size(self, split: str) -> int:
         """See `Source`."""

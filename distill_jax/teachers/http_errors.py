@@ -1,0 +1,48 @@
+"""What an HTTP status means for a request: try again, give this row up, or give up altogether."""
+
+import email.utils
+import time
+from collections.abc import Mapping
+
+from distill_jax.teachers.protocol import TeacherError
+from distill_jax.teachers.secrets import redact
+
+_TRANSIENT = (408, 409, 425, 429)
+_FATAL = (401, 402, 403, 404, 405)
+_NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
+
+
+def status_error(
+    status: int, message: str, headers: Mapping[str, str] | None = None, code: str | None = None
+) -> TeacherError:
+    """The error of a response with this status; `code` is OpenAI's word for what went wrong."""
+    no_credit = code in _NO_CREDIT
+    return TeacherError(
+        one_line(f"HTTP {status}: {message}"),
+        transient=(status in _TRANSIENT or status >= 500) and not no_credit,
+        retry_after=retry_after(headers or {}),
+        fatal=status in _FATAL or no_credit,
+    )
+
+
+def one_line(message: str) -> str:
+    """`message` without keys and line breaks, and not endless."""
+    text = " ".join(redact(message).split())
+    return text if len(text) <= 300 else f"{text[:300]}…"
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds of `Retry-After`: a number or a date (RFC 9110, 10.2.3); or OpenAI's `retry-after-ms`."""
+    milliseconds = headers.get("retry-after-ms")
+    value = headers.get("retry-after")
+    try:
+        if milliseconds is not None:
+            return max(0.0, float(milliseconds) / 1000)
+        if value is not None:
+            return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value or "").timestamp() - time.time())
+    except ValueError:
+        return None

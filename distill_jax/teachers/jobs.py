@@ -1,0 +1,85 @@
+"""From rows to what has to be asked: rendered, looked up in the store, the missing samples in groups."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+from distill_jax.data.schema import Example
+from distill_jax.teachers.demonstrations import Select
+from distill_jax.teachers.prompts import Template
+from distill_jax.teachers.protocol import Prompt, Request, Sampling
+from distill_jax.teachers.store import Key, Store
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is asked of each row, and of whom.
+
+    Attributes:
+      template: of the prompt.
+      select: a row's demonstrations.
+      model: the teacher's name: part of the key.
+      protocol: how the client lays prompts out.
+      sampling: for every request.
+      samples: of each row.
+      samples_per_request: asked for with one request, where the endpoint can; prompt tokens are then
+        paid once for all of them.
+      classes: of the task.
+      structured: ask for JSON.
+      parser: how answers read; None for the template's way.
+    """
+
+    template: Template
+    select: Select
+    model: str
+    protocol: str
+    sampling: Sampling
+    samples: int = 1
+    samples_per_request: int = 1
+    classes: Sequence[str] | None = None
+    structured: bool = False
+    parser: str | None = None
+
+    @property
+    def reads_by(self) -> str:
+        """Name of the answers' parser."""
+        return self.parser or self.template.answers_by(self.structured)
+
+    def prompt(self, example: Example) -> Prompt:
+        """The prompt of a row."""
+        return self.template.render(example, self.select(example), self.classes, self.structured)
+
+    def key(self, example: Example, prompt: Prompt) -> Key:
+        """The key of a row's completions."""
+        return Key(example.id, prompt.hash(self.protocol), self.model, self.sampling)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One request that has to be made."""
+
+    key: Key
+    request: Request
+
+
+def missing_jobs(rows: Iterable[Example], plan: Plan, store: Store) -> Iterator[Job | None]:
+    """The requests for what the store has not; None for a row that it has."""
+    for example in rows:
+        prompt = plan.prompt(example)
+        key = plan.key(example, prompt)
+        missing = store.missing(key, plan.samples)
+        if not missing:
+            yield None
+        for group in grouped(missing, plan.samples_per_request):
+            yield Job(key, Request(example, prompt, plan.sampling, group))
+
+
+def grouped(numbers: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
+    """Runs of consecutive numbers, at most `size` long: sample k always has the same seed."""
+    run: list[int] = []
+    for number in numbers:
+        if run and (len(run) == size or number != run[-1] + 1):
+            yield tuple(run)
+            run = []
+        run.append(number)
+    if run:
+        yield tuple(run)

@@ -1,0 +1,94 @@
+"""From a completion to its label and rationale: the reference's parsers, JSON, or a prompt's own form."""
+
+import json
+import re
+import string
+from collections.abc import Callable, Sequence
+
+from distill_jax.data.completions import (
+    UNPARSED,
+    Completion,
+    parse_anli,
+    parse_cqa,
+    parse_esnli,
+    parse_svamp,
+)
+
+REFERENCE = {"svamp": parse_svamp, "cqa": parse_cqa, "anli": parse_anli, "esnli": parse_esnli}
+JSON = "json"
+FORM = "form:"  # what follows is the answer form of a prompt
+
+
+def parser(name: str) -> Callable[[str], Completion]:
+    """The parser of that name: one of `REFERENCE`, `json`, or `form:` and an answer form.
+
+    Raises:
+      ValueError: for another name.
+    """
+    if name in REFERENCE:
+        return REFERENCE[name]
+    if name == JSON:
+        return parse_json
+    if name.startswith(FORM):
+        return form_parser(name.removeprefix(FORM))
+    raise ValueError(f"unknown parser {name!r}: expected {', '.join(REFERENCE)}, {JSON} or {FORM}…")
+
+
+def parse_json(text: str) -> Completion:
+    """`{"rationale": …, "label": …}`, alone or inside a fenced block."""
+    fenced = re.search(r"```(?:json)?\s*(\{.*\})\s*```", text, re.DOTALL)
+    try:
+        answer = json.loads(fenced.group(1) if fenced else text)
+    except (ValueError, RecursionError):
+        return UNPARSED
+    if not isinstance(answer, dict):
+        return UNPARSED
+    label, rationale = answer.get("label"), answer.get("rationale")
+    if not all(isinstance(part, str) and part.strip() for part in (label, rationale)):
+        return UNPARSED
+    return Completion(label.strip(), rationale.strip())
+
+
+def form_parser(form: str) -> Callable[[str], Completion]:
+    """A parser of answers such as `{rationale} So the answer is {label}.`, white space and case aside.
+
+    The label ends at the form's own ending or at the line's end. The first part that fits counts.
+    """
+    *parts, (literal, field, _, _) = string.Formatter().parse(form)
+    ending = ""
+    if field is None:
+        ending = literal
+    else:
+        parts.append((literal, field, None, None))
+    pattern = ""
+    for literal, field, _, _ in parts:
+        pattern += _loosely(literal)
+        pattern += r"\w" if field == "letter" else f"(?P<{field}>.{'+' if field == 'label' else '*'}?)"
+    if ending.strip():
+        pattern += f"(?:{_loosely(ending)})?"
+    compiled = re.compile(pattern + r"\s*(?:\n|$)", re.DOTALL | re.IGNORECASE)
+
+    def parse(text: str) -> Completion:
+        match = compiled.match(text)
+        if match is None:
+            return UNPARSED
+        label, rationale = match["label"].strip(), match["rationale"].strip()
+        nothing = ("", ending.strip())
+        return UNPARSED if label in nothing or not rationale else Completion(label, rationale)
+
+    return parse
+
+
+def _loosely(literal: str) -> str:
+    """Pattern of a literal part: any white space around its words."""
+    return r"\s*" + "".join(re.escape(word) + r"\s*" for word in literal.split())
+
+
+def cut(text: str, stops: Sequence[str]) -> str:
+    """`text` up to the first stop text, for endpoints that do not stop there themselves."""
+    return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
+
+
+def plain(label: str) -> str:
+    """A label without case, and without marks and spaces around it, to compare with the known ones."""
+    return re.sub(r"^[\W_]+|[\W_]+$", "", label.casefold())

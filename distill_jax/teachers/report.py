@@ -1,0 +1,80 @@
+"""What the teacher's answers are worth, as lines for a terminal and as a page."""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from distill_jax.errors import UserError
+from distill_jax.reports import html
+from distill_jax.teachers.secrets import redact
+
+TITLES = {
+    "right": "Answers that agree with gold",
+    "wrong": "Answers that do not agree with gold",
+    "answered": "Answers (no gold to compare with)",
+    "unanswered": "Rows without an answer",
+}
+PROBLEMS = {
+    "unparsed": "cannot be read",
+    "unknown_label": "names none of the possible labels",
+    "arithmetic": "calculates wrongly",
+    "label-named": "does not name the label in the rationale",
+    "label-not-named": "names the label in the rationale",
+}
+
+
+def figures_table(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, value) of each figure."""
+    rows = [
+        ("rows", f"{summary['rows']:,}"),
+        ("with completions", f"{summary['annotated']:,}"),
+        ("with an answer", f"{summary['answered']:,}"),
+        ("samples", f"{summary['samples']:,}"),
+    ]
+    accuracy = summary["accuracy"]
+    if accuracy:
+        interval = f"95% interval {accuracy['low']:.4f} to {accuracy['high']:.4f}"
+        rows.append(
+            ("accuracy beside gold", f"{accuracy['value']:.4f} on {accuracy['rows']:,} rows, {interval}")
+        )
+        written = accuracy["first_sample_as_written"]
+        if written != accuracy["value"]:
+            rows.append(("of first samples, labels as written", f"{written:.4f}"))
+    for name, share in summary["problems"].items():
+        rows.append((f"samples: {PROBLEMS[name]}", f"{share:.2%}"))
+    if summary["self_consistency"] is not None and summary["samples"] > summary["annotated"]:
+        rows.append(("votes for the label, mean", f"{summary['self_consistency']:.3f}"))
+    words = summary["rationale_words"]
+    if words:
+        told = f"mean {words['mean']:.1f}, median {words['median']}, 95% have at most {words['p95']}"
+        rows.append(("words of a rationale", told))
+    rows.append(("requests", f"{summary['requests']:,}"))
+    rows.append(("tokens", f"{summary['tokens']:,}"))
+    rows.append(("cost", "not known" if summary["usd"] is None else f"{summary['usd']:.4f} USD"))
+    return rows
+
+
+def write_report(path: str, title: str, summary: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Writes the page to `path`, and the figures beside it as JSON.
+
+    Raises:
+      UserError: when they cannot be written.
+    """
+    parts = [html.table(["figure", "value"], figures_table(summary))]
+    parts += [
+        html.heading("Settings"),
+        html.table(["setting", "value"], [(k, str(v)) for k, v in settings.items()]),
+    ]
+    for kind, rows in summary["shown"].items():
+        parts.append(html.heading(TITLES[kind]))
+        cells = [(r["id"], r["input"], r["gold"] or "", r["teacher"] or "", r["completion"]) for r in rows]
+        parts.append(html.table(["row", "input", "gold", "teacher", "completion"], cells))
+    page = pathlib.Path(path)
+    figures = json.dumps({"settings": dict(settings), **summary}, indent=2, ensure_ascii=False)
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(redact(html.page(title, parts)), encoding="utf-8")
+        page.with_suffix(".json").write_text(redact(figures) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{page}: cannot be written: {error.strerror}") from None

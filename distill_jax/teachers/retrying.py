@@ -1,0 +1,53 @@
+"""Asks again after what passes: rate limits, server errors, time-outs, cut connections, broken answers."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import tenacity
+
+from distill_jax.teachers.limits import Pause
+from distill_jax.teachers.protocol import Reply, TeacherError
+
+logger = logging.getLogger(__name__)
+LONGEST_WAIT = 60.0  # seconds of backoff; what an endpoint asks for with Retry-After is not cut
+
+
+def retrying(attempts: int, pause: Pause, first_wait: float = 0.5) -> tenacity.AsyncRetrying:
+    """A policy: exponential backoff with full jitter, or at least as long as `Retry-After` says.
+
+    Args:
+      attempts: in all.
+      pause: is extended by `Retry-After`, so that the other calls wait too.
+      first_wait: seconds at most before the second attempt; doubled for each further one.
+    """
+    backoff = tenacity.wait_random_exponential(multiplier=first_wait, max=LONGEST_WAIT)
+
+    def wait(state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception()
+        asked = error.retry_after
+        if asked is None:
+            return backoff(state)
+        pause.extend(asked)
+        return asked + backoff(state) / 10  # not all at the same moment
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        error, seconds = state.outcome.exception(), state.next_action.sleep
+        logger.info("attempt %d: %s; again in %.1f s", state.attempt_number, error, seconds)
+
+    return tenacity.AsyncRetrying(
+        stop=tenacity.stop_after_attempt(attempts),
+        wait=wait,
+        retry=tenacity.retry_if_exception(lambda e: isinstance(e, TeacherError) and e.transient),
+        before_sleep=tell,
+        reraise=True,
+    )
+
+
+async def with_retries(
+    policy: tenacity.AsyncRetrying, call: Callable[[], Awaitable[Reply]]
+) -> tuple[Reply, int]:
+    """(reply, attempts it took); raises the last TeacherError."""
+    async for attempt in policy.copy():
+        with attempt:
+            reply = await call()
+    return reply, attempt.retry_state.attempt_number

@@ -1,0 +1,76 @@
+"""API keys: read from the environment, and kept out of everything that is written."""
+
+import logging
+import os
+import urllib.parse
+
+from distill_jax.errors import UserError
+
+_SHORTEST = 8  # a shorter "key", such as `none`, is no secret, and may be an ordinary word of an answer
+_known: set[str] = set()
+
+
+def api_key(variable: str, needed: bool) -> str | None:
+    """The key in an environment variable; `redact` knows it from then on.
+
+    Raises:
+      UserError: when it is needed and not set, or when its characters cannot go into an HTTP header.
+    """
+    value = os.environ.get(variable, "").strip()
+    if not value:
+        if needed:
+            raise UserError(f"no API key: put it into the environment variable {variable}")
+        return None
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise UserError(f"the API key in {variable} has characters that no key has: set it again")
+    if len(value) >= _SHORTEST:
+        _known.add(value)
+    return value
+
+
+def redact(text: str) -> str:
+    """`text` with every key that was read replaced by `[API key]`."""
+    for key in sorted(_known, key=len, reverse=True):  # one may begin with another
+        text = text.replace(key, "[API key]")
+    return text
+
+
+def checked_url(base_url: str) -> str:
+    """`base_url` as it is.
+
+    Raises:
+      UserError: when it is no HTTP address, or holds what may be a secret: it is stored with every row.
+    """
+    try:
+        parts = urllib.parse.urlsplit(base_url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise UserError("--base-url (or OPENAI_BASE_URL): expected an address such as http://localhost:8000/v1")
+    if parts.username or parts.password or parts.query:
+        raise UserError(
+            "--base-url (or OPENAI_BASE_URL): a password or key may not be part of the address: put it into "
+            "an environment variable and name that with --api-key-env"
+        )
+    return base_url
+
+
+class RedactingFilter(logging.Filter):
+    """Keeps keys out of log records, those of the libraries included."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrites the message; no record is dropped."""
+        record.msg, record.args = redact(record.getMessage()), ()
+        if record.exc_info:
+            text = logging.Formatter().formatException(record.exc_info)
+            record.exc_info, record.exc_text = None, redact(text)
+        return True
+
+
+def redact_logs() -> None:
+    """Puts the filter on the handlers of the root logger and of every logger that has its own."""
+    loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
+    for handler in {handler for logger in loggers for handler in logger.handlers}:
+        if not any(isinstance(f, RedactingFilter) for f in handler.filters):
+            handler.addFilter(RedactingFilter())

@@ -1,0 +1,312 @@
+"""The completions that were paid for: append-only JSON lines, on the disk before they count.
+
+`completions.jsonl` is the truth. Beside it, `completions.jsonl.index` (SQLite) says which keys are in it
+and where, so that memory does not grow with the store; it is made again from the lines when it is
+missing, behind or of another file.
+"""
+
+import asyncio
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import pathlib
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from distill_jax.errors import UserError
+from distill_jax.teachers.limits import Spent
+from distill_jax.teachers.protocol import Sampling
+
+logger = logging.getLogger(__name__)
+_COMMIT_EVERY = 1000  # rows between commits of the index: what is read again after a kill
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS completions (
+  row BLOB, setting BLOB, sample INTEGER, offset INTEGER, length INTEGER,
+  PRIMARY KEY (row, setting, sample)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """What makes two completions the same one, but for the number of the sample."""
+
+    row_id: str
+    prompt: str
+    model: str
+    sampling: Sampling | Mapping[str, Any]
+
+    @property
+    def row(self) -> bytes:
+        """Of the row alone."""
+        return _digest(self.row_id)
+
+    @property
+    def setting(self) -> bytes:
+        """Of the rest."""
+        stored = self.sampling.stored() if isinstance(self.sampling, Sampling) else self.sampling
+        return _digest(json.dumps([self.prompt, self.model, stored], sort_keys=True))
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=12).digest()
+
+
+def _key_of(line: Mapping[str, Any]) -> Key:
+    return Key(line["id"], line["prompt"], line["model"], line["sampling"])
+
+
+_Batch = list[tuple[bytes, Mapping[str, Any]]]
+
+
+class Store:
+    """The file and its index; one process at a time. A context manager.
+
+    Args:
+      path: of the JSON lines; made where it is not there.
+      readonly: raise where there is no file.
+
+    Raises:
+      UserError: when another process has it, for a line that is none of this store's, and when it cannot
+        be written.
+    """
+
+    def __init__(self, path: str | os.PathLike, readonly: bool = False):
+        self.path = pathlib.Path(path)
+        if readonly and not self.path.is_file():
+            raise UserError(f"{self.path}: no such file: expected a store of completions")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written: {error.strerror}") from None
+        try:
+            self._lock()
+            self._size = os.fstat(self._file).st_size
+            self._index = self._open_index()
+            self._catch_up()
+        except BaseException:
+            os.close(self._file)
+            raise
+        self._waiting: _Batch = []
+        self._written: asyncio.Future | None = None  # of those that wait
+        self._writer: asyncio.Task | None = None
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Commits the index and lets the file go."""
+        self._commit()
+        self._index.close()
+        os.close(self._file)
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{self.path}: another process is using this store: wait for it, or choose another --store"
+            ) from None
+        _sync_folder(self.path.parent)
+
+    # The index.
+
+    def _open_index(self) -> sqlite3.Connection:
+        path = self.path.with_name(f"{self.path.name}.index")
+        for fresh in (False, True):
+            if fresh:
+                for name in ("", "-journal"):
+                    path.with_name(path.name + name).unlink(missing_ok=True)
+            try:
+                index = sqlite3.connect(path, isolation_level=None)
+                index.execute("PRAGMA synchronous = OFF")  # a lost index is made again
+                index.executescript(_SCHEMA)
+                if fresh or self._matches(index):
+                    index.execute("BEGIN")
+                    return index
+                index.close()
+            except sqlite3.DatabaseError:
+                if fresh:
+                    raise UserError(f"{path}: cannot be written: is there room on the disk?") from None
+        raise AssertionError("unreachable")
+
+    def _matches(self, index: sqlite3.Connection) -> bool:
+        """Whether the index is of this file: its last line is where the index says."""
+        state = dict(index.execute("SELECT name, value FROM state"))
+        if not state:
+            return True
+        last = index.execute("SELECT row FROM completions WHERE offset = ?", (state["last"],)).fetchone()
+        line = os.pread(self._file, state["end"] - state["last"], state["last"])
+        try:
+            return last is not None and line.endswith(b"\n") and _digest(json.loads(line)["id"]) == last[0]
+        except (ValueError, KeyError, TypeError):
+            return False
+
+    def _catch_up(self) -> None:
+        """Reads the lines that the index has not; cuts off a last one that a kill left unfinished."""
+        state = dict(self._index.execute("SELECT name, value FROM state"))
+        self._totals = Spent(state.get("requests", 0), state.get("tokens", 0), state.get("usd", 0.0))
+        self.rows = state.get("rows", 0)  # completions in the store
+        self._end = self._last = state.get("end", 0)
+        self._last = state.get("last", 0)
+        self._uncommitted = 0
+        number = self.rows
+        for offset, raw in self._lines(self._end):
+            if not raw.endswith(b"\n"):
+                logger.warning("%s: dropped an unfinished last line of %d bytes", self.path, len(raw))
+                os.ftruncate(self._file, offset)
+                os.fsync(self._file)
+                self._size = offset
+                break
+            number += 1
+            try:
+                line = json.loads(raw)
+                self._add(line, offset, len(raw))
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                raise UserError(
+                    f"{self.path}, line {number}: not a completion of this store: repair or remove the line"
+                ) from None
+        self._commit()
+
+    def _lines(self, start: int) -> Iterator[tuple[int, bytes]]:
+        with open(self.path, "rb") as file:
+            file.seek(start)
+            for raw in file:
+                yield start, raw
+                start += len(raw)
+
+    def _add(self, line: Mapping[str, Any], offset: int, length: int) -> None:
+        key = _key_of(line)
+        self._index.execute(
+            "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?)",
+            (key.row, key.setting, int(line["sample"]), offset, length),
+        )
+        self._last, self._end = offset, offset + length
+        self.rows += 1
+        self._totals = self._totals.plus(used(line))
+        self._uncommitted += 1
+        if self._uncommitted >= _COMMIT_EVERY:
+            self._commit()
+
+    def _commit(self) -> None:
+        if not self._uncommitted:
+            return
+        totals = dataclasses.asdict(self._totals)
+        state = totals | {"rows": self.rows, "last": self._last, "end": self._end}
+        self._index.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", state.items())
+        self._index.execute("COMMIT")
+        self._index.execute("BEGIN")
+        self._uncommitted = 0
+
+    # What is there.
+
+    @property
+    def spent(self) -> Spent:
+        """By all completions in the store."""
+        return self._totals
+
+    def missing(self, key: Key, samples: int) -> list[int]:
+        """The numbers below `samples` of which there is no completion."""
+        found = self._index.execute(
+            "SELECT sample FROM completions WHERE row = ? AND setting = ?", (key.row, key.setting)
+        )
+        there = {number for (number,) in found}
+        return [number for number in range(samples) if number not in there]
+
+    def read(self, row_id: str, setting: bytes | None = None) -> list[dict[str, Any]]:
+        """The completions of a row, by setting and sample number; of one setting only where it is given."""
+        found = self._index.execute(
+            "SELECT setting, offset, length FROM completions WHERE row = ?", (_digest(row_id),)
+        ).fetchall()
+        return [
+            json.loads(os.pread(self._file, length, offset))
+            for its, offset, length in found
+            if setting is None or its == setting
+        ]
+
+    # New ones.
+
+    async def append(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Appends completions; when it returns they are on the disk, and only then do they count.
+
+        Lines of callers that come while the disk is busy go to it together, with one sync.
+
+        Raises:
+          UserError: when they cannot be written; those that were not are not in the store.
+        """
+        self._waiting += [(_encode(line), line) for line in lines]
+        if self._written is None:
+            self._written = asyncio.get_running_loop().create_future()
+        mine = self._written
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_waiting())
+        await asyncio.shield(mine)
+
+    async def _write_waiting(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, []
+            written, self._written = self._written, None
+            try:
+                await asyncio.to_thread(self._write, [raw for raw, _ in batch])
+            except UserError as error:
+                written.set_exception(error)
+                continue
+            self._register(batch)
+            written.set_result(None)
+
+    def append_now(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """As `append`, for callers without an event loop."""
+        batch = [(_encode(line), line) for line in lines]
+        self._write([raw for raw, _ in batch])
+        self._register(batch)
+
+    def _register(self, batch: _Batch) -> None:
+        for raw, line in batch:
+            self._add(line, self._size, len(raw))
+            self._size += len(raw)
+
+    def _write(self, lines: Sequence[bytes]) -> None:
+        data, done = b"".join(lines), 0
+        try:
+            while done < len(data):
+                done += os.write(self._file, data[done:])
+            os.fsync(self._file)
+        except OSError as error:
+            # Whole lines stay, for they are paid for; the index finds them when it is next opened.
+            self._size += data.rfind(b"\n", 0, done) + 1
+            os.ftruncate(self._file, self._size)
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            what = "no space left on the disk: free some" if full else f"cannot be written ({error.strerror})"
+            raise UserError(f"{self.path}: {what}, then run the same command again") from None
+
+
+def _encode(line: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(line, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # half a surrogate pair
+        return json.dumps(line).encode() + b"\n"
+
+
+def used(line: Mapping[str, Any]) -> Spent:
+    """What a completion cost: its request's cost is with the first sample."""
+    usage = line.get("usage") or {}
+    tokens = (usage.get("prompt_tokens") or 0) + (usage.get("completion_tokens") or 0)
+    return Spent(line.get("requests", 0), tokens, line.get("usd") or 0.0)
+
+
+def _sync_folder(folder: pathlib.Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

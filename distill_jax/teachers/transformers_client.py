@@ -1,0 +1,107 @@
+"""A local model by Hugging Face transformers, in this process."""
+
+from collections.abc import Sequence
+
+import torch
+import transformers
+
+from distill_jax.errors import UserError
+from distill_jax.teachers.http_errors import one_line
+from distill_jax.teachers.microbatch import MicroBatcher
+from distill_jax.teachers.parsing import cut
+from distill_jax.teachers.protocol import Completion, Reply, Request, Token
+
+
+class TransformersClient:
+    """A causal language model by name or folder; chats where its tokenizer has a chat template.
+
+    Args:
+      model: name on the hub, or a folder.
+      protocol: `chat` or `completions`; None for what the tokenizer can.
+      batch_size: prompts run at a time.
+      device: such as `cuda`; None for what there is.
+
+    Raises:
+      UserError: when the model cannot be loaded.
+    """
+
+    parser = None
+    endpoint = "transformers"
+
+    def __init__(self, model: str, protocol: str | None = None, batch_size: int = 8, device: str | None = None):
+        try:
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(model, padding_side="left")
+            self._model = transformers.AutoModelForCausalLM.from_pretrained(model)
+        except (OSError, ValueError) as error:
+            raise UserError(f"--model {model}: cannot be loaded: {one_line(str(error))}") from None
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        self._model.to(self._device).eval()
+        if self._tokenizer.pad_token is None:
+            self._tokenizer.pad_token = self._tokenizer.eos_token
+        can_chat = bool(self._tokenizer.chat_template)
+        self.protocol = protocol or ("chat" if can_chat else "completions")
+        if self.protocol == "chat" and not can_chat:
+            raise UserError(f"--model {model}: its tokenizer has no chat template: --protocol completions")
+        self._generate = MicroBatcher(self._generate_all, batch_size)
+
+    async def complete(self, request: Request) -> Reply:
+        """See `protocol.Client`; one sample a call."""
+        return await self._generate(request)
+
+    def _text(self, request: Request) -> str:
+        if self.protocol == "completions":
+            return request.prompt.text()
+        return self._tokenizer.apply_chat_template(
+            request.prompt.messages(), tokenize=False, add_generation_prompt=True
+        )
+
+    def _generate_all(self, requests: Sequence[Request]) -> list[Reply]:
+        """One run of the model; all requests of a run have the same sampling, but for the seed."""
+        sampling = requests[0].sampling
+        texts = [self._text(request) for request in requests]
+        inputs = self._tokenizer(
+            texts, return_tensors="pt", padding=True, add_special_tokens=self.protocol == "completions"
+        ).to(self._device)
+        if requests[0].seed is not None:
+            torch.manual_seed(requests[0].seed)
+        settings = {"do_sample": False}
+        if sampling.temperature:
+            settings = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p or 1.0}
+        with torch.inference_mode():
+            made = self._model.generate(
+                **inputs,
+                **settings,
+                max_new_tokens=sampling.max_tokens,
+                pad_token_id=self._tokenizer.pad_token_id,
+                output_logits=bool(sampling.logprobs),
+                return_dict_in_generate=True,
+            )
+        width = inputs["input_ids"].shape[1]
+        return [self._reply(made, row, width, inputs, sampling) for row in range(len(requests))]
+
+    def _reply(self, made, row: int, width: int, inputs, sampling) -> Reply:
+        ids = made.sequences[row, width:].tolist()
+        ends = {self._tokenizer.eos_token_id, self._tokenizer.pad_token_id}
+        length = next((at for at, token in enumerate(ids) if token in ends), len(ids))
+        text = self._tokenizer.decode(ids[:length], skip_special_tokens=True)
+        tokens = None
+        if sampling.logprobs:
+            tokens = tuple(
+                self._token(made.logits[at][row], ids[at], sampling.logprobs) for at in range(length)
+            )
+        shown = cut(text, sampling.stop)
+        finish = "stop" if length < len(ids) or shown != text else "length"
+        return Reply([Completion(shown, finish, tokens)], int(inputs["attention_mask"][row].sum()), length)
+
+    def _token(self, logits, chosen: int, alternatives: int) -> Token:
+        logprobs = torch.log_softmax(logits.float(), -1)
+        values, ids = logprobs.topk(alternatives)
+        told = zip(ids.tolist(), values.tolist(), strict=True)
+        return Token(
+            self._tokenizer.decode([chosen]),
+            float(logprobs[chosen]),
+            {self._tokenizer.decode([token]): value for token, value in told},
+        )
+
+    async def close(self) -> None:
+        """See `protocol.Client`."""
