@@ -13,7 +13,7 @@ from distill_jax.evaluation.student import load_student
 from distill_jax.losses import standard_weights, step_by_step_weights
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
-from distill_jax.training import checkpoints, optimizers, schedules, trainer
+from distill_jax.training import checkpoints, loop, optimizers, schedules, trainer
 
 CONFIG = T5Config(
     vocab_size=None,
@@ -84,14 +84,14 @@ def test_a_run_killed_after_a_checkpoint_repeats_what_it_lost(undisturbed, tmp_p
         pass
 
     def killer(model_dir):
-        original = trainer.MetricWriter.write
+        original = loop.MetricWriter.write
 
         def write(self, step, *args):
             original(self, step, *args)
             if step == 5:
                 raise Killed
 
-        patch.setattr(trainer.MetricWriter, "write", write)
+        patch.setattr(loop.MetricWriter, "write", write)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         train(tmp_path, 8, summarize_config=killer)
