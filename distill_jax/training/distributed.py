@@ -1,6 +1,7 @@
 """Several processes as one run: start-up from the environment, taking turns, and ending together."""
 
 import dataclasses
+import itertools
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -8,6 +9,7 @@ from typing import Any, NoReturn, TypeVar
 
 import jax
 from jax.experimental import multihost_utils
+from orbax.checkpoint import multihost
 
 from distill_jax.errors import UserError
 
@@ -16,6 +18,7 @@ BY_HAND = ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID")
 # A peer that has not been heard of for so long is taken for dead; the others then stop.
 HEARTBEAT_SECONDS = 20
 START_SECONDS = 300
+MEETING_SECONDS = 24 * 3600
 
 
 class PeerLost(Exception):
@@ -116,10 +119,18 @@ def first_alone(function: Callable[[], T]) -> T:
     """Calls `function` in the first process, then in the others: they find what it has left on disk."""
     if jax.process_count() == 1:
         return function()
-    if is_primary():
-        result = function()
-    multihost_utils.sync_global_devices("first_alone")
+    result = function() if is_primary() else None
+    meet()
     return result if is_primary() else function()
+
+
+_meetings = itertools.count()
+
+
+def meet() -> None:
+    """Waits for all processes, however long one of them works on its own; a dead one ends the wait."""
+    wait = multihost.get_barrier_sync_fn()
+    wait(key=f"distill_jax_{next(_meetings)}", timeout_ms=MEETING_SECONDS * 1000)
 
 
 def to_host(tree: Any) -> Any:

@@ -160,12 +160,13 @@ def run(
                 if stop and not last:
                     checkpointer.wait()
                     raise Preempted(f"told to stop: saved at step {step} of {train_steps}")
-        checkpointer.close()
-    except Exception as error:
+    except BaseException as error:
         if distributed.is_peer_loss(error):
             raise distributed.PeerLost(str(error)) from error
+        checkpointer.close()
         raise
     finally:
         log.close()
+    checkpointer.close()
     validated = {f"validation/{name}": value for name, value in last_scores.items()}
     return means_now | validated | {"steps": train_steps, "seconds": time.monotonic() - began}

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import optax
 
 from distill_jax.data import own, registry
@@ -202,6 +203,15 @@ def train(
         ).metrics
         return losses | scores
 
+    def run_step(state, batch):
+        nonlocal train_step
+        batch = partitioning.put_batch(batch, place)
+        if distributed.several() and not isinstance(train_step, jax.stages.Compiled):
+            # The processes compile at their own pace, but a step waits only seconds for the others.
+            train_step = train_step.lower(state, batch, teacher).compile()
+            distributed.meet()
+        return train_step(state, batch, teacher)
+
     ids = example_ids(task, "train")
     guard = Guard(
         model_dir,
@@ -212,7 +222,7 @@ def train(
     return loop.run(
         state,
         loader,
-        lambda state, batch: train_step(state, partitioning.put_batch(batch, place), teacher),
+        run_step,
         checkpointer,
         guard,
         place,

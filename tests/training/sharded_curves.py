@@ -1,6 +1,6 @@
 """Run by test_sharding in a process of 8 simulated devices: loss curves by preset, as JSON lines.
 
-Usage: python sharded_curves.py SCAN MICROBATCHES
+Usage: python sharded_curves.py unrolled|scan MICROBATCHES all|both
 """
 
 import json
@@ -72,7 +72,7 @@ def curve(model, optimizer, microbatches, place=None):
     return found
 
 
-def main(scan: bool, microbatches: int) -> None:
+def main(scan: bool, microbatches: int, presets: list[str]) -> None:
     config = T5Config(
         vocab_size=128,
         emb_dim=32,
@@ -89,12 +89,17 @@ def main(scan: bool, microbatches: int) -> None:
     model = Transformer(config)
     optimizer = optimizers.adafactor(1e-2, min_dim_size_to_factor=16) if scan else optimizers.adamw(1e-2)
     print(json.dumps({"name": "single", "losses": curve(model, optimizer, microbatches)}), flush=True)
-    for preset, meshes in RUNS.items():
-        for mesh in meshes:
+    for preset in presets:
+        for mesh in RUNS[preset]:
             place = partitioning.make_partitioner(config, ROWS, microbatches, mesh, preset)
-            name = f"{preset} {partitioning.describe(place.mesh.shape)}"
-            print(json.dumps({"name": name, "losses": curve(model, optimizer, microbatches, place)}), flush=True)
+            found = {"name": f"{preset} {partitioning.describe(place.mesh.shape)}"}
+            found["losses"] = curve(model, optimizer, microbatches, place)
+            print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] == "scan", int(sys.argv[2]))
+    main(
+        sys.argv[1] == "scan",
+        int(sys.argv[2]),
+        list(RUNS) if sys.argv[3] == "all" else [partitioning.DEFAULT],
+    )
