@@ -7,7 +7,6 @@ import numpy as np
 
 from distill_jax.data.vocabularies import EOS_ID, Vocabulary
 from distill_jax.models.decoding import beam_decode, greedy_decode
-from distill_jax.training.distributed import to_host
 
 SHORTEST = 16  # smallest padded length of inputs; each further one is twice as long
 
@@ -97,7 +96,7 @@ def decode_texts(
                 length_penalty=length_penalty,
             )
             out, scores = out[:, 0], scores[:, 0]
-        out, scores = to_host((out, scores))
+        out, scores = jax.device_get((out, scores))
         for row, item in enumerate(items):
             results[item] = vocabulary.decode(out[row].tolist()), float(scores[row])
         done += len(items)

@@ -133,6 +133,25 @@ def meet() -> None:
     wait(key=f"distill_jax_{next(_meetings)}", timeout_ms=MEETING_SECONDS * 1000)
 
 
+def compiled_together(step: Callable) -> Callable:
+    """A jitted function for calls of the same shapes in all processes, which wait till all have compiled it.
+
+    They compile at their own pace, while a collective operation waits only seconds for the others.
+    """
+    if not several():
+        return step
+    compiled = None
+
+    def call(*arguments):
+        nonlocal compiled
+        if compiled is None:
+            compiled = step.lower(*arguments).compile()
+            meet()
+        return compiled(*arguments)
+
+    return call
+
+
 def to_host(tree: Any) -> Any:
     """Whole arrays on every host, as numpy's."""
     if jax.process_count() == 1:

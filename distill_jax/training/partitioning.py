@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from flax.core import unfreeze
 from flax.linen import partitioning as flax_partitioning
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from distill_jax.errors import UserError
@@ -368,6 +369,28 @@ def put(tree: Any, shardings: Any) -> Any:
         return jax.make_array_from_callback(x.shape, sharding, lambda index: np.asarray(x)[index])
 
     return jax.tree.map(place, tree, shardings)
+
+
+def local_copy(tree: Any) -> Any:
+    """Global arrays -> a whole copy of them on the devices of each host, spread over these.
+
+    For work that every host does on its own, such as decoding, whose many small steps must not wait for the
+    network. With one host the arrays are left as they are.
+    """
+    if jax.process_count() == 1:
+        return tree
+    devices = jax.local_devices()
+    mesh = jax.make_mesh((len(devices),), ("local",), axis_types=(AxisType.Auto,), devices=devices)
+
+    def copy(x: jax.Array) -> jax.Array:
+        axes = [axis for axis, size in enumerate(x.shape) if size % len(devices) == 0]
+        spec = [None] * x.ndim
+        if axes:
+            spec[max(axes, key=lambda axis: x.shape[axis])] = "local"
+        whole = multihost_utils.process_allgather(x, tiled=True)
+        return jax.device_put(whole, NamedSharding(mesh, PartitionSpec(*spec)))
+
+    return jax.tree.map(copy, tree)
 
 
 def put_batch(batch: dict[str, np.ndarray], partitioner: Partitioner) -> dict[str, jax.Array]:

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import optax
 
 from distill_jax.data import own, registry
@@ -175,23 +174,25 @@ def train(
     share, shares = place.rows()
     loader = Loader(records.path, batch_size, seed=seed, process_index=share, process_count=shares)
     state, shardings = start(model, optimizer, checkpointer, loader, initial_checkpoint_path, seed, place)
-    train_step = make_train_step(
-        model,
-        optimizer,
-        view_weights,
-        objective=objective,
-        seed=seed,
-        microbatches=microbatches,
-        loss_chunk=loss_chunk,
-        z_loss=z_loss,
-        shardings=shardings,
+    train_step = distributed.compiled_together(
+        make_train_step(
+            model,
+            optimizer,
+            view_weights,
+            objective=objective,
+            seed=seed,
+            microbatches=microbatches,
+            loss_chunk=loss_chunk,
+            z_loss=z_loss,
+            shardings=shardings,
+        )
     )
     eval_step = make_eval_step(model, view_weights, objective=objective, loss_chunk=loss_chunk)
 
     def validate(params) -> dict[str, float]:
         losses = _validation_losses(eval_step, params, teacher, validation.path, batch_size, place)
         scores = evaluate(
-            params,
+            partitioning.local_copy(params),
             model,
             vocabulary,
             task,
@@ -203,15 +204,6 @@ def train(
         ).metrics
         return losses | scores
 
-    def run_step(state, batch):
-        nonlocal train_step
-        batch = partitioning.put_batch(batch, place)
-        if distributed.several() and not isinstance(train_step, jax.stages.Compiled):
-            # The processes compile at their own pace, but a step waits only seconds for the others.
-            train_step = train_step.lower(state, batch, teacher).compile()
-            distributed.meet()
-        return train_step(state, batch, teacher)
-
     ids = example_ids(task, "train")
     guard = Guard(
         model_dir,
@@ -222,7 +214,7 @@ def train(
     return loop.run(
         state,
         loader,
-        run_step,
+        lambda state, batch: train_step(state, partitioning.put_batch(batch, place), teacher),
         checkpointer,
         guard,
         place,

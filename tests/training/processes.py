@@ -110,5 +110,6 @@ def losses(folder):
         for line in (folder / "metrics.jsonl").read_text().splitlines():
             with contextlib.suppress(json.JSONDecodeError):
                 fields = json.loads(line)
-                found[fields["step"]] = fields["train/loss"]
+                if "train/loss" in fields:
+                    found[fields["step"]] = fields["train/loss"]
     return found

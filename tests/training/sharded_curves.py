@@ -20,7 +20,7 @@ from distill_jax.training.step import make_train_step
 STEPS, ROWS = 20, 16
 RUNS = {
     "data_parallel": [None],
-    "fully_sharded": [None, {"data": 2, "fsdp": 4}],
+    "fully_sharded": [{"data": 2, "fsdp": 4}],
     "tensor_parallel": [None],
     "fully_sharded_tensor_parallel": [{"data": 2, "fsdp": 2, "model": 2}],
 }

@@ -142,7 +142,7 @@ def test_every_preset_gives_the_curve_of_a_single_device(case):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     single, *spread = [json.loads(line) for line in done.stdout.splitlines()]
-    assert single["name"] == "single" and len(spread) == {"all": 5, "both": 1}[case.split()[2]]
+    assert single["name"] == "single" and len(spread) == {"all": 4, "both": 1}[case.split()[2]]
     assert len(single["losses"]) == 20 and single["losses"][-1] < single["losses"][0]
     for run in spread:
         np.testing.assert_allclose(run["losses"], single["losses"], rtol=1e-5, err_msg=run["name"])

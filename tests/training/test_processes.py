@@ -50,9 +50,11 @@ def expected(root, cache):
 
 @pytest.fixture(scope="module")
 def two(root, cache, expected):
-    """A run of two processes with two devices each, to step 10."""
-    job = Job(root / "two", cache, 2, steps=10, devices=2, mesh=MESH)
+    """A run of two processes with two devices each, to step 10, evaluated there."""
+    extra = ["--gin.EVAL_PERIOD=10", "--gin.EVAL_EXAMPLES=3"]
+    job = Job(root / "two", cache, 2, steps=10, devices=2, mesh=MESH, extra=extra)
     assert job.wait() == [0, 0], job.output()
+    assert '"validation/label_accuracy"' in (root / "two" / "metrics.jsonl").read_text()
     return root / "two"
 
 
