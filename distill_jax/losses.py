@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from distill_jax.data.views import TASK_IDS
+from distill_jax.models.sharding import by_shard
 
 
 def standard_weights() -> dict[str, float]:
@@ -57,10 +58,18 @@ def _chunk_terms(states, kernel, targets, z_loss):
     """Logits of one chunk and, per token, cross entropy (with the z-loss) and correctness."""
     logits = states.astype(jnp.float32) @ kernel.astype(jnp.float32)  # [chunk, vocab]
     log_z = jax.nn.logsumexp(logits, axis=-1)
-    picked = jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
-    cross_entropy = log_z - picked
+    cross_entropy = log_z - _pick(logits, targets)
     correct = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
     return logits, log_z, cross_entropy + z_loss * log_z**2, cross_entropy, correct
+
+
+def _pick(logits, targets):
+    """The targets' logits: [chunk, vocab], int32 [chunk] -> [chunk].
+
+    A masked sum, not a gather, which would ask for the whole vocabulary where it is spread over devices.
+    """
+    is_target = jnp.arange(logits.shape[1])[None, :] == targets[:, None]
+    return jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
 
 
 def _in_chunks(chunk, *arrays):
@@ -70,7 +79,6 @@ def _in_chunks(chunk, *arrays):
     return [jnp.pad(a, [(0, pad)] + [(0, 0)] * (a.ndim - 1)).reshape(-1, chunk, *a.shape[1:]) for a in arrays]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def weighted_cross_entropy(states, kernel, targets, weights, chunk=2048, z_loss=0.0):
     """Weighted sum of token cross entropies, from decoder states, in chunks of tokens.
 
@@ -82,13 +90,26 @@ def weighted_cross_entropy(states, kernel, targets, weights, chunk=2048, z_loss=
       kernel: [emb_dim, vocab], the output projection.
       targets: int32 [tokens].
       weights: float32 [tokens]; not differentiated.
-      chunk: tokens per chunk.
+      chunk: tokens per chunk, of each shard of the batch.
       z_loss: factor of `log(Z)**2` added to each token's loss, as in T5X (Mesh TensorFlow).
 
     Returns:
       `(loss, cross_entropy, correct)`: float32 scalar, and float32 [tokens] twice, for metrics only:
       no gradient flows through them.
     """
+    return by_shard(
+        lambda states, targets, weights, kernel: _cross_entropy(
+            states, kernel, targets, weights, chunk, z_loss
+        ),
+        (states, targets, weights),
+        (kernel,),
+        ("embed", "vocab"),
+        lambda parts: (parts[0].sum(), parts[1].reshape(-1), parts[2].reshape(-1)),
+    )
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _cross_entropy(states, kernel, targets, weights, chunk, z_loss):
     chunk = min(chunk, states.shape[0])
 
     def body(_, xs):
@@ -140,7 +161,7 @@ def _backward(chunk, z_loss, residuals, cotangents):
     )
 
 
-weighted_cross_entropy.defvjp(_forward, _backward)
+_cross_entropy.defvjp(_forward, _backward)
 
 
 def single_task_weights() -> dict[str, float]:
@@ -279,7 +300,7 @@ def _divergence(log_p: jax.Array, log_q: jax.Array, kind: str, beta: float) -> j
     raise ValueError(f"unknown divergence {kind!r}: expected one of {', '.join(DIVERGENCES)}")
 
 
-def weighted_divergence(states, kernel, weights, chunk, divergence, *teacher):
+def weighted_divergence(states, kernel, weights, chunk, divergence, known, kernels=()):
     """Weighted sum of token divergences, from the decoder's states, in chunks of tokens.
 
     `[tokens, vocab]` is not held whole: the logits of a chunk are computed again for its gradient.
@@ -288,22 +309,29 @@ def weighted_divergence(states, kernel, weights, chunk, divergence, *teacher):
       states: [tokens, emb_dim], the student's.
       kernel: [emb_dim, vocab].
       weights: float32 [tokens].
-      chunk: tokens per chunk.
-      divergence: (student logits [chunk, vocab], *parts of `teacher`) -> [chunk].
-      *teacher: what is known of the teacher, arrays [tokens, ...].
+      chunk: tokens per chunk, of each shard of the batch.
+      divergence: (student logits [chunk, vocab], *chunks of `known`, *`kernels`) -> [chunk].
+      known: what is known of the teacher, arrays [tokens, ...].
+      kernels: output projections that `divergence` needs, [emb_dim, vocab].
 
     Returns:
       float32 scalar.
     """
 
-    @jax.checkpoint
-    def body(total, xs):
-        x, w, *known = xs
-        logits = x.astype(jnp.float32) @ kernel.astype(jnp.float32)
-        return total + jnp.sum(w * divergence(logits, *known)), None
+    def total(states, weights, *rest):
+        known, (kernel, *kernels) = rest[:split], rest[split:]
 
-    chunks = _in_chunks(min(chunk, states.shape[0]), states, weights, *teacher)
-    return jax.lax.scan(body, jnp.zeros((), jnp.float32), tuple(chunks))[0]
+        @jax.checkpoint
+        def body(total, xs):
+            x, w, *chunks = xs
+            logits = x.astype(jnp.float32) @ kernel.astype(jnp.float32)
+            return total + jnp.sum(w * divergence(logits, *chunks, *kernels)), None
+
+        chunks = _in_chunks(min(chunk, states.shape[0]), states, weights, *known)
+        return jax.lax.scan(body, jnp.zeros((), jnp.float32), tuple(chunks))[0]
+
+    split = len(known)
+    return by_shard(total, (states, weights, *known), (kernel, *kernels), ("embed", "vocab"), jnp.sum)
 
 
 def token_log_probs(states, kernel, targets, chunk):
@@ -313,15 +341,17 @@ def token_log_probs(states, kernel, targets, chunk):
       states: [tokens, emb_dim].
       kernel: [emb_dim, vocab].
       targets: int32 [tokens].
-      chunk: tokens per chunk.
+      chunk: tokens per chunk, of each shard of the batch.
     """
 
-    @jax.checkpoint
-    def body(_, xs):
-        x, t = xs
-        logits = x.astype(jnp.float32) @ kernel.astype(jnp.float32)
-        picked = jnp.take_along_axis(logits, t[:, None], axis=-1)[:, 0]
-        return None, picked - jax.nn.logsumexp(logits, axis=-1)
+    def log_probs(states, targets, kernel):
+        @jax.checkpoint
+        def body(_, xs):
+            x, t = xs
+            logits = x.astype(jnp.float32) @ kernel.astype(jnp.float32)
+            return None, _pick(logits, t) - jax.nn.logsumexp(logits, axis=-1)
 
-    chunks = _in_chunks(min(chunk, states.shape[0]), states, targets)
-    return jax.lax.scan(body, None, tuple(chunks))[1].reshape(-1)[: states.shape[0]]
+        chunks = _in_chunks(min(chunk, states.shape[0]), states, targets)
+        return jax.lax.scan(body, None, tuple(chunks))[1].reshape(-1)[: states.shape[0]]
+
+    return by_shard(log_probs, (states, targets), (kernel,), ("embed", "vocab"), jnp.ravel)

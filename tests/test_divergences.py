@@ -142,7 +142,7 @@ def test_chunks_change_neither_divergence_nor_gradients(chunk):
     )
 
     def ours(states, kernel):
-        return losses.weighted_divergence(states, kernel, weights, chunk, losses.token_divergence, teacher)
+        return losses.weighted_divergence(states, kernel, weights, chunk, losses.token_divergence, [teacher])
 
     def whole(states, kernel):
         return jnp.sum(weights * losses.token_divergence(states @ kernel, teacher))

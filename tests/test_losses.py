@@ -1,3 +1,8 @@
+import os
+import pathlib
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -79,3 +84,19 @@ def test_correct_counts_the_most_likely_token():
     states, kernel = jnp.eye(2), jnp.array([[2.0, 1.0], [2.0, 1.0]])
     _, _, correct = losses.weighted_cross_entropy(states, kernel, jnp.array([0, 1]), jnp.ones(2) / 2)
     np.testing.assert_array_equal(correct, [1.0, 0.0])
+
+
+@pytest.mark.slow
+def test_spread_over_devices_they_are_the_same_and_move_no_logits():
+    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    done = subprocess.run(
+        [sys.executable, str(pathlib.Path(__file__).parent / "sharded_losses.py")],
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split() == [
+        word for name in ("cross_entropy", "divergence", "log_probs", "lookup") for word in (name, "ok")
+    ]

@@ -18,9 +18,9 @@ Batch = dict[str, np.ndarray]
 class Loader:
     """An iterator of batches: features of `records.to_features`, each [batch / hosts, length].
 
-    The order of the rows depends on (`seed`, epoch) alone, and host `p` of `P` takes every `P`-th
-    of them: so the rows of the n-th global batch do not depend on the number of hosts, and every
-    host sees the same number of batches.
+    The order of the rows depends on (`seed`, epoch) alone, and host `p` of `P` takes the `p`-th of `P` equal
+    parts of each global batch: so the n-th global batch does not depend on the number of hosts, nor does
+    the position that `get_state` gives, which can be handed to another number of them.
 
     Args:
       path: a folder that `prepare` wrote.
@@ -76,8 +76,10 @@ class Loader:
                 dataset = grain.MapDataset.concatenate([dataset, grain.MapDataset.source(empty)])
             elif over:
                 dataset = dataset[: len(dataset) - over]
-        dataset = dataset[process_index::process_count].map(features)
+        self._rows, self._batch_size = dataset, batch_size
+        dataset = dataset.map(features)
         dataset = dataset.batch(batch_size // process_count, drop_remainder=True, batch_fn=collate)
+        dataset = dataset[process_index::process_count]
         options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
         self._iterator = iter(dataset.to_iter_dataset(options))
 
@@ -86,6 +88,11 @@ class Loader:
 
     def __next__(self) -> Batch:
         return next(self._iterator)
+
+    def examples(self, batch: int) -> list[int]:
+        """Numbers in their split of the examples in a global batch, of all hosts; batches count from 0."""
+        rows = range(batch * self._batch_size, (batch + 1) * self._batch_size)
+        return sorted({segment.example for row in rows for segment in decode_row(self._rows[row])})
 
     def get_state(self) -> dict[str, Any]:
         """The position, for JSON: after the batches handed out, whatever is read ahead."""

@@ -8,6 +8,7 @@ from flax import linen as nn
 from flax.linen.partitioning import param_with_axes
 
 from distill_jax.models.config import T5Config
+from distill_jax.models.sharding import by_shard, constrain, gather
 
 Array = jax.Array
 MASKED = -1e10  # added to an attention logit that must not count; T5X's value
@@ -31,7 +32,8 @@ class Projection(nn.Module):
         kernel = param_with_axes("kernel", self.init, (x.shape[-1], self.features), jnp.float32, axes=self.axes)
         # As one matrix of tokens: on CPU the gradient of a 3-D product is several times as slow.
         tokens = x.astype(self.dtype).reshape(-1, x.shape[-1])
-        return (tokens @ kernel.astype(self.dtype)).reshape(*x.shape[:-1], self.features)
+        y = tokens @ gather(kernel.astype(self.dtype), self.axes)
+        return y.reshape(*x.shape[:-1], self.features)
 
 
 class LayerNorm(nn.Module):
@@ -91,7 +93,14 @@ class Embed(nn.Module):
 
     def __call__(self, tokens: Array) -> Array:
         """int32 [batch, length] -> [batch, length, embed]."""
-        return _lookup(self.embedding, tokens).astype(self.dtype)
+        x = by_shard(
+            lambda tokens, table: _lookup(table, tokens).astype(self.dtype),
+            (tokens,),
+            (self.embedding,),
+            ("vocab", "embed"),
+            lambda parts: parts.reshape(*tokens.shape, self.features),
+        )
+        return constrain(x, "batch", "length", "embed")
 
     def attend(self, x: Array) -> Array:
         """[batch, length, embed] -> float32 logits [batch, length, vocab]."""
@@ -191,7 +200,8 @@ class Attention(nn.Module):
 
         def project(name, init, y):
             y = Projection(joined, ("embed", "joined_kv"), cfg.dtype, init, name=name)(y)
-            return y.reshape(*y.shape[:2], cfg.num_heads, cfg.head_dim).swapaxes(1, 2)
+            y = y.reshape(*y.shape[:2], cfg.num_heads, cfg.head_dim).swapaxes(1, 2)
+            return constrain(y, "batch", "heads", "length", "kv")
 
         query = project("query", kernel_init(1.0 / cfg.head_dim), x)
         if self.cross and self.has_variable("cross", "key"):
@@ -213,8 +223,9 @@ class Attention(nn.Module):
         weights = jax.nn.softmax(logits + bias.astype(logits.dtype)).astype(cfg.dtype)
         weights = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))(weights, deterministic=self.deterministic)
         y = jnp.einsum("bhqk,bhkd->bhqd", weights, value)
-        y = y.swapaxes(1, 2).reshape(*x.shape[:2], joined)
-        return Projection(x.shape[-1], ("joined_kv", "embed"), cfg.dtype, kernel_init(), name="out")(y)
+        y = constrain(y.swapaxes(1, 2).reshape(*x.shape[:2], joined), "batch", "length", "joined_kv")
+        y = Projection(x.shape[-1], ("joined_kv", "embed"), cfg.dtype, kernel_init(), name="out")(y)
+        return constrain(y, "batch", "length", "embed")
 
     def _append(self, name: str, new: Array, index: Array) -> Array:
         """Writes [batch, heads, 1, head_dim] at `index` of the cache; the whole of it.
@@ -245,6 +256,8 @@ class MlpBlock(nn.Module):
             init = kernel_init(1.0, "truncated_normal")
             part = Projection(cfg.mlp_dim, ("embed", "mlp"), cfg.dtype, init, name=name)(x)
             y *= part if activation == "linear" else getattr(nn, activation)(part)
+        y = constrain(y, "batch", "length", "mlp")
         y = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))(y, deterministic=self.deterministic)
         init = kernel_init(1.0, "truncated_normal")
-        return Projection(x.shape[-1], ("mlp", "embed"), cfg.dtype, init, name="wo")(y)
+        y = Projection(x.shape[-1], ("mlp", "embed"), cfg.dtype, init, name="wo")(y)
+        return constrain(y, "batch", "length", "embed")

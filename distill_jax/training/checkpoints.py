@@ -83,11 +83,19 @@ class Checkpointer:
         )
         return restored["state"], restored["loader"]
 
-    def close(self) -> None:
-        """Waits for what is being saved."""
+    def wait(self) -> None:
+        """Waits for what is being saved.
+
+        Raises:
+          UserError: when it found the disk full.
+        """
         with _disk_errors(self._manager.directory):
             self._manager.wait_until_finished()
-            self._manager.close()
+
+    def close(self) -> None:
+        """Waits for what is being saved, and lets go of the folder."""
+        self.wait()
+        self._manager.close()
 
 
 @contextlib.contextmanager

@@ -179,6 +179,7 @@ class LogitDistillation:
         states, kernel = decoder_states(params, model, batch, key)
         loss, metrics = _weighted_cross_entropy(states, kernel, batch, loss_chunk, z_loss)
         options = {"kind": self.kind, "temperature": self.temperature, "beta": self.beta}
+        kernels = []
         if "decoder_teacher_ids" in batch:
             divergence = partial(losses.top_k_divergence, **options)
             features = (batch["decoder_teacher_ids"], batch["decoder_teacher_log_probs"])
@@ -187,14 +188,14 @@ class LogitDistillation:
             teacher_states, teacher_kernel = decoder_states(teacher, self.teacher_model, batch, None)
             shared = min(kernel.shape[1], teacher_kernel.shape[1])  # padding to 128 may differ
             kernel = kernel[:, :shared]
-            known = [teacher_states]
+            known, kernels = [teacher_states], [teacher_kernel[:, :shared]]
 
-            def divergence(logits, states):
-                teacher_logits = states.astype(jnp.float32) @ teacher_kernel[:, :shared].astype(jnp.float32)
+            def divergence(logits, states, kernel):
+                teacher_logits = states.astype(jnp.float32) @ kernel.astype(jnp.float32)
                 return losses.token_divergence(logits, teacher_logits, **options)
 
         weights = batch["weights"].reshape(-1)
-        divergence = losses.weighted_divergence(states, kernel, weights, loss_chunk, divergence, *known)
+        divergence = losses.weighted_divergence(states, kernel, weights, loss_chunk, divergence, known, kernels)
         metrics["divergence"] = divergence
         metrics["divergence_count"] = jnp.sum(batch["weights"])
         mixed = (1.0 - self.cross_entropy_weight) * divergence

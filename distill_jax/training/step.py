@@ -32,17 +32,25 @@ def make_train_step(
     microbatches: int = 1,
     loss_chunk: int = 2048,
     z_loss: float = 0.0,
+    shardings: TrainState | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """Builds the jitted step `(state, batch, teacher=None) -> (state, metrics)`; the state is donated.
 
     The token weights come from the whole batch before it is split, so `microbatches` changes memory,
     not the loss. Dropout depends on (`seed`, step) alone: a resumed run repeats the undisturbed one.
+
+    Where the loss or a gradient is not finite, the parameters and the optimizer's state stay as they were, and
+    the metric `skipped` is 1.
+
+    With `shardings`, of the state, the step is to be called under `Partitioner.active`.
     """
     loss_and_grad = jax.value_and_grad(
         partial(objective, model=model, loss_chunk=loss_chunk, z_loss=z_loss), has_aux=True
     )
 
-    @partial(jax.jit, donate_argnums=0)
+    placed = {} if shardings is None else {"out_shardings": (shardings, shardings.step)}
+
+    @partial(jax.jit, donate_argnums=0, **placed)
     def train_step(state: TrainState, batch: Batch, teacher: Any = None) -> tuple[TrainState, Metrics]:
         key = None
         if model.config.dropout_rate > 0.0:
@@ -65,10 +73,21 @@ def make_train_step(
                 jax.tree.map(lambda x: x[0], parts),
             )
             zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+            if shardings is not None:
+                place = jax.lax.with_sharding_constraint
+                zeros = (zeros[0], jax.tree.map(place, zeros[1], shardings.params))
             ((loss, metrics), grads), _ = jax.lax.scan(accumulate, zeros, (jnp.arange(microbatches), parts))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics |= {"loss": loss, "grad_norm": optax.global_norm(grads)}
+        grad_norm = optax.global_norm(grads)
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+
+        def if_finite(new, old):
+            return jax.tree.map(partial(jnp.where, finite), new, old)
+
+        params = if_finite(params, state.params)
+        opt_state = if_finite(opt_state, state.opt_state)
+        metrics |= {"loss": loss, "grad_norm": grad_norm, "skipped": 1.0 - finite}
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return train_step

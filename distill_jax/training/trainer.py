@@ -2,58 +2,25 @@
 
 import collections
 import dataclasses
-import functools
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import optax
 
 from distill_jax.data import own, registry, sources
 from distill_jax.data.loader import Loader
-from distill_jax.data.prepare import prepare
+from distill_jax.data.prepare import Prepared, prepare
 from distill_jax.data.selection import Filters
 from distill_jax.data.vocabularies import load_vocabulary
-from distill_jax.errors import UserError
 from distill_jax.evaluation.evaluator import evaluate
 from distill_jax.models.t5 import Transformer
-from distill_jax.training import partitioning, run_dir, train_state
+from distill_jax.training import distributed, loop, partitioning, run_dir
 from distill_jax.training.checkpoints import Checkpointer
-from distill_jax.training.initial import initial_params, load_teacher
-from distill_jax.training.metrics import MetricWriter
+from distill_jax.training.nonfinite import Guard
 from distill_jax.training.objectives import CrossEntropy, Objective
-from distill_jax.training.progress import ProgressBar
+from distill_jax.training.start import check_views, example_ids, start, with_teacher, with_vocabulary_size
 from distill_jax.training.step import make_eval_step, make_train_step, means
 from distill_jax.training.stored_logits import store_top_k
-
-
-def with_vocabulary_size(model: Transformer, vocabulary) -> Transformer:
-    """The model with as many ids as the vocabulary needs, where its config leaves the number open.
-
-    The number is rounded up to a multiple of 128, which is what matrix units like.
-
-    Raises:
-      UserError: when the config's number is smaller than the vocabulary.
-    """
-    config = model.config
-    if config.vocab_size is None:
-        rounded = -(-vocabulary.vocab_size // 128) * 128
-        return Transformer(dataclasses.replace(config, vocab_size=rounded))
-    if config.vocab_size < vocabulary.vocab_size:
-        raise UserError(
-            f"VOCAB_SIZE is {config.vocab_size}, but the vocabulary has {vocabulary.vocab_size} ids"
-        )
-    return model
-
-
-def _check_views(name: str, views, view_weights: Mapping[str, float]) -> None:
-    there, weighed = {view.name for view in views}, set(view_weights)
-    if there != weighed:
-        raise UserError(
-            f"MIXTURE_OR_TASK_NAME {name!r} has the views {sorted(there)}, but the recipe weighs "
-            f"{sorted(weighed)}: take the recipe of the same method"
-        )
 
 
 def train(
@@ -82,9 +49,12 @@ def train(
     module: str | None = None,
     initial_checkpoint_path: str | None = None,
     seed: int = 0,
+    mesh: Mapping[str, int] | None = None,
+    partition: str | Sequence = partitioning.DEFAULT,
     microbatches: int = 1,
     loss_chunk: int = 2048,
     z_loss: float = 0.0,
+    max_skipped_steps: int = 10,
     log_period: int = 10,
     eval_period: int = 1000,
     eval_examples: int | None = None,
@@ -123,9 +93,12 @@ def train(
       module: Python module that registers the task, where it is not one of ours.
       initial_checkpoint_path: a run's folder, one of its checkpoints, or a Hugging Face folder.
       seed: of the parameters, the order of the data and the dropout.
+      mesh: devices along `data`, `fsdp` and `model`; see `partitioning.mesh_sizes`.
+      partition: what is spread over which of them, a preset or a table; see `partitioning.table`.
       microbatches: parts a batch is worked off in, to save memory.
-      loss_chunk: tokens whose logits are held at a time.
+      loss_chunk: tokens whose logits a shard of the batch holds at a time.
       z_loss: factor of `log(Z)**2` per token.
+      max_skipped_steps: updates in a row that may be skipped because something was not finite.
       log_period: steps between two lines of metrics.
       eval_period: steps between two evaluations of the validation split; 0 for none.
       eval_examples: validation examples to decode; None for all.
@@ -139,15 +112,17 @@ def train(
 
     Raises:
       UserError: for anything the user can set right, before the first step where possible.
+      Preempted: when told to stop by SIGTERM, once everything is saved.
+      PeerLost: when another process of the run is gone.
     """
+    distributed.initialize()
     sources.use(data_dir, teacher_name)
-    mesh = partitioning.data_mesh()
-    partitioning.check_batch_size(batch_size, microbatches, mesh)
+    place = partitioning.make_partitioner(model.config, batch_size, microbatches, mesh, partition)
     with registry.without_seqio():
         if own_data is not None:
             own.register_own(own_data)
         task, views = registry.resolve(mixture_or_task_name, label_source, module)
-    _check_views(mixture_or_task_name, views, view_weights)
+    check_views(mixture_or_task_name, views, view_weights)
     common = {
         "vocabulary": vocabulary,
         "task_feature_lengths": dict(task_feature_lengths),
@@ -157,31 +132,38 @@ def train(
         "seed": seed,
         "module": module,
     }
-    records = prepare(
-        mixture_or_task_name,
-        "train",
-        data_fraction=data_fraction,
-        num_examples=num_examples,
-        filters=filters,
-        **common,
+    records = distributed.first_alone(
+        lambda: prepare(
+            mixture_or_task_name,
+            "train",
+            data_fraction=data_fraction,
+            num_examples=num_examples,
+            filters=filters,
+            **common,
+        )
     )
     vocabulary = load_vocabulary(records.vocabulary)
     common["vocabulary"] = records.vocabulary
-    validation = prepare(mixture_or_task_name, "validation", **common) if eval_period else None
+    validation = None
+    if eval_period:
+        validation = distributed.first_alone(lambda: prepare(mixture_or_task_name, "validation", **common))
     model = with_vocabulary_size(model, vocabulary)
-    teacher = None
-    if objective.needs_teacher and teacher_top_k is not None:
-        keep = functools.partial(
-            store_top_k,
-            teacher_checkpoint_path=teacher_checkpoint_path,
-            k=teacher_top_k,
-            temperature=objective.temperature,
-        )
+    partitioning.check_model(place, model.config, batch_size, microbatches)
+    stores = objective.needs_teacher and teacher_top_k is not None
+    if stores:
+
+        def keep(records: Prepared) -> Prepared:
+            path, temperature = teacher_checkpoint_path, objective.temperature
+            return distributed.first_alone(
+                lambda: store_top_k(records, path, teacher_top_k, temperature=temperature)
+            )
+
         records, validation = keep(records), validation and keep(validation)
-    elif objective.needs_teacher:
-        teacher_model, teacher = load_teacher(teacher_checkpoint_path, vocabulary)
-        objective = dataclasses.replace(objective, teacher_model=teacher_model)
-        teacher = partitioning.replicate(teacher, mesh)
+    teacher = None
+    if objective.needs_teacher and not stores:
+        objective, teacher = with_teacher(
+            objective, teacher_checkpoint_path, vocabulary, batch_size, microbatches, place
+        )
     run = run_dir.Run(
         mixture_or_task_name=mixture_or_task_name,
         label_source=label_source,
@@ -198,41 +180,40 @@ def train(
         own_data=own_data,
         teacher_name=teacher_name,
     )
-    run_dir.claim(model_dir, run)
-    vocabulary.save(model_dir)
-    if summarize_config is not None:
-        summarize_config(model_dir)
 
+    def claim() -> None:
+        run_dir.claim(model_dir, run)
+        if distributed.is_primary():
+            vocabulary.save(model_dir)
+            if summarize_config is not None:
+                summarize_config(model_dir)
+
+    distributed.first_alone(claim)
     checkpointer = Checkpointer(
         model_dir, keep=keep_checkpoints, keep_best=keep_best_checkpoints, metric="label_accuracy"
     )
-    loader = Loader(
-        records.path,
-        batch_size,
-        seed=seed,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    state = _start(model, optimizer, checkpointer, loader, initial_checkpoint_path, seed, mesh)
-    start_step = int(state.step)
-    writer = MetricWriter(model_dir, start_step)
-    bar = ProgressBar(train_steps, start_step)
-    train_step = make_train_step(
-        model,
-        optimizer,
-        view_weights,
-        objective=objective,
-        seed=seed,
-        microbatches=microbatches,
-        loss_chunk=loss_chunk,
-        z_loss=z_loss,
+    share, shares = place.rows()
+    loader = Loader(records.path, batch_size, seed=seed, process_index=share, process_count=shares)
+    state, shardings = start(model, optimizer, checkpointer, loader, initial_checkpoint_path, seed, place)
+    train_step = distributed.compiled_together(
+        make_train_step(
+            model,
+            optimizer,
+            view_weights,
+            objective=objective,
+            seed=seed,
+            microbatches=microbatches,
+            loss_chunk=loss_chunk,
+            z_loss=z_loss,
+            shardings=shardings,
+        )
     )
     eval_step = make_eval_step(model, view_weights, objective=objective, loss_chunk=loss_chunk)
 
     def validate(params) -> dict[str, float]:
-        losses = _validation_losses(eval_step, params, teacher, validation.path, batch_size, mesh)
+        losses = _validation_losses(eval_step, params, teacher, validation.path, batch_size, place)
         scores = evaluate(
-            params,
+            partitioning.local_copy(params),
             model,
             vocabulary,
             task,
@@ -244,72 +225,46 @@ def train(
         ).metrics
         return losses | scores
 
-    means_now: dict[str, float] = {}
-    last_scores: dict[str, float] = {}
-    pending: list[dict[str, jax.Array]] = []
-    began = logged = time.monotonic()
-    tokens = 0
-    try:
-        for step, batch in zip(range(start_step + 1, train_steps + 1), loader, strict=False):
-            tokens += int((batch["encoder_segment_ids"] > 0).sum())
-            tokens += int((batch["decoder_segment_ids"] > 0).sum())
-            state, metrics = train_step(state, partitioning.shard_batch(batch, mesh), teacher)
-            pending.append(metrics)
-            last = step == train_steps
-            if step % log_period == 0 or last:
-                means_now = _average(jax.device_get(pending))
-                now = time.monotonic()
-                speed = tokens / (now - logged)
-                left = (now - began) / (step - start_step) * (train_steps - step)
-                writer.write(step, means_now | {"tokens_per_second": speed})
-                bar.update(step, means_now, speed, left)
-                pending, tokens, logged = [], 0, now
-            scores = None
-            if eval_period and (step % eval_period == 0 or last):
-                scores = validate(state.params)
-                writer.write(step, scores, "validation")
-                logged = time.monotonic()
-            if step % checkpoint_period == 0 or last or scores is not None:
-                checkpointer.save(state, loader.get_state(), scores)
-            last_scores = scores or last_scores
-    finally:
-        bar.close()
-        writer.close()
-        checkpointer.close()
-    validated = {f"validation/{name}": value for name, value in last_scores.items()}
-    return means_now | validated | {"steps": train_steps, "seconds": time.monotonic() - began}
+    ids = example_ids(task, "train")
+    guard = Guard(
+        model_dir,
+        max_skipped_steps,
+        lambda step: ids(loader.examples(step - 1)),
+        write=distributed.is_primary(),
+    )
+    return loop.run(
+        state,
+        loader,
+        lambda state, batch: train_step(state, partitioning.put_batch(batch, place), teacher),
+        checkpointer,
+        guard,
+        place,
+        model_dir=model_dir,
+        train_steps=train_steps,
+        validate=validate if eval_period else None,
+        log_period=log_period,
+        eval_period=eval_period,
+        checkpoint_period=checkpoint_period,
+    )
 
 
-def _start(model, optimizer, checkpointer, loader, initial_checkpoint_path, seed, mesh):
-    """The state to go on from; the loader is moved to the same place."""
-    shapes = jax.eval_shape(lambda: train_state.create(train_state.init_params(model, seed), optimizer))
-    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
-    restored = checkpointer.restore(like)
-    if restored is not None:
-        state, position = restored
-        loader.set_state(position)
-        return state
-    params = partitioning.replicate(initial_params(model, initial_checkpoint_path, seed), mesh)
-    return partitioning.replicate(train_state.create(params, optimizer), mesh)
-
-
-def _average(batches: list[dict[str, jax.Array]]) -> dict[str, float]:
-    """Metrics of some steps as one: the views' sums pooled, loss and gradient norm averaged."""
-    total = collections.Counter()
-    for metrics in batches:
-        total.update({name: float(value) for name, value in metrics.items()})
-    steps = len(batches)
-    out = {"loss": total["loss"] / steps, **means(total)}
-    if "grad_norm" in total:
-        out["grad_norm"] = total["grad_norm"] / steps
-    return out
-
-
-def _validation_losses(eval_step, params, teacher, path, batch_size, mesh) -> dict[str, float]:
+def _validation_losses(eval_step, params, teacher, path, batch_size, place) -> dict[str, float]:
     """Per-view means over the validation split, by teacher forcing."""
     total = collections.Counter()
-    for batch in Loader(path, batch_size, seed=0, shuffle=False, num_epochs=1, pad_last=True):
-        metrics = jax.device_get(eval_step(params, partitioning.shard_batch(batch, mesh), teacher))
+    share, shares = place.rows()
+    loader = Loader(
+        path,
+        batch_size,
+        seed=0,
+        shuffle=False,
+        num_epochs=1,
+        pad_last=True,
+        process_index=share,
+        process_count=shares,
+    )
+    for batch in loader:
+        with place.active():
+            metrics = eval_step(params, partitioning.put_batch(batch, place), teacher)
+        metrics = distributed.to_host(metrics)
         total.update({name: float(value) for name, value in metrics.items() if name != "loss"})
     return means(total)

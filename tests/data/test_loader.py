@@ -158,3 +158,31 @@ def test_batch_size_divides_by_hosts(path, batch_size, hosts):
 def test_nothing_prepared(tmp_path):
     with pytest.raises(UserError, match="no prepared records"):
         Loader(tmp_path, 4, seed=0)
+
+
+@pytest.mark.parametrize("consumed", [3, 7, 29])
+def test_another_number_of_hosts_goes_on_at_the_same_place(path, consumed):
+    """In an epoch and at its end (29 batches are 4 epochs of 29 rows): same batches, same order of rows."""
+    whole = Loader(path, 4, seed=0)
+    take(whole, consumed)
+    expected = take(whole, 40)
+    two = [Loader(path, 4, seed=0, process_index=index, process_count=2) for index in range(2)]
+    states = [json.dumps((take(loader, consumed), loader.get_state())[1]) for loader in two]
+    assert states[0] == states[1]
+    four = [Loader(path, 4, seed=0, process_index=index, process_count=4) for index in range(4)]
+    for loader in four:
+        loader.set_state(json.loads(states[0]))
+    parts = [take(loader, 40) for loader in four]
+    joined = [
+        {name: np.concatenate([part[name] for part in batch]) for name in batch[0]}
+        for batch in zip(*parts, strict=True)
+    ]
+    same(joined, expected)
+
+
+def test_the_examples_of_a_batch(path, toy):
+    loader = Loader(path, 4, seed=0)
+    batches = take(loader, 10)
+    inputs = [example.input for example in toy.source.examples("train")]
+    for number, batch in enumerate(batches):
+        assert sorted(inputs[n] for n in loader.examples(number)) == sorted(set(texts([batch])))

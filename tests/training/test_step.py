@@ -174,3 +174,19 @@ def test_bfloat16_compute_keeps_float32_parameters():
     state, metrics = step(train_state.create(params, optimizer), packed())
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(state.params))
     assert np.isfinite(metrics["loss"])
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_the_count():
+    model, params = small()
+    optimizer = optimizers.adamw(1e-2)
+    step = make_train_step(model, optimizer, losses.step_by_step_weights())
+    state, metrics = step(train_state.create(params, optimizer), packed())
+    assert metrics["skipped"] == 0.0
+    before = jax.device_get(state)
+    spoiled = packed()
+    spoiled["decoder_loss_weights"] = spoiled["decoder_loss_weights"].at[0, 0].set(jnp.nan)
+    state, metrics = step(state, spoiled)
+    assert metrics["skipped"] == 1.0
+    jax.tree.map(np.testing.assert_array_equal, state.replace(step=before.step), before)
+    state, metrics = step(state, packed())
+    assert metrics["skipped"] == 0.0 and int(state.step) == 3

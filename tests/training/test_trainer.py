@@ -1,6 +1,8 @@
 """Whole runs of a tiny student on the generated task."""
 
 import json
+import os
+import signal
 
 import jax
 import numpy as np
@@ -13,7 +15,8 @@ from distill_jax.evaluation.student import load_student
 from distill_jax.losses import standard_weights, step_by_step_weights
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
-from distill_jax.training import checkpoints, optimizers, schedules, trainer
+from distill_jax.training import checkpoints, loop, optimizers, schedules, trainer
+from distill_jax.training.preemption import Preempted
 
 CONFIG = T5Config(
     vocab_size=None,
@@ -84,14 +87,14 @@ def test_a_run_killed_after_a_checkpoint_repeats_what_it_lost(undisturbed, tmp_p
         pass
 
     def killer(model_dir):
-        original = trainer.MetricWriter.write
+        original = loop.MetricWriter.write
 
         def write(self, step, *args):
             original(self, step, *args)
             if step == 5:
                 raise Killed
 
-        patch.setattr(trainer.MetricWriter, "write", write)
+        patch.setattr(loop.MetricWriter, "write", write)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         train(tmp_path, 8, summarize_config=killer)
@@ -184,3 +187,30 @@ def test_a_missing_checkpoint_is_named(undisturbed, tmp_path):
         checkpoints.restore_params(str(undisturbed), 7)
     with pytest.raises(UserError, match="no complete checkpoint in there"):
         checkpoints.steps(str(tmp_path))
+
+
+def test_told_to_stop_it_saves_and_goes_on_from_there(undisturbed, tmp_path):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Preempted, match="saved at step 5 of 8"):
+        original = loop.MetricWriter.write
+
+        def write(self, step, *args):
+            original(self, step, *args)
+            if step == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        patch.setattr(loop.MetricWriter, "write", write)
+        train(tmp_path, 8, checkpoint_period=100)
+    assert checkpoints.steps(str(tmp_path)) == [5]
+    train(tmp_path, 8)
+    assert losses(tmp_path) == losses(undisturbed)
+
+
+def test_updates_that_are_not_finite_are_skipped_up_to_a_limit(tmp_path):
+    spoiled = schedules.constant(float("inf"))  # the first update makes every parameter infinite
+    with pytest.raises(UserError, match=r"step 4: .* 3 steps in a row \(MAX_SKIPPED_STEPS is 2\)"):
+        train(tmp_path, 8, optimizer=optimizers.adamw(spoiled), max_skipped_steps=2, log_period=2)
+    skipped = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in skipped] == [2, 3, 4]
+    with registry.without_seqio():
+        ids = [example.id for example in registry.get_task("entailment").source.examples("train")]
+    assert all(line["examples"] and set(line["examples"]) <= set(ids) for line in skipped)

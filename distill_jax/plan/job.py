@@ -1,0 +1,47 @@
+"""The train step that is planned: a model, a mesh, a batch."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optax
+
+from distill_jax.models.config import T5Config
+from distill_jax.training import optimizers, partitioning, schedules
+
+OPTIMIZERS = ("adamw", "adafactor")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is compiled; `mesh` has a size for every axis."""
+
+    config: T5Config
+    mesh: Mapping[str, int]
+    batch_size: int
+    lengths: Mapping[str, int]
+    microbatches: int = 1
+    optimizer: str = "adamw"
+    loss_chunk: int = 2048
+    partition: str | Sequence = partitioning.DEFAULT
+
+    @property
+    def devices(self) -> int:
+        """The number of devices of the mesh."""
+        size = 1
+        for axis in self.mesh.values():
+            size *= axis
+        return size
+
+    def to_json(self) -> dict[str, Any]:
+        """For the process that compiles; `from_json` is the inverse."""
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_json(fields: Mapping[str, Any]) -> "Job":
+        """See `to_json`."""
+        return Job(**dict(fields) | {"config": T5Config(**fields["config"])})
+
+    def make_optimizer(self) -> optax.GradientTransformation:
+        """The optimizer, with a schedule as in a run."""
+        return getattr(optimizers, self.optimizer)(schedules.linear(1e-4, 10_000, 100))

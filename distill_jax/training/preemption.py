@@ -1,0 +1,46 @@
+"""Being told to stop: SIGTERM to any process of a run makes all of them save at the same step."""
+
+import signal
+import threading
+from types import FrameType
+
+import jax
+from orbax.checkpoint import multihost
+
+EXIT_STATUS = 128 + signal.SIGTERM  # not 0: what starts jobs must not take the run for done
+
+
+class Preempted(Exception):
+    """The run was told to stop, and has saved."""
+
+
+class Watch:
+    """Listens for SIGTERM while a run lasts.
+
+    With several processes JAX's coordination service listens, and picks a step that all of them reach.
+    """
+
+    def __init__(self):
+        self._told = False
+        self._before = None
+        self._listens = (
+            not jax.distributed.is_initialized() and threading.current_thread() is threading.main_thread()
+        )
+
+    def __enter__(self) -> "Watch":
+        if self._listens:
+            self._before = signal.signal(signal.SIGTERM, self._tell)
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._listens:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def _tell(self, number: int, frame: FrameType | None) -> None:
+        self._told = True
+
+    def reached(self, step: int) -> bool:
+        """Whether to save and stop after `step`; to be asked after each, in every process."""
+        if jax.distributed.is_initialized():
+            return multihost.reached_preemption(step)
+        return self._told

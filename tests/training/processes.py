@@ -1,0 +1,115 @@
+"""Starts a run of several processes on this machine, joined by `jax.distributed`."""
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+
+MODEL = """
+from __gin__ import dynamic_registration
+from distill_jax.models import config as model_config
+from distill_jax.models import t5
+from distill_jax.training import schedules
+include 'recipes/step_by_step.gin'
+VOCABULARY = 'bytes'
+MODEL = @t5.Transformer()
+t5.Transformer.config = @model_config.T5Config()
+model_config.T5Config:
+  vocab_size = 384
+  emb_dim = 24
+  num_heads = 4
+  num_encoder_layers = 1
+  num_decoder_layers = 1
+  head_dim = 6
+  mlp_dim = 48
+  dropout_rate = %DROPOUT_RATE
+MIXTURE_OR_TASK_NAME = 'arithmetic_step_by_step'
+TASK_FEATURE_LENGTHS = {'inputs': 128, 'targets': 128}
+SCHEDULE = @schedules.constant()
+LEARNING_RATE = 1e-3
+NUM_EXAMPLES = 100
+BATCH_SIZE = 12
+LOG_PERIOD = 1
+EVAL_PERIOD = 0
+"""
+
+
+class Job:
+    """Processes that train in `folder`; their output is in `folder/../<name>.<n>.log`."""
+
+    def __init__(self, folder, cache, count, *, steps, period=10, devices=1, mesh=None, extra=()):
+        gin = folder.parent / "mini.gin"
+        gin.write_text(MODEL)
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
+        flags = [
+            f"--gin_file={gin}",
+            f"--gin.MODEL_DIR={folder}",
+            f"--gin.TRAIN_STEPS={steps}",
+            f"--gin.CHECKPOINT_PERIOD={period}",
+            f"--gin.MESH={mesh}",
+            *extra,
+        ]
+        environment = os.environ | {
+            "DISTILL_JAX_CACHE": str(cache),
+            "JAX_PLATFORMS": "cpu",
+            "JAX_COMPILATION_CACHE_DIR": str(cache / "jax"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "OMP_NUM_THREADS": "1",
+        }
+        self.folder = folder
+        self._logs = [folder.parent / f"{folder.name}.{steps}.{count}.{n}.log" for n in range(count)]
+        self.processes = []
+        for number, log in enumerate(self._logs):
+            own = {}
+            if count > 1:
+                own = {
+                    "COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+                    "NUM_PROCESSES": str(count),
+                    "PROCESS_ID": str(number),
+                }
+            with log.open("w") as out:
+                self.processes.append(
+                    subprocess.Popen(
+                        [sys.executable, "-m", "distill_jax.train", *flags],
+                        env=environment | own,
+                        stdout=out,
+                        stderr=subprocess.STDOUT,
+                    )
+                )
+
+    def output(self, number=0):
+        return self._logs[number].read_text()
+
+    def wait(self, timeout=180):
+        """The exit statuses of all."""
+        try:
+            return [process.wait(timeout) for process in self.processes]
+        finally:
+            for process in self.processes:
+                process.kill()
+
+    def until(self, condition, timeout=120):
+        """Waits for `condition()`, for as long as the processes live."""
+        end = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < end, self.output()
+            assert self.processes[0].poll() is None, self.output()
+            time.sleep(0.005)
+
+
+def losses(folder):
+    """Training loss by step."""
+    found = {}
+    with contextlib.suppress(FileNotFoundError):
+        for line in (folder / "metrics.jsonl").read_text().splitlines():
+            with contextlib.suppress(json.JSONDecodeError):
+                fields = json.loads(line)
+                if "train/loss" in fields:
+                    found[fields["step"]] = fields["train/loss"]
+    return found

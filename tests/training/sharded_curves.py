@@ -1,0 +1,105 @@
+"""Run by test_sharding in a process of 8 simulated devices: loss curves by preset, as JSON lines.
+
+Usage: python sharded_curves.py unrolled|scan MICROBATCHES all|both
+"""
+
+import json
+import sys
+
+import jax
+import numpy as np
+
+from distill_jax import losses
+from distill_jax.data.records import Segment, to_features
+from distill_jax.data.views import TASK_IDS
+from distill_jax.models.config import T5Config
+from distill_jax.models.t5 import Transformer
+from distill_jax.training import optimizers, partitioning, start, train_state
+from distill_jax.training.step import make_train_step
+
+STEPS, ROWS = 20, 16
+RUNS = {
+    "data_parallel": [None],
+    "fully_sharded": [{"data": 2, "fsdp": 4}],
+    "tensor_parallel": [None],
+    "fully_sharded_tensor_parallel": [{"data": 2, "fsdp": 2, "model": 2}],
+}
+
+
+def batches():
+    """The batches of each step: rows of packed random segments."""
+    rng = np.random.default_rng(0)
+    while True:
+        rows = []
+        for number in range(ROWS):
+            segments = []
+            for task_id, longest in ((TASK_IDS["label"], 3), (TASK_IDS["rationale"], 8)):
+                inputs = [*rng.integers(3, 120, rng.integers(3, 10)).tolist(), 1]
+                targets = [*rng.integers(3, 120, rng.integers(1, longest)).tolist(), 1]
+                segments.append(Segment(inputs, targets, task_id, number))
+            rows.append(to_features(segments, {"inputs": 24, "targets": 16}))
+        yield {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def curve(model, optimizer, microbatches, place=None):
+    """Losses of STEPS steps, and the parameters at the end."""
+    shardings = None
+    if place is None:
+        state = train_state.create(train_state.init_params(model, 0), optimizer)
+    else:
+        shardings = place.state(start.state_shapes(model, optimizer), model)
+        create = lambda: train_state.create(train_state.init_params(model, 0), optimizer)  # noqa: E731
+        state = jax.jit(create, out_shardings=shardings)()
+    step = make_train_step(
+        model,
+        optimizer,
+        losses.step_by_step_weights(),
+        microbatches=microbatches,
+        loss_chunk=6,
+        z_loss=1e-4,
+        shardings=shardings,
+    )
+    found = []
+    for _, batch in zip(range(STEPS), batches(), strict=False):
+        if place is None:
+            state, metrics = step(state, batch)
+        else:
+            with place.active():
+                state, metrics = step(state, partitioning.put_batch(batch, place))
+        found.append(float(metrics["loss"]))
+    if place is not None:
+        jax.tree.map(lambda x, sharding: None if x.sharding == sharding else 1 / 0, state, shardings)
+    return found
+
+
+def main(scan: bool, microbatches: int, presets: list[str]) -> None:
+    config = T5Config(
+        vocab_size=128,
+        emb_dim=32,
+        num_heads=8,
+        num_encoder_layers=1 + scan,
+        num_decoder_layers=1 + scan,
+        head_dim=4,
+        mlp_dim=64,
+        mlp_activations=("gelu", "linear"),
+        dropout_rate=0.1,
+        scan_layers=scan,
+        remat="full" if scan else "none",
+    )
+    model = Transformer(config)
+    optimizer = optimizers.adafactor(1e-2, min_dim_size_to_factor=16) if scan else optimizers.adamw(1e-2)
+    print(json.dumps({"name": "single", "losses": curve(model, optimizer, microbatches)}), flush=True)
+    for preset in presets:
+        for mesh in RUNS[preset]:
+            place = partitioning.make_partitioner(config, ROWS, microbatches, mesh, preset)
+            found = {"name": f"{preset} {partitioning.describe(place.mesh.shape)}"}
+            found["losses"] = curve(model, optimizer, microbatches, place)
+            print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main(
+        sys.argv[1] == "scan",
+        int(sys.argv[2]),
+        list(RUNS) if sys.argv[3] == "all" else [partitioning.DEFAULT],
+    )

@@ -1,0 +1,131 @@
+"""Runs of several real processes on this machine: the same curve, whatever dies on the way."""
+
+import importlib.util
+import pathlib
+import shutil
+import signal
+import time
+
+import numpy as np
+import pytest
+
+_spec = importlib.util.spec_from_file_location("processes", pathlib.Path(__file__).parent / "processes.py")
+processes = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(processes)
+Job, losses = processes.Job, processes.losses
+
+pytestmark = pytest.mark.slow
+MESH = {"data": 2, "fsdp": 2}
+STEPS = 40
+
+
+def steps(folder):
+    return sorted(int(path.name) for path in (folder / "checkpoints").iterdir() if path.name.isdigit())
+
+
+def same(found, expected, count):
+    assert sorted(found) == list(range(1, count + 1))
+    np.testing.assert_allclose(
+        [found[n] for n in sorted(found)], [expected[n] for n in sorted(found)], rtol=1e-5
+    )
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def cache(root):
+    return root / "cache"
+
+
+@pytest.fixture(scope="module")
+def expected(root, cache):
+    """The curve of one process with four devices that nothing disturbs."""
+    job = Job(root / "one", cache, 1, steps=STEPS, devices=4, mesh=MESH)
+    assert job.wait() == [0], job.output()
+    return losses(root / "one")
+
+
+@pytest.fixture(scope="module")
+def two(root, cache, expected):
+    """A run of two processes with two devices each, to step 10, evaluated there."""
+    extra = ["--gin.EVAL_PERIOD=10", "--gin.EVAL_EXAMPLES=3"]
+    job = Job(root / "two", cache, 2, steps=10, devices=2, mesh=MESH, extra=extra)
+    assert job.wait() == [0, 0], job.output()
+    assert '"validation/label_accuracy"' in (root / "two" / "metrics.jsonl").read_text()
+    return root / "two"
+
+
+def test_two_processes_train_the_same_run_and_one_goes_on_with_it(two, cache, expected):
+    same(losses(two), expected, 10)
+    assert steps(two) == [10]
+    alone = Job(two, cache, 1, steps=14, mesh={"data": 1})
+    assert alone.wait() == [0], alone.output()
+    same(losses(two), expected, 14)
+
+
+def test_four_processes_train_the_same_run_and_three_go_on_with_it(root, cache, expected):
+    folder = root / "four"
+    four = Job(folder, cache, 4, steps=10, mesh={"fsdp": 2, "model": 2})
+    assert four.wait() == [0] * 4, four.output()
+    same(losses(folder), expected, 10)
+    three = Job(folder, cache, 3, steps=14, mesh={"fsdp": 3})
+    assert three.wait() == [0] * 3, three.output()
+    same(losses(folder), expected, 14)
+    assert steps(folder) == [10, 14]
+
+
+def restarts_where_it_was(folder, cache, expected):
+    last = steps(folder)[-1]
+    assert last < STEPS
+    again = Job(folder, cache, 2, steps=STEPS, period=5, devices=2, mesh=MESH)
+    assert again.wait() == [0, 0], again.output()
+    same(losses(folder), expected, STEPS)
+    assert steps(folder)[-1] == STEPS
+
+
+def dies(job, began):
+    """The survivor stops by itself inside a minute, with one line that says why."""
+    survivor = job.processes[0]
+    status = survivor.wait(60)
+    assert time.monotonic() - began < 60
+    assert status not in (0, None)
+    return job.output()
+
+
+def test_kill_in_a_step_and_in_a_checkpoint(root, cache, expected, two):
+    folder = root / "killed"
+    job = Job(folder, cache, 2, steps=STEPS, period=5, devices=2, mesh=MESH)
+    job.until(lambda: len(losses(folder)) >= 7)
+    job.processes[1].send_signal(signal.SIGKILL)
+    text = dies(job, time.monotonic())
+    assert "another process of this run is gone" in text or "another task died" in text
+    # What a kill in the middle of a checkpoint leaves: the same run again, killed while it writes one.
+    before = set(steps(folder))
+    job = Job(folder, cache, 2, steps=STEPS, period=5, devices=2, mesh=MESH)
+    job.until(lambda: any(p.name not in map(str, before) for p in (folder / "checkpoints").iterdir()))
+    for process in job.processes[1:]:
+        process.send_signal(signal.SIGKILL)
+    dies(job, time.monotonic())
+    restarts_where_it_was(folder, cache, expected)
+
+
+def test_sigterm_to_one_process_saves_in_all(root, cache, expected, two):
+    folder = root / "told"
+    job = Job(folder, cache, 2, steps=STEPS, period=1000, devices=2, mesh=MESH)
+    job.until(lambda: len(losses(folder)) >= 3)
+    job.processes[1].send_signal(signal.SIGTERM)
+    assert job.wait() == [143, 143], job.output()
+    (saved,) = steps(folder)
+    assert f"saved at step {saved} of {STEPS}" in job.output()
+    same(losses(folder), expected, saved)
+
+
+def test_an_error_of_one_process_ends_all(root, cache, two):
+    shutil.copytree(two, root / "other")
+    job = Job(root / "other", cache, 2, steps=20, devices=2, mesh=MESH, extra=["--gin.RANDOM_SEED=7"])
+    statuses = job.wait(90)
+    assert 0 not in statuses
+    assert "holds a different run" in job.output()
