@@ -35,10 +35,14 @@ setup(
         "rich",
         "rouge-score",
         "safetensors",
+        "scipy",
         "sentencepiece",
         "seqio>=0.0.20",
         "tensorboardX",
     ],
-    extras_require={"test": ["hypothesis", "pytest", "ruff"]},
+    extras_require={
+        "serve": ["aiohttp>=3.10", "prometheus-client"],
+        "test": ["aiohttp>=3.10", "hypothesis", "prometheus-client", "pytest", "ruff"],
+    },
     entry_points={"console_scripts": ["distill-jax = distill_jax.cli:main"]},
 )
