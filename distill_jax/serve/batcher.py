@@ -136,11 +136,12 @@ class Batcher:
         try:
             items = [entry.item for entry in taken]
             answers = await loop.run_in_executor(self._executor, self._run, key, items)
+            answered = list(zip(taken, answers, strict=True))
         except Exception as error:
             for entry in taken:
                 with contextlib.suppress(asyncio.InvalidStateError):
                     entry.answer.set_exception(error)
             return
-        for entry, answer in zip(taken, answers, strict=True):
+        for entry, answer in answered:
             if not entry.answer.done():
                 entry.answer.set_result(answer)

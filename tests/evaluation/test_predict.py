@@ -8,7 +8,15 @@ from distill_jax.errors import UserError
 from distill_jax.evaluation import predict as predict_module
 from distill_jax.evaluation.engine import Decoding, Score
 from distill_jax.evaluation.evaluator import evaluate, read_split
-from distill_jax.evaluation.predict import PREDICTED, Prediction, Request, needed_views, predict, ranking
+from distill_jax.evaluation.predict import (
+    PREDICTED,
+    Choice,
+    Prediction,
+    Request,
+    needed_views,
+    predict,
+    ranking,
+)
 from distill_jax.evaluation.student import load_student
 from distill_jax.evaluation.summary import summarize
 from distill_jax.evaluation.tables import class_tables, metrics_table
@@ -35,8 +43,10 @@ def test_scores_far_apart_do_not_overflow():
 
 def test_a_row_has_what_was_asked():
     assert Prediction(label="x", label_score=-1.0).row() == {"predicted_label": "x", "label_score": -1.0}
-    full = Prediction("x", -1.0, 0.5, {"x": 1.0}, (("x", 1),) * 1, "why", -2.0)
-    assert set(full.row()) <= PREDICTED
+    some = (Choice("x", -1.0), Choice("y", -2.0))
+    full = Prediction("x", -1.0, 0.5, {"x": 0.7, "y": 0.3}, some, "why", -2.0, some)
+    assert set(full.row()) == PREDICTED
+    assert full.row()["predicted_labels"] == [{"text": "x", "score": -1.0}, {"text": "y", "score": -2.0}]
 
 
 METHODS = {
