@@ -238,8 +238,7 @@ class Engine:
                         places.append((item, number, row, len(flat[row])))
                         segments[row] += [segments[row][-1] + 1 if segments[row] else 1] * len(ids)
                         flat[row] += ids
-                length = bucket_length(max(map(len, flat)), widest)
-                shapes = (shape[0], length)
+                shapes = (shape[0], bucket_length(max(map(len, flat))))
                 yield encoded, inputs, padded(flat, shapes), padded(segments, shapes), places
 
     def score(

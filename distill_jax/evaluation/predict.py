@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distill_jax.data.schema import Example
-from distill_jax.data.views import ANSWER, View
+from distill_jax.data.views import ANSWER, TASK_IDS, View
 from distill_jax.errors import UserError
 from distill_jax.evaluation.engine import Decoding, Engine, Hypothesis, Score
 
@@ -131,6 +131,11 @@ def needed_views(views: Sequence[View], request: Request, name: str) -> list[Vie
     return kept
 
 
+def own_decoding(view: View, decoding: Decoding) -> Decoding:
+    """The decoding with a seed of the view's own: the noise of a label must not be that of its rationale."""
+    return dataclasses.replace(decoding, seed=decoding.seed ^ (TASK_IDS[view.name] * 0x9E3779B9 & 0xFFFFFFFF))
+
+
 def check_examples(examples: Sequence[Example], request: Request, classes: Sequence[str] | None) -> None:
     """Raises UserError, naming the example, for labels to rank where there are none."""
     if request.label and request.label_by == "rank" and not classes:
@@ -183,7 +188,7 @@ def predict(
             generated = engine.generate(
                 [view.inputs(example) for example in examples],
                 output_length(view, targets_length),
-                request.decoding,
+                own_decoding(view, request.decoding),
                 streams,
                 told,
             )

@@ -9,7 +9,7 @@ from distill_jax.data.views import ANSWER, View
 from distill_jax.data.vocabularies import END, EOS_ID, Vocabulary
 from distill_jax.errors import UserError
 from distill_jax.evaluation.engine import Decoding, Engine, Hypothesis, TokenScore
-from distill_jax.evaluation.predict import output_length
+from distill_jax.evaluation.predict import output_length, own_decoding
 
 TEMPLATE = f"{{rationale}}{ANSWER}{{label}}"
 
@@ -114,7 +114,8 @@ def complete(
     scored: dict[str, list[list[list[TokenScore]]]] = {}
     for view in form.views:
         texts = [view.inputs(example) for example in examples]
-        said[view.name] = engine.generate(texts, output_length(view, targets_length), decoding, streams)
+        length = output_length(view, targets_length)
+        said[view.name] = engine.generate(texts, length, own_decoding(view, decoding), streams)
         if with_pieces:
             tokens = [[hypothesis.tokens for hypothesis in some] for some in said[view.name]]
             scored[view.name] = engine.token_scores(texts, tokens)
