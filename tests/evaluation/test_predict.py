@@ -14,6 +14,7 @@ from distill_jax.evaluation.predict import (
     Prediction,
     Request,
     needed_views,
+    own_decoding,
     predict,
     ranking,
 )
@@ -155,6 +156,14 @@ def test_a_label_stops_at_64_tokens_and_a_rationale_does_not(make_run, monkeypat
     views = needed_views(student.views, request, "name")
     [found] = predict(Engine(), [Example("1", "x")], views, request, targets_length=300)
     assert asked == [64, 300] and found.label_confidence == pytest.approx(math.exp(-1.0))
+
+
+def test_label_and_rationale_are_drawn_with_noise_of_their_own(make_run):
+    views = load_student(make_run("step_by_step")).views
+    decodings = [
+        own_decoding(view, Decoding(temperature=1.0, seed=seed)) for view in views for seed in range(50)
+    ]
+    assert len({decoding.seed for decoding in decodings}) == 100
 
 
 def test_figures_by_hand(make_run):
