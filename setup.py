@@ -15,6 +15,7 @@ TEACHERS = {
     "gemini": ["google-genai>=3"],
     "transformers": ["torch", "transformers>=5"],
 }
+SERVE = ["aiohttp>=3.10", "prometheus-client"]
 
 setup(
     name="distill_jax",
@@ -48,6 +49,7 @@ setup(
         "rich",
         "rouge-score",
         "safetensors",
+        "scipy",
         "sentencepiece",
         "seqio>=0.0.20",
         "tensorboardX",
@@ -56,11 +58,13 @@ setup(
     extras_require={
         **TEACHERS,
         "huggingface": ["datasets>=4"],
+        "serve": SERVE,
         # The clients' tests need no key and no network: they talk to a server on the loopback.
         "test": [
             *TEACHERS["teachers"],
             *TEACHERS["anthropic"],
             *TEACHERS["gemini"],
+            *SERVE,
             "datasets>=4",
             "hypothesis",
             "pytest",

@@ -118,7 +118,7 @@ def infer_run(
     first = list(itertools.islice(rows, window))  # what is wrong with these is told before the model loads
     rows = itertools.chain(first, rows)
     predictor = Predictor(model_dir, checkpoint_step, batch_size)
-    predictor.check(request)
+    predictor.views(request)
     settings = {
         "model_dir": str(pathlib.Path(model_dir).absolute()),
         "run": run_dir.fingerprint(model_dir),

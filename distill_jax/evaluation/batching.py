@@ -9,12 +9,12 @@ SHORTEST = 16  # smallest padded length; each further one is twice as long
 GROWTH = 4  # of the batch sizes
 
 
-def bucket_length(length: int, longest: int) -> int:
-    """The padded length for `length` tokens."""
+def bucket_length(length: int, longest: int | None = None) -> int:
+    """The padded length for `length` tokens, `longest` at most unless they are more."""
     bucket = SHORTEST
     while bucket < length:
         bucket *= 2
-    return min(bucket, max(longest, length))
+    return bucket if longest is None else min(bucket, max(longest, length))
 
 
 def batch_sizes(largest: int) -> list[int]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from distill_jax.data.schema import Example
 from distill_jax.evaluation.equations import evaluate_equation
 
-_NUMBER = r"\d[\d,]*(?:\.\d+)?"
+_NUMBER = r"-?\d[\d,]*(?:\.\d+)?"
 _EXPRESSION = re.compile(rf"(?:\(\s?)*{_NUMBER}(?:[\s)]*[-+*/x×÷][\s(]*{_NUMBER})+[\s)]*")
 _SIGNS = str.maketrans({"x": "*", "×": "*", "÷": "/", ",": None})
 

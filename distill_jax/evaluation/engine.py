@@ -14,6 +14,7 @@ from distill_jax.evaluation.batching import batches, bucket_length, padded
 from distill_jax.models import scoring
 from distill_jax.models.decoding import beam_decode, greedy_decode, sample_decode
 
+LIKELIEST = 20  # of `token_scores`; what OpenAI's API gives at most
 PACKED = 256  # tokens of a row of several targets, unless a single one is longer
 
 _greedy = jax.jit(greedy_decode, static_argnums=0, static_argnames="max_decode_length")
@@ -103,6 +104,15 @@ class Score:
 
     log_prob: float
     tokens: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TokenScore:
+    """A token of a text, its log-probability, and the likeliest tokens at its place with theirs."""
+
+    token: int
+    log_prob: float
+    likeliest: tuple[tuple[int, float], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,8 +238,7 @@ class Engine:
                         places.append((item, number, row, len(flat[row])))
                         segments[row] += [segments[row][-1] + 1 if segments[row] else 1] * len(ids)
                         flat[row] += ids
-                length = bucket_length(max(map(len, flat)), widest)
-                shapes = (shape[0], length)
+                shapes = (shape[0], bucket_length(max(map(len, flat))))
                 yield encoded, inputs, padded(flat, shapes), padded(segments, shapes), places
 
     def score(
@@ -253,6 +262,32 @@ class Engine:
             for item, number, row, first in places:
                 counted = log_probs[row, first + skips[item][number] : first + len(ids[item][number])]
                 results[item][number] = Score(float(counted.sum(dtype=np.float64)), len(counted))
+        return results
+
+    def token_scores(
+        self, texts: Sequence[str], targets: Sequence[Sequence[Sequence[int]]]
+    ) -> list[list[list[TokenScore]]]:
+        """The log-probability of every token of some targets, and of the 20 likeliest in its place.
+
+        Args:
+          texts: inputs, prefixes included.
+          targets: of each text one or more lists of ids.
+        """
+        results: list[list[list[TokenScore]]] = [[[] for _ in of_text] for of_text in targets]
+        count = min(LIKELIEST, self.model.config.vocab_size)
+        for *arrays, places in self._packed(texts, targets):
+            log_probs = _score(self.model, self.params, *arrays)
+            best = _likeliest(self.model, self.params, *arrays, count=count)
+            log_probs, tokens, values = jax.device_get((log_probs, *best))
+            for item, number, row, first in places:
+                results[item][number] = [
+                    TokenScore(
+                        token,
+                        float(log_probs[row, place]),
+                        tuple(zip(tokens[row, place].tolist(), values[row, place].tolist(), strict=True)),
+                    )
+                    for place, token in enumerate(targets[item][number], first)
+                ]
         return results
 
 

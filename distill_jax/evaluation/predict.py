@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distill_jax.data.schema import Example
-from distill_jax.data.views import ANSWER, View
+from distill_jax.data.views import ANSWER, TASK_IDS, View
 from distill_jax.errors import UserError
 from distill_jax.evaluation.engine import Decoding, Engine, Hypothesis, Score
 
@@ -131,6 +131,26 @@ def needed_views(views: Sequence[View], request: Request, name: str) -> list[Vie
     return kept
 
 
+def own_decoding(view: View, decoding: Decoding) -> Decoding:
+    """The decoding with a seed of the view's own: the noise of a label must not be that of its rationale."""
+    return dataclasses.replace(decoding, seed=decoding.seed ^ (TASK_IDS[view.name] * 0x9E3779B9 & 0xFFFFFFFF))
+
+
+def check_examples(examples: Sequence[Example], request: Request, classes: Sequence[str] | None) -> None:
+    """Raises UserError, naming the example, for labels to rank where there are none."""
+    if request.label and request.label_by == "rank" and not classes:
+        lacking = next((example for example in examples if not example.choices), None)
+        if lacking is not None:
+            raise UserError(
+                f"{lacking.id}: no labels to rank: give `choices` in the row, or `classes` of the task"
+            )
+
+
+def output_length(view: View, targets_length: int) -> int:
+    """Tokens that are decoded of a view at most, the end token included."""
+    return min(targets_length, LABEL_LENGTH) if view.name == "label" else targets_length
+
+
 def predict(
     engine: Engine,
     examples: Sequence[Example],
@@ -155,8 +175,9 @@ def predict(
       progress: called with (view name, texts done, texts).
 
     Raises:
-      UserError: when labels are to be ranked and an example has none.
+      UserError: when an example lacks what it needs, see `check_examples`.
     """
+    check_examples(examples, request, classes)
     fields: list[dict[str, Any]] = [{} for _ in examples]
     ranks = request.label and request.label_by == "rank"
     for view in views:
@@ -166,8 +187,8 @@ def predict(
             told = None if progress is None else lambda n, v=view: progress(v.name, n, len(examples))
             generated = engine.generate(
                 [view.inputs(example) for example in examples],
-                min(targets_length, LABEL_LENGTH) if is_label else targets_length,
-                request.decoding,
+                output_length(view, targets_length),
+                own_decoding(view, request.decoding),
                 streams,
                 told,
             )
@@ -208,11 +229,6 @@ def _rank(
 ) -> list[dict[str, Any]]:
     """Fields of a `Prediction` that ranked labels give; after `starts`, where the label comes last."""
     labels = [example.choices or classes or () for example in examples]
-    for example, of_example in zip(examples, labels, strict=True):
-        if not of_example:
-            raise UserError(
-                f"{example.id}: no labels to rank: give `choices` in the row, or `classes` of the task"
-            )
     targets = labels
     if starts is not None:
         targets = [[start + label for label in some] for start, some in zip(starts, labels, strict=True)]

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill_jax.data.schema import Example
+from distill_jax.data.views import View
 from distill_jax.errors import UserError
 from distill_jax.evaluation.engine import Decoding
-from distill_jax.evaluation.predict import Prediction, Request, needed_views, predict
+from distill_jax.evaluation.predict import Prediction, Request, check_examples, needed_views, predict
 from distill_jax.evaluation.student import load_student
 from distill_jax.training import checkpoints
 
@@ -63,26 +64,30 @@ class Predictor:
         if isinstance(inputs, str):
             raise UserError("expected a list of inputs, got a single text")
         request = Request(label, rationale, label_by, normalize_scores, Decoding(**decoding))
-        examples = [_example(number, item) for number, item in enumerate(inputs)]
+        examples = [to_example(number, item) for number, item in enumerate(inputs)]
         return self.predict_examples(examples, request, streams)
 
-    def check(self, request: Request) -> None:
-        """Raises UserError when the student does not predict what is asked."""
-        needed_views(self.student.views, request, self.student.run.mixture_or_task_name)
+    def views(self, request: Request) -> list[View]:
+        """The views that a request needs; UserError when the student does not predict what is asked."""
+        return needed_views(self.student.views, request, self.student.run.mixture_or_task_name)
+
+    def check(self, examples: Sequence[Example], request: Request) -> None:
+        """Raises UserError, naming the example, when one lacks what the student needs for the request."""
+        if any(view.reads_rationale for view in self.views(request)):
+            lacking = next((example for example in examples if example.rationale is None), None)
+            if lacking is not None:
+                raise UserError(f"{lacking.id}: no rationale: this student reads the teacher's with the input")
+        check_examples(examples, request, self.student.task.classes)
 
     def predict_examples(
         self, examples: Sequence[Example], request: Request, streams: Sequence[int] | None = None
     ) -> list[Prediction]:
         """As `predict`, for examples whose ids say where they come from."""
-        views = needed_views(self.student.views, request, self.student.run.mixture_or_task_name)
-        if any(view.reads_rationale for view in views):
-            lacking = next((example for example in examples if example.rationale is None), None)
-            if lacking is not None:
-                raise UserError(f"{lacking.id}: no rationale: this student reads the teacher's with the input")
+        self.check(examples, request)
         return predict(
             self.engine,
             examples,
-            views,
+            self.views(request),
             request,
             targets_length=self.student.lengths["targets"],
             classes=self.student.task.classes,
@@ -90,7 +95,7 @@ class Predictor:
         )
 
 
-def _example(number: int, item: str | Mapping[str, Any]) -> Example:
+def to_example(number: int, item: str | Mapping[str, Any]) -> Example:
     """An input of `Predictor.predict` as an example."""
     fields = {"input": item} if isinstance(item, str) else item
     if not isinstance(fields, Mapping) or not isinstance(fields.get("input"), str):

@@ -7,6 +7,7 @@ from distill_jax.evaluation.batching import batch_sizes, batches, bucket_length,
 def test_buckets_double_up_to_the_longest():
     lengths = [1, 16, 17, 33, 90, 100]
     assert [bucket_length(n, 100) for n in lengths] == [16, 16, 32, 64, 100, 100]
+    assert bucket_length(100) == 128
 
 
 @pytest.mark.parametrize("largest, sizes", [(1, [1]), (4, [1, 4]), (10, [1, 4, 10]), (64, [1, 4, 16, 64])])

@@ -8,7 +8,16 @@ from distill_jax.errors import UserError
 from distill_jax.evaluation import predict as predict_module
 from distill_jax.evaluation.engine import Decoding, Score
 from distill_jax.evaluation.evaluator import evaluate, read_split
-from distill_jax.evaluation.predict import PREDICTED, Prediction, Request, needed_views, predict, ranking
+from distill_jax.evaluation.predict import (
+    PREDICTED,
+    Choice,
+    Prediction,
+    Request,
+    needed_views,
+    own_decoding,
+    predict,
+    ranking,
+)
 from distill_jax.evaluation.student import load_student
 from distill_jax.evaluation.summary import summarize
 from distill_jax.evaluation.tables import class_tables, metrics_table
@@ -35,8 +44,10 @@ def test_scores_far_apart_do_not_overflow():
 
 def test_a_row_has_what_was_asked():
     assert Prediction(label="x", label_score=-1.0).row() == {"predicted_label": "x", "label_score": -1.0}
-    full = Prediction("x", -1.0, 0.5, {"x": 1.0}, (("x", 1),) * 1, "why", -2.0)
-    assert set(full.row()) <= PREDICTED
+    some = (Choice("x", -1.0), Choice("y", -2.0))
+    full = Prediction("x", -1.0, 0.5, {"x": 0.7, "y": 0.3}, some, "why", -2.0, some)
+    assert set(full.row()) == PREDICTED
+    assert full.row()["predicted_labels"] == [{"text": "x", "score": -1.0}, {"text": "y", "score": -2.0}]
 
 
 METHODS = {
@@ -145,6 +156,14 @@ def test_a_label_stops_at_64_tokens_and_a_rationale_does_not(make_run, monkeypat
     views = needed_views(student.views, request, "name")
     [found] = predict(Engine(), [Example("1", "x")], views, request, targets_length=300)
     assert asked == [64, 300] and found.label_confidence == pytest.approx(math.exp(-1.0))
+
+
+def test_label_and_rationale_are_drawn_with_noise_of_their_own(make_run):
+    views = load_student(make_run("step_by_step")).views
+    decodings = [
+        own_decoding(view, Decoding(temperature=1.0, seed=seed)) for view in views for seed in range(50)
+    ]
+    assert len({decoding.seed for decoding in decodings}) == 100
 
 
 def test_figures_by_hand(make_run):

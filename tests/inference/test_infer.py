@@ -10,9 +10,8 @@ import pytest
 from distill_jax import cli, infer
 from distill_jax.inference.predictor import Predictor
 
-ROWS = [
-    {"input": f"Premise: {'a' * (number % 7)} {number}.", "id": number, "label": "gold"} for number in range(21)
-]
+ROWS = [{"input": f"Premise number {number:02}.", "id": number, "label": "gold"} for number in range(21)]
+EIGHT = ["--batch-size", "8"]  # so that all tests share programs
 
 
 @pytest.fixture
@@ -39,7 +38,7 @@ def fails(capsys, *arguments):
 
 def test_rows_are_kept_and_in_order(make_run, inputs, tmp_path):
     output = tmp_path / "out.jsonl"
-    assert run(make_run("step_by_step"), inputs, output, "--rationale", "--batch-size", "2") == 0
+    assert run(make_run("step_by_step"), inputs, output, "--rationale", *EIGHT) == 0
     rows = read(output)
     assert [{name: row[name] for name in ROWS[0]} for row in rows] == ROWS
     assert all(isinstance(row["predicted_rationale"], str) and row["label_score"] < 0 for row in rows)
@@ -84,18 +83,18 @@ def test_a_killed_run_goes_on_and_ends_the_same(make_run, inputs, tmp_path, monk
 
 def test_a_finished_run_is_left_as_it_is_and_more_rows_are_added(make_run, inputs, tmp_path):
     folder, output = make_run("standard"), tmp_path / "out.jsonl"
-    assert run(folder, inputs, output) == 0
+    assert run(folder, inputs, output, *EIGHT) == 0
     before = output.read_text()
-    assert run(folder, inputs, output) == 0 and output.read_text() == before
+    assert run(folder, inputs, output, *EIGHT) == 0 and output.read_text() == before
     with inputs.open("a") as file:
-        file.write('{"input": "one more"}\n')
-    assert run(folder, inputs, output) == 0
+        file.write('{"input": "Premise number 21."}\n')
+    assert run(folder, inputs, output, *EIGHT) == 0
     assert output.read_text().startswith(before) and len(read(output)) == len(ROWS) + 1
 
 
 def test_another_input_or_other_settings_are_refused(make_run, inputs, tmp_path, capsys):
     folder, output = make_run("standard"), tmp_path / "out.jsonl"
-    assert run(folder, inputs, output) == 0
+    assert run(folder, inputs, output, *EIGHT) == 0
     before = output.read_text()
     assert "num_beams was 1, now 2" in fails(capsys, folder, inputs, output, "--beams", "2")
     assert "model_dir was" in fails(capsys, make_run("soft_labels"), inputs, output)

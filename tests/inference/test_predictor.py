@@ -14,7 +14,7 @@ def student(make_run):
 
 
 def test_predictions_come_in_order_and_do_not_depend_on_the_company(student):
-    texts = [f"Premise: {'a' * n}" for n in (40, 1, 90, 12)]
+    texts = [f"Premise: {'a' * n}" for n in (30, 1, 12)]
     together = student.predict(texts, rationale=True)
     alone = [student.predict([text], rationale=True)[0] for text in texts]
     for one, other in zip(together, alone, strict=True):

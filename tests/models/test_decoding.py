@@ -14,18 +14,17 @@ EOS = 1
 
 
 def small(vocab_size=12, **changes):
-    config = T5Config(
-        vocab_size=vocab_size,
-        emb_dim=16,
-        num_heads=2,
-        num_encoder_layers=2,
-        num_decoder_layers=2,
-        head_dim=8,
-        mlp_dim=32,
-        mlp_activations=("gelu", "linear"),
-        **changes,
-    )
-    model = Transformer(config)
+    shape = {
+        "vocab_size": vocab_size,
+        "emb_dim": 16,
+        "num_heads": 2,
+        "num_encoder_layers": 2,
+        "num_decoder_layers": 2,
+        "head_dim": 8,
+        "mlp_dim": 32,
+        "mlp_activations": ("gelu", "linear"),
+    }
+    model = Transformer(T5Config(**shape | changes))
     tokens = jnp.ones((1, 4), jnp.int32)
     init = jax.jit(functools.partial(model.init, enable_dropout=False))
     params = init(jax.random.key(3), tokens, tokens, tokens)["params"]
@@ -117,6 +116,7 @@ def test_nothing_follows_the_end_token():
     assert (np.asarray(tokens)[after] == 0).all()
 
 
+SHALLOW = {"num_encoder_layers": 1, "num_decoder_layers": 1}
 sample = jax.jit(decoding.sample_decode, static_argnums=0, static_argnames=("max_decode_length", "num_samples"))
 
 
@@ -138,7 +138,7 @@ def draw(model, params, inputs, *, seed=0, streams=None, temperature=1.0, top_k=
 
 @pytest.mark.parametrize("settings", [{"temperature": 0.0}, {"top_k": 1}, {"top_p": 1e-6}])
 def test_sampling_that_leaves_one_token_is_greedy(settings):
-    model, params = small()
+    model, params = small(**SHALLOW)
     tokens, scores = draw(model, params, INPUTS, max_decode_length=6, num_samples=2, **settings)
     expected, expected_scores = greedy(model, params, INPUTS, max_decode_length=6)
     for number in range(2):
@@ -148,7 +148,7 @@ def test_sampling_that_leaves_one_token_is_greedy(settings):
 
 def test_samples_follow_the_distribution_of_whole_sequences():
     vocab, length, count = 4, 2, 4000
-    model, params = small(vocab_size=vocab)
+    model, params = small(vocab_size=vocab, **SHALLOW)
     inputs = jnp.minimum(INPUTS[:1], vocab - 1)
     sequences = [(EOS, 0)] + [(a, b) for a in (0, 2, 3) for b in range(vocab)]
     log_probs = np.asarray(
@@ -178,8 +178,8 @@ def test_samples_follow_the_distribution_of_whole_sequences():
 
 
 def test_a_sample_depends_on_seed_stream_and_number_alone():
-    model, params = small()
-    static = {"max_decode_length": 6, "num_samples": 3}
+    model, params = small(**SHALLOW)
+    static = {"max_decode_length": 6, "num_samples": 2}
     together, _ = draw(model, params, INPUTS, seed=7, **static)
     alone, _ = draw(model, params, INPUTS[1:2], seed=7, streams=[1], **static)
     np.testing.assert_array_equal(together[1], alone[0])
@@ -206,7 +206,7 @@ def test_truncation_is_that_of_transformers():
 
 
 def test_rows_with_different_settings_share_a_batch():
-    model, params = small()
+    model, params = small(**SHALLOW)
     rows = [(0.0, 0, 1.0), (1.0, 2, 1.0), (1.0, 0, 0.5)]
     temperature, top_k, top_p = (np.array(column) for column in zip(*rows, strict=True))
     together, _ = sample(
@@ -219,6 +219,7 @@ def test_rows_with_different_settings_share_a_batch():
         top_k.astype(np.int32),
         top_p.astype(np.float32),
         max_decode_length=6,
+        num_samples=2,
     )
     for row, (t, k, p) in enumerate(rows):
         alone, _ = draw(
@@ -231,5 +232,6 @@ def test_rows_with_different_settings_share_a_batch():
             top_k=k,
             top_p=p,
             max_decode_length=6,
+            num_samples=2,
         )
         np.testing.assert_array_equal(together[row], alone[0])

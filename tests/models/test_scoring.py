@@ -20,7 +20,7 @@ def model_and_params():
         emb_dim=16,
         num_heads=2,
         num_encoder_layers=1,
-        num_decoder_layers=2,
+        num_decoder_layers=1,
         head_dim=8,
         mlp_dim=32,
     )
