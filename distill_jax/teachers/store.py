@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import logging
@@ -42,12 +43,12 @@ class Key:
     model: str
     sampling: Sampling | Mapping[str, Any]
 
-    @property
+    @functools.cached_property
     def row(self) -> bytes:
         """Of the row alone."""
         return _digest(self.row_id)
 
-    @property
+    @functools.cached_property
     def setting(self) -> bytes:
         """Of the rest."""
         stored = self.sampling.stored() if isinstance(self.sampling, Sampling) else self.sampling
