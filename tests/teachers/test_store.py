@@ -157,6 +157,25 @@ def test_a_full_disk(tmp_path):
         assert store.rows == 4 and store.missing(key(3), 1) == []
 
 
+def test_a_full_disk_under_the_index(tmp_path):
+    path = tmp_path / "store.jsonl"
+    with pytest.raises(UserError, match="the completions themselves are safe"), Store(path) as store:
+        pages = store._index.execute("PRAGMA page_count").fetchone()[0]
+        store._index.execute(f"PRAGMA max_page_count = {pages + 2}")
+
+        async def run():
+            async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+                for n in range(3000):
+                    group.create_task(store.append([line(n)]))
+
+        try:
+            asyncio.run(run())
+        except* UserError as errors:
+            raise errors.exceptions[0] from None
+    with Store(path) as store:
+        assert store.rows == 3000 and store.missing(key(2999), 1) == []
+
+
 def test_appends_at_the_same_time_share_a_sync(tmp_path, monkeypatch):
     syncs = []
     sync = os.fsync
