@@ -1,15 +1,17 @@
 import asyncio
 import time
+import tracemalloc
 
 import pytest
 from conftest import annotate, examples, lines, make_plan
 from loopback import FAULTS, answer
 
+from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers.annotate import Annotator, Limits
 from distill_jax.teachers.limits import Price, Spent
 from distill_jax.teachers.openai_client import OpenAIClient
-from distill_jax.teachers.protocol import Sampling
+from distill_jax.teachers.protocol import Completion, Reply, Sampling
 from distill_jax.teachers.store import Store
 
 
@@ -259,3 +261,29 @@ def test_the_loop_lets_answers_in_while_it_skips_stored_rows(loopback, tmp_path)
 
         assert asyncio.run(run()).there == 300
         assert turns >= 6
+
+
+class Inside:
+    """A teacher in this process."""
+
+    protocol, endpoint, parser = "chat", "inside", None
+
+    async def complete(self, request):
+        return Reply([Completion("It is so. So the answer is neutral." + " " * 500)], 10, 10)
+
+    async def close(self):
+        pass
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path):
+    """1,100 more completions of 1 KB, and then as many rows that are there already."""
+    peaks = []
+    for count in (400, 400, 1500, 1500):
+        rows = (Example(f"row-{n}", f"text {n}") for n in range(count))
+        with Store(tmp_path / f"{count}.jsonl") as store:
+            tracemalloc.start()
+            asyncio.run(Annotator(Inside(), make_plan(), store, Limits()).run(rows))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+            assert store.rows == count
+    assert peaks[2] - peaks[0] < 300_000 and peaks[3] - peaks[1] < 300_000
