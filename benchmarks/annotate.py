@@ -133,7 +133,7 @@ def main() -> None:
                 )
                 file.write(json.dumps({"id": f"row-{n}", "input": text}) + "\n")
         server = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests/teachers/loopback.py"), str(args.delay)],
+            [sys.executable, str(ROOT / "tests/teachers/loopback_teacher.py"), str(args.delay)],
             stdout=subprocess.PIPE,
             text=True,
         )

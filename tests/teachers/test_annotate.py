@@ -3,8 +3,8 @@ import time
 import tracemalloc
 
 import pytest
-from conftest import annotate, examples, lines, make_plan
-from loopback import FAULTS, answer
+from loopback_teacher import FAULTS, answer
+from teacher_helpers import annotate, examples, lines, make_plan
 
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError

@@ -5,8 +5,8 @@ import sys
 import types
 
 import pytest
-from conftest import KEY, examples, lines, make_plan
-from loopback import answer
+from loopback_teacher import answer
+from teacher_helpers import KEY, examples, lines, make_plan
 
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError

@@ -3,7 +3,7 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
-from conftest import CLASSES, examples, lines
+from teacher_helpers import CLASSES, examples, lines
 
 from distill_jax import cli
 from distill_jax.commands import annotate as command

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from conftest import CLASSES
+from teacher_helpers import CLASSES
 
 from distill_jax.data.registry import get_task, without_seqio
 from distill_jax.data.schema import Example

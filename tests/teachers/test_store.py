@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from teacher_helpers import lines
 
 from distill_jax.errors import UserError
 from distill_jax.teachers.limits import Spent
