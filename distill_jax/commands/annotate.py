@@ -1,15 +1,33 @@
 """`distill-jax annotate` and `distill-jax store`: labels and rationales from a teacher, kept for good."""
 
 import argparse
+import functools
 import sys
+from collections.abc import Callable
 
 from distill_jax.commands.common import add_command, use_data_dir
 from distill_jax.commands.train import FIELDS
 from distill_jax.errors import UserError
 
 CLIENTS = ("openai", "anthropic", "gemini", "transformers", "checkpoint")
+EXTRA = ("bm25s", "openai", "pydantic", "scipy", "tenacity", "yaml")
 STOPPED = 3  # exit status when a budget or a signal ended the run
 CHECKS = ("arithmetic", "label-named", "label-not-named")
+
+
+def _with_extra(function: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """Names the extra where one of its packages is not installed."""
+
+    @functools.wraps(function)
+    def run(args: argparse.Namespace) -> int:
+        try:
+            return function(args)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in EXTRA:
+                raise
+            raise UserError(f"{error}: pip install 'distill_jax[teachers]'") from None
+
+    return run
 
 
 def _positive(text: str) -> int:
@@ -128,6 +146,7 @@ def _price(args: argparse.Namespace):
     return price
 
 
+@_with_extra
 def _annotate(args: argparse.Namespace) -> int:
     from distill_jax.teachers import secrets
     from distill_jax.teachers.rows import chosen, read_ids
@@ -288,6 +307,7 @@ def _deliver(args, rows, examples, completions, template, settings) -> None:
         print(args.report)
 
 
+@_with_extra
 def _store_import(args: argparse.Namespace) -> int:
     from distill_jax.teachers import parsing, prompts
     from distill_jax.teachers.reference_layout import import_completions
@@ -305,6 +325,7 @@ def _store_import(args: argparse.Namespace) -> int:
     return 0
 
 
+@_with_extra
 def _store_export(args: argparse.Namespace) -> int:
     from distill_jax.teachers import export, prompts, reference_layout
     from distill_jax.teachers.store import Store

@@ -198,6 +198,18 @@ def test_a_missing_package_names_the_extra(tmp_path, name, package, extra):
     assert done.stderr.startswith("error: ") and f"pip install 'distill_jax[{extra}]'" in done.stderr
 
 
+@pytest.mark.parametrize(("package", "more"), [("pydantic", []), ("bm25s", ["--select", "nearest"])])
+def test_without_the_extra_a_dry_run_names_it_too(tmp_path, package, more):
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"input": "x"}\n')
+    flags = ["annotate", str(data), "--model", "m", "--prompt", "svamp", "--dry-run", *more]
+    code = f"import sys\nsys.modules[{package!r}] = None\nfrom distill_jax import cli\n"
+    code += f"sys.exit(cli.main({flags!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: ")
+    assert package in done.stderr and "pip install 'distill_jax[teachers]'" in done.stderr
+
+
 def test_an_unknown_client():
     with pytest.raises(UserError, match="one of openai, anthropic"):
         make_client("palm", {})
