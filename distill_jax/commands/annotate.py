@@ -76,7 +76,7 @@ def _client(args: argparse.Namespace):
     elif args.base_url or args.api_key_env:
         raise UserError(f"--client {args.client} runs in this process: no --base-url, no --api-key-env")
     if args.client == "openai":
-        options |= {"protocol": args.protocol or "chat", "extra_body": _extra_body(args)}
+        options |= {"protocol": args.protocol or "chat"}
     elif args.client == "transformers":
         options |= {"protocol": args.protocol}
     return make_client(args.client, options)
@@ -89,6 +89,8 @@ def _extra_body(args: argparse.Namespace) -> dict:
         extra = json.loads(args.extra_body or "{}")
     except ValueError:
         extra = None
+    if extra and args.client != "openai":
+        raise UserError("--extra-body is of --client openai")
     if not isinstance(extra, dict):
         raise UserError(f"--extra-body: expected a JSON object, got {args.extra_body!r:.60}")
     return extra
@@ -111,6 +113,7 @@ def _plan(args: argparse.Namespace, rows, protocol: str, parser: str | None):
         stop=tuple(template.stop),
         seed=args.seed,
         logprobs=args.logprobs,
+        extra_body=_extra_body(args),
     )
     if args.samples > 1 and sampling.temperature == 0:
         raise UserError("--samples above 1 needs a --temperature above 0: the samples would be all the same")

@@ -32,8 +32,8 @@ def body(protocol="chat", sampling=None, samples=(0,), prompt=PROMPT, **options)
 
 
 def test_a_chat_request():
-    sampling = Sampling(0.5, 0.9, 64, ("\n\n",), 7, 4)
-    assert body(sampling=sampling, samples=(2, 3), extra_body={"user": "me"}) == {
+    sampling = Sampling(0.5, 0.9, 64, ("\n\n",), 7, 4, {"user": "me"})
+    assert body(sampling=sampling, samples=(2, 3)) == {
         "model": "m",
         "max_tokens": 64,
         "messages": PROMPT.messages(),

@@ -65,8 +65,10 @@ def test_keys_differ_in_each_of_their_parts():
         Key("a", "p", "m", Sampling(temperature=None)),
         Key("a", "p", "m", Sampling(stop=("\n",))),
         Key("a", "p", "m", Sampling(logprobs=5)),
+        Key("a", "p", "m", Sampling(extra_body={"top_k": 3})),
+        Key("a", "p", "m", Sampling(extra_body={"top_k": 4})),
     ]
-    assert len({k.setting for k in keys}) == 7 and len({k.row for k in keys}) == 1
+    assert len({k.setting for k in keys}) == 9 and len({k.row for k in keys}) == 1
     assert Sampling().stored() == {"temperature": 0.0, "max_tokens": 256}
 
 
