@@ -12,6 +12,7 @@ the same, and half a million rows take minutes. One JSON object a line: at each 
 
 import argparse
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -30,6 +31,15 @@ def resident(pid: int, field: str = "VmRSS") -> float:
         return 0.0
     found = [line for line in lines if line.startswith(field)]
     return int(found[0].split()[1]) / 1024 if found else 0.0
+
+
+def processor_seconds(pid: int) -> float:
+    """Processor time that a process has used; 0 when it has ended."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Lines:
@@ -54,18 +64,20 @@ def watch(command: list[str], store: pathlib.Path, phase: str) -> None:
     before = lines.update()
     begun = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    first = None  # (time, completions) when the first ones are there: starting up is no throughput
+    first = None  # time, processor time and completions when the first are there: without starting up
     while process.poll() is None:
         time.sleep(0.25)
         memory, now = resident(process.pid), time.monotonic()
         peak = max(peak, resident(process.pid, "VmHWM"))
         count = lines.update()
         if first is None and count > before:
-            first = now, count
+            first = now, processor_seconds(process.pid), count
         while marks and first and count >= marks[0]:
             told = {"phase": phase, "completions": marks.pop(0), "resident_mib": round(memory, 1)}
-            rate = (count - first[1]) / max(now - first[0], 1e-9)
-            print(json.dumps(told | {"requests_per_second": round(rate, 1)}), flush=True)
+            new = max(count - first[2], 1)
+            used = processor_seconds(process.pid) - first[1]
+            told |= {"requests_per_second": round(new / max(now - first[0], 1e-9), 1)}
+            print(json.dumps(told | {"processor_ms_per_request": round(1000 * used / new, 2)}), flush=True)
     seconds = time.monotonic() - begun
     told = {"phase": phase, "status": process.returncode, "completions": lines.update()}
     print(json.dumps(told | {"seconds": round(seconds, 1), "peak_mib": round(peak, 1)}), flush=True)
@@ -108,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--delay", type=float, default=0.05, help="seconds the server takes for an answer")
-    parser.add_argument("--concurrency", type=int, default=64)
+    parser.add_argument("--concurrency", type=int, default=32)
     parser.add_argument("--without-http", action="store_true")
     parser.add_argument("--folder", help="for the files, about 1 KB a row; default a temporary one")
     args = parser.parse_args()
@@ -121,7 +133,7 @@ def main() -> None:
                 )
                 file.write(json.dumps({"id": f"row-{n}", "input": text}) + "\n")
         server = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests/teachers/loopback.py"), str(args.delay)],
+            [sys.executable, str(ROOT / "tests/teachers/loopback_teacher.py"), str(args.delay)],
             stdout=subprocess.PIPE,
             text=True,
         )

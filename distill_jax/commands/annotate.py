@@ -1,14 +1,32 @@
 """`distill-jax annotate` and `distill-jax store`: labels and rationales from a teacher, kept for good."""
 
 import argparse
+import functools
 import sys
+from collections.abc import Callable
 
 from distill_jax.commands.common import FIELDS, add_command
 from distill_jax.errors import UserError
 
 CLIENTS = ("openai", "anthropic", "gemini", "transformers", "checkpoint")
+EXTRA = ("bm25s", "openai", "pydantic", "scipy", "tenacity", "yaml")
 STOPPED = 3  # exit status when a budget or a signal ended the run
 CHECKS = ("arithmetic", "label-named", "label-not-named")
+
+
+def _with_extra(function: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """Names the extra where one of its packages is not installed."""
+
+    @functools.wraps(function)
+    def run(args: argparse.Namespace) -> int:
+        try:
+            return function(args)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in EXTRA:
+                raise
+            raise UserError(f"{error}: pip install 'distill_jax[teachers]'") from None
+
+    return run
 
 
 def _positive(text: str) -> int:
@@ -58,7 +76,7 @@ def _client(args: argparse.Namespace):
     elif args.base_url or args.api_key_env:
         raise UserError(f"--client {args.client} runs in this process: no --base-url, no --api-key-env")
     if args.client == "openai":
-        options |= {"protocol": args.protocol or "chat", "extra_body": _extra_body(args)}
+        options |= {"protocol": args.protocol or "chat"}
     elif args.client == "transformers":
         options |= {"protocol": args.protocol}
     return make_client(args.client, options)
@@ -71,6 +89,8 @@ def _extra_body(args: argparse.Namespace) -> dict:
         extra = json.loads(args.extra_body or "{}")
     except ValueError:
         extra = None
+    if extra and args.client != "openai":
+        raise UserError("--extra-body is of --client openai")
     if not isinstance(extra, dict):
         raise UserError(f"--extra-body: expected a JSON object, got {args.extra_body!r:.60}")
     return extra
@@ -93,6 +113,7 @@ def _plan(args: argparse.Namespace, rows, protocol: str, parser: str | None):
         stop=tuple(template.stop),
         seed=args.seed,
         logprobs=args.logprobs,
+        extra_body=_extra_body(args),
     )
     if args.samples > 1 and sampling.temperature == 0:
         raise UserError("--samples above 1 needs a --temperature above 0: the samples would be all the same")
@@ -128,6 +149,7 @@ def _price(args: argparse.Namespace):
     return price
 
 
+@_with_extra
 def _annotate(args: argparse.Namespace) -> int:
     from distill_jax.teachers import secrets
     from distill_jax.teachers.rows import chosen, read_ids
@@ -288,6 +310,7 @@ def _deliver(args, rows, examples, completions, template, settings) -> None:
         print(args.report)
 
 
+@_with_extra
 def _store_import(args: argparse.Namespace) -> int:
     from distill_jax.teachers import parsing, prompts
     from distill_jax.teachers.reference_layout import import_completions
@@ -305,6 +328,7 @@ def _store_import(args: argparse.Namespace) -> int:
     return 0
 
 
+@_with_extra
 def _store_export(args: argparse.Namespace) -> int:
     from distill_jax.teachers import export, prompts, reference_layout
     from distill_jax.teachers.store import Store

@@ -60,8 +60,8 @@ class Outcome:
     fatal: bool = False
 
 
-class _BudgetSpent(Exception):
-    pass
+class _NotAsked(Exception):
+    """The run is ending."""
 
 
 class Annotator:
@@ -172,8 +172,7 @@ class Annotator:
         start = time.monotonic()
         try:
             reply, attempts = await with_retries(self._policy, lambda: self._ask(job))
-        except _BudgetSpent:
-            self._stop(f"the budget of {self.budget.exhausted} is spent")
+        except _NotAsked:
             return
         except TeacherError as error:
             self._count_failure(job, error)
@@ -195,13 +194,19 @@ class Annotator:
         asked = self._estimate.prompt(size)
         answered = self._plan.sampling.max_tokens * samples
         most = Spent(1, asked + answered, self._price.of(asked, answered) if self._price else 0.0)
-        if self.outcome.stopped or not await self.budget.reserve(most):
-            raise _BudgetSpent
-        actual = Spent(1)
+        if self.outcome.stopped:
+            raise _NotAsked
+        if not await self.budget.reserve(most):
+            self._stop(f"the budget of {self.budget.exhausted} is spent")
+            raise _NotAsked
+        actual = Spent()
         try:
             await self._requests.take()
             await self._tokens.take(asked + answered)
             await self._pause.over()
+            if self.outcome.stopped:
+                raise _NotAsked
+            actual = Spent(1)
             reply = await self._client.complete(job.request)
             used = asked + answered
             if reply.prompt_tokens is not None and reply.completion_tokens is not None:

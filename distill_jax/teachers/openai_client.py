@@ -26,7 +26,6 @@ class OpenAIClient:
       protocol: one of `PROTOCOLS`.
       key_variable: the environment variable with the key; a `base_url` may do without one.
       timeout: seconds that one request may take.
-      extra_body: fields to add to every request, such as `{"reasoning_effort": "low"}`.
     """
 
     parser = None
@@ -38,7 +37,6 @@ class OpenAIClient:
         protocol: str = "chat",
         key_variable: str | None = None,
         timeout: float = 60.0,
-        extra_body: Mapping[str, Any] | None = None,
     ):
         key = api_key(key_variable or "OPENAI_API_KEY", needed=base_url is None or bool(key_variable))
         self.sdk = openai.AsyncOpenAI(
@@ -50,7 +48,6 @@ class OpenAIClient:
         self.endpoint = checked_url(str(self.sdk.base_url))  # the SDK reads OPENAI_BASE_URL too
         self.protocol = protocol
         self._model, self._timeout = model, timeout
-        self._extra = dict(extra_body or {})
         host = urllib.parse.urlsplit(self.endpoint).hostname or ""
         # OpenAI's newer models refuse `max_tokens`; other servers often know nothing else.
         newer = protocol == "chat" and host.endswith("openai.com")
@@ -80,7 +77,7 @@ class OpenAIClient:
         if prompt.schema is not None:
             schema = {"name": "answer", "strict": True, "schema": prompt.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        return body | self._extra
+        return body | dict(sampling.extra_body or {})
 
     async def complete(self, request: Request) -> Reply:
         """See `protocol.Client`."""

@@ -20,6 +20,7 @@ class Sampling:
       stop: texts that end an answer.
       seed: of sample 0; sample k has `seed + k`.
       logprobs: how many alternatives to each token are asked for; 0 for no log-probabilities.
+      extra_body: further fields of OpenAI's protocol, such as `{"reasoning_effort": "low"}`.
     """
 
     temperature: float | None = 0.0
@@ -28,10 +29,11 @@ class Sampling:
     stop: tuple[str, ...] = ()
     seed: int | None = None
     logprobs: int = 0
+    extra_body: Mapping[str, Any] | None = None
 
     def stored(self) -> dict[str, Any]:
         """The settings that are set: part of a completion's key, so that a new setting changes no old key."""
-        unset = {name for name in ("logprobs", "stop") if not getattr(self, name)}
+        unset = {name for name in ("logprobs", "stop", "extra_body") if not getattr(self, name)}
         fields = dataclasses.asdict(self) | {"stop": list(self.stop)}
         return {name: value for name, value in fields.items() if value is not None and name not in unset}
 

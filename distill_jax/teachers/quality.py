@@ -12,9 +12,14 @@ from distill_jax.evaluation.equations import evaluate_equation
 from distill_jax.teachers import parsing
 from distill_jax.teachers.protocol import Token
 
-_NUMBER = r"\$?\d[\d,]*\.?\d*%?"
-_EQUALITY = re.compile(rf"((?:[-+*/x×÷()]|{_NUMBER}|\s)+?)=\s*(-?{_NUMBER})", re.IGNORECASE)
-_SIGNS = str.maketrans({"×": "*", "÷": "/", "x": "*", "X": "*", "$": None, ",": None, "%": None})
+_SIGN = r"-+*/x×÷()\d.,$%\s"
+# The number is only looked at, so that it can begin the next equality of a chain; where a calculation goes
+# on after it (`3 + 4 = 10 - 3`) it is not what the left side equals.
+_EQUALITY = re.compile(
+    rf"(?<![{_SIGN}])([{_SIGN}]+)=(?=\s*((?>-?\$?\d[\d,]*(?:\.\d+)?%?))(?!\s*[-+*/x×÷]\s*[\d(]))",
+    re.IGNORECASE,
+)
+_READ = str.maketrans({"×": "*", "÷": "/", "x": "*", "X": "*", "$": None, ",": None, "%": "/100"})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,19 +66,22 @@ class Verdict:
 def arithmetic_holds(rationale: str, label: str = "") -> bool:
     """Whether every `a + b = c` in it is right, to the digits that are written."""
     del label
-    return all(
-        abs(value - said) <= tolerance
-        for value, said, tolerance in map(_equality, _EQUALITY.findall(rationale))
-        if value is not None
-    )
+    return all(_holds(left, right) for left, right in _EQUALITY.findall(rationale))
 
 
-def _equality(match: tuple[str, str]) -> tuple[float | None, float, float]:
-    left, right = (part.translate(_SIGNS).strip() for part in match)
-    # `= 6` after `2 + 3`: the sum is what comes after the last words, which the pattern already cut.
-    value = evaluate_equation(left) if re.search(r"\d\s*[-+*/]\s*[(\d-]", left) else None
-    decimals = len(right.partition(".")[2])
-    return value, float(right), 0.5 * 10.0**-decimals + 1e-9 if decimals or "/" in left else 1e-9
+def _holds(left: str, right: str) -> bool:
+    """Whether an equality is right; one that is no calculation is."""
+    sentence = re.split(r"[.,;:]\s", left)[-1]
+    calculation = sentence.translate(_READ).strip().lstrip("*/+) ")
+    value = evaluate_equation(calculation)
+    if value is None or not re.search(r"\d\s*[-+*/]", calculation):
+        return True
+    number = right.strip("$%").replace("$", "").replace(",", "")
+    decimals = len(number.partition(".")[2])
+    rounded = bool(decimals) or "/" in calculation
+    tolerance = (0.5 * 10.0**-decimals if rounded else 0.0) + 1e-9
+    scales = (1, 100) if right.endswith("%") else (1,)
+    return any(abs(scale * value - float(number)) <= tolerance for scale in scales)
 
 
 def label_named(rationale: str, label: str) -> bool:

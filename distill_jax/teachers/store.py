@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import logging
@@ -42,12 +43,12 @@ class Key:
     model: str
     sampling: Sampling | Mapping[str, Any]
 
-    @property
+    @functools.cached_property
     def row(self) -> bytes:
         """Of the row alone."""
         return _digest(self.row_id)
 
-    @property
+    @functools.cached_property
     def setting(self) -> bytes:
         """Of the rest."""
         stored = self.sampling.stored() if isinstance(self.sampling, Sampling) else self.sampling
@@ -106,9 +107,11 @@ class Store:
 
     def close(self) -> None:
         """Commits the index and lets the file go."""
-        self._commit()
-        self._index.close()
-        os.close(self._file)
+        try:
+            self._commit()
+        finally:
+            self._index.close()
+            os.close(self._file)
 
     def _lock(self) -> None:
         try:
@@ -124,10 +127,10 @@ class Store:
     def _open_index(self) -> sqlite3.Connection:
         path = self.path.with_name(f"{self.path.name}.index")
         for fresh in (False, True):
-            if fresh:
-                for name in ("", "-journal"):
-                    path.with_name(path.name + name).unlink(missing_ok=True)
             try:
+                if fresh:
+                    for name in ("", "-journal"):
+                        path.with_name(path.name + name).unlink(missing_ok=True)
                 index = sqlite3.connect(path, isolation_level=None)
                 index.execute("PRAGMA synchronous = OFF")  # a lost index is made again
                 index.executescript(_SCHEMA)
@@ -135,10 +138,16 @@ class Store:
                     index.execute("BEGIN")
                     return index
                 index.close()
-            except sqlite3.DatabaseError:
+            except (sqlite3.DatabaseError, OSError) as error:
                 if fresh:
-                    raise UserError(f"{path}: cannot be written: is there room on the disk?") from None
+                    raise self._no_index(error) from None
         raise AssertionError("unreachable")
+
+    def _no_index(self, error: Exception) -> UserError:
+        return UserError(
+            f"{self.path}.index: cannot be written ({error}): free some space or choose another --store; the "
+            "completions themselves are safe"
+        )
 
     def _matches(self, index: sqlite3.Connection) -> bool:
         """Whether the index is of this file: its last line is where the index says."""
@@ -187,10 +196,13 @@ class Store:
 
     def _add(self, line: Mapping[str, Any], offset: int, length: int) -> None:
         key = _key_of(line)
-        self._index.execute(
-            "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?)",
-            (key.row, key.setting, int(line["sample"]), offset, length),
-        )
+        try:
+            self._index.execute(
+                "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?)",
+                (key.row, key.setting, int(line["sample"]), offset, length),
+            )
+        except sqlite3.DatabaseError as error:
+            raise self._no_index(error) from None
         self._last, self._end = offset, offset + length
         self.rows += 1
         self._totals = self._totals.plus(used(line))
@@ -203,9 +215,12 @@ class Store:
             return
         totals = dataclasses.asdict(self._totals)
         state = totals | {"rows": self.rows, "last": self._last, "end": self._end}
-        self._index.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", state.items())
-        self._index.execute("COMMIT")
-        self._index.execute("BEGIN")
+        try:
+            self._index.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", state.items())
+            self._index.execute("COMMIT")
+            self._index.execute("BEGIN")
+        except sqlite3.DatabaseError as error:
+            raise self._no_index(error) from None
         self._uncommitted = 0
 
     # What is there.
@@ -258,11 +273,11 @@ class Store:
             written, self._written = self._written, None
             try:
                 await asyncio.to_thread(self._write, [raw for raw, _ in batch])
-            except UserError as error:
+                self._register(batch)
+            except Exception as error:
                 written.set_exception(error)
-                continue
-            self._register(batch)
-            written.set_result(None)
+            else:
+                written.set_result(None)
 
     def append_now(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """As `append`, for callers without an event loop."""

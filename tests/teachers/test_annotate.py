@@ -1,15 +1,17 @@
 import asyncio
 import time
+import tracemalloc
 
 import pytest
-from conftest import annotate, examples, lines, make_plan
-from loopback import FAULTS, answer
+from loopback_teacher import FAULTS, answer
+from teacher_helpers import annotate, examples, lines, make_plan
 
+from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers.annotate import Annotator, Limits
 from distill_jax.teachers.limits import Price, Spent
 from distill_jax.teachers.openai_client import OpenAIClient
-from distill_jax.teachers.protocol import Sampling
+from distill_jax.teachers.protocol import Completion, Reply, Sampling
 from distill_jax.teachers.store import Store
 
 
@@ -49,13 +51,14 @@ def test_another_prompt_model_or_sampling_is_another_completion(loopback, store)
 def test_all_faults_at_once_cost_attempts_and_no_rows(loopback, store):
     """Nearly half of all requests fail, in every way there is."""
     faults = {fault: 0.06 for fault in FAULTS}
-    server = loopback(faults=faults, hang=3.0)
-    outcome = annotate(server, store, examples(150), timeout=0.6, attempts=25)
+    server = loopback(faults=faults, hang=10.0)
+    outcome = annotate(server, store, examples(150), timeout=1.5, attempts=25)
     assert (outcome.stored, outcome.failed) == (150, 0)
     assert set(server.injected) == set(FAULTS)
     assert ids(store) == sorted(row.id for row in examples(150))
     tried = sum(line["requests"] for line in lines(store.path))
-    assert tried == server.count == 150 + server.injected.total()
+    # Not equal: on a busy machine a request may time out before the server has seen it, or answered.
+    assert tried >= server.count >= 150 + server.injected.total()
     assert all("So the answer is" in line["text"] for line in lines(store.path))
 
 
@@ -104,25 +107,27 @@ def test_an_endpoint_that_is_not_there_ends_the_run(loopback, store):
 
 
 def test_concurrency_is_bounded(loopback, store):
-    server = loopback(delay=0.03)
-    annotate(server, store, examples(40), concurrency=6)
+    server = loopback(delay=0.2)
+    annotate(server, store, examples(20), concurrency=6)
     assert server.most_open == 6
 
 
 def test_requests_per_minute(loopback, store):
-    server = loopback()
-    annotate(server, store, examples(45), requests_per_minute=1200)  # 20 a second, after one second's share
-    times = sorted(entry["time"] for entry in server.log)
-    assert times[-1] - times[0] >= (45 - 1 - 20) * 0.05 - 0.1
+    """20 a second, after one second's share at once."""
+    start = time.monotonic()
+    annotate(loopback(), store, examples(45), requests_per_minute=1200)
+    assert time.monotonic() - start >= (45 - 1 - 20) * 0.05
 
 
 def test_tokens_per_minute(loopback, store):
-    """Paced by the estimate (the answers' bound), then given back by what the endpoint says."""
-    server, plan = loopback(), make_plan(sampling=Sampling(max_tokens=1000))
-    start = time.monotonic()
-    annotate(server, store, examples(5), plan, tokens_per_minute=120_000, concurrency=1)
-    used = sum(sum(line["usage"].values()) for line in lines(store.path))
-    assert time.monotonic() - start >= (used - 300) / 2000
+    """4,000 a second, by what the endpoint says was used: 500 words an answer."""
+    server = loopback(answers=lambda prompt, body: "word " * 500)
+    plan, start = make_plan(sampling=Sampling(max_tokens=600)), time.monotonic()
+    annotate(server, store, examples(20), plan, tokens_per_minute=240_000, concurrency=1)
+    used = [sum(line["usage"].values()) for line in lines(store.path)]
+    assert sum(used) > 10_000
+    # One second's share at once, and the last request before its tokens are counted.
+    assert time.monotonic() - start >= (sum(used[:-1]) - 4000) / 4000
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
@@ -193,6 +198,13 @@ def test_the_same_row_twice_is_asked_once(loopback, store):
     assert server.count == 2
 
 
+def test_what_waits_when_a_run_ends_is_not_sent(loopback, store):
+    """One request a second, and a wrong key: the others wait for their turn and never go out."""
+    server = loopback(key="another")
+    outcome = annotate(server, store, examples(50), concurrency=8, requests_per_minute=60)
+    assert outcome.fatal and len(server.log) <= 2
+
+
 def test_a_bad_row_loses_no_answer_under_way(loopback, store):
     server = loopback(delay=0.2)
 
@@ -249,3 +261,29 @@ def test_the_loop_lets_answers_in_while_it_skips_stored_rows(loopback, tmp_path)
 
         assert asyncio.run(run()).there == 300
         assert turns >= 6
+
+
+class Inside:
+    """A teacher in this process."""
+
+    protocol, endpoint, parser = "chat", "inside", None
+
+    async def complete(self, request):
+        return Reply([Completion("It is so. So the answer is neutral." + " " * 500)], 10, 10)
+
+    async def close(self):
+        pass
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path):
+    """1,100 more completions of 1 KB, and then as many rows that are there already."""
+    peaks = []
+    for count in (400, 400, 1500, 1500):
+        rows = (Example(f"row-{n}", f"text {n}") for n in range(count))
+        with Store(tmp_path / f"{count}.jsonl") as store:
+            tracemalloc.start()
+            asyncio.run(Annotator(Inside(), make_plan(), store, Limits()).run(rows))
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+            assert store.rows == count
+    assert peaks[2] - peaks[0] < 300_000 and peaks[3] - peaks[1] < 300_000

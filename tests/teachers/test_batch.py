@@ -2,7 +2,7 @@ import asyncio
 import json
 
 import pytest
-from conftest import examples, lines, make_plan
+from teacher_helpers import examples, lines, make_plan
 
 from distill_jax.errors import UserError
 from distill_jax.teachers.annotate import Limits
@@ -41,7 +41,7 @@ def test_all_rows_in_batches_at_half_the_price(loopback, store, protocol):
 
 
 def test_the_same_keys_as_without_a_batch(loopback, store):
-    from conftest import annotate as one_by_one
+    from teacher_helpers import annotate as one_by_one
 
     server = loopback()
     annotate(server, store, examples(7)[:5])

@@ -5,8 +5,8 @@ import sys
 import types
 
 import pytest
-from conftest import KEY, examples, lines, make_plan
-from loopback import answer
+from loopback_teacher import answer
+from teacher_helpers import KEY, examples, lines, make_plan
 
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
@@ -32,8 +32,8 @@ def body(protocol="chat", sampling=None, samples=(0,), prompt=PROMPT, **options)
 
 
 def test_a_chat_request():
-    sampling = Sampling(0.5, 0.9, 64, ("\n\n",), 7, 4)
-    assert body(sampling=sampling, samples=(2, 3), extra_body={"user": "me"}) == {
+    sampling = Sampling(0.5, 0.9, 64, ("\n\n",), 7, 4, {"user": "me"})
+    assert body(sampling=sampling, samples=(2, 3)) == {
         "model": "m",
         "max_tokens": 64,
         "messages": PROMPT.messages(),
@@ -196,6 +196,18 @@ def test_a_missing_package_names_the_extra(tmp_path, name, package, extra):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and f"pip install 'distill_jax[{extra}]'" in done.stderr
+
+
+@pytest.mark.parametrize(("package", "more"), [("pydantic", []), ("bm25s", ["--select", "nearest"])])
+def test_without_the_extra_a_dry_run_names_it_too(tmp_path, package, more):
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"input": "x"}\n')
+    flags = ["annotate", str(data), "--model", "m", "--prompt", "svamp", "--dry-run", *more]
+    code = f"import sys\nsys.modules[{package!r}] = None\nfrom distill_jax import cli\n"
+    code += f"sys.exit(cli.main({flags!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: ")
+    assert package in done.stderr and "pip install 'distill_jax[teachers]'" in done.stderr
 
 
 def test_an_unknown_client():

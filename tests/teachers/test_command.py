@@ -3,11 +3,13 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
-from conftest import CLASSES, examples, lines
+from teacher_helpers import CLASSES, examples, lines
 
 from distill_jax import cli
+from distill_jax.commands import annotate as command
 from distill_jax.data import own, registry
 from distill_jax.data.prepare import prepare
+from distill_jax.teachers import clients, quality, report
 
 
 @pytest.fixture
@@ -40,10 +42,10 @@ def flags(server, tmp_path, *more):
 
 def test_what_comes_out_is_what_train_reads(loopback, tmp_path, data, monkeypatch):
     monkeypatch.setattr(registry, "_tasks", dict(registry._tasks))
-    server, output, report = loopback(), tmp_path / "out.jsonl", tmp_path / "report.html"
+    server, output, page = loopback(), tmp_path / "out.jsonl", tmp_path / "report.html"
     more = ["--classes", ",".join(CLASSES), "--samples", "3", "--seed", "1", "--logprobs", "3"]
-    command = ["annotate", data, *flags(server, tmp_path, *more, "--output", output, "--report", report)]
-    assert cli.main(command) == 0
+    delivered = ["--output", output, "--report", page]
+    assert cli.main(["annotate", data, *flags(server, tmp_path, *more, *delivered)]) == 0
     rows = lines(output)
     assert [row["id"] for row in rows] == [f"row-{n}" for n in range(12)]
     for row in rows:
@@ -62,9 +64,9 @@ def test_what_comes_out_is_what_train_reads(loopback, tmp_path, data, monkeypatc
             )
             assert prepared.manifest["examples"] > 0
     assert len(list(task.source.examples("train"))) + len(list(task.source.examples("validation"))) == 12
-    page = report.read_text()
-    assert "<table>" in page and "So the answer is" in page and "default@" in page
-    figures = json.loads(report.with_suffix(".json").read_text())
+    shown = page.read_text()
+    assert "<table>" in shown and "So the answer is" in shown and "default@" in shown
+    figures = json.loads(page.with_suffix(".json").read_text())
     assert figures["samples"] == 36 and figures["accuracy"] is None and figures["usd"] is None
 
 
@@ -121,15 +123,15 @@ def test_only_the_given_rows_and_a_budget(loopback, tmp_path, data, capsys):
 
 def test_dry_run_asks_nobody(loopback, tmp_path, data, capsys):
     server = loopback()
-    command = ["annotate", data, "--base-url", server.url, "--model", "m", "--dry-run"]
-    assert cli.main([*command, "--row", "row-5", "--price", "1,2", "--max-tokens", "100"]) == 0
+    dry = ["annotate", data, "--base-url", server.url, "--model", "m", "--dry-run"]
+    assert cli.main([*dry, "--row", "row-5", "--price", "1,2", "--max-tokens", "100"]) == 0
     out = capsys.readouterr().out
     assert "[user]\nPremise: number 5 of 12. Hypothesis: yes." in out and "row row-5" in out
     assert "12 rows, 1 samples each" in out and "at most 1,200 of answers" in out and "USD" in out
-    assert cli.main([*command, "--protocol", "completions"]) == 0
+    assert cli.main([*dry, "--protocol", "completions"]) == 0
     assert "[user]" not in capsys.readouterr().out
     assert server.log == [] and not (tmp_path / "store.jsonl").exists()
-    assert "no row 'row-50'" in fails(capsys, *command, "--row", "row-50")
+    assert "no row 'row-50'" in fails(capsys, *dry, "--row", "row-50")
 
 
 def test_checks_leave_bad_reasons_out(loopback, tmp_path, data):
@@ -171,6 +173,12 @@ def test_log_probabilities_are_read_with_the_prompt_they_came_from(loopback, tmp
     assert "are of the prompt entailment@" in fails(capsys, *export)
     assert cli.main([*map(str, export), "--prompt", "entailment"]) == 0
     assert max(lines(output)[0]["label_probs"]) == pytest.approx(0.8, abs=1e-4)
+
+
+def test_the_parsers_of_flags_know_what_there_is():
+    """They name it themselves: importing it would take the command line its half second."""
+    assert command.CLIENTS == tuple(clients.CLIENTS) and command.CHECKS == tuple(quality.CHECKS)
+    assert set(report.PROBLEMS) == {"unparsed", "unknown_label", *quality.CHECKS}
 
 
 def test_a_temperature_that_is_not_sent(loopback, tmp_path, data):

@@ -3,7 +3,7 @@ import json
 import tracemalloc
 
 import pytest
-from conftest import CLASSES, examples, lines
+from teacher_helpers import CLASSES, examples, lines
 
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError

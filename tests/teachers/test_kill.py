@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from conftest import examples, lines
+from teacher_helpers import examples, lines
 
 ROWS = 1000
 

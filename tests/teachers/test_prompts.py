@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from conftest import CLASSES
+from teacher_helpers import CLASSES
 
 from distill_jax import tasks
 from distill_jax.data.registry import get_task, without_seqio

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from conftest import CLASSES
+from teacher_helpers import CLASSES
 
 from distill_jax.data.registry import get_task, without_seqio
 from distill_jax.data.schema import Example
@@ -36,6 +36,18 @@ log = math.log
         ("x = 4, so half of it is 2", True),
         ("No numbers at all.", True),
         ("There are 7 rows of 36. 7 * 36 is 252.", True),  # not written as an equality: not judged
+        ("20% * 50 = 10", True),
+        ("5 / 10 = 50%", True),
+        ("5 / 10 = 60%", False),
+        ("2 * 3 = 6 + 1 = 7", True),
+        ("2 * 3 = 6 + 1 = 8", False),
+        ("17 + (-18) = 17 - 18 = -1", True),
+        ("17 + (-18) = 17 - 18 = 1", False),
+        ("The box 3 + 4 = 7", True),
+        ("He has 5. 3 + 4 = 8", False),
+        ("-3 + 5 = 2", True),
+        ("1" * 20_000, True),  # no backtracking
+        ("1 + " * 5_000, True),
         ("8 / 0 = 4", True),  # has no value: not judged
     ],
 )

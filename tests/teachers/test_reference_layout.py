@@ -1,8 +1,8 @@
 import json
 
 import pytest
-from conftest import lines
-from loopback import Loopback
+from loopback_teacher import Loopback
+from teacher_helpers import lines
 
 from distill_jax import cli
 from distill_jax.data import registry

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import KEY, examples
+from teacher_helpers import KEY, examples
 
 from distill_jax.errors import UserError
 from distill_jax.teachers.openai_client import OpenAIClient

@@ -6,9 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from teacher_helpers import lines
 
 from distill_jax.errors import UserError
 from distill_jax.teachers.limits import Spent
@@ -65,8 +65,10 @@ def test_keys_differ_in_each_of_their_parts():
         Key("a", "p", "m", Sampling(temperature=None)),
         Key("a", "p", "m", Sampling(stop=("\n",))),
         Key("a", "p", "m", Sampling(logprobs=5)),
+        Key("a", "p", "m", Sampling(extra_body={"top_k": 3})),
+        Key("a", "p", "m", Sampling(extra_body={"top_k": 4})),
     ]
-    assert len({k.setting for k in keys}) == 7 and len({k.row for k in keys}) == 1
+    assert len({k.setting for k in keys}) == 9 and len({k.row for k in keys}) == 1
     assert Sampling().stored() == {"temperature": 0.0, "max_tokens": 256}
 
 
@@ -155,6 +157,25 @@ def test_a_full_disk(tmp_path):
     assert [row["id"] for row in lines(path)] == ["r0", "r1", "r2", "r3"]
     with Store(path) as store:
         assert store.rows == 4 and store.missing(key(3), 1) == []
+
+
+def test_a_full_disk_under_the_index(tmp_path):
+    path = tmp_path / "store.jsonl"
+    with pytest.raises(UserError, match="the completions themselves are safe"), Store(path) as store:
+        pages = store._index.execute("PRAGMA page_count").fetchone()[0]
+        store._index.execute(f"PRAGMA max_page_count = {pages + 2}")
+
+        async def run():
+            async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+                for n in range(3000):
+                    group.create_task(store.append([line(n)]))
+
+        try:
+            asyncio.run(run())
+        except* UserError as errors:
+            raise errors.exceptions[0] from None
+    with Store(path) as store:
+        assert store.rows == 3000 and store.missing(key(2999), 1) == []
 
 
 def test_appends_at_the_same_time_share_a_sync(tmp_path, monkeypatch):

@@ -1,7 +1,7 @@
 """A teacher on a free port of the loopback, with faults on demand: what a bad day of an endpoint looks like.
 
 It speaks OpenAI's chat completions, completions, files and batches, Anthropic's messages and Gemini's
-generateContent. Alone (`python loopback.py`) it prints its address and answers until it is stopped.
+generateContent. Alone (`python loopback_teacher.py`) it prints its address and answers until it is stopped.
 """
 
 import asyncio
