@@ -34,11 +34,16 @@ setup(
         "pyarrow",
         "rich",
         "rouge-score",
-        "safetensors",
+        "safetensors>=0.8",
         "sentencepiece",
         "seqio>=0.0.20",
         "tensorboardX",
+        "tensorstore>=0.1.80",
     ],
-    extras_require={"test": ["hypothesis", "pytest", "ruff"]},
+    extras_require={
+        "gcs": ["gcsfs"],
+        "hub": ["huggingface_hub"],
+        "test": ["hypothesis", "pytest", "ruff"],
+    },
     entry_points={"console_scripts": ["distill-jax = distill_jax.cli:main"]},
 )
