@@ -5,7 +5,7 @@ Everything heavy is imported in the functions that use it: `distill-jax --help` 
 
 import importlib
 
-GROUPS = ("demo", "data", "train", "evaluate", "infer")
+GROUPS = ("demo", "data", "train", "evaluate", "infer", "convert")
 
 
 def add_all(commands) -> None:

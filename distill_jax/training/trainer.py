@@ -102,8 +102,8 @@ def train(
       batch_size: rows of a global batch (packed rows, where `pack`).
       train_steps: updates in all, those before a restart included.
       objective: what is minimised, of `training.objectives`.
-      teacher_checkpoint_path: a white-box teacher, where the objective needs one: a run's folder or a
-        Hugging Face folder, with the student's vocabulary.
+      teacher_checkpoint_path: a white-box teacher, where the objective needs one, given as
+        `initial_checkpoint_path` is, with the student's vocabulary.
       own_data: of `data.own.describe`: the user's files, registered as a task first.
       label_source: `gold` or `teacher`, what the label view is trained on.
       data_fraction: share of the training examples to use, nested and the same for every method.
@@ -112,7 +112,8 @@ def train(
       pack: several examples to a row, kept apart by segment ids.
       data_dir: folder of the data sets; default the environment's DISTILL_JAX_DATA_DIR.
       module: Python module that registers the task, where it is not one of ours.
-      initial_checkpoint_path: a run's folder, one of its checkpoints, or a Hugging Face folder.
+      initial_checkpoint_path: a run's folder, one of its checkpoints, a T5X checkpoint or a Hugging Face
+        folder; local, `gs://…` or `hf://ORG/NAME`.
       seed: of the parameters, the order of the data and the dropout.
       microbatches: parts a batch is worked off in, to save memory.
       loss_chunk: tokens whose logits are held at a time.
