@@ -28,30 +28,34 @@ def is_tree(folder: pathlib.Path) -> bool:
     return (folder / "_METADATA").exists() or (folder / "manifest.ocdbt").exists()
 
 
-def _described(folder: pathlib.Path) -> tuple[list[tuple[str, ...]], bool]:
-    """Keys of all leaves, and whether they are Zarr 3."""
+Leaves = dict[tuple[str, ...], list[int] | None]  # keys, and shapes where they are said
+
+
+def _described(folder: pathlib.Path) -> tuple[Leaves, bool]:
+    """All leaves, and whether they are Zarr 3."""
     path = folder / "_METADATA"
     try:
         metadata = json.loads(path.read_text())
-        keys = [
-            tuple(str(k["key"]) for k in leaf["key_metadata"]) for leaf in metadata["tree_metadata"].values()
-        ]
-        return keys, bool(metadata.get("use_zarr3"))
+        leaves = {
+            tuple(str(k["key"]) for k in leaf["key_metadata"]): leaf["value_metadata"].get("write_shape")
+            for leaf in metadata["tree_metadata"].values()
+        }
+        return leaves, bool(metadata.get("use_zarr3"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: the checkpoint is not whole") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not the metadata of an Orbax checkpoint: {error!r}") from None
 
 
-def _placeholders(folder: pathlib.Path) -> list[tuple[str, ...]]:
-    """Keys of the leaves that an old Orbax kept apart from its msgpack file."""
+def _placeholders(folder: pathlib.Path) -> Leaves:
+    """The leaves that an old Orbax kept apart from its msgpack file."""
     path = folder / "checkpoint"
     try:
         tree = flax.serialization.msgpack_restore(path.read_bytes())
         leaves = traverse_util.flatten_dict(tree)
     except Exception as error:  # msgpack raises many kinds
         raise UserError(f"{path}: not a whole msgpack file: {error}") from None
-    return [key for key, leaf in leaves.items() if isinstance(leaf, str) and leaf.startswith(_PLACEHOLDER)]
+    return {k: None for k, leaf in leaves.items() if isinstance(leaf, str) and leaf.startswith(_PLACEHOLDER)}
 
 
 def read_tree(folder: pathlib.Path, prefix: str) -> Parameters:
@@ -61,15 +65,15 @@ def read_tree(folder: pathlib.Path, prefix: str) -> Parameters:
       UserError: when there are none, or one cannot be opened.
     """
     old = (folder / "checkpoint").exists() and not (folder / "_METADATA").exists()
-    keys, zarr3 = (_placeholders(folder), False) if old else _described(folder)
-    wanted = [key for key in keys if key[0] == prefix]
+    leaves, zarr3 = (_placeholders(folder), False) if old else _described(folder)
+    wanted = {key: shape for key, shape in leaves.items() if key[0] == prefix}
     if not wanted:
-        there = sorted({key[0] for key in keys})
+        there = sorted({key[0] for key in leaves})
         raise UserError(f"{folder}: no {prefix} in there, only {', '.join(there) or 'nothing'}")
     reader = ArrayReader(str(folder), prefix)
     ocdbt = (folder / "manifest.ocdbt").exists()
     parameters = {}
-    for key in wanted:
+    for key, shape in wanted.items():
         path = ".".join(key)
         kvstore: dict[str, Any] = {"driver": "file", "path": f"{folder.absolute()}/"}
         if ocdbt:
@@ -78,7 +82,7 @@ def read_tree(folder: pathlib.Path, prefix: str) -> Parameters:
             kvstore["path"] += f"{path}/"
         spec = {"driver": "zarr3" if zarr3 else "zarr", "kvstore": kvstore}
         name = "/".join(key[1:])
-        parameters[name] = reader.open(name, spec)
+        parameters[name] = reader.open(name, spec, shape)
     return parameters
 
 

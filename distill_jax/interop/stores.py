@@ -1,6 +1,7 @@
 """Arrays in TensorStore, opened as `Parameter`s and written piece by piece."""
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,13 @@ class ArrayReader:
         self._last_whole = functools.lru_cache(maxsize=1)(self._whole)
         self._stores: dict[str, ts.TensorStore] = {}
 
-    def open(self, name: str, spec: dict[str, Any]) -> Parameter:
-        """The array that a TensorStore spec describes; `name` is our name for it.
+    def open(self, name: str, spec: dict[str, Any], shape: Sequence[int] | None = None) -> Parameter:
+        """The array that a TensorStore spec describes.
+
+        Args:
+          name: ours, for messages.
+          spec: where it is.
+          shape: what the checkpoint says of it elsewhere, if anything, for messages.
 
         Raises:
           UserError: when it is not there, or holds no floats.
@@ -43,9 +49,11 @@ class ArrayReader:
         try:
             store = ts.open(ts.Spec(spec), open=True).result()
         except ValueError as error:
+            there = f"{self._prefix}.{name.replace('/', '.')} there"
+            there += f", of shape {list(shape)}" if shape is not None else ""
             raise UserError(
-                f"{self._where}: parameter {name} ({self._prefix}.{name.replace('/', '.')} there) cannot be "
-                f"opened, the checkpoint is not whole: {reason(error)}"
+                f"{self._where}: parameter {name} ({there}) cannot be opened, the checkpoint is not whole: "
+                f"{reason(error)}"
             ) from None
         if not _is_float(store.dtype.numpy_dtype):
             raise UserError(

@@ -56,7 +56,8 @@ def read_legacy(folder: pathlib.Path) -> Parameters:
     parameters = {}
     for name, leaf in traverse_util.flatten_dict(tree["target"], is_leaf=_is_leaf, sep="/").items():
         if isinstance(leaf, dict):
-            parameters[name] = reader.open(name, _local_spec(path, name, leaf, folder))
+            spec = _local_spec(path, name, leaf, folder)
+            parameters[name] = reader.open(name, spec, spec["metadata"].get("shape"))
         elif isinstance(leaf, np.ndarray):
             parameters[name] = Parameter(leaf.shape, lambda index, leaf=leaf: leaf[index])
         else:

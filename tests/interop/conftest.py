@@ -3,6 +3,8 @@
 import pathlib
 
 import flax.serialization
+import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -84,7 +86,8 @@ def _make_legacy(folder: pathlib.Path, params, *, driver="file", dtype="float32"
 
 def _make_orbax(folder: pathlib.Path, params, *, ocdbt, step=3, zarr3=False):
     """`checkpoint_<step>/state` as T5X writes it with Orbax, the optimizer's state included."""
-    tree = {"target": params, "state": {"step": np.int32(step), "param_states": {"v": params, "none": None}}}
+    arrays = jax.tree.map(jnp.asarray, params)
+    tree = {"target": arrays, "state": {"step": np.int32(step), "param_states": {"v": arrays, "none": None}}}
     handler = ocp.PyTreeCheckpointHandler(use_ocdbt=ocdbt, use_zarr3=zarr3)
     options = ocp.CheckpointManagerOptions(step_prefix="checkpoint", enable_async_checkpointing=False)
     with ocp.CheckpointManager(folder, options=options, item_handlers={"state": handler}) as manager:

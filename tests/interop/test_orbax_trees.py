@@ -93,7 +93,8 @@ def test_lost_and_cut_files_name_the_parameter(make_student, make_orbax, tmp_pat
         read_tree(state, "target")[QUERY].read()
     if not ocdbt:
         shutil.rmtree(state / QUERY_NAME)
-        with pytest.raises(UserError, match=rf"parameter {QUERY} \({QUERY_NAME} there\) cannot be opened"):
+        message = rf"parameter {QUERY} \({QUERY_NAME} there, of shape \[16, 24\]\) cannot be opened"
+        with pytest.raises(UserError, match=message):
             read_tree(state, "target")
 
 
