@@ -1,6 +1,5 @@
 """Arrays in TensorStore, opened as `Parameter`s and written piece by piece."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +29,7 @@ class ArrayReader:
         self._where, self._prefix = where, prefix
         # A run with scanned layers keeps all layers of a parameter in one chunk: layers are asked for one
         # after the other, and this one is kept between them.
-        self._last_whole = functools.lru_cache(maxsize=1)(self._whole)
+        self._kept: tuple[str, np.ndarray] | None = None
         self._stores: dict[str, ts.TensorStore] = {}
 
     def open(self, name: str, spec: dict[str, Any], shape: Sequence[int] | None = None) -> Parameter:
@@ -67,13 +66,16 @@ class ArrayReader:
         def fetch(index):
             chunk = store.chunk_layout.read_chunk.shape
             if index is not ... and chunk and chunk[0] > 1:
-                return self._last_whole(name)[index]
+                return self._whole(name)[index]
             return self._read(name, store[index])
 
         return Parameter(tuple(store.shape), fetch)
 
     def _whole(self, name: str) -> np.ndarray:
-        return self._read(name, self._stores[name])
+        if self._kept is None or self._kept[0] != name:
+            self._kept = None  # before the next is read: each may be gigabytes
+            self._kept = name, self._read(name, self._stores[name])
+        return self._kept[1]
 
     def _read(self, name: str, store: ts.TensorStore) -> np.ndarray:
         try:
