@@ -54,7 +54,9 @@ def add(commands) -> None:
     train.add_argument("--alpha", type=float, help="weight of the label loss")
     train.add_argument("--label-source", choices=("gold", "teacher"))
     train.add_argument("--data-fraction", type=float)
-    train.add_argument("--init", help="a run's folder or a Hugging Face folder to start from")
+    train.add_argument(
+        "--init", help="run, T5X or Hugging Face checkpoint to start from; or gs://, hf://ORG/NAME"
+    )
     train.add_argument("--seed", type=int)
     train.add_argument("--teacher-checkpoint", help="white-box teacher of logit_distillation")
     train.add_argument("--teacher-top-k", type=int, help="run the teacher once, keep so many next tokens")

@@ -28,11 +28,17 @@ def cache_dir() -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+def new_folder(
+    folder: pathlib.Path, advice: str = "set DISTILL_JAX_CACHE to another folder"
+) -> Iterator[pathlib.Path]:
     """A temporary folder that becomes `folder` when the block ends, and vanishes when it fails.
 
     Its files are on the disk before it gets its name. Where another process was faster, its folder
     stays. What a killed process left behind is removed.
+
+    Args:
+      folder: to be made.
+      advice: what the user can do where it cannot be.
 
     Raises:
       UserError: when the disk is full or the folder cannot be written.
@@ -55,15 +61,9 @@ def new_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         _sync(folder.parent)
     except OSError as error:
         if error.errno in _FULL:
-            raise UserError(
-                f"{folder.parent}: no space left on the disk: free some, or set DISTILL_JAX_CACHE "
-                "to a folder on another one"
-            ) from error
+            raise UserError(f"{folder.parent}: no space left on the disk: free some, or {advice}") from error
         if error.errno in _OTHER:
-            raise UserError(
-                f"{folder.parent}: cannot be written ({error.strerror}): set DISTILL_JAX_CACHE to "
-                "another folder"
-            ) from error
+            raise UserError(f"{folder.parent}: cannot be written ({error.strerror}): {advice}") from error
         raise
     finally:
         if temporary is not None:

@@ -89,7 +89,7 @@ class SentencePieceVocabulary:
         if extra_ids is None:
             last = processor.id_to_piece(processor.get_piece_size() - 1)
             extra_ids = 0 if "extra_id" in last else EXTRA_IDS
-        self._model = model
+        self.model = model
         self._processor = _processor(_with_sentinels(model, extra_ids), name)
         self.extra_ids = extra_ids
         self.vocab_size = self._processor.get_piece_size()
@@ -113,7 +113,7 @@ class SentencePieceVocabulary:
     def save(self, folder: str | os.PathLike) -> None:
         """Writes what `load_vocabulary(folder)` reads."""
         _write_description(folder, {"kind": "sentencepiece", "extra_ids": self.extra_ids})
-        (pathlib.Path(folder) / "vocabulary.model").write_bytes(self._model)
+        (pathlib.Path(folder) / "vocabulary.model").write_bytes(self.model)
 
 
 def _processor(model: bytes, name: str) -> sentencepiece.SentencePieceProcessor:

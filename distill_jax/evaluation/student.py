@@ -8,6 +8,7 @@ from distill_jax.data import own, registry, sources
 from distill_jax.data.registry import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
+from distill_jax.errors import UserError
 from distill_jax.evaluation.engine import Engine
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
@@ -51,6 +52,11 @@ def load_student(model_dir: str, data_dir: str | None = None) -> Student:
     """
     run = run_dir.load(model_dir)
     sources.use(data_dir, run.teacher_name)
+    if not run.mixture_or_task_name:
+        raise UserError(
+            f"{model_dir}: was converted without a task: convert it again with --task NAME, such as "
+            "svamp_step_by_step"
+        )
     with registry.without_seqio():
         if run.own_data is not None:
             own.register_own(run.own_data)

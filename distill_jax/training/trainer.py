@@ -76,8 +76,8 @@ def train(
       batch_size: rows of a global batch (packed rows, where `pack`).
       train_steps: updates in all, those before a restart included.
       objective: what is minimised, of `training.objectives`.
-      teacher_checkpoint_path: a white-box teacher, where the objective needs one: a run's folder or a
-        Hugging Face folder, with the student's vocabulary.
+      teacher_checkpoint_path: a white-box teacher, where the objective needs one, given as
+        `initial_checkpoint_path` is, with the student's vocabulary.
       teacher_top_k: the teacher runs once, and so many of its likeliest next tokens are kept in the records;
         None runs it beside the student.
       own_data: of `data.own.describe`: the user's files, registered as a task first.
@@ -91,7 +91,8 @@ def train(
       teacher_name: folder of the teacher's completions in the paper's layout, `llm` unless named; `none`
         reads the rows alone.
       module: Python module that registers the task, where it is not one of ours.
-      initial_checkpoint_path: a run's folder, one of its checkpoints, or a Hugging Face folder.
+      initial_checkpoint_path: a run's folder, one of its checkpoints, a T5X checkpoint or a Hugging Face
+        folder; local, `gs://…` or `hf://ORG/NAME`.
       seed: of the parameters, the order of the data and the dropout.
       mesh: devices along `data`, `fsdp` and `model`; see `partitioning.mesh_sizes`.
       partition: what is spread over which of them, a preset or a table; see `partitioning.table`.

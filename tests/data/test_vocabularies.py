@@ -98,7 +98,7 @@ def test_save_and_load(trained, tmp_path):
 def test_model_with_its_own_sentinels(trained):
     from sentencepiece import sentencepiece_model_pb2 as pb2
 
-    proto = pb2.ModelProto.FromString(trained._model)
+    proto = pb2.ModelProto.FromString(trained.model)
     proto.pieces.add(piece="▁<extra_id_0>", type=pb2.ModelProto.SentencePiece.USER_DEFINED)
     vocabulary = SentencePieceVocabulary(proto.SerializeToString())
     assert vocabulary.extra_ids == 0

@@ -7,9 +7,9 @@ from flax import traverse_util
 
 from distill_jax import gin_utils
 from distill_jax.errors import UserError
+from distill_jax.interop.parameters import from_tree, to_tree
 from distill_jax.models import layers, t5
 from distill_jax.models.config import T5Config
-from distill_jax.models.stacking import stack_layers, unstack_layers
 from distill_jax.models.t5 import Transformer, output_kernel
 
 FIELDS = {
@@ -113,9 +113,9 @@ def test_scanned_layers_compute_the_same(tied):
     def logits(model, params):
         return model.apply({"params": params}, tokens, tokens, tokens, enable_dropout=False)
 
-    stacked = stack_layers(params)
+    stacked = to_tree(from_tree(params), scan_layers=True)
     np.testing.assert_allclose(logits(scanned, stacked), logits(unrolled, params), atol=1e-5)
-    back = unstack_layers(stacked)
+    back = to_tree(from_tree(stacked))
     jax.tree.map(np.testing.assert_array_equal, back, params)
 
 

@@ -1,0 +1,219 @@
+"""The parameters of a checkpoint, read one at a time.
+
+What every format is read into and written from: a mapping from our flat names, layers apart
+(`encoder/layers_0/mlp/wi/kernel`), to `Parameter`s. Nothing is held but the parameter that is being read.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from flax import traverse_util
+
+from distill_jax.errors import UserError
+from distill_jax.models.config import T5Config
+from distill_jax.models.t5 import Transformer
+
+_LAYER = re.compile(r"^(encoder|decoder)/layers_(\d+)/(.+)$")
+_STACKED = re.compile(r"^(encoder|decoder)/layers/(.+)$")
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """A parameter on the disk.
+
+    Attributes:
+      shape: of the whole parameter.
+      fetch: reads `parameter[index]`; `...` is all of it. Raises UserError, naming the parameter.
+    """
+
+    shape: tuple[int, ...]
+    fetch: Callable[[Any], np.ndarray]
+
+    def read(self) -> np.ndarray:
+        """The parameter, float32 of `shape`."""
+        return np.asarray(self.fetch(...), np.float32)
+
+    def layer(self, n: int) -> "Parameter":
+        """Entry `n` of the first axis."""
+        return Parameter(self.shape[1:], lambda index: self.fetch(n if index is ... else (n, *index)))
+
+    def pieces(self) -> Iterator[tuple[Any, np.ndarray]]:
+        """(index, float32 array) of what makes up the parameter."""
+        yield ..., self.read()
+
+
+@dataclasses.dataclass(frozen=True)
+class Stacked:
+    """The parameters of all layers as one with a leading axis, as `nn.scan` has them; read layer by layer."""
+
+    layers: tuple[Parameter, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`[layers, ...]`."""
+        return (len(self.layers), *self.layers[0].shape)
+
+    def pieces(self) -> Iterator[tuple[Any, np.ndarray]]:
+        """(layer, float32 array) of each layer."""
+        for n, layer in enumerate(self.layers):
+            yield n, layer.read()
+
+
+Parameters = Mapping[str, Parameter]
+
+
+def unstack(parameters: Parameters) -> Parameters:
+    """`encoder/layers/x` [n, ...] -> `encoder/layers_0/x` … [...], each of which reads only its slice."""
+    unstacked = {}
+    for name, parameter in parameters.items():
+        match = _STACKED.match(name)
+        if match:
+            stack, rest = match.groups()
+            for n in range(parameter.shape[0] if parameter.shape else 0):
+                unstacked[f"{stack}/layers_{n}/{rest}"] = parameter.layer(n)
+        else:
+            unstacked[name] = parameter
+    return unstacked
+
+
+def stack(parameters: Parameters) -> Mapping[str, Parameter | Stacked]:
+    """`encoder/layers_0/x` … [...] -> `encoder/layers/x` [n, ...]."""
+    stacked, groups = {}, {}
+    for name, parameter in parameters.items():
+        match = _LAYER.match(name)
+        if match:
+            part, n, rest = match.groups()
+            groups.setdefault(f"{part}/layers/{rest}", {})[int(n)] = parameter
+        else:
+            stacked[name] = parameter
+    for name, layers in groups.items():
+        stacked[name] = Stacked(tuple(layers[n] for n in range(len(layers))))
+    return stacked
+
+
+def from_tree(params: Any) -> Parameters:
+    """The parameters of a model in memory, layers apart or stacked."""
+    flat = traverse_util.flatten_dict(params, sep="/")
+    return unstack({k: Parameter(tuple(x.shape), lambda index, x=x: x[index]) for k, x in flat.items()})
+
+
+def to_tree(parameters: Parameters, scan_layers: bool = False) -> Any:
+    """Reads everything: a tree of float32 numpy arrays, layers apart or stacked."""
+    arrays = {}
+    for name, parameter in (stack(parameters) if scan_layers else parameters).items():
+        arrays[name] = np.empty(parameter.shape, np.float32)
+        for index, piece in parameter.pieces():
+            arrays[name][index] = piece
+    return traverse_util.unflatten_dict(arrays, sep="/")
+
+
+def expected_shapes(config: T5Config) -> Shapes:
+    """Name -> shape of every parameter of a model, layers apart."""
+    tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
+    model = Transformer(dataclasses.replace(config, scan_layers=False))
+    params = jax.eval_shape(
+        lambda key, t: model.init(key, t, t, t, enable_dropout=False)["params"],
+        jax.random.key(0),
+        tokens,
+    )
+    return {name: x.shape for name, x in traverse_util.flatten_dict(params, sep="/").items()}
+
+
+def check(
+    where: str, found: Parameters, config: T5Config, said_by: str, names_there: Mapping[str, str] | None = None
+) -> None:
+    """Compares a checkpoint with a model, before anything is read.
+
+    Args:
+      where: the checkpoint, for messages.
+      found: its parameters.
+      config: of the model.
+      said_by: where `config` comes from, such as "config.json".
+      names_there: our name -> the checkpoint's own, where they differ.
+
+    Raises:
+      UserError: naming the first parameter that is missing, has another shape or is unknown, and both shapes.
+    """
+
+    def named(name: str) -> str:
+        theirs = (names_there or {}).get(name)
+        return f"{name} ({theirs} there)" if theirs else name
+
+    expected = expected_shapes(config)
+    for name, shape in expected.items():
+        if name not in found:
+            raise UserError(
+                f"{where}: no parameter {named(name)}: {said_by} asks for one of shape {list(shape)}, the "
+                "checkpoint is of another architecture or not whole"
+            )
+        if tuple(found[name].shape) != tuple(shape):
+            raise UserError(
+                f"{where}: parameter {named(name)} has shape {list(found[name].shape)}, {said_by} asks for "
+                f"{list(shape)}"
+            )
+    for name in sorted(set(found) - set(expected)):
+        raise UserError(
+            f"{where}: parameter {named(name)} of shape {list(found[name].shape)} is unknown to {said_by}, "
+            "which has no such parameter"
+        )
+
+
+def infer_config(
+    where: str, parameters: Parameters, mlp_activations: tuple[str, ...] | None = None
+) -> T5Config:
+    """The T5 that a checkpoint without a description holds, from names and shapes.
+
+    Args:
+      where: the checkpoint, for messages.
+      parameters: its parameters.
+      mlp_activations: what shapes do not tell; by default ReLU, or GELU where the feed-forward is gated.
+
+    Raises:
+      UserError: when a parameter that tells is missing or has the wrong rank.
+    """
+
+    def shape(name: str, rank: int = 2) -> tuple[int, ...]:
+        if name not in parameters:
+            raise UserError(f"{where}: no parameter {name}: not a T5 encoder-decoder, or not whole")
+        found = tuple(parameters[name].shape)
+        if len(found) != rank:
+            raise UserError(f"{where}: parameter {name} has shape {list(found)}, expected {rank} axes")
+        return found
+
+    def depth(stack: str) -> int:
+        numbers = {int(m[2]) for m in map(_LAYER.match, parameters) if m and m[1] == stack}
+        return max(numbers, default=-1) + 1
+
+    vocab_size, emb_dim = shape("token_embedder/embedding")
+    num_heads, _ = shape("encoder/relpos_bias/rel_embedding")
+    _, joined = shape("encoder/layers_0/attention/query/kernel")
+    if joined % num_heads:
+        raise UserError(
+            f"{where}: parameter encoder/layers_0/attention/query/kernel has {joined} columns, which the "
+            f"{num_heads} heads of encoder/relpos_bias/rel_embedding do not divide"
+        )
+    gated = "encoder/layers_0/mlp/wi_0/kernel" in parameters
+    activations = mlp_activations or (("gelu", "linear") if gated else ("relu",))
+    if (len(activations) > 1) != gated:
+        raise UserError(
+            f"{where}: the feed-forward of the checkpoint is {'gated' if gated else 'not gated'}, which "
+            f"does not go with the activations {', '.join(activations)}"
+        )
+    mlp_name = "wi_0" if gated else "wi"
+    return T5Config(
+        vocab_size=vocab_size,
+        emb_dim=emb_dim,
+        num_heads=num_heads,
+        num_encoder_layers=depth("encoder"),
+        num_decoder_layers=depth("decoder"),
+        head_dim=joined // num_heads,
+        mlp_dim=shape(f"encoder/layers_0/mlp/{mlp_name}/kernel")[1],
+        mlp_activations=activations,
+        logits_via_embedding="decoder/logits_dense/kernel" not in parameters,
+    )
