@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from cached_property import cached_property
+from flax.core import unfreeze
 from t5x import train_state as train_states
 from t5x import trainer
 
@@ -46,7 +47,7 @@ def with_view_means(trainer_cls: type[trainer.Trainer] = trainer.Trainer) -> typ
             init = partial(model.objective.teacher_model.init, enable_dropout=False)
             shapes = jax.eval_shape(init, jax.random.key(0), tokens, tokens, tokens)
             state = train_states.InferenceState.create(shapes)
-            axes = self._partitioner.get_mesh_axes(state).params
+            axes = unfreeze(self._partitioner.get_mesh_axes(state).params)
             mesh = self._partitioner.mesh
             put = lambda x, spec: jax.device_put(x, jax.sharding.NamedSharding(mesh, spec))  # noqa: E731
             return jax.tree.map(put, model.teacher_params, axes), axes
