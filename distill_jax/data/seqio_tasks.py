@@ -1,86 +1,427 @@
-"""The same tasks in SeqIO's registries: the one module that imports TensorFlow."""
+"""The same tasks in SeqIO's registries: the one module that imports TensorFlow.
 
+Beside `inputs` and `targets` a task's data set has `targets_task_ids`, the view's number at each target
+token. It is no output feature: SeqIO's own feature converters do not see it, ours
+(`distill_jax.t5x.feature_converter`) carries it on.
+"""
+
+import fractions
+import math
 import os
-from collections.abc import Callable, Mapping
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import seqio
 import tensorflow as tf
 
+from distill_jax.data import registry
 from distill_jax.data.registry import METHODS, DistillationTask
-from distill_jax.data.views import View
-from distill_jax.data.vocabularies import END
+from distill_jax.data.schema import Example
+from distill_jax.data.selection import share
+from distill_jax.data.views import TASK_IDS, View, soften
+from distill_jax.data.vocabularies import (
+    END,
+    ByteVocabulary,
+    SentencePieceVocabulary,
+    Vocabulary,
+    load_vocabulary,
+)
+from distill_jax.errors import UserError
+
+TASK_IDS_FEATURE = "targets_task_ids"
+# Of soft labels; aligned with `targets`, and never 0, which packing takes for padding.
+CHOICES_FEATURE = "targets_choices"  # number of the choice within its example, from 1
+PROBS_FEATURE = "targets_choice_probs"  # bits of the float32, plus 1
+WEIGHTS_FEATURE = "targets_choice_weights"  # 2 for the gold label, else 1
+SOFT_FEATURES = (CHOICES_FEATURE, PROBS_FEATURE, WEIGHTS_FEATURE)
+
+_vocabulary: seqio.Vocabulary | None = None
+_registered: dict[str, tuple] = {}  # name -> arguments of `_add_method`
 
 
 def vocabulary() -> seqio.Vocabulary:
-    """Vocabulary of the registered tasks: bytes, or the file in DISTILL_JAX_SENTENCEPIECE."""
+    """Vocabulary of the registered tasks: `use_vocabulary`'s, else DISTILL_JAX_SENTENCEPIECE's, else bytes."""
+    if _vocabulary is not None:
+        return _vocabulary
     path = os.environ.get("DISTILL_JAX_SENTENCEPIECE")
     return seqio.SentencePieceVocabulary(path) if path else seqio.ByteVocabulary()
 
 
-def _dataset(split: str, shuffle_files: bool, seed: int | None = None, *, task, view: View):
-    """The texts of a view as a `tf.data.Dataset`; examples without this target are left out."""
-    del shuffle_files, seed  # one stream, in the order of the source
+def _seqio_vocabulary(spec: str) -> seqio.Vocabulary:
+    """SeqIO's own reader for what `load_vocabulary` reads; files on `gs://` are read by TensorFlow."""
+    if spec.startswith("gs://"):
+        return seqio.SentencePieceVocabulary(spec)
+    loaded = load_vocabulary(spec)
+    if isinstance(loaded, ByteVocabulary):
+        return seqio.ByteVocabulary()
+    path = pathlib.Path(spec)
+    return seqio.SentencePieceVocabulary(str(path / "vocabulary.model" if path.is_dir() else path))
 
-    def rows():
-        for example in task.source.examples(split):
+
+def use_vocabulary(spec: str | seqio.Vocabulary) -> seqio.Vocabulary:
+    """Gives the tasks their vocabulary: those registered from now on, and those that are.
+
+    Args:
+      spec: SeqIO's own, or `bytes`, a SentencePiece file, or a folder that `train` or `prepare` wrote.
+
+    Returns:
+      SeqIO's vocabulary, for the model.
+
+    Raises:
+      UserError: when it cannot be read.
+    """
+    global _vocabulary
+    chosen = _seqio_vocabulary(spec) if isinstance(spec, str) else spec
+    if chosen != vocabulary():
+        _vocabulary = chosen
+        for name in _registered:
+            for provider in (seqio.MixtureRegistry, seqio.TaskRegistry):
+                if name in provider.names():
+                    provider.remove(name)
+        for task, method, source, ending, subset in list(_registered.values()):
+            _add_method(task, method, source, ending, **subset)
+    return chosen
+
+
+def own_vocabulary(vocabulary: seqio.Vocabulary) -> Vocabulary:
+    """Ours, of the same ids as one of SeqIO's."""
+    if isinstance(vocabulary, seqio.ByteVocabulary):
+        return ByteVocabulary()
+    path = vocabulary.sentencepiece_model_file
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return SentencePieceVocabulary(file.read(), vocabulary.extra_ids, f"vocabulary {path}")
+
+
+class ExampleSource(seqio.DataSource):
+    """A view of a task's examples as a `tf.data.Dataset`; examples without this target are left out.
+
+    Each of DISTILL_JAX_SOURCE_SHARDS shards (default 1) reads the whole source and takes every so manieth
+    example: what is shared out to the workers of a Beam pipeline is the preprocessing.
+
+    Args:
+      task: gives the examples.
+      view: what to make of them.
+      fraction: share of the train split to take, as DATA_FRACTION does.
+      count: or their number.
+      seed: of which ones these are.
+    """
+
+    def __init__(
+        self,
+        task: DistillationTask,
+        view: View,
+        fraction: float = 1.0,
+        count: int | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(splits=tuple(task.source.splits))
+        self._task, self._view = task, view
+        self._fraction, self._count, self._seed = fraction, count, seed
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        """Any number of shards; see the class."""
+        return True
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        """Names of the shards; only their number matters."""
+        count = int(os.environ.get("DISTILL_JAX_SOURCE_SHARDS", "1"))
+        return [f"{split}-{number:05}-of-{count:05}" for number in range(count)]
+
+    def _row(self, split: str, number: int, example: Example) -> dict | None:
+        view = self._view
+        if not view.soft:
             texts = view(example)
-            if texts is not None:
-                yield {"inputs": texts[0], "targets": texts[1]}
+            return None if texts is None else {"inputs": texts[0], "targets": texts[1]}
+        try:
+            label = soften(example, self._task.classes, view.target)
+        except ValueError as error:
+            raise UserError(f"{self._task.source.where(split, number)}: {error}") from None
+        if label is None:
+            return None
+        return {
+            "inputs": view.inputs(example),
+            "targets": example.label or "",
+            "choices": label.choices,
+            "probs": label.probs,
+            "gold": label.gold,
+        }
 
-    text = tf.TensorSpec((), tf.string)
-    return tf.data.Dataset.from_generator(rows, output_signature={"inputs": text, "targets": text})
+    def get_dataset(
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        *,
+        sequence_length: Mapping[str, int] | None = None,
+        use_cached: bool = False,
+        num_epochs: int | None = 1,
+    ) -> tf.data.Dataset:
+        """Texts in the order of the source: `inputs` and `targets`, and of soft labels all they are made of."""
+        del shuffle, seed, sequence_length, use_cached, num_epochs
+        index, count = (shard_info.index, shard_info.num_shards) if shard_info else (0, 1)
+
+        def rows():
+            source = self._task.source
+            fraction, number_wanted = (self._fraction, self._count) if split == "train" else (1.0, None)
+            for number, example in share(source, split, fraction, number_wanted, self._seed):
+                if number % count == index:
+                    row = self._row(split, number, example)
+                    if row is not None:
+                        yield row
+
+        text = tf.TensorSpec((), tf.string)
+        signature = {"inputs": text, "targets": text}
+        if self._view.soft:
+            signature |= {
+                "choices": tf.TensorSpec((None,), tf.string),
+                "probs": tf.TensorSpec((None,), tf.float32),
+                "gold": tf.TensorSpec((), tf.int32),
+            }
+        return tf.data.Dataset.from_generator(rows, output_signature=signature)
+
+
+def _token_ids(vocabulary: seqio.Vocabulary, text: tf.Tensor) -> tf.Tensor:
+    """Ids of a text, with the end token for each `</s>` in it."""
+
+    def part_ids(part: tf.Tensor) -> tf.Tensor:
+        return tf.concat([vocabulary.encode_tf(part), [vocabulary.eos_id]], axis=0)
+
+    parts = tf.strings.split(tf.strings.join([text]), END)
+    ragged = tf.map_fn(part_ids, parts, fn_output_signature=tf.RaggedTensorSpec([None], tf.int32, 0))
+    return ragged.flat_values[:-1]
 
 
 def _tokenize(dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature]) -> tf.data.Dataset:
     """SeqIO's `tokenize`, with the end token for each `</s>` of the text."""
 
-    def ids(name: str, text: tf.Tensor) -> tf.Tensor:
-        vocabulary = output_features[name].vocabulary
-
-        def part_ids(part: tf.Tensor) -> tf.Tensor:
-            return tf.concat([vocabulary.encode_tf(part), [vocabulary.eos_id]], axis=0)
-
-        parts = tf.strings.split(tf.strings.join([text]), END)
-        ragged = tf.map_fn(part_ids, parts, fn_output_signature=tf.RaggedTensorSpec([None], tf.int32, 0))
-        return ragged.flat_values[:-1]
-
     def row(texts: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        tokens = {name: ids(name, text) for name, text in texts.items()}
-        return tokens | {f"{name}_pretokenized": text for name, text in texts.items()}
+        tokens = {
+            name: _token_ids(feature.vocabulary, texts[name]) for name, feature in output_features.items()
+        }
+        return tokens | {f"{name}_pretokenized": texts[name] for name in output_features}
 
     return dataset.map(row, num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def _add_task(name: str, task: DistillationTask, view: View, postprocess: Callable | None) -> None:
+def _tokenize_soft(dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature]) -> tf.data.Dataset:
+    """As `_tokenize`; the targets are all labels of the example, each with its end token."""
+    inputs_vocabulary = output_features["inputs"].vocabulary
+    vocabulary = output_features["targets"].vocabulary
+
+    def row(texts: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        choices = tf.map_fn(
+            lambda text: tf.concat([_token_ids(vocabulary, text), [vocabulary.eos_id]], axis=0),
+            texts["choices"],
+            fn_output_signature=tf.RaggedTensorSpec([None], tf.int32, 0),
+        )
+        place = tf.cast(choices.value_rowids(), tf.int32)
+        bits = tf.bitcast(texts["probs"], tf.int32)
+        return {
+            "inputs": _token_ids(inputs_vocabulary, texts["inputs"]),
+            "targets": choices.flat_values,
+            CHOICES_FEATURE: place + 1,
+            PROBS_FEATURE: tf.gather(bits, place) + 1,
+            WEIGHTS_FEATURE: tf.where(place == texts["gold"], 2, 1),
+            "inputs_pretokenized": texts["inputs"],
+            "targets_pretokenized": texts["targets"],
+        }
+
+    return dataset.map(row, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _check_room(dataset: tf.data.Dataset, sequence_length: Mapping[str, int] | None = None) -> tf.data.Dataset:
+    """Stops at an example whose labels are together longer than a row: cut, they would mean nothing."""
+    room = (sequence_length or {}).get("targets")
+    if room is None:
+        return dataset
+
+    def row(features: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+        length = tf.size(features["targets"])
+        message = f"the labels of an example are longer than TASK_FEATURE_LENGTHS has for targets ({room})"
+        with tf.control_dependencies([tf.debugging.assert_less_equal(length, room, message)]):
+            return features | {"targets": tf.identity(features["targets"])}
+
+    return dataset.map(row, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _add_task_ids(dataset: tf.data.Dataset, *, view: str) -> tf.data.Dataset:
+    """Adds `targets_task_ids`, as long as the targets have become."""
+
+    def row(features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return features | {TASK_IDS_FEATURE: tf.fill(tf.shape(features["targets"]), TASK_IDS[view])}
+
+    return dataset.map(row, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def turns(rates: Sequence[float]) -> list[int]:
+    """One round of taking turns, as numbers of the data sets: as often as the rates say, evenly spread."""
+    shares = [fractions.Fraction(rate).limit_denominator(1000) for rate in rates]
+    common = math.lcm(*(share.denominator for share in shares))
+    counts = [int(share * common) for share in shares]
+    counts = [count // math.gcd(*counts) for count in counts]
+    places = [((n + 0.5) / count, number) for number, count in enumerate(counts) for n in range(count)]
+    return [number for _, number in sorted(places)]
+
+
+def in_turn(datasets: Sequence[tf.data.Dataset], rates: Sequence[float], seed: int | None) -> tf.data.Dataset:
+    """Takes examples of the data sets in turn, for a `seqio.Mixture`.
+
+    SeqIO's own sampling draws at random: the counts of the views would differ from batch to batch.
+    """
+    del seed
+    order = tf.data.Dataset.from_tensor_slices(tf.constant(turns(rates), tf.int64)).repeat()
+    return tf.data.Dataset.choose_from_datasets(datasets, order, stop_on_empty_dataset=True)
+
+
+class ViewMixture(seqio.Mixture):
+    """A mixture that keeps `targets_task_ids`, which SeqIO's drops as no output feature."""
+
+    def get_dataset(self, *args, passthrough_features: Sequence[str] | None = None, **kwargs):
+        """See `seqio.Mixture.get_dataset`."""
+        kept = [*(passthrough_features or ()), TASK_IDS_FEATURE]
+        return super().get_dataset(*args, passthrough_features=kept, **kwargs)
+
+
+def _read_view(text: str, example=None, is_target: bool = False, *, task: DistillationTask, view: View):
+    """Postprocess function of a target that holds rationale and label."""
+    said = view.read(text)
+    if task.label_postprocess_fn is not None:
+        said["label"] = task.label_postprocess_fn(said["label"], example=example, is_target=is_target)
+    return said
+
+
+def _score_views(targets, predictions, *, task: DistillationTask) -> dict[str, float]:
+    """Metric function of the same: label and rationale each by their own."""
+    scores: dict[str, float] = {}
+    for name, fns in (("label", task.label_metric_fns), ("rationale", task.rationale_metric_fns)):
+        for fn in fns:
+            scores |= fn([t[name] for t in targets], [p[name] for p in predictions])
+    return scores
+
+
+def _add_task(name: str, task: DistillationTask, view: View, **subset) -> None:
     features: Mapping[str, seqio.Feature] = {
-        feature: seqio.Feature(vocabulary(), add_eos=True) for feature in ("inputs", "targets")
+        feature: seqio.Feature(vocabulary(), add_eos=not (view.soft and feature == "targets"))
+        for feature in ("inputs", "targets")
     }
-    fns = task.label_metric_fns if view.name == "label" else task.rationale_metric_fns
+    postprocess, fns = None, list(task.rationale_metric_fns)
+    if view.name == "label":
+        postprocess, fns = task.label_postprocess_fn, list(task.label_metric_fns)
+    elif view.answer:
+        postprocess = partial(_read_view, task=task, view=view)
+        fns = [_metric_of_views(task)]
     seqio.TaskRegistry.add(
         name,
-        source=seqio.FunctionDataSource(
-            partial(_dataset, task=task, view=view), splits=tuple(task.source.splits)
-        ),
-        preprocessors=[_tokenize, seqio.preprocessors.append_eos_after_trim],
+        source=ExampleSource(task, view, **subset),
+        preprocessors=[
+            _tokenize_soft if view.soft else _tokenize,
+            seqio.CacheDatasetPlaceholder(),
+            seqio.preprocessors.append_eos_after_trim,
+            *([_check_room] if view.soft else []),
+            partial(_add_task_ids, view=view.name),
+        ],
         output_features=features,
         postprocess_fn=postprocess,
-        metric_fns=list(fns),
+        metric_fns=fns,
     )
+
+
+def _metric_of_views(task: DistillationTask) -> Callable:
+    # SeqIO asks a metric function for its name and for exactly these two parameters.
+    def label_and_rationale(targets, predictions):
+        return _score_views(targets, predictions, task=task)
+
+    return label_and_rationale
+
+
+def _add_method(task: DistillationTask, method: str, source: str, ending: str, **subset) -> None:
+    """Registers `<task>_<method><ending>`: a task, or a mixture of the tasks of its views."""
+    _registered.setdefault(f"{task.name}_{method}{ending}", (task, method, source, ending, subset))
+    views = task.views(method, source)
+    if len(views) == 1:
+        name = f"{task.name}_{method}{ending}"
+        if name not in seqio.TaskRegistry.names():
+            _add_task(name, task, views[0], **subset)
+        return
+    parts = []
+    for view in views:
+        own = ending if subset or view.name == "label" else ""  # rationales are the teacher's anyway
+        _add_method(task, view.name, source, own, **subset)
+        parts.append((f"{task.name}_{view.name}{own}", view.rate))
+    name = f"{task.name}_{method}{ending}"
+    if name not in seqio.MixtureRegistry.names():
+        seqio.MixtureRegistry.add(name, parts, mixture_cls=ViewMixture, sample_fn=in_turn)
 
 
 def register(task: DistillationTask) -> None:
     """Adds a task's views and mixtures to SeqIO, unless they are there."""
-    if f"{task.name}_label" in seqio.TaskRegistry.names():
-        return
-    for source, suffix in (("gold", ""), ("teacher", "_teacher")):
-        for method in METHODS:
-            views = task.views(method, source)
-            is_label = len(views) == 1 and views[0].name == "label"
-            if len(views) == 1 and (not suffix or method == "label"):
-                postprocess = task.label_postprocess_fn if is_label else None
-                _add_task(f"{task.name}_{method}{suffix}", task, views[0], postprocess)
-        seqio.MixtureRegistry.add(
-            f"{task.name}_step_by_step{suffix}",
-            [(f"{task.name}_label{suffix}", 1.0), (f"{task.name}_rationale", task.rationale_rate)],
-        )
+    for method in METHODS:
+        _add_method(task, method, "gold", "")
+    for method in ("label", "step_by_step"):
+        _add_method(task, method, "teacher", "_teacher")
+
+
+def select(
+    mixture_or_task_name: str,
+    *,
+    module: str | None = None,
+    label_source: str = "gold",
+    data_fraction: float = 1.0,
+    num_examples: int | None = None,
+    seed: int = 0,
+) -> str:
+    """The name under which SeqIO knows a task or mixture with these of our options; registers it.
+
+    The examples are the same as `prepare` takes for the same options.
+
+    Args:
+      mixture_or_task_name: one of ours such as `svamp_step_by_step`, or any of SeqIO's where the other
+        options are left alone.
+      module: that registers it.
+      label_source: gold or teacher.
+      data_fraction: share of the train split to take.
+      num_examples: or their number.
+      seed: of which ones these are.
+
+    Raises:
+      UserError: when there is no such task, method or label source.
+    """
+    if module is not None:
+        registry.import_module(module)
+    everything = data_fraction == 1.0 and num_examples is None
+    if label_source == "gold" and everything:
+        return mixture_or_task_name
+    if not 0.0 < data_fraction <= 1.0:
+        raise UserError(f"DATA_FRACTION must lie in (0, 1], got {data_fraction}")
+    task, _ = registry.resolve(mixture_or_task_name, label_source)
+    method = mixture_or_task_name.removeprefix(f"{task.name}_")
+    if method.endswith("_teacher"):
+        method, label_source = method.removesuffix("_teacher"), "teacher"
+    ending, subset = "_teacher" if label_source == "teacher" else "", {}
+    if not everything:
+        share_name = f"{num_examples}" if num_examples is not None else f"{data_fraction:.6f}".rstrip("0")
+        ending += f".{share_name}.seed{seed}"
+        subset = {"fraction": data_fraction, "count": num_examples, "seed": seed}
+    _add_method(task, method, label_source, ending, **subset)
+    return f"{task.name}_{method}{ending}"
+
+
+def select_for_evaluation(mixture_or_task_name: str, *, module: str | None = None) -> str:
+    """The name of the task or mixture that scores a student of another: by gold labels, whatever it read.
+
+    So our own engine scores it. What is none of ours keeps its name.
+    """
+    if module is not None:
+        registry.import_module(module)
+    if mixture_or_task_name not in _registered:
+        return mixture_or_task_name
+    task, method, *_ = _registered[mixture_or_task_name]
+    scored_by = {
+        "task_distillation": "standard",
+        "soft_labels": "standard",
+        "logit_distillation": "step_by_step",
+    }
+    return f"{task.name}_{scored_by.get(method, method)}"

@@ -177,6 +177,11 @@ class Transformer(nn.Module):
 
     config: T5Config
 
+    @property
+    def scan_layers(self) -> bool:
+        """T5X's decoding asks: caches then have the layers as their first axis."""
+        return self.config.scan_layers
+
     def setup(self):
         cfg = self.config
         self.token_embedder = Embed(cfg.vocab_size, cfg.emb_dim, cfg.dtype)

@@ -1,0 +1,51 @@
+"""T5X's own network, with the call that our objectives make of ours."""
+
+from typing import Any
+
+import jax
+from flax import linen as nn
+
+
+class NetworkStates:
+    """`t5x.examples.t5.network.Transformer` short of its logits, as `models.t5.Transformer.hidden`.
+
+    Its parameter tree is that of ours, so `models.t5.output_kernel` finds the output projection. With
+    the states in place of the logits the loss is taken in chunks here too.
+
+    Attributes:
+      module: the network.
+    """
+
+    def __init__(self, module: nn.Module):
+        self.module = module
+        self.config = module.config
+
+    def apply(
+        self,
+        variables: Any,
+        encoder_input_tokens: jax.Array,
+        *tokens: jax.Array,
+        decoder_cross_segment_ids: jax.Array | None = None,
+        method: str,
+        **options,
+    ) -> jax.Array:
+        """[batch, targets, embed], for the arguments of `Transformer.hidden`."""
+        if method != "hidden":
+            raise ValueError(f"only the method hidden is known here, not {method!r}")
+        cross_mask = None
+        if decoder_cross_segment_ids is not None:
+            reads = decoder_cross_segment_ids[:, :, None] == options["encoder_segment_ids"][:, None, :]
+            cross_mask = (reads & (encoder_input_tokens > 0)[:, None, :])[:, None].astype(self.config.dtype)
+
+        def without_logits(next_fun, args, kwargs, context):
+            name = context.module.name
+            if name == "logits_dense":
+                return args[0]
+            if name == "token_embedder" and context.method_name == "attend":
+                return args[0] * args[0].shape[-1] ** 0.5  # the decoder divides by it next
+            if name == "decoder" and context.method_name == "__call__" and cross_mask is not None:
+                kwargs = kwargs | {"encoder_decoder_mask": cross_mask}
+            return next_fun(*args, **kwargs)
+
+        with nn.intercept_methods(without_logits):
+            return self.module.apply(variables, encoder_input_tokens, *tokens, **options)
