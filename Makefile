@@ -17,7 +17,7 @@ demo: setup
 	$(BIN)/distill-jax demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --dist=loadfile
 
 lint: setup
 	$(BIN)/ruff check .

@@ -71,6 +71,7 @@ setup(
             "datasets>=4",
             "hypothesis",
             "pytest",
+            "pytest-xdist",
             "ruff",
         ],
     },
