@@ -95,21 +95,21 @@ def _make_orbax(folder: pathlib.Path, params, *, ocdbt, step=3, zarr3=False):
     return folder / f"checkpoint_{step}"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_student():
     return _make_student
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def assert_same():
     return _assert_same
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_legacy():
     return _make_legacy
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_orbax():
     return _make_orbax

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -39,9 +40,10 @@ def make_run(folder, config, params, steps=(4,)):
     checkpointer.close()
 
 
-@pytest.fixture
-def formats(make_student, make_legacy, make_orbax, tmp_path):
+@pytest.fixture(scope="module")
+def formats(make_student, make_legacy, make_orbax, tmp_path_factory):
     """The same student in every format; a path for each."""
+    tmp_path = tmp_path_factory.mktemp("formats")
     config, params = make_student(vocab_size=288)
     scanned = dataclasses.replace(config, scan_layers=True)
     make_run(tmp_path / "run", config, params, steps=(4, 11))
@@ -106,14 +108,14 @@ def test_a_checkpoint_of_another_architecture_than_the_gin_file_names_the_parame
             initial.initial_params(wider, str(folder / path), 0)
 
 
-def test_a_run_whose_checkpoint_is_not_its_own_is_refused(formats):
-    folder, _, _ = formats
-    path = folder / "run" / "run.json"
+def test_a_run_whose_checkpoint_is_not_its_own_is_refused(formats, tmp_path):
+    shutil.copytree(formats[0] / "run", tmp_path / "run")
+    path = tmp_path / "run" / "run.json"
     run = json.loads(path.read_text())
     run["model"]["num_heads"] = 4
     path.write_text(json.dumps(run))
     with pytest.raises(UserError, match=r"parameter \S+ has shape .*run.json asks for"):
-        open_checkpoint(str(folder / "run"))
+        open_checkpoint(str(tmp_path / "run"))
 
 
 def test_a_step_that_is_not_there_names_those_that_are(formats):
