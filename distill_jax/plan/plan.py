@@ -121,4 +121,4 @@ def propose(job: Job, device: Device, devices: int) -> list[Plan]:
             f"no mesh of {devices} device(s) fits (of {tried} compiled): take more devices, more "
             "microbatches, a smaller batch, --remat full, or --optimizer adafactor"
         )
-    return sorted(fitting, key=lambda found: found.time.step)
+    return sorted(fitting, key=lambda found: (found.time.step, found.time.links))

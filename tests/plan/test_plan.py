@@ -72,8 +72,9 @@ def test_xxl_on_64_devices_has_the_memory_reckoned_by_hand():
     tokens = 24 * (1024 * (encoder + cross) + 256 * decoder)
     scores = 24 * 2 * 4096 * (1024 * 1024 + 256 * 256 + 256 * 1024)
     logits = 256 * 32128 * e
-    expected = 32 * (8 * (tokens + scores) + 6 * logits) / 64
-    assert found.flops == pytest.approx(expected, rel=0.02)
+    not_again = 24 * (1024 + 256) * e * 10240  # the last product of a layer: nothing backward needs its result
+    expected = 32 * (8 * (tokens + scores) + 6 * logits - 2 * not_again) / 64
+    assert found.flops == pytest.approx(expected, rel=1e-4)
 
 
 JOB = Job(SMALL, {"data": 2, "fsdp": 2, "model": 2}, 8, {"inputs": 64, "targets": 32})

@@ -86,7 +86,7 @@ class Job:
     def output(self, number=0):
         return self._logs[number].read_text()
 
-    def wait(self, timeout=180):
+    def wait(self, timeout=400):
         """The exit statuses of all."""
         try:
             return [process.wait(timeout) for process in self.processes]
@@ -94,7 +94,7 @@ class Job:
             for process in self.processes:
                 process.kill()
 
-    def until(self, condition, timeout=120):
+    def until(self, condition, timeout=300):
         """Waits for `condition()`, for as long as the processes live."""
         end = time.monotonic() + timeout
         while not condition():
