@@ -1,8 +1,7 @@
-"""The same tasks in SeqIO's registries: the one module that imports TensorFlow.
+"""The same tasks in SeqIO's registries: with the other `seqio_` modules the only code that imports TensorFlow.
 
 Beside `inputs` and `targets` a task's data set has `targets_task_ids`, the view's number at each target
-token. It is no output feature: SeqIO's own feature converters do not see it, ours
-(`distill_jax.t5x.feature_converter`) carries it on.
+token; see `seqio_preprocessors`.
 """
 
 import fractions
@@ -17,11 +16,16 @@ import tensorflow as tf
 
 from distill_jax.data import registry
 from distill_jax.data.registry import METHODS, DistillationTask
-from distill_jax.data.schema import Example
-from distill_jax.data.selection import share
-from distill_jax.data.views import TASK_IDS, View, soften
+from distill_jax.data.seqio_preprocessors import (
+    TASK_IDS_FEATURE,
+    add_task_ids,
+    check_room,
+    tokenize,
+    tokenize_soft,
+)
+from distill_jax.data.seqio_source import ExampleSource
+from distill_jax.data.views import View
 from distill_jax.data.vocabularies import (
-    END,
     ByteVocabulary,
     SentencePieceVocabulary,
     Vocabulary,
@@ -29,12 +33,11 @@ from distill_jax.data.vocabularies import (
 )
 from distill_jax.errors import UserError
 
-TASK_IDS_FEATURE = "targets_task_ids"
-# Of soft labels; aligned with `targets`, and never 0, which packing takes for padding.
-CHOICES_FEATURE = "targets_choices"  # number of the choice within its example, from 1
-PROBS_FEATURE = "targets_choice_probs"  # bits of the float32, plus 1
-WEIGHTS_FEATURE = "targets_choice_weights"  # 2 for the gold label, else 1
-SOFT_FEATURES = (CHOICES_FEATURE, PROBS_FEATURE, WEIGHTS_FEATURE)
+_SCORED_BY = {
+    "task_distillation": "standard",
+    "soft_labels": "standard",
+    "logit_distillation": "step_by_step",
+}
 
 _vocabulary: seqio.Vocabulary | None = None
 _registered: dict[str, tuple] = {}  # name -> arguments of `_add_method`
@@ -91,169 +94,6 @@ def own_vocabulary(vocabulary: seqio.Vocabulary) -> Vocabulary:
     path = vocabulary.sentencepiece_model_file
     with tf.io.gfile.GFile(path, "rb") as file:
         return SentencePieceVocabulary(file.read(), vocabulary.extra_ids, f"vocabulary {path}")
-
-
-class ExampleSource(seqio.DataSource):
-    """A view of a task's examples as a `tf.data.Dataset`; examples without this target are left out.
-
-    Each of DISTILL_JAX_SOURCE_SHARDS shards (default 1) reads the whole source and takes every so manieth
-    example: what is shared out to the workers of a Beam pipeline is the preprocessing.
-
-    Args:
-      task: gives the examples.
-      view: what to make of them.
-      fraction: share of the train split to take, as DATA_FRACTION does.
-      count: or their number.
-      seed: of which ones these are.
-    """
-
-    def __init__(
-        self,
-        task: DistillationTask,
-        view: View,
-        fraction: float = 1.0,
-        count: int | None = None,
-        seed: int = 0,
-    ):
-        super().__init__(splits=tuple(task.source.splits))
-        self._task, self._view = task, view
-        self._fraction, self._count, self._seed = fraction, count, seed
-
-    @property
-    def supports_arbitrary_sharding(self) -> bool:
-        """Any number of shards; see the class."""
-        return True
-
-    def list_shards(self, split: str) -> Sequence[str]:
-        """Names of the shards; only their number matters."""
-        count = int(os.environ.get("DISTILL_JAX_SOURCE_SHARDS", "1"))
-        return [f"{split}-{number:05}-of-{count:05}" for number in range(count)]
-
-    def _row(self, split: str, number: int, example: Example) -> dict | None:
-        view = self._view
-        if not view.soft:
-            texts = view(example)
-            return None if texts is None else {"inputs": texts[0], "targets": texts[1]}
-        try:
-            label = soften(example, self._task.classes, view.target)
-        except ValueError as error:
-            raise UserError(f"{self._task.source.where(split, number)}: {error}") from None
-        if label is None:
-            return None
-        return {
-            "inputs": view.inputs(example),
-            "targets": example.label or "",
-            "choices": label.choices,
-            "probs": label.probs,
-            "gold": label.gold,
-        }
-
-    def get_dataset(
-        self,
-        split: str = "train",
-        shuffle: bool = True,
-        seed: int | None = None,
-        shard_info: seqio.ShardInfo | None = None,
-        *,
-        sequence_length: Mapping[str, int] | None = None,
-        use_cached: bool = False,
-        num_epochs: int | None = 1,
-    ) -> tf.data.Dataset:
-        """Texts in the order of the source: `inputs` and `targets`, and of soft labels all they are made of."""
-        del shuffle, seed, sequence_length, use_cached, num_epochs
-        index, count = (shard_info.index, shard_info.num_shards) if shard_info else (0, 1)
-
-        def rows():
-            source = self._task.source
-            fraction, number_wanted = (self._fraction, self._count) if split == "train" else (1.0, None)
-            for number, example in share(source, split, fraction, number_wanted, self._seed):
-                if number % count == index:
-                    row = self._row(split, number, example)
-                    if row is not None:
-                        yield row
-
-        text = tf.TensorSpec((), tf.string)
-        signature = {"inputs": text, "targets": text}
-        if self._view.soft:
-            signature |= {
-                "choices": tf.TensorSpec((None,), tf.string),
-                "probs": tf.TensorSpec((None,), tf.float32),
-                "gold": tf.TensorSpec((), tf.int32),
-            }
-        return tf.data.Dataset.from_generator(rows, output_signature=signature)
-
-
-def _token_ids(vocabulary: seqio.Vocabulary, text: tf.Tensor) -> tf.Tensor:
-    """Ids of a text, with the end token for each `</s>` in it."""
-
-    def part_ids(part: tf.Tensor) -> tf.Tensor:
-        return tf.concat([vocabulary.encode_tf(part), [vocabulary.eos_id]], axis=0)
-
-    parts = tf.strings.split(tf.strings.join([text]), END)
-    ragged = tf.map_fn(part_ids, parts, fn_output_signature=tf.RaggedTensorSpec([None], tf.int32, 0))
-    return ragged.flat_values[:-1]
-
-
-def _tokenize(dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature]) -> tf.data.Dataset:
-    """SeqIO's `tokenize`, with the end token for each `</s>` of the text."""
-
-    def row(texts: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        tokens = {
-            name: _token_ids(feature.vocabulary, texts[name]) for name, feature in output_features.items()
-        }
-        return tokens | {f"{name}_pretokenized": texts[name] for name in output_features}
-
-    return dataset.map(row, num_parallel_calls=tf.data.AUTOTUNE)
-
-
-def _tokenize_soft(dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature]) -> tf.data.Dataset:
-    """As `_tokenize`; the targets are all labels of the example, each with its end token."""
-    inputs_vocabulary = output_features["inputs"].vocabulary
-    vocabulary = output_features["targets"].vocabulary
-
-    def row(texts: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        choices = tf.map_fn(
-            lambda text: tf.concat([_token_ids(vocabulary, text), [vocabulary.eos_id]], axis=0),
-            texts["choices"],
-            fn_output_signature=tf.RaggedTensorSpec([None], tf.int32, 0),
-        )
-        place = tf.cast(choices.value_rowids(), tf.int32)
-        bits = tf.bitcast(texts["probs"], tf.int32)
-        return {
-            "inputs": _token_ids(inputs_vocabulary, texts["inputs"]),
-            "targets": choices.flat_values,
-            CHOICES_FEATURE: place + 1,
-            PROBS_FEATURE: tf.gather(bits, place) + 1,
-            WEIGHTS_FEATURE: tf.where(place == texts["gold"], 2, 1),
-            "inputs_pretokenized": texts["inputs"],
-            "targets_pretokenized": texts["targets"],
-        }
-
-    return dataset.map(row, num_parallel_calls=tf.data.AUTOTUNE)
-
-
-def _check_room(dataset: tf.data.Dataset, sequence_length: Mapping[str, int] | None = None) -> tf.data.Dataset:
-    """Stops at an example whose labels are together longer than a row: cut, they would mean nothing."""
-    room = (sequence_length or {}).get("targets")
-    if room is None:
-        return dataset
-
-    def row(features: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
-        length = tf.size(features["targets"])
-        message = f"the labels of an example are longer than TASK_FEATURE_LENGTHS has for targets ({room})"
-        with tf.control_dependencies([tf.debugging.assert_less_equal(length, room, message)]):
-            return features | {"targets": tf.identity(features["targets"])}
-
-    return dataset.map(row, num_parallel_calls=tf.data.AUTOTUNE)
-
-
-def _add_task_ids(dataset: tf.data.Dataset, *, view: str) -> tf.data.Dataset:
-    """Adds `targets_task_ids`, as long as the targets have become."""
-
-    def row(features: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return features | {TASK_IDS_FEATURE: tf.fill(tf.shape(features["targets"]), TASK_IDS[view])}
-
-    return dataset.map(row, num_parallel_calls=tf.data.AUTOTUNE)
 
 
 def turns(rates: Sequence[float]) -> list[int]:
@@ -317,11 +157,11 @@ def _add_task(name: str, task: DistillationTask, view: View, **subset) -> None:
         name,
         source=ExampleSource(task, view, **subset),
         preprocessors=[
-            _tokenize_soft if view.soft else _tokenize,
+            tokenize_soft if view.soft else tokenize,
             seqio.CacheDatasetPlaceholder(),
             seqio.preprocessors.append_eos_after_trim,
-            *([_check_room] if view.soft else []),
-            partial(_add_task_ids, view=view.name),
+            *([check_room] if view.soft else []),
+            partial(add_task_ids, view=view.name),
         ],
         output_features=features,
         postprocess_fn=postprocess,
