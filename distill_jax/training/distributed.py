@@ -170,6 +170,7 @@ def is_peer_loss(error: BaseException) -> bool:
         "connection refused",
         "broken pipe",
         "gloo",
+        "nccl",
         "heartbeat",
         "coordination",
         "barrier",

@@ -84,7 +84,7 @@ def main(scan: bool, microbatches: int, presets: list[str]) -> None:
         mlp_activations=("gelu", "linear"),
         dropout_rate=0.1,
         scan_layers=scan,
-        remat="full" if scan else "none",
+        remat="full" if scan and microbatches == 1 else "none",
     )
     model = Transformer(config)
     optimizer = optimizers.adafactor(1e-2, min_dim_size_to_factor=16) if scan else optimizers.adamw(1e-2)
