@@ -1,9 +1,13 @@
 """One compilation cache for the whole session: many tests train the same tiny student again."""
 
 import dataclasses
+import sys
 
 import jax
 import pytest
+
+from distill_jax import tasks
+from distill_jax.data import registry
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -11,6 +15,15 @@ def compilation_cache(tmp_path_factory):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax_cache")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+@pytest.fixture(autouse=True)
+def forgotten_tasks():
+    """A shipped task that a test registered in a registry of its own can be registered again."""
+    yield
+    for name, module in tasks.MODULES.items():
+        if name not in registry._tasks:
+            sys.modules.pop(f"distill_jax.tasks.{module}", None)
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ class CheckpointClient:
         if step and not step.isdigit():
             raise UserError(f"--model {model}: expected the folder of a run, or FOLDER@STEP")
         self._predictor = Predictor(folder, int(step) if step else None, batch_size)
-        self._predictor.check(BOTH)
+        self._predictor.views(BOTH)  # refuses a student of labels alone
         self.endpoint = folder
         self._decode = MicroBatcher(self._decode_all, batch_size)
 

@@ -91,7 +91,7 @@ def test_eval_and_infer_take_a_converted_student(student, tmp_path):
         input_path=str(folder / "in.jsonl"),
         output_path=str(folder / "out.jsonl"),
     )
-    assert "label" in json.loads((folder / "out.jsonl").read_text())
+    assert "predicted_label" in json.loads((folder / "out.jsonl").read_text())
 
 
 def test_a_run_without_a_task_says_what_to_do(student):
