@@ -19,14 +19,14 @@ from t5x.examples.t5 import network
 from distill_jax.data.seqio_tasks import own_vocabulary
 from distill_jax.data.views import TASK_IDS
 from distill_jax.errors import UserError
-from distill_jax.evaluation.evaluator import LABEL_LENGTH
+from distill_jax.evaluation.predict import LABEL_LENGTH
 from distill_jax.losses import token_weights
 from distill_jax.models.t5 import Transformer
 from distill_jax.t5x.feature_converter import ViewFeatureConverter
 from distill_jax.t5x.network import NetworkStates
 from distill_jax.training.initial import load_teacher
 from distill_jax.training.objectives import Batch, CrossEntropy, Objective
-from distill_jax.training.trainer import with_vocabulary_size
+from distill_jax.training.start import with_vocabulary_size
 
 
 class DistillationModel(models.EncoderDecoderModel):

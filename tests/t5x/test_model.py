@@ -11,7 +11,6 @@ pytestmark = pytest.mark.slow  # TensorFlow takes seconds to import
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import seqio  # noqa: E402
-from distill_jax.models.stacking import stack_layers  # noqa: E402
 from flax.core import freeze, unfreeze  # noqa: E402
 from t5x import adafactor, partitioning, trainer, utils  # noqa: E402
 from t5x import eval as t5x_eval  # noqa: E402
@@ -22,7 +21,9 @@ from distill_jax.data.records import to_features  # noqa: E402
 from distill_jax.data.tokenization import new_counts, tokenize  # noqa: E402
 from distill_jax.data.vocabularies import ByteVocabulary  # noqa: E402
 from distill_jax.errors import UserError  # noqa: E402
+from distill_jax.evaluation.engine import Decoding  # noqa: E402
 from distill_jax.evaluation.evaluator import evaluate  # noqa: E402
+from distill_jax.interop.parameters import from_tree, to_tree  # noqa: E402
 from distill_jax.models.config import T5Config  # noqa: E402
 from distill_jax.models.t5 import Transformer  # noqa: E402
 from distill_jax.t5x.model import DistillationModel  # noqa: E402
@@ -286,7 +287,7 @@ def predictions_of_t5x(module, params, num_beams=1):
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_same_predictions_and_metrics(counting, build, trained, monkeypatch, num_beams):
-    monkeypatch.setattr("distill_jax.evaluation.evaluator.LABEL_LENGTH", 20)
+    monkeypatch.setattr("distill_jax.evaluation.predict.LABEL_LENGTH", 20)
     student = ours()
     mine = evaluate(
         trained,
@@ -297,7 +298,7 @@ def test_same_predictions_and_metrics(counting, build, trained, monkeypatch, num
         "validation",
         batch_size=16,
         task_feature_lengths=LENGTHS,
-        num_beams=num_beams,
+        decoding=Decoding(num_beams=num_beams),
     )
     texts, metrics = predictions_of_t5x(build(), trained, num_beams)
     assert texts["counting_label"] == [row["predicted_label"] for row in mine.rows]
@@ -312,7 +313,7 @@ def test_scanned_layers_decode_alike(counting, trained):
     scanned = Transformer(dataclasses.replace(ours().config, scan_layers=True))
     for num_beams in (1, 3):
         texts, _ = predictions_of_t5x(ours(), trained, num_beams)
-        assert predictions_of_t5x(scanned, stack_layers(trained), num_beams)[0] == texts
+        assert predictions_of_t5x(scanned, to_tree(from_tree(trained), scan_layers=True), num_beams)[0] == texts
 
 
 def soft_rows(task, count):
