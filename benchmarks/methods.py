@@ -175,7 +175,7 @@ The embedded task `entailment`, {rows} training rows, 1,000 test rows, {seeds} s
 own rows, parameters and order), {steps} steps of {examples} examples, the demo's student from
 scratch. The teacher, a larger T5 trained on all 20,000 rows, is right on {teacher:.1%} of the test
 rows; its labels, reasons and class probabilities are what the students are taught with. Learning
-rates are the demo's, found on the validation split with other seeds: that of standard with one view
+rates are the demo's, found on the validation split: that of standard with one view
 of a row, that of step-by-step with two. `standard`, `step_by_step`, `single_task` and
 `rationale_input` are trained on gold labels, `task_distillation` on the teacher's, `soft_labels`
 and `logit_distillation` on both. The seconds are of training and evaluation together on 2 CPU
