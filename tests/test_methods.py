@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from distill_jax import cli
-from distill_jax.commands.common import METHODS
 from distill_jax.data import registry
+from distill_jax.data.views import METHODS
 from distill_jax.training import checkpoints
 
 pytestmark = pytest.mark.slow

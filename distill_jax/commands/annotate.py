@@ -5,7 +5,8 @@ import functools
 import sys
 from collections.abc import Callable
 
-from distill_jax.commands.common import FIELDS, add_command
+from distill_jax.commands.common import add_command
+from distill_jax.data.schema import FIELDS
 from distill_jax.errors import UserError
 
 CLIENTS = ("openai", "anthropic", "gemini", "transformers", "checkpoint")

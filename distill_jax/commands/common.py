@@ -3,18 +3,8 @@
 import argparse
 from collections.abc import Callable, Mapping
 
+from distill_jax.data.schema import FIELDS
 from distill_jax.errors import UserError
-
-METHODS = (
-    "standard",
-    "task_distillation",
-    "step_by_step",
-    "single_task",
-    "rationale_input",
-    "soft_labels",
-    "logit_distillation",
-)
-FIELDS = ("id", "input", "label", "teacher_label", "rationale", "label_probs", "choices")
 
 
 def add_command(commands, name: str, help_text: str, function: Callable) -> argparse.ArgumentParser:

@@ -4,7 +4,8 @@ import argparse
 import json
 import sys
 
-from distill_jax.commands.common import METHODS, add_command, add_data_flags, needs_task, use_data
+from distill_jax.commands.common import add_command, add_data_flags, needs_task, use_data
+from distill_jax.data.views import METHODS
 from distill_jax.errors import UserError
 
 

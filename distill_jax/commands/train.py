@@ -2,7 +2,8 @@
 
 import argparse
 
-from distill_jax.commands.common import METHODS, add_command, add_data_flags, gin_flags, use_data
+from distill_jax.commands.common import add_command, add_data_flags, gin_flags, use_data
+from distill_jax.data.views import METHODS
 
 
 def _train(args: argparse.Namespace) -> int:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from distill_jax import tasks
+from distill_jax.data import views
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import Source
 from distill_jax.data.views import View
@@ -26,17 +27,7 @@ from distill_jax.evaluation.metrics import accuracy, rouge_l
 
 MetricFn = Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]
 LABEL_SOURCES = {"gold": "label", "teacher": "teacher_label"}
-METHODS = (
-    "standard",
-    "task_distillation",
-    "step_by_step",
-    "single_task",
-    "rationale_input",
-    "soft_labels",
-    "logit_distillation",
-    "label",
-    "rationale",
-)
+METHODS = (*views.METHODS, "label", "rationale")
 
 _with_seqio = contextvars.ContextVar("with_seqio", default=True)
 _tasks: dict[str, "DistillationTask"] = {}

@@ -24,3 +24,6 @@ class Example:
     rationale: str | None = None
     label_probs: tuple[float, ...] | None = None
     choices: tuple[str, ...] | None = None
+
+
+FIELDS = tuple(field.name for field in dataclasses.fields(Example))

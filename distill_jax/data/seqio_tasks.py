@@ -259,9 +259,4 @@ def select_for_evaluation(mixture_or_task_name: str, *, module: str | None = Non
     if mixture_or_task_name not in _registered:
         return mixture_or_task_name
     task, method, *_ = _registered[mixture_or_task_name]
-    scored_by = {
-        "task_distillation": "standard",
-        "soft_labels": "standard",
-        "logit_distillation": "step_by_step",
-    }
-    return f"{task.name}_{scored_by.get(method, method)}"
+    return f"{task.name}_{_SCORED_BY.get(method, method)}"

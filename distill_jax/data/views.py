@@ -7,6 +7,15 @@ from collections.abc import Sequence
 from distill_jax.data.schema import Example
 
 TASK_IDS = {"label": 1, "rationale": 2, "single_task": 3}  # of `decoder_task_ids`; 0 is padding
+METHODS = (
+    "standard",
+    "task_distillation",
+    "step_by_step",
+    "single_task",
+    "rationale_input",
+    "soft_labels",
+    "logit_distillation",
+)
 ANSWER = " So the answer is: "  # between rationale and label where both are one target
 
 

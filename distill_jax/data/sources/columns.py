@@ -5,11 +5,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from distill_jax.data.schema import Example
+from distill_jax.data.schema import FIELDS, Example
 from distill_jax.data.sources.base import encodable, text_of
 from distill_jax.errors import UserError
 
-FIELDS = ("id", "input", "label", "teacher_label", "rationale", "label_probs", "choices")
 TARGETS = ("label", "teacher_label", "rationale", "label_probs")
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
