@@ -57,19 +57,17 @@ def token_weights(
 def _chunk_terms(states, kernel, targets, z_loss):
     """Logits of one chunk and, per token, cross entropy (with the z-loss) and correctness."""
     logits = states.astype(jnp.float32) @ kernel.astype(jnp.float32)  # [chunk, vocab]
-    log_z = jax.nn.logsumexp(logits, axis=-1)
-    cross_entropy = log_z - _pick(logits, targets)
-    correct = (jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
+    largest = jnp.max(logits, axis=-1)
+    log_z = largest + jnp.log(jnp.sum(jnp.exp(logits - largest[:, None]), axis=-1))
+    chosen = _pick(logits, targets)
+    cross_entropy = log_z - chosen
+    correct = (chosen == largest).astype(jnp.float32)
     return logits, log_z, cross_entropy + z_loss * log_z**2, cross_entropy, correct
 
 
 def _pick(logits, targets):
-    """The targets' logits: [chunk, vocab], int32 [chunk] -> [chunk].
-
-    A masked sum, not a gather, which would ask for the whole vocabulary where it is spread over devices.
-    """
-    is_target = jnp.arange(logits.shape[1])[None, :] == targets[:, None]
-    return jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
+    """The targets' logits: [chunk, vocab], int32 [chunk] -> [chunk]."""
+    return jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
 
 
 def _in_chunks(chunk, *arrays):

@@ -220,9 +220,14 @@ class Attention(nn.Module):
         if cfg.float32_attention_logits:
             query, key = query.astype(jnp.float32), key.astype(jnp.float32)
         logits = jnp.einsum("bhqd,bhkd->bhqk", query, key)
-        weights = jax.nn.softmax(logits + bias.astype(logits.dtype)).astype(cfg.dtype)
-        weights = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))(weights, deterministic=self.deterministic)
+        logits += bias.astype(logits.dtype)
+        # The softmax's division comes last, on [queries, head_dim] in place of [queries, keys].
+        weights = jnp.exp(logits - jax.lax.stop_gradient(logits.max(axis=-1, keepdims=True)))
+        total = weights.sum(axis=-1, keepdims=True, dtype=jnp.float32)
+        dropout = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))
+        weights = dropout(weights.astype(cfg.dtype), deterministic=self.deterministic)
         y = jnp.einsum("bhqk,bhkd->bhqd", weights, value)
+        y = (y / total).astype(cfg.dtype)
         y = constrain(y.swapaxes(1, 2).reshape(*x.shape[:2], joined), "batch", "length", "joined_kv")
         y = Projection(x.shape[-1], ("joined_kv", "embed"), cfg.dtype, kernel_init(), name="out")(y)
         return constrain(y, "batch", "length", "embed")

@@ -1,5 +1,6 @@
 """The optimizers a run can choose by gin: optax's, with clipping by the global norm in front."""
 
+import jax
 import optax
 
 
@@ -7,6 +8,24 @@ def _clipped(optimizer: optax.GradientTransformation, clip_norm: float | None):
     if clip_norm is None:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+
+
+def _scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """`optax.scale_by_adam`, its update taken from the new moments only once these are made.
+
+    Otherwise XLA on CPU reads the old moments once more for the update, and so cannot write the new ones over
+    them: it copies all moments in every step.
+    """
+    moments = optax.scale_by_adam(b1, b2, eps)
+
+    def update(grads, state, params=None):
+        _, state = moments.update(grads, state, params)
+        state = jax.lax.optimization_barrier(state)
+        first = optax.tree.bias_correction(state.mu, b1, state.count)
+        second = optax.tree.bias_correction(state.nu, b2, state.count)
+        return jax.tree.map(lambda m, v: m / (jax.numpy.sqrt(v) + eps), first, second), state
+
+    return optax.GradientTransformation(moments.init, update)
 
 
 def adamw(
@@ -19,7 +38,12 @@ def adamw(
     clip_norm: float | None = 1.0,
 ) -> optax.GradientTransformation:
     """AdamW (Loshchilov & Hutter 2019); the defaults are the paper's reference code's."""
-    return _clipped(optax.adamw(learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay), clip_norm)
+    optimizer = optax.chain(
+        _scale_by_adam(b1, b2, eps),
+        optax.add_decayed_weights(weight_decay),
+        optax.scale_by_learning_rate(learning_rate),
+    )
+    return _clipped(optimizer, clip_norm)
 
 
 def adafactor(

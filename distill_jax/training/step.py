@@ -77,16 +77,16 @@ def make_train_step(
                 place = jax.lax.with_sharding_constraint
                 zeros = (zeros[0], jax.tree.map(place, zeros[1], shardings.params))
             ((loss, metrics), grads), _ = jax.lax.scan(accumulate, zeros, (jnp.arange(microbatches), parts))
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
         grad_norm = optax.global_norm(grads)
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
 
-        def if_finite(new, old):
-            return jax.tree.map(partial(jnp.where, finite), new, old)
+        def update(params, opt_state):
+            updates, opt_state = optimizer.update(grads, opt_state, params)
+            return optax.apply_updates(params, updates), opt_state
 
-        params = if_finite(params, state.params)
-        opt_state = if_finite(opt_state, state.opt_state)
+        params, opt_state = jax.lax.cond(
+            finite, update, lambda *unchanged: unchanged, state.params, state.opt_state
+        )
         metrics |= {"loss": loss, "grad_norm": grad_norm, "skipped": 1.0 - finite}
         return TrainState(state.step + 1, params, opt_state), metrics
 
