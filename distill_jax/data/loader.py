@@ -54,12 +54,13 @@ class Loader:
         path = pathlib.Path(path)
         try:
             manifest = json.loads((path / "manifest.json").read_text())
-            lengths, soft, top_k = (manifest[name] for name in ("task_feature_lengths", "soft", "top_k"))
+            names = ("task_feature_lengths", "soft", "top_k", "shared")
+            lengths, soft, top_k, shared = (manifest[name] for name in names)
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path}: no prepared records in there: {error}") from None
 
         def features(record: bytes) -> Batch:
-            return to_features(decode_row(record), lengths, soft, top_k)
+            return to_features(decode_row(record), lengths, soft, top_k, shared)
 
         def collate(rows: list[Batch]) -> Batch:
             return {name: np.stack([row[name] for row in rows]) for name in rows[0]}

@@ -26,11 +26,11 @@ from distill_jax.data.registry import DistillationTask
 from distill_jax.data.schema import Example
 from distill_jax.data.selection import Filters, keep, share
 from distill_jax.data.tokenization import Counts, new_counts, tokenize
-from distill_jax.data.views import View, soften
+from distill_jax.data.views import View, share_inputs, soften
 from distill_jax.data.vocabularies import load_vocabulary, train_vocabulary
 from distill_jax.errors import UserError
 
-FORMAT = 6  # raise it when the records would differ for the same arguments
+FORMAT = 7  # raise it when the records would differ for the same arguments
 WINDOW = 8192  # examples that are tokenized and packed together, and held in memory
 log = logging.getLogger("distill_jax")
 
@@ -112,12 +112,13 @@ def _checked(
         yield number, example
 
 
-def _rows(segments: Sequence[Segment], lengths: Mapping[str, int], pack: bool) -> Iterable[list]:
+def in_rows(groups: Sequence[list[Segment]], lengths: Mapping[str, int], pack: bool) -> Iterable[list[Segment]]:
+    """The rows that groups of segments, of `tokenize`, are put into; without `pack` a row for each."""
     if not pack:
-        return ([segment] for segment in segments)
-    sizes = np.array([(len(s.inputs), len(s.targets)) for s in segments], np.int64).reshape(-1, 2)
-    packed = pack_rows(sizes, (lengths["inputs"], lengths["targets"]))
-    return ([segments[item] for item in row] for row in packed)
+        return groups
+    sizes = [(sum(len(s.inputs) for s in group), sum(len(s.targets) for s in group)) for group in groups]
+    packed = pack_rows(np.array(sizes, np.int64).reshape(-1, 2), (lengths["inputs"], lengths["targets"]))
+    return ([segment for item in row for segment in groups[item]] for row in packed)
 
 
 def write_rows(path: pathlib.Path, rows: Iterable[Sequence[Segment]]) -> None:
@@ -202,6 +203,7 @@ def prepare(
         "num_examples": num_examples,
         "filters": dataclasses.asdict(filters),
         "soft": any(view.soft for view in views),
+        "shared": share_inputs(views),
         "top_k": 0,
         "seed": seed,
         "data": task.source.fingerprint(split),
@@ -218,8 +220,8 @@ def prepare(
 
         def rows() -> Iterator[Sequence[Segment]]:
             while window := list(itertools.islice(examples, WINDOW)):
-                segments = tokenize(window, views, tokenizer, lengths, counts, task.classes)
-                for row in _rows(segments, lengths, pack):
+                groups = tokenize(window, views, tokenizer, lengths, counts, task.classes)
+                for row in in_rows(groups, lengths, pack):
                     counts.rows += 1
                     yield row
 

@@ -11,7 +11,7 @@ class Segment:
     """One view of one example, tokenized, the end token included.
 
     Attributes:
-      inputs: encoder tokens.
+      inputs: encoder tokens; none of a segment that shares those of the one before it.
       targets: decoder tokens.
       task_id: of `views.TASK_IDS`.
       example: number of the example in its split.
@@ -19,6 +19,7 @@ class Segment:
         sum is the length of `targets`.
       probs: their probabilities.
       gold: which of them is right; -1 where that is not known.
+      start: the decoder's first input token.
       top_ids: [targets, k], the likeliest next tokens under a white-box teacher.
       top_log_probs: [targets, k], their log-probabilities.
     """
@@ -30,11 +31,12 @@ class Segment:
     choices: Sequence[int] = ()
     probs: Sequence[float] = ()
     gold: int = -1
+    start: int = 0
     top_ids: np.ndarray | None = None
     top_log_probs: np.ndarray | None = None
 
 
-HEADER = 7  # counts of a segment
+HEADER = 8  # counts of a segment
 
 
 def encode_row(segments: Sequence[Segment]) -> bytes:
@@ -44,7 +46,7 @@ def encode_row(segments: Sequence[Segment]) -> bytes:
     for segment in segments:
         header += [len(segment.inputs), len(segment.targets), segment.task_id, segment.example]
         top_k = 0 if segment.top_ids is None else segment.top_ids.shape[1]
-        header += [len(segment.choices), segment.gold, top_k]
+        header += [len(segment.choices), segment.gold, segment.start, top_k]
         body.extend(segment.inputs)
         body.extend(segment.targets)
         body.extend(segment.choices)
@@ -61,10 +63,11 @@ def decode_row(record: bytes) -> list[Segment]:
     count = int(numbers[0])
     segments, position = [], 1 + HEADER * count
     for header in numbers[1:position].reshape(count, HEADER).tolist():
-        inputs, targets, task_id, example, choices, gold, top_k = header
+        inputs, targets, task_id, example, choices, gold, start, top_k = header
         sizes = np.array([inputs, targets, choices, choices, targets * top_k, targets * top_k])
         parts = np.split(numbers[position:], sizes.cumsum())
-        segment = Segment(parts[0], parts[1], task_id, example, parts[2], parts[3].view("<f4"), gold)
+        probs = parts[3].view("<f4")
+        segment = Segment(parts[0], parts[1], task_id, example, parts[2], probs, gold, start)
         if top_k:
             ids, log_probs = (part.reshape(targets, top_k) for part in parts[4:6])
             segment = dataclasses.replace(segment, top_ids=ids, top_log_probs=log_probs.view("<f4"))
@@ -74,7 +77,11 @@ def decode_row(record: bytes) -> list[Segment]:
 
 
 def to_features(
-    segments: Sequence[Segment], lengths: Mapping[str, int], soft: bool = False, top_k: int = 0
+    segments: Sequence[Segment],
+    lengths: Mapping[str, int],
+    soft: bool = False,
+    top_k: int = 0,
+    shared: bool = False,
 ) -> dict[str, np.ndarray]:
     """Lays the segments of a row out side by side, with T5X's feature names.
 
@@ -83,15 +90,18 @@ def to_features(
       lengths: `{"inputs": L, "targets": T}`.
       soft: adds the features of soft labels.
       top_k: adds the teacher's next tokens, so many each; see `training.stored_logits`.
+      shared: adds the feature of segments that share their inputs.
 
     Returns:
       Arrays [L] or [T], 0 where nothing is: `encoder_input_tokens`, `encoder_segment_ids` (from 1),
       `encoder_positions` (from 0 in each segment), `decoder_target_tokens`, `decoder_input_tokens`
-      (the targets shifted right within each segment, 0 first), `decoder_segment_ids`,
+      (the targets shifted right within each segment, its `start` first), `decoder_segment_ids`,
       `decoder_positions`, `decoder_task_ids`, all int32; `decoder_loss_weights` float32.
 
+      With `shared`, `decoder_cross_segment_ids` (int32): the encoder segment that a decoder token attends to.
+
       With `soft`, each label a row can have is a decoder segment of its own, all of them attending
-      to the one encoder segment in `decoder_cross_segment_ids` (int32); `decoder_choice_probs`
+      to the one encoder segment in `decoder_cross_segment_ids`; `decoder_choice_probs`
       (float32) has the label's probability at each of its tokens, and only the gold label's tokens
       have a loss weight.
 
@@ -113,13 +123,14 @@ def to_features(
         )
     }
     weights = np.zeros(targets_length, np.float32)
+    cross = np.zeros(targets_length, np.int32)
     if soft:
-        cross = np.zeros(targets_length, np.int32)
         probs = np.zeros(targets_length, np.float32)
     teacher_ids = np.zeros((targets_length, top_k), np.int32)
     teacher_log_probs = np.zeros((targets_length, top_k), np.float32)
-    start, target_start, part = 0, 0, 0
-    for number, segment in enumerate(segments, 1):
+    start, target_start, part, number = 0, 0, 0, 0
+    for segment in segments:
+        number += len(segment.inputs) > 0
         end = start + len(segment.inputs)
         encoder["encoder_input_tokens"][start:end] = segment.inputs
         encoder["encoder_segment_ids"][start:end] = number
@@ -130,13 +141,14 @@ def to_features(
             target_end = target_start + length
             tokens = segment.targets[target_start - first : target_end - first]
             decoder["decoder_target_tokens"][target_start:target_end] = tokens
+            decoder["decoder_input_tokens"][target_start] = segment.start
             decoder["decoder_input_tokens"][target_start + 1 : target_end] = tokens[:-1]
             decoder["decoder_segment_ids"][target_start:target_end] = part
             decoder["decoder_positions"][target_start:target_end] = np.arange(length)
             decoder["decoder_task_ids"][target_start:target_end] = segment.task_id
             weights[target_start:target_end] = not soft or place == segment.gold
+            cross[target_start:target_end] = number
             if soft:
-                cross[target_start:target_end] = number
                 probs[target_start:target_end] = segment.probs[place]
             target_start = target_end
         if top_k:
@@ -144,8 +156,10 @@ def to_features(
             teacher_log_probs[first:target_start] = segment.top_log_probs
         start = end
     features = encoder | decoder | {"decoder_loss_weights": weights}
+    if soft or shared:
+        features["decoder_cross_segment_ids"] = cross
     if soft:
-        features |= {"decoder_cross_segment_ids": cross, "decoder_choice_probs": probs}
+        features["decoder_choice_probs"] = probs
     if top_k:
         features |= {"decoder_teacher_ids": teacher_ids, "decoder_teacher_log_probs": teacher_log_probs}
     return features

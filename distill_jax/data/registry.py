@@ -86,6 +86,10 @@ class DistillationTask:
             "standard": (View("label", gold_or_teacher),),
             "task_distillation": (View("label", "teacher_label"),),
             "step_by_step": (label, rationale),
+            views.SHARED: (
+                View("label", gold_or_teacher),
+                View("rationale", "rationale", rate=self.rationale_rate, start=views.RATIONALE_START),
+            ),
             "single_task": (View("single_task", "rationale", answer=gold_or_teacher),),
             "rationale_input": (View("label", gold_or_teacher, reads_rationale=True),),
             "soft_labels": (View("label", gold_or_teacher, soft=True),),

@@ -24,7 +24,7 @@ from distill_jax.data.seqio_preprocessors import (
     tokenize_soft,
 )
 from distill_jax.data.seqio_source import ExampleSource
-from distill_jax.data.views import View
+from distill_jax.data.views import SHARED, View
 from distill_jax.data.vocabularies import (
     ByteVocabulary,
     SentencePieceVocabulary,
@@ -199,7 +199,8 @@ def _add_method(task: DistillationTask, method: str, source: str, ending: str, *
 def register(task: DistillationTask) -> None:
     """Adds a task's views and mixtures to SeqIO, unless they are there."""
     for method in METHODS:
-        _add_method(task, method, "gold", "")
+        if method != SHARED:
+            _add_method(task, method, "gold", "")
     for method in ("label", "step_by_step"):
         _add_method(task, method, "teacher", "_teacher")
 
@@ -231,6 +232,8 @@ def select(
     """
     if module is not None:
         registry.import_module(module)
+    if mixture_or_task_name.endswith(f"_{SHARED}"):
+        raise UserError(f"{mixture_or_task_name}: only our own engine shares the encoding; take step_by_step")
     everything = data_fraction == 1.0 and num_examples is None
     if label_source == "gold" and everything:
         return mixture_or_task_name

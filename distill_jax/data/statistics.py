@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from distill_jax.data import registry
-from distill_jax.data.packing import pack
-from distill_jax.data.prepare import WINDOW, resolve_vocabulary
+from distill_jax.data.prepare import WINDOW, in_rows, resolve_vocabulary
 from distill_jax.data.registry import DistillationTask
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import HeldOutSource
@@ -96,9 +95,8 @@ def _split_statistics(
             texts = [getattr(example, field) for _, example in window]
             ids = vocabulary.encode_batch([text for text in texts if text is not None])
             seen.extend(map(len, ids))
-        segments = tokenize(window, views, vocabulary, lengths, counts)
-        sizes = np.array([(len(s.inputs), len(s.targets)) for s in segments]).reshape(-1, 2)
-        packed_rows += len(pack(sizes, (lengths["inputs"], lengths["targets"])))
+        groups = tokenize(window, views, vocabulary, lengths, counts)
+        packed_rows += sum(1 for _ in in_rows(groups, lengths, pack=True))
     if not counts.examples:
         raise UserError(f"task {task.name}: no examples to count")
     return {

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from distill_jax.data.records import Segment
 from distill_jax.data.schema import Example
-from distill_jax.data.views import TASK_IDS, View, soften
+from distill_jax.data.views import TASK_IDS, View, share_inputs, soften
 from distill_jax.data.vocabularies import EOS_ID, Vocabulary
 from distill_jax.errors import UserError
 
@@ -45,7 +45,7 @@ def tokenize(
     lengths: Mapping[str, int],
     counts: Counts,
     classes: Sequence[str] | None = None,
-) -> list[Segment]:
+) -> list[list[Segment]]:
     """All views of some examples, each text cut so that the end token still fits its length.
 
     Args:
@@ -56,12 +56,18 @@ def tokenize(
       counts: is added to.
       classes: of the task, for soft labels.
 
+    Returns:
+      Segments that stay together in a row: the views of an example where they share their inputs, and the
+      targets have room; else each one alone.
+
     Raises:
       UserError: when the labels of a soft label are together longer than a row.
     """
     if any(view.soft for view in views):
-        return _tokenize_soft(examples, views[0], vocabulary, lengths, counts, classes)
-    numbers, task_ids, inputs, targets = [], [], [], []
+        soft = _tokenize_soft(examples, views[0], vocabulary, lengths, counts, classes)
+        return [[segment] for segment in soft]
+    shared = share_inputs(views)
+    numbers, chosen, inputs, targets = [], [], [], []
     for number, example in examples:
         counts.examples += 1
         for view in views:
@@ -73,14 +79,14 @@ def tokenize(
             counts.with_target[view.name] += 1
             counts.views[view.name] += copies
             numbers += [number] * copies
-            task_ids += [TASK_IDS[view.name]] * copies
+            chosen += [view] * copies
             inputs += [texts[0]] * copies
             targets += [texts[1]] * copies
     inputs_room, targets_room = lengths["inputs"] - 1, lengths["targets"] - 1
-    segments = []
-    for number, task_id, source, target in zip(
+    groups: list[list[Segment]] = []
+    for number, view, source, target in zip(
         numbers,
-        task_ids,
+        chosen,
         vocabulary.encode_batch(inputs),
         vocabulary.encode_batch(targets),
         strict=True,
@@ -88,10 +94,15 @@ def tokenize(
         counts.truncated_inputs += len(source) > inputs_room
         counts.truncated_targets += len(target) > targets_room
         source, target = [*source[:inputs_room], EOS_ID], [*target[:targets_room], EOS_ID]
-        counts.encoder_tokens += len(source)
         counts.decoder_tokens += len(target)
-        segments.append(Segment(source, target, task_id, number))
-    return segments
+        if shared and groups and groups[-1][0].example == number:
+            taken = sum(len(segment.targets) for segment in groups[-1])
+            if taken + len(target) <= lengths["targets"]:
+                groups[-1].append(Segment((), target, TASK_IDS[view.name], number, start=view.start))
+                continue
+        counts.encoder_tokens += len(source)
+        groups.append([Segment(source, target, TASK_IDS[view.name], number, start=view.start)])
+    return groups
 
 
 def _tokenize_soft(

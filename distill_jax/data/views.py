@@ -7,15 +7,18 @@ from collections.abc import Sequence
 from distill_jax.data.schema import Example
 
 TASK_IDS = {"label": 1, "rationale": 2, "single_task": 3}  # of `decoder_task_ids`; 0 is padding
+SHARED = "step_by_step_shared"  # the views are told apart by the decoder's first token
 METHODS = (
     "standard",
     "task_distillation",
     "step_by_step",
+    SHARED,
     "single_task",
     "rationale_input",
     "soft_labels",
     "logit_distillation",
 )
+RATIONALE_START = 1  # that of its rationales: the end token, which no decoder reads otherwise
 ANSWER = " So the answer is: "  # between rationale and label where both are one target
 
 
@@ -31,6 +34,7 @@ class View:
       reads_rationale: the rationale is put after the input: it has to be there at test time too.
       rate: how often the view of an example is in the records: 1 is once an epoch, 2 twice, 0.5 that of
         every second example.
+      start: the decoder's first input token; 0, T5's own, unless the views share their input.
       soft: the targets are all the labels the row can have, with their probabilities; see `soften`.
     """
 
@@ -40,6 +44,7 @@ class View:
     answer: str = ""
     reads_rationale: bool = False
     rate: float = 1.0
+    start: int = 0
     soft: bool = False
 
     def copies(self, number: int) -> int:
@@ -73,6 +78,11 @@ class View:
         if not found:
             return {"rationale": prediction, "label": ""}
         return {"rationale": rationale.strip(), "label": label.strip()}
+
+
+def share_inputs(views: Sequence[View]) -> bool:
+    """Whether the encoder reads the same of an example for each of several views: it has to once only."""
+    return len(views) > 1 and len({(view.prefix, view.reads_rationale) for view in views}) == 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

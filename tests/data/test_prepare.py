@@ -53,6 +53,38 @@ def message_of(*args, **kwargs):
     return str(raised.value)
 
 
+def test_shared_inputs_are_kept_once_and_with_their_targets(toy):
+    apart = prepare("toy_step_by_step", "train", **COMMON)
+    shared = prepare("toy_step_by_step_shared", "train", **COMMON)
+    examples = {}
+    for row in rows_of(shared):
+        assert sum(len(s.inputs) for s in row) <= LENGTHS["inputs"]
+        assert sum(len(s.targets) for s in row) <= LENGTHS["targets"]
+        for before, segment in zip([None, *row], row, strict=False):
+            assert len(segment.inputs) or before.example == segment.example
+            assert segment.start == (segment.task_id == TASK_IDS["rationale"])
+            examples.setdefault(segment.example, []).append(segment)
+    assert len(examples) == apart.manifest["examples"]
+    assert all(sum(len(s.inputs) > 0 for s in own) == 1 for own in examples.values())
+    targets = sorted(
+        (s.example, s.task_id, tuple(s.targets.tolist())) for own in examples.values() for s in own
+    )
+    assert targets == [(example, view, target) for example, view, _, target in segments_of(apart)]
+    assert (
+        shared.manifest["encoder_tokens"]
+        == sum(len(s.inputs) for own in examples.values() for s in own)
+        < apart.manifest["encoder_tokens"] / 2
+    )
+
+
+def test_targets_too_long_for_one_row_have_inputs_of_their_own(toy):
+    lengths = {"inputs": 128, "targets": 16}
+    prepared = prepare("toy_step_by_step_shared", "train", vocabulary="bytes", task_feature_lengths=lengths)
+    rows = rows_of(prepared)
+    assert all(sum(len(s.targets) for s in row) <= 16 for row in rows)
+    assert any(s.task_id == TASK_IDS["rationale"] and len(s.inputs) for row in rows for s in row)
+
+
 def test_every_view_once_and_no_row_over(toy):
     prepared = prepare("toy_step_by_step", "train", **COMMON)
     rows = rows_of(prepared)

@@ -33,6 +33,25 @@ def test_features_by_hand():
     assert {values.dtype for values in features.values()} == {np.dtype(np.int32)}
 
 
+def test_shared_inputs_by_hand():
+    row = [
+        Segment([5, 6, 1], [8, 1], 1, 0),
+        Segment([], [10, 11, 1], 2, 0, start=1),
+        Segment([7, 1], [12, 1], 2, 1, start=1),
+    ]
+    features = to_features(decode_row(encode_row(row)), {"inputs": 6, "targets": 8}, shared=True)
+    expected = {
+        "encoder_input_tokens": [5, 6, 1, 7, 1, 0],
+        "encoder_segment_ids": [1, 1, 1, 2, 2, 0],
+        "decoder_target_tokens": [8, 1, 10, 11, 1, 12, 1, 0],
+        "decoder_input_tokens": [0, 8, 1, 10, 11, 1, 12, 0],
+        "decoder_segment_ids": [1, 1, 2, 2, 2, 3, 3, 0],
+        "decoder_cross_segment_ids": [1, 1, 1, 1, 1, 2, 2, 0],
+        "decoder_task_ids": [1, 1, 2, 2, 2, 2, 2, 0],
+    }
+    assert {name: features[name].tolist() for name in expected} == expected
+
+
 def test_full_row():
     features = to_features(ROW, {"inputs": 6, "targets": 5})
     assert (features["encoder_segment_ids"] > 0).all()

@@ -320,8 +320,8 @@ def soft_rows(task, count):
     """Our own features of the first examples, one to a row."""
     views = task.views("soft_labels")
     examples = list(enumerate(task.source.examples("train")))[:count]
-    segments = tokenize(examples, views, ByteVocabulary(), LENGTHS, new_counts(views), task.classes)
-    return [to_features([segment], LENGTHS, soft=True) for segment in segments]
+    groups = tokenize(examples, views, ByteVocabulary(), LENGTHS, new_counts(views), task.classes)
+    return [to_features(group, LENGTHS, soft=True) for group in groups]
 
 
 def test_soft_labels_have_our_features(counting):

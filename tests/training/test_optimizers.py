@@ -30,6 +30,24 @@ def test_adamw_clips_by_the_global_norm_first():
     np.testing.assert_allclose(updates["a"], [-0.1 * 0.6 / 1.6, -0.1 * 0.8 / 1.8], rtol=1e-5)
 
 
+def test_adamw_is_that_of_optax():
+    rng = np.random.default_rng(0)
+    params = {"a": jnp.asarray(rng.normal(size=(3, 4)), jnp.float32), "b": jnp.ones(5)}
+    options = {"b1": 0.8, "b2": 0.9, "eps": 1e-6, "weight_decay": 0.1}
+    ours = optimizers.adamw(schedules.constant(0.1), clip_norm=None, **options)
+    theirs = optax.adamw(0.1, **options)
+    states = [optimizer.init(params) for optimizer in (ours, theirs)]
+    for _ in range(3):
+        grads = {name: jnp.asarray(rng.normal(size=x.shape), jnp.float32) for name, x in params.items()}
+        updates, states = zip(
+            *(o.update(grads, state, params) for o, state in zip((ours, theirs), states, strict=True)),
+            strict=True,
+        )
+        for name in params:
+            np.testing.assert_allclose(updates[0][name], updates[1][name], rtol=1e-6)
+        params = optax.apply_updates(params, updates[0])
+
+
 def test_adafactor_lowers_a_quadratic():
     params = {"w": jnp.full((128, 128), 2.0)}
     optimizer = optimizers.adafactor(schedules.constant(0.05))

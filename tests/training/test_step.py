@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -43,8 +45,8 @@ def segments(count=8):
     return out
 
 
-def stack(rows):
-    features = [to_features(row, LENGTHS) for row in rows]
+def stack(rows, **options):
+    features = [to_features(row, LENGTHS, **options) for row in rows]
     return {name: jnp.stack([f[name] for f in features]) for name in features[0]}
 
 
@@ -98,6 +100,24 @@ def test_loss_and_gradients_equal_the_reference_computation(alpha, tied):
     theirs, their_grads = jax.value_and_grad(lambda p: two_token_means(model, p, batch, alpha))(params)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), grads, their_grads)
+
+
+def test_shared_inputs_do_not_change_the_loss_or_its_gradients():
+    """Each input encoded once for label and rationale, against once for each of them."""
+    model, params = small()
+    alone, together = [], []
+    for label, rationale in zip(segments()[::2], segments()[1::2], strict=True):
+        alone += [label, dataclasses.replace(rationale, inputs=label.inputs, start=1)]
+        together += [label, dataclasses.replace(rationale, inputs=[], start=1)]
+    batches = [
+        stack([[s] for s in alone]),
+        stack([together[:2], together[2:6], together[6:]], shared=True),
+    ]
+    losses_and_grads = [
+        jax.value_and_grad(lambda p, batch=batch: our_loss(model, p, batch, 0.3))(params) for batch in batches
+    ]
+    np.testing.assert_allclose(losses_and_grads[0][0], losses_and_grads[1][0], rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), *(g for _, g in losses_and_grads))
 
 
 def test_packing_does_not_change_the_loss_or_any_token():
