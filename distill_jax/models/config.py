@@ -11,7 +11,7 @@ REMAT_POLICIES = ("none", "full", "dots")
 
 @dataclasses.dataclass(frozen=True)
 class T5Config:
-    """Shape of a T5; the fields are those of `t5x.examples.t5.network.T5Config`, and two of ours.
+    """Shape of a T5; the fields are those of `t5x.examples.t5.network.T5Config`, and three of ours.
 
     T5 1.0 is `mlp_activations=("relu",), logits_via_embedding=True`; T5 1.1 is
     `("gelu", "linear")` and False.
@@ -20,6 +20,7 @@ class T5Config:
       vocab_size: rows of the embedding; None leaves it to the engine (the vocabulary, rounded up).
       dtype: of activations and matmuls; parameters are always float32.
       scan_layers: one set of stacked parameters under `layers`, compiled once whatever the depth.
+      scan_unroll: layers in one turn of the scan: more compile longer, and XLA may overlap or fuse across them.
       remat: what the backward pass computes again: "none", "full" (each layer) or "dots" (each layer
         but its matmuls).
     """
@@ -37,6 +38,7 @@ class T5Config:
     logits_via_embedding: bool = False
     float32_attention_logits: bool = False
     scan_layers: bool = False
+    scan_unroll: int = 1
     remat: str = "none"
 
     def __post_init__(self):
@@ -46,6 +48,8 @@ class T5Config:
             raise UserError(f"mlp_activations: {unknown[0]!r} is none of {', '.join(ACTIVATIONS)}")
         if self.remat not in REMAT_POLICIES:
             raise UserError(f"remat: {self.remat!r} is none of {', '.join(REMAT_POLICIES)}")
+        if self.scan_unroll < 1:
+            raise UserError(f"scan_unroll: expected 1 or more, got {self.scan_unroll}")
         if self.dtype not in ("float32", "bfloat16", "float16"):
             raise UserError(f"dtype: {self.dtype!r} is none of float32, bfloat16, float16")
         if not 0.0 <= self.dropout_rate < 1.0:

@@ -80,6 +80,7 @@ def _apply_layers(layer_class, count: int, cfg: T5Config, deterministic: bool, x
         split_rngs={"params": True, "dropout": True},
         in_axes=nn.broadcast,
         length=count,
+        unroll=cfg.scan_unroll,
         axis_name="layers",
     )
     return scanned(cfg, deterministic, name="layers")(x, *args)[0]

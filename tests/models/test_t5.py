@@ -102,11 +102,11 @@ def test_sizes_are_those_of_the_published_models(size, count):
     assert sum(x.size for x in jax.tree.leaves(shapes_of(config)["params"])) == count
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_scanned_layers_compute_the_same(tied):
+@pytest.mark.parametrize(("tied", "unroll"), [(False, 1), (True, 2)])
+def test_scanned_layers_compute_the_same(tied, unroll):
     changes = {"logits_via_embedding": tied, "mlp_activations": ("gelu", "linear")}
     unrolled = Transformer(T5Config(**FIELDS, **changes))
-    scanned = Transformer(T5Config(**FIELDS, **changes, scan_layers=True, remat="full"))
+    scanned = Transformer(T5Config(**FIELDS, **changes, scan_layers=True, scan_unroll=unroll, remat="full"))
     tokens = jnp.array([[3, 4, 5, 1, 0], [6, 7, 1, 0, 0]])
     params = unrolled.init(jax.random.key(0), tokens, tokens, tokens, enable_dropout=False)["params"]
 
