@@ -30,14 +30,15 @@ def evaluate_run(
       split: train, validation or test.
       checkpoint_step: None for the latest, "all", or a step.
       batch_size: texts worked off at a time.
-      label_by: `generate`, or `rank` for the likeliest of the row's choices or the task's classes.
+      label_by: `generate`; `rank` for the likeliest of the row's choices or the task's classes; `constrain`
+        for what is written where only these can be.
       normalize_scores: rank by the mean log-probability of a label's tokens, not by their sum.
       num_beams: 1 is greedy.
       num_examples: the first so many; None for all.
       resamples: bootstrap samples of the accuracy's interval.
       seed: of these.
       output_dir: for the predictions and `metrics.jsonl`; default `<model_dir>/eval`. Predictions are
-        `<split>-<step>.jsonl`, and `<split>-<step>-rank.jsonl` where labels are ranked.
+        `<split>-<step>.jsonl`, and `<split>-<step>-rank.jsonl` where labels are ranked, or `-constrain.jsonl`.
       data_dir: folder of the data sets, where the task reads files.
 
     Returns:
@@ -78,7 +79,7 @@ def evaluate_run(
         results.append({"step": step, "split": split, "label_by": label_by, **evaluation.metrics, **figures})
         with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(results[-1], ensure_ascii=False) + "\n")
-    how = "labels ranked" if label_by == "rank" else "labels generated"
+    how = {"rank": "labels ranked", "constrain": "labels constrained"}.get(label_by, "labels generated")
     print_evaluation(f"{student.run.mixture_or_task_name}, {split}, {how}", results)
     print(f"predictions: {predictions}")
     return results

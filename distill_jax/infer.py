@@ -90,7 +90,7 @@ def infer_run(
       checkpoint_step: None for the latest.
       label: whether to predict the label.
       rationale: whether to predict the rationale.
-      label_by: `generate` or `rank`.
+      label_by: `generate`, `rank` or `constrain`, see `Request`.
       normalize_scores: rank by the mean log-probability of a label's tokens, not by their sum.
       batch_size: texts worked off at a time.
       num_beams: see `Decoding`, as the following.

@@ -80,7 +80,9 @@ def needs_task(args: argparse.Namespace) -> str:
 def add_label_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that say how a label is found."""
     parser.add_argument(
-        "--label-by", choices=("generate", "rank"), help="rank: the likeliest of the choices or classes"
+        "--label-by",
+        choices=("generate", "rank", "constrain"),
+        help="rank: the likeliest of the choices or classes; constrain: write what can only be one of these",
     )
     parser.add_argument(
         "--raw-scores",

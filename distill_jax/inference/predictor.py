@@ -52,7 +52,8 @@ class Predictor:
             rank) and `rationale` (for a student of `rationale_input`).
           label: whether to predict the label.
           rationale: whether to predict the rationale.
-          label_by: `generate`, or `rank` for the likeliest of the input's choices or the task's classes.
+          label_by: `generate`; `rank` for the likeliest of the input's choices or the task's classes;
+            `constrain` for what is written where only these can be.
           normalize_scores: rank by the mean log-probability of a label's tokens, not by their sum.
           streams: see `Engine.generate`; default each input's place.
           **decoding: fields of `Decoding`: num_beams, length_penalty, temperature, top_k, top_p, n_best, seed.
