@@ -93,6 +93,13 @@ def add_label_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_weights_flag(parser: argparse.ArgumentParser) -> None:
+    """The flag that says what weights are kept in."""
+    parser.add_argument(
+        "--weights", choices=("float32", "bfloat16", "int8"), help="what they are kept in; default float32"
+    )
+
+
 def gin_flags(args: argparse.Namespace, names: Mapping[str, str]) -> list[str]:
     """`--gin.NAME=value` for each flag that was given."""
     given = {gin: getattr(args, flag) for flag, gin in names.items()}

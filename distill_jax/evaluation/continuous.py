@@ -13,16 +13,17 @@ from distill_jax.data.vocabularies import EOS_ID
 from distill_jax.evaluation.batching import batch_sizes, bucket_length, fine_length, padded
 from distill_jax.evaluation.trees import Trees, plant, text_at
 from distill_jax.models import continuous
+from distill_jax.models.weights import program
 
 REFILL = 4  # a slot in so many is free before others are encoded: a batch of them is quicker than each alone
 
-_admit = jax.jit(continuous.admit, static_argnums=0, donate_argnums=2)
-_run = jax.jit(continuous.run, static_argnums=0, static_argnames="eos_id", donate_argnums=3)
+_admit = program(continuous.admit, static_argnums=0, donate_argnums=2)
+_run = program(continuous.run, static_argnums=0, static_argnames="eos_id", donate_argnums=3)
 _widen = jax.jit(continuous.widen)
 _narrow = jax.jit(continuous.narrow)
 _lengthen = jax.jit(continuous.lengthen, static_argnums=1)
 _keep = jax.jit(continuous.keep)
-_narrowed = jax.jit(continuous.narrowed, static_argnums=1)
+_narrowed = program(continuous.narrowed, static_argnums=0)
 
 
 class Batch:
@@ -52,7 +53,7 @@ class Batch:
         self._max_length = max_length
         self._trees, self._choices = trees, None
         if trees is not None:
-            kernel = _narrowed(params, model.config, trees.ids)
+            kernel = _narrowed(model, params, trees.ids)
             self._choices = continuous.Choices(kernel, trees.ids, trees.tokens, trees.after)
         self._window = bucket_length(1)
         self._length = bucket_length(length, longest)

@@ -14,19 +14,20 @@ from distill_jax.evaluation import continuous
 from distill_jax.evaluation.batching import batches, bucket_length, padded
 from distill_jax.models import scoring
 from distill_jax.models.decoding import beam_decode, sample_decode
+from distill_jax.models.weights import program
 
 LIKELIEST = 20  # of `token_scores`; what OpenAI's API gives at most
 PACKED = 256  # tokens of a row of several targets, unless a single one is longer
 
-_sample = jax.jit(sample_decode, static_argnums=0, static_argnames=("max_decode_length", "num_samples"))
-_beam = jax.jit(
+_sample = program(sample_decode, static_argnums=0, static_argnames=("max_decode_length", "num_samples"))
+_beam = program(
     beam_decode,
     static_argnums=0,
     static_argnames=("max_decode_length", "num_beams", "length_penalty"),
 )
-_encode = jax.jit(scoring.encode, static_argnums=0)
-_score = jax.jit(scoring.score_tokens, static_argnums=0)
-_likeliest = jax.jit(scoring.likeliest_tokens, static_argnums=0, static_argnames="count")
+_encode = program(scoring.encode, static_argnums=0)
+_score = program(scoring.score_tokens, static_argnums=0)
+_likeliest = program(scoring.likeliest_tokens, static_argnums=0, static_argnames="count")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Engine:
     """A student's network with its parameters, vocabulary and shapes.
 
     Attributes:
-      params: of the model.
+      params: of the model, or what `models.weights.shrink` made of them.
       model: a `models.t5.Transformer`.
       vocabulary: of both sides.
       inputs_length: tokens of an input at most, the end token included; longer ones are cut.

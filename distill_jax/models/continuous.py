@@ -13,8 +13,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import output_kernel
+from distill_jax.models.weights import restore
 
 Array = jax.Array
 
@@ -107,7 +107,7 @@ def empty(model, params: Any, slots: int, length: int, window: int) -> tuple[Sou
 
     def shapes(params):
         encoded = jnp.zeros((slots, length, model.config.emb_dim), model.config.dtype)
-        return _lay_out(model, params, inputs, encoded, window)
+        return _lay_out(model, restore(params), inputs, encoded, window)
 
     collections = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(shapes, params))
     written = Written(collections["cache"], jnp.zeros((slots, window), jnp.int32))
@@ -158,9 +158,9 @@ def likeliest(logits: Array) -> tuple[Array, Array]:
     return first, -jnp.log(jnp.exp(logits - best).sum(axis=-1))
 
 
-def narrowed(params: Any, config: T5Config, ids: Array) -> Array:
+def narrowed(model, params: Any, ids: Array) -> Array:
     """The logits' kernel [embed, tokens] for some ids int32 [tokens]."""
-    return jnp.take(output_kernel(params, config)[0], ids, axis=1, mode="clip")
+    return jnp.take(output_kernel(params, model.config)[0], ids, axis=1, mode="clip")
 
 
 def _likeliest_choice(choices: Choices, states: Array, node: Array) -> tuple[Array, Array, Array]:
