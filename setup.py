@@ -15,6 +15,7 @@ TEACHERS = {
     "gemini": ["google-genai>=3"],
     "transformers": ["torch", "transformers>=5"],
 }
+INT8 = ["qwix>=0.1.8"]
 SERVE = ["aiohttp>=3.10", "prometheus-client"]
 
 setup(
@@ -61,6 +62,7 @@ setup(
         "gcs": ["gcsfs"],
         "hub": ["huggingface_hub"],
         "huggingface": ["datasets>=4"],
+        "int8": INT8,
         "serve": SERVE,
         # The clients' tests need no key and no network: they talk to a server on the loopback.
         "test": [
@@ -68,6 +70,7 @@ setup(
             *TEACHERS["anthropic"],
             *TEACHERS["gemini"],
             *SERVE,
+            *INT8,
             "datasets>=4",
             "hypothesis",
             "pytest",

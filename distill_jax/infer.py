@@ -73,6 +73,7 @@ def infer_run(
     top_p: float = 1.0,
     n_best: int = 1,
     seed: int = 0,
+    weights: str = "float32",
 ) -> None:
     """Predicts the label of each input, and its rationale if asked for; rows keep their order.
 
@@ -90,7 +91,7 @@ def infer_run(
       checkpoint_step: None for the latest.
       label: whether to predict the label.
       rationale: whether to predict the rationale.
-      label_by: `generate` or `rank`.
+      label_by: `generate`, `rank` or `constrain`, see `Request`.
       normalize_scores: rank by the mean log-probability of a label's tokens, not by their sum.
       batch_size: texts worked off at a time.
       num_beams: see `Decoding`, as the following.
@@ -100,6 +101,7 @@ def infer_run(
       top_p: of sampling.
       n_best: texts to return of each.
       seed: of sampling.
+      weights: what they are kept in: `float32`, `bfloat16` or `int8`.
 
     Raises:
       UserError: for bad input, an output of something else, and a student that predicts no such thing.
@@ -117,7 +119,7 @@ def infer_run(
     window = WINDOW * batch_size
     first = list(itertools.islice(rows, window))  # what is wrong with these is told before the model loads
     rows = itertools.chain(first, rows)
-    predictor = Predictor(model_dir, checkpoint_step, batch_size)
+    predictor = Predictor(model_dir, checkpoint_step, batch_size, weights)
     predictor.views(request)
     settings = {
         "model_dir": str(pathlib.Path(model_dir).absolute()),
@@ -126,6 +128,7 @@ def infer_run(
         "columns": columns,
         **{name: getattr(request, name) for name in ("label", "rationale", "label_by", "normalize_scores")},
         **vars(decoding),
+        **({} if weights == "float32" else {"weights": weights}),  # older outputs do not have it
     }
     with open_output(output_path, settings) as output:
         _skip_done(rows, output, PREDICTED)

@@ -80,7 +80,9 @@ def needs_task(args: argparse.Namespace) -> str:
 def add_label_flags(parser: argparse.ArgumentParser) -> None:
     """Flags that say how a label is found."""
     parser.add_argument(
-        "--label-by", choices=("generate", "rank"), help="rank: the likeliest of the choices or classes"
+        "--label-by",
+        choices=("generate", "rank", "constrain"),
+        help="rank: the likeliest of the choices or classes; constrain: write what can only be one of these",
     )
     parser.add_argument(
         "--raw-scores",
@@ -88,6 +90,13 @@ def add_label_flags(parser: argparse.ArgumentParser) -> None:
         action="store_const",
         const=False,
         help="rank by the sum of the tokens' log-probabilities, not their mean",
+    )
+
+
+def add_weights_flag(parser: argparse.ArgumentParser) -> None:
+    """The flag that says what weights are kept in."""
+    parser.add_argument(
+        "--weights", choices=("float32", "bfloat16", "int8"), help="what they are kept in; default float32"
     )
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from distill_jax.commands.common import add_command, add_label_flags, gin_flags
+from distill_jax.commands.common import add_command, add_label_flags, add_weights_flag, gin_flags
 
 
 def _eval(args: argparse.Namespace) -> int:
@@ -17,6 +17,8 @@ def _eval(args: argparse.Namespace) -> int:
         "normalize_scores": "NORMALIZE_SCORES",
         "beams": "NUM_BEAMS",
         "data_dir": "DATA_DIR",
+        "weights": "WEIGHTS",
+        "compare_weights": "COMPARE_WEIGHTS",
     }
     return eval_script.main(["--gin_file=runs/eval.gin", *gin_flags(args, names), *args.gin])
 
@@ -31,3 +33,10 @@ def add(commands) -> None:
     evaluate.add_argument("--batch-size", type=int)
     evaluate.add_argument("--beams", type=int)
     add_label_flags(evaluate)
+    add_weights_flag(evaluate)
+    evaluate.add_argument(
+        "--compare-weights",
+        action="store_const",
+        const=True,
+        help="evaluate with float32 weights too, and print what the others cost",
+    )

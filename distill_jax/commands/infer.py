@@ -2,7 +2,7 @@
 
 import argparse
 
-from distill_jax.commands.common import add_command, add_label_flags, gin_flags
+from distill_jax.commands.common import add_command, add_label_flags, add_weights_flag, gin_flags
 
 
 def _infer(args: argparse.Namespace) -> int:
@@ -28,6 +28,7 @@ def _infer(args: argparse.Namespace) -> int:
         "top_p": "TOP_P",
         "n_best": "N_BEST",
         "seed": "RANDOM_SEED",
+        "weights": "WEIGHTS",
     }
     return infer.main(["--gin_file=runs/infer.gin", *gin_flags(args, names), *args.gin])
 
@@ -44,6 +45,7 @@ def add(commands) -> None:
     infer.add_argument("--step", type=int, help="of a checkpoint; default the latest")
     infer.add_argument("--rationale", action="store_const", const=True, help="predict rationales too")
     add_label_flags(infer)
+    add_weights_flag(infer)
     infer.add_argument("--batch-size", type=int)
     infer.add_argument("--beams", type=int)
     infer.add_argument("--length-penalty", type=float, help="of beam search")

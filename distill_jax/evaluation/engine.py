@@ -10,23 +10,24 @@ import numpy as np
 
 from distill_jax.data.vocabularies import EOS_ID, Vocabulary
 from distill_jax.errors import UserError
+from distill_jax.evaluation import continuous
 from distill_jax.evaluation.batching import batches, bucket_length, padded
 from distill_jax.models import scoring
-from distill_jax.models.decoding import beam_decode, greedy_decode, sample_decode
+from distill_jax.models.decoding import beam_decode, sample_decode
+from distill_jax.models.weights import program
 
 LIKELIEST = 20  # of `token_scores`; what OpenAI's API gives at most
 PACKED = 256  # tokens of a row of several targets, unless a single one is longer
 
-_greedy = jax.jit(greedy_decode, static_argnums=0, static_argnames="max_decode_length")
-_sample = jax.jit(sample_decode, static_argnums=0, static_argnames=("max_decode_length", "num_samples"))
-_beam = jax.jit(
+_sample = program(sample_decode, static_argnums=0, static_argnames=("max_decode_length", "num_samples"))
+_beam = program(
     beam_decode,
     static_argnums=0,
     static_argnames=("max_decode_length", "num_beams", "length_penalty"),
 )
-_encode = jax.jit(scoring.encode, static_argnums=0)
-_score = jax.jit(scoring.score_tokens, static_argnums=0)
-_likeliest = jax.jit(scoring.likeliest_tokens, static_argnums=0, static_argnames="count")
+_encode = program(scoring.encode, static_argnums=0)
+_score = program(scoring.score_tokens, static_argnums=0)
+_likeliest = program(scoring.likeliest_tokens, static_argnums=0, static_argnames="count")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +81,11 @@ class Decoding:
         """Whether tokens are drawn."""
         return self.temperature > 0.0
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the likeliest token is taken at each step."""
+        return not self.samples and self.num_beams == 1
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Hypothesis:
@@ -120,7 +126,7 @@ class Engine:
     """A student's network with its parameters, vocabulary and shapes.
 
     Attributes:
-      params: of the model.
+      params: of the model, or what `models.weights.shrink` made of them.
       model: a `models.t5.Transformer`.
       vocabulary: of both sides.
       inputs_length: tokens of an input at most, the end token included; longer ones are cut.
@@ -160,9 +166,16 @@ class Engine:
           the order they were drawn, so that the first do not depend on how many are asked for.
         """
         tokens = self._inputs(texts)
-        streams = range(len(texts)) if streams is None else streams
         results: list[tuple[Hypothesis, ...]] = [()] * len(texts)
         done = 0
+        if decoding.is_greedy:
+            for item, ids, score in self._greedy(tokens, targets_length):
+                results[item] = (self._hypothesis(ids, score, decoding),)
+                done += 1
+                if progress is not None:
+                    progress(done)
+            return results
+        streams = range(len(texts)) if streams is None else streams
         for items, shape in batches([len(t) for t in tokens], self.inputs_length, self.batch_size):
             inputs = padded([tokens[item] for item in items], shape)
             rows = np.zeros(shape[0], np.uint32)
@@ -174,6 +187,52 @@ class Engine:
                     for ids, score in zip(out[row], scores[row], strict=True)
                 )
             done += len(items)
+            if progress is not None:
+                progress(done)
+        return results
+
+    def _greedy(self, tokens: Sequence[Sequence[int]], targets_length: int):
+        return continuous.decode(
+            self.model,
+            self.params,
+            tokens,
+            batch_size=self.batch_size,
+            longest=self.inputs_length,
+            max_length=targets_length,
+        )
+
+    def choose(
+        self,
+        texts: Sequence[str],
+        choices: Sequence[Sequence[str]],
+        progress: Callable[[int], None] | None = None,
+    ) -> list[tuple[int, float]]:
+        """Decodes every text greedily to one of its choices; see `continuous.choose`.
+
+        Args:
+          texts: inputs, prefixes included.
+          choices: of each text one or more.
+          progress: called with the number of texts done.
+
+        Returns:
+          Of each text the place of what was chosen, and its log-probability, where at each step the tokens
+          that some choice goes on with share all there is.
+        """
+        known = list(dict.fromkeys(choice for some in choices for choice in some))
+        encode = dict(zip(known, self.vocabulary.encode_batch(known), strict=True))
+        ends = {choice: [*ids, EOS_ID].index(EOS_ID) for choice, ids in encode.items()}
+        ids = [[[*encode[choice][: ends[choice]], EOS_ID] for choice in some] for some in choices]
+        results = [(0, 0.0)] * len(texts)
+        chosen = continuous.choose(
+            self.model,
+            self.params,
+            self._inputs(texts),
+            ids,
+            batch_size=self.batch_size,
+            longest=self.inputs_length,
+        )
+        for done, (item, number, score) in enumerate(chosen, 1):
+            results[item] = number, score
             if progress is not None:
                 progress(done)
         return results
@@ -194,9 +253,6 @@ class Engine:
                 max_decode_length=targets_length,
                 num_samples=decoding.n_best,
             )
-        if decoding.num_beams == 1:
-            out, scores = _greedy(self.model, self.params, inputs, max_decode_length=targets_length)
-            return out[:, None], scores[:, None]
         out, scores = _beam(
             self.model,
             self.params,

@@ -13,7 +13,7 @@ from distill_jax.errors import UserError
 from distill_jax.evaluation.engine import Decoding, Engine, Hypothesis, Score
 
 LABEL_LENGTH = 64  # a label is never decoded further, however long rationales may be
-LABEL_BY = ("generate", "rank")
+LABEL_BY = ("generate", "rank", "constrain")
 PREDICTED = {  # what `Prediction.row` adds to a row
     "predicted_label",
     "label_score",
@@ -42,9 +42,10 @@ class Prediction:
       label: the predicted label.
       label_score: what it was ranked by. Generated: the log-probability of the text that the label is
         read from (which under `single_task` holds the rationale too), over the length penalty for beams.
-        Ranked: the mean log-probability of the label's tokens, or their sum.
+        Ranked: the mean log-probability of the label's tokens, or their sum. Constrained: that of the label
+        among what could be written.
       label_confidence: probability of the label: of its text where it is generated alone, its share of
-        `label_probs` where it is ranked.
+        `label_probs` where it is ranked, that of `label_score` where it is constrained.
       label_probs: where labels are ranked: the student's probability of each, given that it is one of them.
       labels: the n best labels that were generated, or all that were ranked, `label` first.
       rationale: the predicted rationale.
@@ -86,7 +87,8 @@ class Request:
       label: whether to predict the label.
       rationale: whether to predict the rationale.
       label_by: `generate`: the label is what the student writes. `rank`: it is that of the example's
-        choices, or of the task's classes, which the student finds most likely.
+        choices, or of the task's classes, which the student finds most likely. `constrain`: the label is
+        what the student writes greedily where only these can be written.
       normalize_scores: rank by the mean log-probability of a label's tokens, not by their sum, which
         favours short labels.
       decoding: of what is generated.
@@ -115,7 +117,7 @@ def needed_views(views: Sequence[View], request: Request, name: str) -> list[Vie
       name: of the student's task, for the message.
 
     Raises:
-      UserError: when there is none for something that is asked.
+      UserError: when there is none for something that is asked, or a constrained label comes after a rationale.
     """
     kept = []
     for wanted in ("label", "rationale"):
@@ -125,6 +127,11 @@ def needed_views(views: Sequence[View], request: Request, name: str) -> list[Vie
         if view is None:
             raise UserError(
                 f"a student of {name} predicts no {wanted}: step_by_step trains label and rationale"
+            )
+        if wanted == "label" and request.label_by == "constrain" and view.answer:
+            raise UserError(
+                f"a student of {name} writes a rationale before the label: label_by constrain is for labels "
+                "alone, rank is for these too"
             )
         if view not in kept:
             kept.append(view)
@@ -137,12 +144,13 @@ def own_decoding(view: View, decoding: Decoding) -> Decoding:
 
 
 def check_examples(examples: Sequence[Example], request: Request, classes: Sequence[str] | None) -> None:
-    """Raises UserError, naming the example, for labels to rank where there are none."""
-    if request.label and request.label_by == "rank" and not classes:
+    """Raises UserError, naming the example, for labels to choose from where there are none."""
+    if request.label and request.label_by != "generate" and not classes:
         lacking = next((example for example in examples if not example.choices), None)
         if lacking is not None:
             raise UserError(
-                f"{lacking.id}: no labels to rank: give `choices` in the row, or `classes` of the task"
+                f"{lacking.id}: no labels to {request.label_by}: give `choices` in the row, or `classes` of "
+                "the task"
             )
 
 
@@ -183,8 +191,13 @@ def predict(
     for view in views:
         is_label = view.name == "label"
         starts = None
-        if not (is_label and ranks):
-            told = None if progress is None else lambda n, v=view: progress(v.name, n, len(examples))
+        told = None if progress is None else lambda n, v=view: progress(v.name, n, len(examples))
+        if is_label and request.label_by == "constrain":
+            choices = [example.choices or classes or () for example in examples]
+            chosen = engine.choose([view.inputs(example) for example in examples], choices, told)
+            for of_example, labels, (number, score) in zip(fields, choices, chosen, strict=True):
+                of_example |= _chosen(labels[number], score)
+        elif not (is_label and ranks):
             generated = engine.generate(
                 [view.inputs(example) for example in examples],
                 output_length(view, targets_length),
@@ -217,6 +230,16 @@ def _read(view: View, hypotheses: Sequence[Hypothesis]) -> dict[str, Any]:
     if view.name == "label":
         fields["label_confidence"] = math.exp(min(hypotheses[0].log_prob, 0.0))
     return fields
+
+
+def _chosen(label: str, score: float) -> dict[str, Any]:
+    """Fields of a `Prediction` that a constrained label gives."""
+    return {
+        "label": label,
+        "label_score": score,
+        "label_confidence": math.exp(min(score, 0.0)),
+        "labels": (Choice(label, score),),
+    }
 
 
 def _rank(

@@ -12,6 +12,7 @@ from distill_jax.errors import UserError
 from distill_jax.evaluation.engine import Engine
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
+from distill_jax.models.weights import shrink
 from distill_jax.training import checkpoints, run_dir
 
 
@@ -30,9 +31,11 @@ class Student:
         """Parameters at `step`, or at the latest checkpoint."""
         return checkpoints.restore_params(self.model_dir, step)
 
-    def engine(self, step: int | None, batch_size: int) -> Engine:
-        """What decodes and scores with the parameters at `step`, or at the latest checkpoint."""
-        return Engine(self.params(step), self.model, self.vocabulary, self.lengths["inputs"], batch_size)
+    def engine(self, step: int | None, batch_size: int, weights: str = "float32") -> Engine:
+        """What decodes and scores with the parameters at `step`, or at the latest checkpoint; see `shrink`."""
+        return Engine(
+            shrink(self.params(step), weights), self.model, self.vocabulary, self.lengths["inputs"], batch_size
+        )
 
     @property
     def lengths(self) -> Mapping[str, int]:

@@ -58,3 +58,23 @@ def print_evaluation(title: str, results: Sequence[Mapping[str, Any]]) -> None:
     console = Console()
     for table in (metrics_table(title, results), *class_tables(results[-1])):
         console.print(table)
+
+
+def cost(exact: Mapping[str, Any], small: Mapping[str, Any]) -> str:
+    """A line on what weights in fewer bits change: `label_accuracy 0.5120, float32 0.5160 (-0.0040)`."""
+    shared = [
+        name
+        for name, value in exact.items()
+        if isinstance(value, float) and isinstance(small.get(name), float) and name != "examples"
+    ]
+    changes = [
+        f"{name} {small[name]:.4f}, float32 {exact[name]:.4f} ({small[name] - exact[name]:+.4f})"
+        for name in shared
+        if "accuracy" in name or "rouge" in name
+    ]
+    return f"cost of {small['weights']} weights, step {small['step']}: {'; '.join(changes)}"
+
+
+def print_cost(exact: Mapping[str, Any], small: Mapping[str, Any]) -> None:
+    """Prints `cost`."""
+    print(cost(exact, small))

@@ -22,17 +22,18 @@ class Predictor:
       model_dir: the run's folder.
       step: of a checkpoint; None for the latest.
       batch_size: inputs worked off at a time.
+      weights: what they are kept in: `float32`, `bfloat16` or `int8`, see `models.weights`.
 
     Raises:
       UserError: when it is not the folder of a run, or has no such checkpoint.
     """
 
-    def __init__(self, model_dir: str, step: int | None = None, batch_size: int = 64):
+    def __init__(self, model_dir: str, step: int | None = None, batch_size: int = 64, weights: str = "float32"):
         if batch_size < 1:
             raise UserError(f"batch_size: expected 1 or more, got {batch_size}")
         self.student = load_student(str(model_dir))
         self.step = checkpoints.steps(str(model_dir))[-1] if step is None else step
-        self.engine = self.student.engine(self.step, batch_size)
+        self.engine = self.student.engine(self.step, batch_size, weights)
 
     def predict(
         self,
@@ -52,7 +53,8 @@ class Predictor:
             rank) and `rationale` (for a student of `rationale_input`).
           label: whether to predict the label.
           rationale: whether to predict the rationale.
-          label_by: `generate`, or `rank` for the likeliest of the input's choices or the task's classes.
+          label_by: `generate`; `rank` for the likeliest of the input's choices or the task's classes;
+            `constrain` for what is written where only these can be.
           normalize_scores: rank by the mean log-probability of a label's tokens, not by their sum.
           streams: see `Engine.generate`; default each input's place.
           **decoding: fields of `Decoding`: num_beams, length_penalty, temperature, top_k, top_p, n_best, seed.

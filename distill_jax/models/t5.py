@@ -127,8 +127,13 @@ class Decoder(nn.Module):
         deterministic: bool,
         decode: bool,
         max_decode_length: int | None,
+        row_starts: Array | None = None,
     ) -> Array:
-        """int32 [batch, length] -> [batch, length, embed], the input of the logits."""
+        """int32 [batch, length] -> [batch, length, embed], the input of the logits.
+
+        With `row_starts`, int32 [batch], the cache is a ring of `max_decode_length` places: step n is kept at
+        place n modulo that number for every row, whenever the row began.
+        """
         cfg = self.config
         cache_index = None
         queries = keys = jnp.arange(tokens.shape[1])
@@ -141,7 +146,15 @@ class Decoder(nn.Module):
                 keys, queries = jnp.arange(max_decode_length), cache_index[None]
             mask = keys[None, :] <= queries[:, None]
         relative = RelativePositionBias(cfg.num_heads, False, name="relpos_bias")
-        bias = jnp.where(mask, relative(queries, keys), MASKED)
+        if decode and row_starts is not None and is_laid_out:
+            # Distances are the same for all rows; what a row has not written itself is masked.
+            age = (cache_index - keys) % max_decode_length
+            by_age = relative(keys[-1:], keys)[..., ::-1]
+            mask = age <= (cache_index - row_starts)[:, None, None, None]
+            bias = jnp.where(mask, jnp.take(by_age, age, axis=-1), MASKED)
+            cache_index = cache_index % max_decode_length
+        else:
+            bias = jnp.where(mask, relative(queries, keys), MASKED)
         cross_bias = jnp.where(cross_mask, 0.0, MASKED)
         y = nn.Dropout(cfg.dropout_rate, (-2,))(self.embed(tokens), deterministic=deterministic)
         y = _apply_layers(
@@ -212,8 +225,12 @@ class Transformer(nn.Module):
         decode: bool,
         max_decode_length: int | None = None,
         decoder_cross_segment_ids: Array | None = None,
+        row_starts: Array | None = None,
     ) -> Array:
-        """`decode` short of the logits: [batch, targets, embed]; see `hidden` for the last argument."""
+        """`decode` short of the logits: [batch, targets, embed].
+
+        See `hidden` for `decoder_cross_segment_ids`, `Decoder.hidden` for `row_starts`.
+        """
         if decode and encoder_segment_ids is not None:
             raise ValueError("packed inputs cannot be decoded: encoder_segment_ids was given")
         causal = None
@@ -233,6 +250,7 @@ class Transformer(nn.Module):
             not enable_dropout,
             decode,
             max_decode_length,
+            row_starts,
         )
 
     def decode(

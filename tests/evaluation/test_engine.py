@@ -7,6 +7,7 @@ from distill_jax.errors import UserError
 from distill_jax.evaluation import engine as engine_module
 from distill_jax.evaluation.engine import Decoding, Engine
 from distill_jax.models.config import T5Config
+from distill_jax.models.decoding import greedy_decode
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import train_state
 
@@ -137,7 +138,9 @@ def test_padding_of_a_batch_does_not_hold_it_up(params):
     filled = inputs.copy()
     filled[3, :2] = [100, 1]
     static = {"max_decode_length": 6}
-    tokens, scores = engine_module._greedy(MODEL, params, inputs, **static)
+    tokens, scores = jax.jit(greedy_decode, static_argnums=0, static_argnames="max_decode_length")(
+        MODEL, params, inputs, **static
+    )
     assert (np.asarray(tokens)[3] == 0).all() and float(scores[3]) == 0.0
     static |= {"num_beams": 2, "length_penalty": 0.6}
     tokens, scores = engine_module._beam(MODEL, params, inputs, **static)

@@ -30,8 +30,21 @@ def test_metrics_predictions_and_tables(make_run, tmp_path, capsys):
     assert "difference B - A" in capsys.readouterr().out
 
 
+def test_what_fewer_bits_cost(make_run, tmp_path, capsys):
+    flags = ["eval", make_run("step_by_step"), f"--gin.EVAL_OUTPUT_DIR={tmp_path}", "--batch-size", "4"]
+    flags += ["--gin.EVAL_EXAMPLES=4", "--label-by", "constrain", "--weights", "int8", "--compare-weights"]
+    assert cli.main(flags) == 0
+    printed = capsys.readouterr().out
+    assert "cost of int8 weights, step 0: label_accuracy" in printed and "labels constrained" in printed
+    exact, small = (json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert "weights" not in exact and small["weights"] == "int8"
+    for name in ("test-0-constrain.jsonl", "test-0-constrain-int8.jsonl"):
+        rows = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
+        assert {row["predicted_label"] for row in rows} <= {"entailment", "neutral", "contradiction"}
+
+
 def test_mistakes_give_one_line(make_run, capsys):
     assert cli.main(["eval", make_run("rationale"), "--label-by", "rank", "--split", "dev"]) == 1
     assert "has no split 'dev'" in capsys.readouterr().err
     assert cli.main(["eval", make_run("standard"), "--gin.LABEL_BY=guess"]) == 1
-    assert "label_by: expected one of generate, rank, got 'guess'" in capsys.readouterr().err
+    assert "label_by: expected one of generate, rank, constrain, got 'guess'" in capsys.readouterr().err

@@ -135,6 +135,23 @@ def test_choices_of_the_row_come_before_the_classes(make_run):
         predict(student.engine(None, 4), examples, views, request, targets_length=8)
 
 
+def test_constrained_labels_are_choices_of_the_row_or_classes(make_run):
+    student = load_student(make_run("step_by_step"))
+    request = Request(label_by="constrain")
+    examples = [Example("1", "x", choices=("p", "pq")), Example("2", "y"), Example("3", "z", choices=("one",))]
+    views = needed_views(student.views, request, "entailment")
+    found = predict(student.engine(None, 4), examples, views, request, targets_length=8, classes=("r", "s"))
+    for one, labels in zip(found, [("p", "pq"), ("r", "s"), ("one",)], strict=True):
+        assert one.label in labels
+        assert one.label_confidence == pytest.approx(math.exp(one.label_score))
+    assert found[2].label_score == 0.0
+    with pytest.raises(UserError, match="2: no labels to constrain"):
+        predict(student.engine(None, 4), examples, views, request, targets_length=8)
+    after = load_student(make_run("single_task")).views
+    with pytest.raises(UserError, match="a rationale before the label"):
+        needed_views(after, request, "entailment_single_task")
+
+
 def test_what_a_student_does_not_predict_is_refused(make_run):
     views = load_student(make_run("standard")).views
     with pytest.raises(UserError, match="a student of entailment_standard predicts no rationale"):

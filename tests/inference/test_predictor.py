@@ -5,7 +5,7 @@ import pytest
 
 import distill_jax
 from distill_jax.errors import UserError
-from distill_jax.evaluation import engine
+from distill_jax.evaluation import continuous, engine
 
 
 @pytest.fixture(scope="module")
@@ -25,15 +25,18 @@ def test_predictions_come_in_order_and_do_not_depend_on_the_company(student):
 
 def test_later_calls_compile_nothing(student):
     def compiled():
-        return [f._cache_size() for f in (engine._greedy, engine._sample, engine._encode, engine._score)]
+        programs = (continuous._admit, continuous._run, engine._sample, engine._encode, engine._score)
+        return [program._cache_size() for program in programs]
 
     for count in (1, 3, 8, 20):
         student.predict(["x" * 20] * count)
         student.predict(["x" * 20] * count, label_by="rank")
+        student.predict(["x" * 20] * count, label_by="constrain")
     before = compiled()
     for count in (2, 4, 5, 7, 19):
         student.predict(["y" * 22] * count)
         student.predict(["y" * 22] * count, label_by="rank")
+        student.predict(["y" * 22] * count, label_by="constrain")
     assert compiled() == before
 
 
