@@ -36,6 +36,7 @@ class Batch:
       length: of the inputs, at first.
       longest: cap of the inputs' padded lengths, unless they are longer.
       max_length: tokens of an output at most, the end token included.
+      start_id: the decoder's first input token.
       trees: of the only outputs there may be.
     """
 
@@ -47,10 +48,11 @@ class Batch:
         length: int,
         longest: int,
         max_length: int,
+        start_id: int = 0,
         trees: Trees | None = None,
     ):
         self._model, self._params, self._longest = model, params, longest
-        self._max_length = max_length
+        self._max_length, self._start_id = max_length, start_id
         self._trees, self._choices = trees, None
         if trees is not None:
             kernel = _narrowed(model, params, trees.ids)
@@ -87,7 +89,7 @@ class Batch:
         self._sources = _admit(self._model, self._params, self._sources, inputs, slots)
         taken = slots[: len(items)]
         self._items[taken] = items
-        self._start[taken], self._last[taken] = self._clock, 0
+        self._start[taken], self._last[taken] = self._clock, self._start_id
         self._live[taken], self._score[taken] = True, 0.0
         if self._trees is not None:
             self._node[taken] = self._trees.roots[items]
@@ -147,7 +149,14 @@ class Batch:
 
 
 def decode(
-    model, params: Any, rows: Sequence[Sequence[int]], *, batch_size: int, longest: int, max_length: int
+    model,
+    params: Any,
+    rows: Sequence[Sequence[int]],
+    *,
+    batch_size: int,
+    longest: int,
+    max_length: int,
+    start_id: int = 0,
 ) -> Iterator[tuple[int, np.ndarray, float]]:
     """Decodes every row greedily, the shortest first.
 
@@ -160,13 +169,14 @@ def decode(
       batch_size: slots at most.
       longest: cap of the inputs' padded lengths, unless they are longer.
       max_length: tokens of an output at most, the end token included.
+      start_id: the decoder's first input token.
 
     Yields:
       Each row's place in `rows`, its tokens int32 [max_length at most], 0 after the end token, and the sum of
       their log-probabilities; as they end, in any order.
     """
     order = np.argsort([len(row) for row in rows], kind="stable").tolist()
-    yield from _work_off(model, params, rows, order, batch_size, longest, max_length, None)
+    yield from _work_off(model, params, rows, order, batch_size, longest, max_length, start_id, None)
 
 
 def choose(
@@ -203,7 +213,7 @@ def choose(
         else:
             order.append(item)
     longest_text = max((len(text) for some in choices for text in some), default=1)
-    yield from _work_off(model, params, rows, order, batch_size, longest, longest_text, trees)
+    yield from _work_off(model, params, rows, order, batch_size, longest, longest_text, 0, trees)
 
 
 def _work_off(
@@ -214,6 +224,7 @@ def _work_off(
     batch_size: int,
     longest: int,
     max_length: int,
+    start_id: int,
     trees: Trees | None,
 ) -> Iterator[tuple[int, Any, float]]:
     """Decodes the rows that wait, in their order."""
@@ -222,7 +233,7 @@ def _work_off(
     sizes = batch_sizes(batch_size)
     slots = next((size for size in sizes if size >= len(waiting)), batch_size)
     refill = max(slots // REFILL, 1)
-    batch = Batch(model, params, slots, len(rows[waiting[:slots][-1]]), longest, max_length, trees)
+    batch = Batch(model, params, slots, len(rows[waiting[:slots][-1]]), longest, max_length, start_id, trees)
     while waiting or batch.free < batch.slots:
         while waiting and batch.free >= refill:
             items, waiting = waiting[:refill], waiting[refill:]

@@ -150,6 +150,7 @@ class Engine:
         decoding: Decoding = Decoding(),
         streams: Sequence[int] | None = None,
         progress: Callable[[int], None] | None = None,
+        start_id: int = 0,
     ) -> list[tuple[Hypothesis, ...]]:
         """Decodes every text.
 
@@ -160,6 +161,7 @@ class Engine:
           streams: a number below 2**32 for each text, which with the seed decides its samples; default its
             place in `texts`.
           progress: called with the number of texts done.
+          start_id: the decoder's first input token; see `View.start`.
 
         Returns:
           `decoding.n_best` hypotheses of each, in the order of `texts`. Beams come best first; samples in
@@ -169,7 +171,7 @@ class Engine:
         results: list[tuple[Hypothesis, ...]] = [()] * len(texts)
         done = 0
         if decoding.is_greedy:
-            for item, ids, score in self._greedy(tokens, targets_length):
+            for item, ids, score in self._greedy(tokens, targets_length, start_id):
                 results[item] = (self._hypothesis(ids, score, decoding),)
                 done += 1
                 if progress is not None:
@@ -180,7 +182,7 @@ class Engine:
             inputs = padded([tokens[item] for item in items], shape)
             rows = np.zeros(shape[0], np.uint32)
             rows[: len(items)] = [streams[item] for item in items]
-            out, scores = jax.device_get(self._decode(inputs, rows, targets_length, decoding))
+            out, scores = jax.device_get(self._decode(inputs, rows, targets_length, decoding, start_id))
             for row, item in enumerate(items):
                 results[item] = tuple(
                     self._hypothesis(ids, float(score), decoding)
@@ -191,7 +193,7 @@ class Engine:
                 progress(done)
         return results
 
-    def _greedy(self, tokens: Sequence[Sequence[int]], targets_length: int):
+    def _greedy(self, tokens: Sequence[Sequence[int]], targets_length: int, start_id: int):
         return continuous.decode(
             self.model,
             self.params,
@@ -199,6 +201,7 @@ class Engine:
             batch_size=self.batch_size,
             longest=self.inputs_length,
             max_length=targets_length,
+            start_id=start_id,
         )
 
     def choose(
@@ -237,7 +240,9 @@ class Engine:
                 progress(done)
         return results
 
-    def _decode(self, inputs: np.ndarray, streams: np.ndarray, targets_length: int, decoding: Decoding):
+    def _decode(
+        self, inputs: np.ndarray, streams: np.ndarray, targets_length: int, decoding: Decoding, start_id: int
+    ):
         """Tokens [rows, n_best, targets_length] and scores [rows, n_best]."""
         if decoding.samples:
             rows = len(inputs)
@@ -252,6 +257,7 @@ class Engine:
                 np.full(rows, decoding.top_p, np.float32),
                 max_decode_length=targets_length,
                 num_samples=decoding.n_best,
+                start_id=start_id,
             )
         out, scores = _beam(
             self.model,
@@ -260,6 +266,7 @@ class Engine:
             max_decode_length=targets_length,
             num_beams=decoding.num_beams,
             length_penalty=decoding.length_penalty,
+            start_id=start_id,
         )
         return out[:, : decoding.n_best], scores[:, : decoding.n_best]
 
@@ -321,19 +328,20 @@ class Engine:
         return results
 
     def token_scores(
-        self, texts: Sequence[str], targets: Sequence[Sequence[Sequence[int]]]
+        self, texts: Sequence[str], targets: Sequence[Sequence[Sequence[int]]], start_id: int = 0
     ) -> list[list[list[TokenScore]]]:
         """The log-probability of every token of some targets, and of the 20 likeliest in its place.
 
         Args:
           texts: inputs, prefixes included.
           targets: of each text one or more lists of ids.
+          start_id: see `generate`.
         """
         results: list[list[list[TokenScore]]] = [[[] for _ in of_text] for of_text in targets]
         count = min(LIKELIEST, self.model.config.vocab_size)
         for *arrays, places in self._packed(texts, targets):
-            log_probs = _score(self.model, self.params, *arrays)
-            best = _likeliest(self.model, self.params, *arrays, count=count)
+            log_probs = _score(self.model, self.params, *arrays, start_id)
+            best = _likeliest(self.model, self.params, *arrays, start_id, count=count)
             log_probs, tokens, values = jax.device_get((log_probs, *best))
             for item, number, row, first in places:
                 results[item][number] = [

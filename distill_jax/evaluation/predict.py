@@ -204,6 +204,7 @@ def predict(
                 own_decoding(view, request.decoding),
                 streams,
                 told,
+                view.start,
             )
             for of_example, hypotheses in zip(fields, generated, strict=True):
                 of_example |= _read(view, hypotheses)

@@ -75,6 +75,7 @@ def _token_by_token(
     caches: dict[str, Any],
     choose: Callable[[Array, Array], Array],
     max_decode_length: int,
+    start_id: int | Array,
     eos_id: int,
 ) -> tuple[Array, Array]:
     """Decodes with `choose`: (log-probabilities [batch, vocab], step) -> int32 [batch]; tokens and scores."""
@@ -96,7 +97,7 @@ def _token_by_token(
 
     first = (
         jnp.zeros((), jnp.int32),
-        jnp.zeros(batch, jnp.int32),
+        jnp.full(batch, start_id, jnp.int32),
         jnp.zeros((batch, max_decode_length), jnp.int32),
         (inputs == 0).all(axis=1),
         jnp.zeros(batch, jnp.float32),
@@ -107,7 +108,13 @@ def _token_by_token(
 
 
 def greedy_decode(
-    model, params: Any, inputs: Array, *, max_decode_length: int, eos_id: int = 1
+    model,
+    params: Any,
+    inputs: Array,
+    *,
+    max_decode_length: int,
+    start_id: int | Array = 0,
+    eos_id: int = 1,
 ) -> tuple[Array, Array]:
     """Takes the most likely token at each step.
 
@@ -116,6 +123,7 @@ def greedy_decode(
       params: its parameters.
       inputs: int32 [batch, length], 0 is padding.
       max_decode_length: tokens to decode at most, the end token included.
+      start_id: the decoder's first input token.
       eos_id: id of the end token.
 
     Returns:
@@ -128,7 +136,7 @@ def greedy_decode(
         del step
         return jnp.argmax(log_probs, axis=-1)
 
-    return _token_by_token(model, params, inputs, caches, most_likely, max_decode_length, eos_id)
+    return _token_by_token(model, params, inputs, caches, most_likely, max_decode_length, start_id, eos_id)
 
 
 def truncate_logits(logits: Array, top_k: Array, top_p: Array) -> Array:
@@ -168,6 +176,7 @@ def sample_decode(
     *,
     max_decode_length: int,
     num_samples: int = 1,
+    start_id: int | Array = 0,
     eos_id: int = 1,
 ) -> tuple[Array, Array]:
     """Draws each token from the model's distribution.
@@ -186,6 +195,7 @@ def sample_decode(
       top_p: float32 [batch], see `truncate_logits`.
       max_decode_length: tokens to decode at most, the end token included.
       num_samples: samples of each row.
+      start_id: the decoder's first input token.
       eos_id: id of the end token.
 
     Returns:
@@ -209,7 +219,7 @@ def sample_decode(
         drawn = jax.vmap(jax.random.categorical)(fold_in(keys, jnp.full(len(keys), step)), logits)
         return jnp.where(temperature == 0.0, jnp.argmax(log_probs, axis=-1), drawn)
 
-    tokens, scores = _token_by_token(model, params, inputs, caches, draw, max_decode_length, eos_id)
+    tokens, scores = _token_by_token(model, params, inputs, caches, draw, max_decode_length, start_id, eos_id)
     return tokens.reshape(batch, num_samples, -1), scores.reshape(batch, num_samples)
 
 
@@ -225,6 +235,7 @@ def beam_decode(
     max_decode_length: int,
     num_beams: int,
     length_penalty: float = 0.6,
+    start_id: int | Array = 0,
     eos_id: int = 1,
 ) -> tuple[Array, Array]:
     """Beam search; the hypotheses come best first.
@@ -236,6 +247,7 @@ def beam_decode(
       max_decode_length: tokens to decode at most, the end token included.
       num_beams: hypotheses kept.
       length_penalty: 0 ranks by log-probability; larger prefers longer hypotheses.
+      start_id: the decoder's first input token.
       eos_id: id of the end token.
 
     Returns:
@@ -298,7 +310,7 @@ def beam_decode(
 
     first = (
         jnp.zeros((), jnp.int32),
-        jnp.zeros((batch, beams), jnp.int32),
+        jnp.full((batch, beams), start_id, jnp.int32),
         jnp.zeros((batch, beams, length), jnp.int32),
         jnp.tile(jnp.array([0.0] + [NEVER] * (beams - 1)), (batch, 1)),
         jnp.zeros((batch, beams, length), jnp.int32),

@@ -17,10 +17,12 @@ def encode(model, params: Any, inputs: Array) -> Array:
     return model.apply({"params": params}, inputs, enable_dropout=False, method="encode")
 
 
-def _scaled_states(model, params: Any, encoded: Array, inputs: Array, targets: Array, segments: Array):
+def _scaled_states(
+    model, params: Any, encoded: Array, inputs: Array, targets: Array, segments: Array, start_id
+):
     """Decoder states [batch * targets, embed], such that `states @ kernel` are logits, and the kernel."""
     follows = segments == jnp.pad(segments, ((0, 0), (1, 0)))[:, :-1]
-    shifted = jnp.where(follows, jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1], 0)
+    shifted = jnp.where(follows, jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1], start_id)
     states = model.apply(
         {"params": params},
         encoded,
@@ -37,7 +39,15 @@ def _scaled_states(model, params: Any, encoded: Array, inputs: Array, targets: A
     return (states * scale).reshape(-1, states.shape[-1]), kernel
 
 
-def score_tokens(model, params: Any, encoded: Array, inputs: Array, targets: Array, segments: Array) -> Array:
+def score_tokens(
+    model,
+    params: Any,
+    encoded: Array,
+    inputs: Array,
+    targets: Array,
+    segments: Array,
+    start_id: int | Array = 0,
+) -> Array:
     """Log-probability of each target token after those before it.
 
     Several targets of one input lie in one row, told apart by segment: its keys and values are projected
@@ -50,16 +60,25 @@ def score_tokens(model, params: Any, encoded: Array, inputs: Array, targets: Arr
       inputs: int32 [batch, inputs], 0 is padding.
       targets: int32 [batch, targets], end tokens included.
       segments: int32 [batch, targets], consecutive from 1; 0 is padding.
+      start_id: the decoder's first input token.
 
     Returns:
       float32 [batch, targets]; of no meaning at padding.
     """
-    states, kernel = _scaled_states(model, params, encoded, inputs, targets, segments)
+    states, kernel = _scaled_states(model, params, encoded, inputs, targets, segments, start_id)
     return losses.token_log_probs(states, kernel, targets.reshape(-1), CHUNK).reshape(targets.shape)
 
 
 def likeliest_tokens(
-    model, params: Any, encoded: Array, inputs: Array, targets: Array, segments: Array, *, count: int
+    model,
+    params: Any,
+    encoded: Array,
+    inputs: Array,
+    targets: Array,
+    segments: Array,
+    start_id: int | Array = 0,
+    *,
+    count: int,
 ) -> tuple[Array, Array]:
     """The `count` likeliest tokens at each place of the targets, whatever stands there; see `score_tokens`.
 
@@ -67,7 +86,7 @@ def likeliest_tokens(
       tokens: int32 [batch, targets, count].
       log_probs: float32 [batch, targets, count], in falling order.
     """
-    states, kernel = _scaled_states(model, params, encoded, inputs, targets, segments)
+    states, kernel = _scaled_states(model, params, encoded, inputs, targets, segments, start_id)
 
     def likeliest(state):
         log_probs, tokens = jax.lax.top_k(jax.nn.log_softmax((state @ kernel).astype(jnp.float32)), count)

@@ -115,10 +115,12 @@ def complete(
     for view in form.views:
         texts = [view.inputs(example) for example in examples]
         length = output_length(view, targets_length)
-        said[view.name] = engine.generate(texts, length, own_decoding(view, decoding), streams)
+        said[view.name] = engine.generate(
+            texts, length, own_decoding(view, decoding), streams, start_id=view.start
+        )
         if with_pieces:
             tokens = [[hypothesis.tokens for hypothesis in some] for some in said[view.name]]
-            scored[view.name] = engine.token_scores(texts, tokens)
+            scored[view.name] = engine.token_scores(texts, tokens, view.start)
     answers = []
     for item in range(len(examples)):
         of_item = []

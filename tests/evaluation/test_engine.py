@@ -59,6 +59,18 @@ def test_a_stream_and_not_the_place_decides_the_sample(params):
     assert [one.tokens for one in other] != [one.tokens for one in alone]
 
 
+@pytest.mark.parametrize("decoding", [Decoding(), *DECODINGS])
+def test_the_first_token_the_decoder_reads_counts(params, decoding):
+    run = engine(params)
+    said = run.generate(TEXTS, 6, decoding, start_id=77)
+    tokens = [[hypothesis.tokens for hypothesis in some] for some in said]
+    found = [[hypothesis.log_prob for hypothesis in some] for some in said]
+    for start_id, same in ((77, True), (0, False)):
+        scores = run.token_scores(TEXTS, tokens, start_id)
+        sums = [[sum(token.log_prob for token in text) for text in some] for some in scores]
+        assert np.allclose(sums, found, atol=1e-3) == same
+
+
 def test_the_log_probability_of_a_beam_is_that_of_its_tokens(params):
     for hypotheses in engine(params).generate(TEXTS, 6, DECODINGS[0]):
         for hypothesis in hypotheses:

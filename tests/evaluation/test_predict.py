@@ -54,6 +54,7 @@ METHODS = {
     "standard": {"label"},
     "task_distillation": {"label"},
     "step_by_step": {"label", "rationale"},
+    "step_by_step_shared": {"label", "rationale"},
     "single_task": {"label", "rationale"},
     "rationale_input": {"label"},
     "soft_labels": {"label"},
