@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
+LEARNING_RATE = 5e-5  # the reference code's
+
 
 @dataclasses.dataclass
 class Contestant:

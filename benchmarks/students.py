@@ -5,8 +5,6 @@ import gin
 from distill_jax import gin_utils
 from distill_jax.models.config import T5Config
 
-LEARNING_RATE = 5e-5  # the reference code's
-
 
 def config(size: str = "small", dtype: str = "float32", **changes) -> T5Config:
     """T5 1.1 of a size in `gin_configs/models/t5_1_1`; `tiny` too has 32,128 ids here.

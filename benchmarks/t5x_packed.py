@@ -6,16 +6,13 @@ T5X's partitioner does on one device.
 """
 
 import importlib.util
+from collections.abc import Sequence
 from typing import Any
 
-from benchmarks import ours
-from benchmarks.contestants import Contestant
-from benchmarks.ours import Packing
-from benchmarks.settings import Settings
-from benchmarks.students import LEARNING_RATE
+from benchmarks.contestants import LEARNING_RATE, Contestant
+from benchmarks.ours import Batches
 from distill_jax.models.config import T5Config
 
-PACKING = Packing("step_by_step", 256, 96)  # the quickest of `train_step --sweep` here too
 CONFIG_FIELDS = (
     "vocab_size",
     "dtype",
@@ -37,15 +34,21 @@ def available() -> bool:
 
 
 def contestant(
-    settings: Settings, config: T5Config, params: Any, packing: Packing = PACKING, optimizer: str = "adamw"
+    config: T5Config,
+    params: Any,
+    batches: Batches,
+    pairs: Sequence[float],
+    described: dict,
+    optimizer: str = "adamw",
 ) -> Contestant:
     """T5X's step from these parameters, which are copied.
 
     Args:
-      settings: of the run.
       config: of the student.
       params: its parameters.
-      packing: of the batches.
+      batches: packed, of `records.to_features`.
+      pairs: in each of them.
+      described: how they are packed, for the results.
       optimizer: adamw, as the others, or adafactor, T5X's own.
     """
     import functools
@@ -57,7 +60,6 @@ def contestant(
     from t5x import adafactor, models, optimizers, train_state, trainer
     from t5x.examples.t5 import network
 
-    made, pairs, described = ours.batches(settings, packing)
     if optimizer == "adamw":
         clipped = optax.chain(
             optax.clip_by_global_norm(1.0), optax.adamw(LEARNING_RATE, b2=0.999, weight_decay=0.0)
@@ -87,12 +89,12 @@ def contestant(
     def train_step(state, batch, key):
         return trainer.train_with_lr(state, batch, LEARNING_RATE, key, model, None)
 
-    made = jax.device_put(made)
+    batches = jax.device_put(list(batches))
     key = jax.random.key(0)
 
     def step(number: int) -> float:
         nonlocal state
-        state, metrics = train_step(state, made[number], key)
+        state, metrics = train_step(state, batches[number], key)
         loss = jax.block_until_ready((state, metrics))[1]["loss"]
         return float(loss.compute())
 

@@ -11,7 +11,7 @@ import dataclasses
 import json
 from typing import Any
 
-from benchmarks import data, measure, ours, pytorch_reference, students, t5x_packed
+from benchmarks import data, measure, ours, packings, pytorch_reference, students, t5x_packed
 from benchmarks import settings as settings_of
 from benchmarks.contestants import Contestant
 from benchmarks.settings import Settings
@@ -33,14 +33,21 @@ def contestants(settings: Settings) -> dict[str, Contestant | None]:
     """All that take part, None for those that are not there."""
     config, params = student(settings)
     found: dict[str, Contestant | None] = {
-        name: packing and ours.contestant(settings, packing, config, params)
-        for name, packing in ours.PACKINGS.items()
+        name: packing and ours.contestant(config, params, *packings.packed(settings, packing))
+        for name, packing in packings.PACKINGS.items()
     }
-    found["reference"] = (
-        pytorch_reference.contestant(settings, config, params) if pytorch_reference.available() else None
-    )
-    found["t5x_packed"] = t5x_packed.contestant(settings, config, params) if t5x_packed.available() else None
+    found["reference"] = reference(settings, config, params) if pytorch_reference.available() else None
+    found["t5x_packed"] = None
+    if t5x_packed.available():
+        packed = packings.packed(settings, packings.T5X_PACKING)
+        found["t5x_packed"] = t5x_packed.contestant(config, params, *packed)
     return found
+
+
+def reference(settings: Settings, config: T5Config, params: Any) -> Contestant:
+    """The paper's computation, on the rows of the settings."""
+    batches = pytorch_reference.collated(packings.pairs(settings), settings.batch)
+    return pytorch_reference.contestant(config, params, batches, threads=settings.threads)
 
 
 def check_agreement(settings: Settings) -> dict[str, float]:
@@ -52,12 +59,12 @@ def check_agreement(settings: Settings) -> dict[str, float]:
     one = dataclasses.replace(settings, rows=settings.batch)
     config, params = student(settings)
     losses = {
-        name: ours.contestant(one, packing, config, params).step(0)
-        for name, packing in ours.PACKINGS.items()
+        name: ours.contestant(config, params, *packings.packed(one, packing)).step(0)
+        for name, packing in packings.PACKINGS.items()
         if packing
     }
     if pytorch_reference.available():
-        expected = pytorch_reference.contestant(one, config, params).step(0)
+        expected = reference(one, config, params).step(0)
         for name, loss in losses.items():
             if not abs(loss - expected) <= AGREES * expected:
                 raise AssertionError(f"{name}: a loss of {loss} where the reference has {expected}")
@@ -85,16 +92,14 @@ def sweep(settings: Settings) -> dict[str, dict[str, float]]:
     config, params = student(settings)
     medians: dict[str, dict[str, float]] = {}
     for inputs, targets in SWEEP:
-        packings = {
-            name: dataclasses.replace(packing, inputs=inputs, targets=targets)
-            for name, packing in ours.PACKINGS.items()
-            if packing
-        }
-        entries = {
-            name: ours.contestant(settings, packing, config, params) for name, packing in packings.items()
-        }
+        entries = {}
+        for name, packing in packings.PACKINGS.items():
+            if packing:
+                packed = packings.packed(settings, dataclasses.replace(packing, inputs=inputs, targets=targets))
+                entries[name] = ours.contestant(config, params, *packed)
         if t5x_packed.available():
-            entries["t5x_packed"] = t5x_packed.contestant(settings, config, params, packings["ours"])
+            packed = packings.packed(settings, packings.Packing("step_by_step", inputs, targets))
+            entries["t5x_packed"] = t5x_packed.contestant(config, params, *packed)
         rates = measure.in_turn({name: one.once for name, one in entries.items()}, settings.repeats)
         medians[f"{inputs},{targets}"] = {
             name: measure.summary(values)["median"] for name, values in rates.items()
