@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.contestants import LEARNING_RATE, Contestant
-from distill_jax.interop.huggingface import write_huggingface
-from distill_jax.interop.parameters import from_tree
 from distill_jax.models.config import T5Config
 
 ALPHA = 0.5
@@ -40,15 +38,38 @@ def collate(examples: Sequence[Example], multiple: int = 1) -> dict[str, Any]:
     return {"input_ids": inputs, "attention_mask": (inputs > 0).long(), "labels": labels}
 
 
-def load(config: T5Config, params: Any, attention: str):
-    """transformers' model of these parameters, in training mode; `config` has no dropout."""
+def load(config: T5Config, params: Any, attention: str, device: str = "cpu"):
+    """transformers' model in training mode, of our parameters, or random ones for None."""
+    import torch
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    with tempfile.TemporaryDirectory() as folder:
-        write_huggingface(folder, from_tree(params), config)
-        model = transformers.T5ForConditionalGeneration.from_pretrained(folder, attn_implementation=attention)
+    if params is None:
+        theirs = transformers.T5Config(
+            vocab_size=config.vocab_size,
+            d_model=config.emb_dim,
+            d_kv=config.head_dim,
+            d_ff=config.mlp_dim,
+            num_heads=config.num_heads,
+            num_layers=config.num_encoder_layers,
+            num_decoder_layers=config.num_decoder_layers,
+            dropout_rate=config.dropout_rate,
+            feed_forward_proj="gated-gelu",
+            tie_word_embeddings=False,
+            decoder_start_token_id=0,
+            attn_implementation=attention,
+        )
+        with torch.device(device):
+            model = transformers.T5ForConditionalGeneration(theirs)
+    else:
+        from distill_jax.interop.huggingface import write_huggingface
+        from distill_jax.interop.parameters import from_tree
+
+        with tempfile.TemporaryDirectory() as folder:
+            write_huggingface(folder, from_tree(params), config)
+            kind = transformers.T5ForConditionalGeneration
+            model = kind.from_pretrained(folder, attn_implementation=attention).to(device)
     model.config.use_cache = False
     return model.train()
 
@@ -81,7 +102,7 @@ def contestant(
 
     Args:
       config: of the student.
-      params: its parameters, ours.
+      params: its parameters, ours; None for random ones.
       batches: of `collated`.
       threads: torch's, on a CPU.
       attention: transformers' implementation, eager or sdpa.
@@ -94,7 +115,7 @@ def contestant(
     if threads is not None:
         torch.set_num_threads(threads)
     batches = [tuple({k: v.to(device) for k, v in view.items()} for view in batch) for batch in batches]
-    model = load(config, params, attention).to(device)
+    model = load(config, params, attention, device)
     forward = torch.compile(model) if compiled else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0, fused=fused or None)
     reduced = config.dtype != "float32"
