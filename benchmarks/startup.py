@@ -14,7 +14,8 @@ from benchmarks import worker
 from benchmarks.contestants import LEARNING_RATE
 from benchmarks.settings import Settings
 
-PARTS = ("import", "first_step", "reference_first_step", "xl_compile")
+PARTS = ("import", "import_trainer", "first_step", "reference_first_step", "xl_compile")
+REPEATS = {"first_step": 3, "reference_first_step": 3, "xl_compile": 1}  # at most; the others as often as all
 LENGTHS = (256, 96)
 ROWS = 6
 XL_LENGTHS = {"inputs": 512, "targets": 256}
@@ -27,6 +28,14 @@ def _import() -> dict:
 
     seconds = time.perf_counter() - began
     return {"seconds": seconds, "version": distill_jax.__version__}
+
+
+def _import_trainer() -> dict:
+    """What `distill-jax train` imports: the package itself puts off all that is heavy."""
+    began = time.perf_counter()
+    from distill_jax.training import trainer
+
+    return {"seconds": time.perf_counter() - began, "of": trainer.__name__}
 
 
 def _batches():
@@ -96,7 +105,7 @@ def _count(params) -> int:
 
 
 def run(settings: Settings, parts=PARTS, xl_size: str = "xl") -> dict:
-    """Seconds of each repetition (one alone of the compilation of XL), and the highest memory in GiB.
+    """Seconds of each repetition (of `REPEATS` at most), and the highest memory in GiB.
 
     Args:
       settings: of the run.
@@ -124,8 +133,8 @@ def run(settings: Settings, parts=PARTS, xl_size: str = "xl") -> dict:
 
 
 def _worker(part: str, size: str) -> dict:
-    if part == "import":
-        return _import()
+    if part in ("import", "import_trainer"):
+        return {"import": _import, "import_trainer": _import_trainer}[part]()
     return {
         "first_step": _first_step,
         "reference_first_step": _reference_first_step,
