@@ -48,19 +48,19 @@ def pack(lengths: np.ndarray, capacity: tuple[int, int]) -> list[list[int]]:
         row: list[int] = []
         room = np.ones(2)
         while len(left):
-            rest = room - relative
-            fits = (rest >= -1e-9).all(axis=1)
+            rest_scarce, rest_other = room[scarce] - relative[:, scarce], room[other] - relative[:, other]
             choice = 0
             if row:
+                fits = np.minimum(rest_scarce, rest_other) >= -1e-9
                 if not fits.any():
                     break
-                spent_too_much = rest[:, scarce] * share - rest[:, other]
-                spent_too_little = (1 - rest[:, scarce]) * share - (1 - rest[:, other])
+                spent_too_much = rest_scarce * share - rest_other
+                spent_too_little = (1 - rest_scarce) * share - (1 - rest_other)
                 imbalance = np.maximum(0.0, np.maximum(spent_too_much, spent_too_little))
-                score = np.where(fits, rest[:, scarce] + IMBALANCE * imbalance, np.inf)
+                score = np.where(fits, rest_scarce + IMBALANCE * imbalance, np.inf)
                 choice = int(score.argmin())
-            room = rest[choice]
-            demand = demand - relative[choice]
+            taken = relative[choice]
+            room, demand = room - taken, demand - taken
             row.append(items[left[choice]].pop())
             if not items[left[choice]]:
                 relative, left = np.delete(relative, choice, axis=0), np.delete(left, choice)

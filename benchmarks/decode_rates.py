@@ -1,0 +1,33 @@
+"""Rows a second of decoding, as `run` takes them from `benchmarks.decode`."""
+
+import importlib
+import os
+from typing import Any
+
+from benchmarks import data
+from benchmarks.settings import Settings
+
+ROWS = 256
+VIEWS = {"labels": "label", "rationales": "rationale"}
+
+
+def run(settings: Settings) -> dict[str, dict[str, Any]]:
+    """By what is decoded, rows a second of each repetition by contestant."""
+    data.use(settings)
+    decode = importlib.import_module("benchmarks.decode")
+    own = decode.Settings(
+        data_dir=os.environ["DISTILL_JAX_DATA_DIR"],
+        rows=ROWS,
+        repeats=settings.repeats,
+        threads=settings.threads,
+    )
+    found = decode.run(own)
+    return {name: _rates(found[view]) for name, view in VIEWS.items()}
+
+
+def _rates(found: dict[str, Any]) -> dict[str, Any]:
+    contestants = {
+        name: found[name]["rows_per_second"] if found.get(name) else None for name in ("ours", "transformers")
+    }
+    told = ("rows", "rows_that_differ", "transformers_settings", "output_tokens")
+    return contestants | {name: found[name] for name in told if name in found}

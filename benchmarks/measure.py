@@ -1,0 +1,59 @@
+"""Measuring in turn, and what is said of the measurements."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+
+def in_turn(contestants: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """Calls each contestant once, unmeasured, then all of them in turn.
+
+    In turn, because a machine's speed drifts: what slows one slows the next as well. Each round starts with
+    another one, so that none always follows the same.
+
+    Args:
+      contestants: each does its work and says how much that was, in units of its choice.
+      repeats: rounds.
+
+    Returns:
+      Units per second, of each round.
+    """
+    for work in contestants.values():
+        work()
+    rates: dict[str, list[float]] = {name: [] for name in contestants}
+    names = list(contestants)
+    for number in range(repeats):
+        first = number % max(len(names), 1)
+        for name in names[first:] + names[:first]:
+            began = time.perf_counter()
+            units = contestants[name]()
+            rates[name].append(units / (time.perf_counter() - began))
+    return rates
+
+
+def summary(values: Sequence[float] | None) -> dict[str, float | list[float]] | None:
+    """Median, spread ((max - min) / median) and the values themselves; None of a contestant that was not there.
+
+    Raises:
+      ValueError: for no values, or one that is not finite.
+    """
+    if values is None:
+        return None
+    if not values or not all(map(math.isfinite, values)):
+        raise ValueError(f"not measurements: {values}")
+    median = statistics.median(values)
+    return {
+        "median": _short(median),
+        "spread": _short((max(values) - min(values)) / median),
+        "values": [_short(value) for value in values],
+    }
+
+
+def ratio(ours: Mapping | None, peer: Mapping | None) -> float | None:
+    """How many times as fast as the peer, by the medians; None where one was not there."""
+    return None if ours is None or peer is None else _short(ours["median"] / peer["median"])
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")

@@ -1,0 +1,105 @@
+"""All benchmarks, ours beside the peers: `make bench`.
+
+    python -m benchmarks.run [--only train,decode] [--repeats 5] [--rows 64]
+
+Prints tables and writes `benchmarks/results/<date>-<device>.json`. A peer that is not installed is null in
+there. docs/benchmarks.md says how each is measured.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import importlib.util
+import pathlib
+import time
+
+from rich.console import Console
+
+from benchmarks import data, measure, results, step_scaling
+from benchmarks import settings as settings_of
+from benchmarks.settings import Settings
+
+# In this order: the steps first, while nothing else has filled the memory.
+MODULES = {
+    "train": "benchmarks.train_step",
+    "decode": "benchmarks.decode_rates",
+    "scaling": "benchmarks.step_scaling",
+    "startup": "benchmarks.startup",
+    "prepare": "benchmarks.prepare_peers",
+}
+
+
+def measured(part: str, settings: Settings) -> dict | None:
+    """What a benchmark finds; None for one whose own file is not there."""
+    if part == "decode" and importlib.util.find_spec("benchmarks.decode") is None:
+        return None
+    return importlib.import_module(MODULES[part]).run(settings)
+
+
+def startup_results(found: dict) -> tuple[dict, dict]:
+    """(start-up, memory) in the form of the results."""
+    parts = {
+        name: one
+        and one
+        | {
+            "seconds": measure.summary(one["seconds"]),
+            "process_seconds": measure.summary(one["process_seconds"]),
+        }
+        for name, one in found.items()
+    }
+    return parts, {name: one and one["peak_gib"] for name, one in found.items()}
+
+
+def assemble(found: dict[str, dict | None], settings: Settings, device: str) -> dict:
+    """The results of the parts that were run, each of the others None."""
+    decode = found.get("decode") or {}
+    startup, memory = None, None
+    if found.get("startup"):
+        startup, memory = startup_results(found["startup"])
+    return {
+        "device": device,
+        "cores": settings.threads,
+        "versions": results.versions(),
+        "data": data.which(settings),
+        "settings": {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("data_dir", "work")},
+        "train": results.rates("train", found.get("train")),
+        "decode_labels": results.rates("decode_labels", decode.get("labels")),
+        "decode_rationales": results.rates("decode_rationales", decode.get("rationales")),
+        "prepare": results.rates("prepare", found.get("prepare")),
+        "startup": startup,
+        "scaling": found.get("scaling"),
+        "memory": memory,
+    }
+
+
+def main() -> None:
+    """Runs the benchmarks that are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    settings_of.add_arguments(parser)
+    parser.add_argument("--only", default=",".join(MODULES), help=f"of {', '.join(MODULES)}")
+    parser.add_argument("--output", default="benchmarks/results", help="folder of the results")
+    args = parser.parse_args()
+    parts = args.only.split(",")
+    if unknown := set(parts) - set(MODULES):
+        parser.error(f"--only {','.join(sorted(unknown))}: expected some of {', '.join(MODULES)}")
+    settings = settings_of.from_arguments(args)
+    console = Console(width=110)
+    console.print(f"{settings.threads} cores, data: {data.which(settings)}, medians of {settings.repeats}")
+    found = {}
+    for part in MODULES:
+        if part in parts:
+            began = time.monotonic()
+            found[part] = measured(part, settings)
+            told = "not there" if found[part] is None else f"{time.monotonic() - began:.0f} s"
+            console.print(f"{part}: {told}")
+    made = assemble(found, settings, results.processor())
+    console.print(results.table(made))
+    if made["startup"]:
+        console.print(results.startup_table(made["startup"]))
+    if made["scaling"]:
+        console.print(step_scaling.table(made["scaling"]))
+    console.print(f"written: {results.write(made, pathlib.Path(args.output), 'cpu')}")
+
+
+if __name__ == "__main__":
+    main()

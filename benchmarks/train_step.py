@@ -1,0 +1,122 @@
+"""Pairs a second of a train step: ours, the paper's PyTorch computation, and T5X on packed batches.
+
+    python -m benchmarks.train_step [--sweep]
+
+A pair is the label and the rationale example of one row. All start from the same weights and take the same
+rows, one update for about `--batch` of them, without dropout, with AdamW after clipping by the norm.
+"""
+
+import argparse
+import dataclasses
+import json
+from typing import Any
+
+from benchmarks import data, measure, ours, packings, pytorch_reference, students, t5x_packed
+from benchmarks import settings as settings_of
+from benchmarks.contestants import Contestant
+from benchmarks.settings import Settings
+from distill_jax.models.config import T5Config
+from distill_jax.models.t5 import Transformer
+from distill_jax.training import train_state
+
+AGREES = 1e-3  # of the losses of the first step, relative
+SWEEP = ((128, 64), (256, 96), (256, 128), (384, 144), (512, 192), (512, 256))
+
+
+def student(settings: Settings) -> tuple[T5Config, Any]:
+    """The config and the parameters that all start from."""
+    config = students.config(settings.size, settings.dtype)
+    return config, train_state.init_params(Transformer(config), seed=0)
+
+
+def contestants(settings: Settings) -> dict[str, Contestant | None]:
+    """All that take part, None for those that are not there."""
+    config, params = student(settings)
+    found: dict[str, Contestant | None] = {
+        name: packing and ours.contestant(config, params, *packings.packed(settings, packing))
+        for name, packing in packings.PACKINGS.items()
+    }
+    found["reference"] = reference(settings, config, params) if pytorch_reference.available() else None
+    found["t5x_packed"] = None
+    if t5x_packed.available():
+        packed = packings.packed(settings, packings.T5X_PACKING)
+        found["t5x_packed"] = t5x_packed.contestant(config, params, *packed)
+    return found
+
+
+def reference(settings: Settings, config: T5Config, params: Any) -> Contestant:
+    """The paper's computation, on the rows of the settings."""
+    batches = pytorch_reference.collated(packings.pairs(settings), settings.batch)
+    return pytorch_reference.contestant(config, params, batches, threads=settings.threads)
+
+
+def check_agreement(settings: Settings) -> dict[str, float]:
+    """The losses of one batch of the same pairs, before any update.
+
+    Raises:
+      AssertionError: when ours and the reference's differ by more than `AGREES` of it.
+    """
+    one = dataclasses.replace(settings, rows=settings.batch)
+    config, params = student(settings)
+    losses = {
+        name: ours.contestant(config, params, *packings.packed(one, packing)).step(0)
+        for name, packing in packings.PACKINGS.items()
+        if packing
+    }
+    if pytorch_reference.available():
+        expected = reference(one, config, params).step(0)
+        for name, loss in losses.items():
+            if not abs(loss - expected) <= AGREES * expected:
+                raise AssertionError(f"{name}: a loss of {loss} where the reference has {expected}")
+        losses["reference"] = expected
+    return losses
+
+
+def run(settings: Settings) -> dict[str, Any]:
+    """Measures all in turn; pairs a second of each repetition, None for who is not there."""
+    data.use(settings)
+    losses = check_agreement(settings)
+    found = contestants(settings)
+    there = {name: one for name, one in found.items() if one}
+    rates = measure.in_turn({name: one.once for name, one in there.items()}, settings.repeats)
+    return {
+        **{name: rates.get(name) for name in found},
+        "settings": {name: one.settings for name, one in there.items()},
+        "first_loss": losses,
+    }
+
+
+def sweep(settings: Settings) -> dict[str, dict[str, float]]:
+    """Median pairs a second by the lengths of a packed row: ours, and T5X's where it is there."""
+    data.use(settings)
+    config, params = student(settings)
+    medians: dict[str, dict[str, float]] = {}
+    for inputs, targets in SWEEP:
+        entries = {}
+        for name, packing in packings.PACKINGS.items():
+            if packing:
+                packed = packings.packed(settings, dataclasses.replace(packing, inputs=inputs, targets=targets))
+                entries[name] = ours.contestant(config, params, *packed)
+        if t5x_packed.available():
+            packed = packings.packed(settings, packings.Packing("step_by_step", inputs, targets))
+            entries["t5x_packed"] = t5x_packed.contestant(config, params, *packed)
+        rates = measure.in_turn({name: one.once for name, one in entries.items()}, settings.repeats)
+        medians[f"{inputs},{targets}"] = {
+            name: measure.summary(values)["median"] for name, values in rates.items()
+        }
+        print(inputs, targets, entries["ours"].settings, medians[f"{inputs},{targets}"], flush=True)
+    return medians
+
+
+def main() -> None:
+    """Measures and prints JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    settings_of.add_arguments(parser)
+    parser.add_argument("--sweep", action="store_true", help="over the lengths of a packed row")
+    args = parser.parse_args()
+    settings = settings_of.from_arguments(args)
+    print(json.dumps(sweep(settings) if args.sweep else run(settings), indent=2))
+
+
+if __name__ == "__main__":
+    main()

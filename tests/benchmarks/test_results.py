@@ -1,0 +1,64 @@
+"""The form of the results, with and without peers."""
+
+import json
+
+import pytest
+from rich.console import Console
+
+from benchmarks import results, run
+from benchmarks.settings import Settings
+
+TRAIN = {
+    "ours": [4.0, 4.4, 4.2],
+    "ours_shared_encoding": None,
+    "reference": [2.0, 2.1, 2.2],
+    "t5x_packed": None,
+    "first_loss": {"ours": 11.1},
+}
+STARTUP = {
+    "import": {"seconds": [0.1], "process_seconds": [0.2], "peak_gib": 0.05},
+    "reference_first_step": None,
+}
+
+
+def text_of(*tables):
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(*tables)
+    return capture.get()
+
+
+def test_a_peer_that_is_not_there_is_null():
+    found = results.rates("train", TRAIN)
+    assert found["ours"]["median"] == 4.2
+    assert found["t5x_packed"] is None
+    assert found["ours_against"] == {"ours_shared_encoding": None, "reference": 2.0, "t5x_packed": None}
+    assert found["first_loss"] == {"ours": 11.1}
+
+
+def test_results_have_every_part_and_survive_json(tmp_path):
+    made = run.assemble({"train": TRAIN, "startup": STARTUP}, Settings(), "a machine")
+    path = results.write(made, tmp_path / "results", "cpu")
+    read = json.loads(path.read_text())
+    assert path.name.endswith("-cpu.json")
+    assert {*results.CONTESTANTS, *results.OTHERS, "device", "versions", "data"} <= set(read)
+    assert read["decode_labels"] is None and read["scaling"] is None
+    assert read["startup"]["import"]["seconds"]["median"] == 0.1
+    assert read["memory"] == {"import": 0.05, "reference_first_step": None}
+    assert read["versions"]["jax"]
+
+
+def test_results_name_no_folder_of_this_machine():
+    made = run.assemble({}, Settings(data_dir="/some/where", work="/else/where"), "cpu")
+    assert "where" not in json.dumps(made)
+
+
+def test_tables_say_who_was_not_there():
+    made = run.assemble({"train": TRAIN, "startup": STARTUP}, Settings(), "a machine")
+    shown = text_of(results.table(made), results.startup_table(made["startup"]))
+    assert "2.00 x" in shown and "not there" in shown and "not run" in shown and "0.05 GiB" in shown
+
+
+def test_a_number_that_is_none_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        results.write({"device": float("nan")}, tmp_path, "cpu")

@@ -1,0 +1,77 @@
+"""The training benchmark on a student of one layer: all contestants take the same pairs."""
+
+import pytest
+
+from benchmarks import data as rows
+from benchmarks import flops, packings, pytorch_reference, step_scaling, t5x_packed, train_step
+
+CONTESTANTS = {"ours", "ours_shared_encoding", "reference", "t5x_packed"}
+
+
+@pytest.fixture
+def without_t5x(monkeypatch):
+    """T5X imports TensorFlow, which takes long."""
+    monkeypatch.setattr(t5x_packed, "available", lambda: False)
+
+
+def test_a_peer_that_is_not_installed_is_none(tiny, settings, monkeypatch, without_t5x):
+    monkeypatch.setattr(pytorch_reference, "available", lambda: False)
+    found = train_step.run(settings)
+    assert set(found) >= CONTESTANTS
+    assert found["reference"] is None and found["t5x_packed"] is None
+    assert len(found["ours"]) == settings.repeats
+    assert found["settings"]["ours"]["updates"] == 2
+
+
+def test_ours_and_the_reference_start_from_one_loss(tiny, settings, without_t5x):
+    pytest.importorskip("torch", reason="the benchmark's peer")
+    found = train_step.run(settings)
+    assert found["first_loss"]["ours"] == pytest.approx(found["first_loss"]["reference"], rel=1e-4)
+    assert len(found["reference"]) == settings.repeats
+
+
+def test_losses_that_differ_stop_the_benchmark(tiny, settings, monkeypatch, without_t5x):
+    pytest.importorskip("torch", reason="the benchmark's peer")
+    monkeypatch.setattr(pytorch_reference, "ALPHA", 0.9)
+    monkeypatch.setattr(train_step, "AGREES", 1e-6)
+    with pytest.raises(AssertionError, match="where the reference has"):
+        train_step.run(settings)
+
+
+def test_both_forms_of_the_batches_have_all_the_pairs(settings):
+    rows.use(settings)
+    pairs = packings.pairs(settings)
+    batches, counts, described = packings.packed(settings, packings.PACKINGS["ours"])
+    assert sum(counts) == len(pairs) == settings.rows
+    packed = sum(int((batch["decoder_target_tokens"] > 0).sum()) for batch in batches)
+    assert packed == sum(len(targets) for pair in pairs for _, targets in pair)
+    assert described["rows"] * described["updates"] == sum(len(b["encoder_positions"]) for b in batches)
+
+
+@pytest.mark.slow
+def test_t5x_takes_part(tiny, settings):
+    pytest.importorskip("t5x", reason="T5X is on no registry: docs/t5x.md tells how it is installed")
+    config, params = train_step.student(settings)
+    rows.use(settings)
+    for optimizer in ("adamw", "adafactor"):
+        packed = packings.packed(settings, packings.T5X_PACKING)
+        one = t5x_packed.contestant(config, params, *packed, optimizer=optimizer)
+        first = one.step(0)
+        assert one.step(0) < first
+
+
+def test_step_scaling(tiny, settings):
+    found = step_scaling.run(settings, rows=(1, 2), layers=(1, 2))
+    assert found["tokens"]["sizes"] == [352, 704]
+    assert found["layers"]["against_linear"][0] == 1.0
+    assert step_scaling.against_linear([1, 2, 4], [1.0, 2.0, 2.0]) == [1.0, 1.0, 0.5]
+    assert step_scaling.table(found).row_count == 4
+
+
+def test_flops_of_a_model_counted_by_hand(tiny):
+    config = tiny(num_heads=1, emb_dim=4, head_dim=4, mlp_dim=8, vocab_size=10)
+    # A token: four projections of 2 x 4 x 4, three of 2 x 4 x 8; scores and values 2 x 2 x 4 a pair of tokens.
+    encoder = 3 * (128 + 192) + 3 * 3 * 16
+    own = 2 * (128 + 192) + 2 * 2 * 16
+    cross = (2 + 2 + 3 + 3) * 32 + 2 * 3 * 16
+    assert flops.example_flops(config, 3, 2) == 3 * (encoder + own + cross + 2 * 80)
