@@ -20,7 +20,7 @@ from distill_jax.models.t5 import Transformer
 from distill_jax.training import train_state
 
 AGREES = 1e-3  # of the losses of the first step, relative
-SWEEP = ((128, 64), (256, 96), (256, 128), (384, 144), (512, 192), (512, 256))
+SWEEP = ((128, 64), (192, 72), (192, 144), (256, 96), (256, 192), (512, 192))
 
 
 def student(settings: Settings) -> tuple[T5Config, Any]:
@@ -33,7 +33,7 @@ def contestants(settings: Settings) -> dict[str, Contestant | None]:
     """All that take part, None for those that are not there."""
     config, params = student(settings)
     found: dict[str, Contestant | None] = {
-        name: packing and ours.contestant(config, params, *packings.packed(settings, packing))
+        name: ours.contestant(config, params, *packings.packed(settings, packing))
         for name, packing in packings.PACKINGS.items()
     }
     found["reference"] = reference(settings, config, params) if pytorch_reference.available() else None
@@ -53,6 +53,8 @@ def reference(settings: Settings, config: T5Config, params: Any) -> Contestant:
 def check_agreement(settings: Settings) -> dict[str, float]:
     """The losses of one batch of the same pairs, before any update.
 
+    With a shared encoding the inputs have no prefix: that loss is another, and is not compared.
+
     Raises:
       AssertionError: when ours and the reference's differ by more than `AGREES` of it.
     """
@@ -61,12 +63,12 @@ def check_agreement(settings: Settings) -> dict[str, float]:
     losses = {
         name: ours.contestant(config, params, *packings.packed(one, packing)).step(0)
         for name, packing in packings.PACKINGS.items()
-        if packing
     }
     if pytorch_reference.available():
         expected = reference(one, config, params).step(0)
-        for name, loss in losses.items():
-            if not abs(loss - expected) <= AGREES * expected:
+        for name, packing in packings.PACKINGS.items():
+            loss = losses[name]
+            if packing.method == "step_by_step" and not abs(loss - expected) <= AGREES * expected:
                 raise AssertionError(f"{name}: a loss of {loss} where the reference has {expected}")
         losses["reference"] = expected
     return losses
@@ -94,9 +96,8 @@ def sweep(settings: Settings) -> dict[str, dict[str, float]]:
     for inputs, targets in SWEEP:
         entries = {}
         for name, packing in packings.PACKINGS.items():
-            if packing:
-                packed = packings.packed(settings, dataclasses.replace(packing, inputs=inputs, targets=targets))
-                entries[name] = ours.contestant(config, params, *packed)
+            packed = packings.packed(settings, dataclasses.replace(packing, inputs=inputs, targets=targets))
+            entries[name] = ours.contestant(config, params, *packed)
         if t5x_packed.available():
             packed = packings.packed(settings, packings.Packing("step_by_step", inputs, targets))
             entries["t5x_packed"] = t5x_packed.contestant(config, params, *packed)
