@@ -1,4 +1,4 @@
-"""The computation of the paper's PyTorch code, with transformers' T5 and its quickest settings.
+"""The computation of the paper's PyTorch code, with transformers' T5.
 
 Per update two forward passes, of the label and of the rationale examples of the same rows, each padded to its
 own longest; `alpha * label loss + (1 - alpha) * rationale loss`, each transformers' mean over the tokens;
