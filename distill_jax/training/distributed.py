@@ -12,17 +12,12 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import multihost
 
 from distill_jax.errors import UserError
+from distill_jax.training import peers
 
 T = TypeVar("T")
 BY_HAND = ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID")
-# A peer that has not been heard of for so long is taken for dead; the others then stop.
-HEARTBEAT_SECONDS = 20
 START_SECONDS = 300
 MEETING_SECONDS = 24 * 3600
-
-
-class PeerLost(Exception):
-    """Another process of the run has died or cannot be reached."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,12 +73,16 @@ def _number(name: str, text: str) -> int:
         raise UserError(f"{name} {text!r}: expected a number") from None
 
 
-def initialize() -> None:
+def initialize(model_dir: str) -> None:
     """Joins the run that the environment describes; nothing if it describes none.
+
+    Args:
+      model_dir: the run's folder.
 
     Raises:
       UserError: when the variables are wrong, or the other processes cannot be reached.
     """
+    peers.begin(model_dir)
     if jax.distributed.is_initialized():
         return
     cluster = detect(os.environ)
@@ -91,12 +90,7 @@ def initialize() -> None:
         return
     seconds = int(os.environ.get("DISTRIBUTED_START_SECONDS", START_SECONDS))
     try:
-        jax.distributed.initialize(
-            **cluster.arguments,
-            initialization_timeout=seconds,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-            shutdown_timeout_seconds=HEARTBEAT_SECONDS,
-        )
+        peers.join(**cluster.arguments, initialization_timeout=seconds)
     except (RuntimeError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise UserError(
@@ -107,7 +101,7 @@ def initialize() -> None:
 
 def several() -> bool:
     """Whether this process is one of several."""
-    return jax.distributed.is_initialized() and jax.process_count() > 1
+    return peers.count() > 1
 
 
 def is_primary() -> bool:
@@ -157,28 +151,6 @@ def to_host(tree: Any) -> Any:
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return jax.device_get(multihost_utils.process_allgather(tree, tiled=True))
-
-
-def is_peer_loss(error: BaseException) -> bool:
-    """Whether an error of JAX or Orbax means that another process is gone."""
-    if jax.process_count() == 1:
-        return False
-    text = str(error).lower()
-    signs = (
-        "connection closed by peer",
-        "connection reset",
-        "connection refused",
-        "broken pipe",
-        "gloo",
-        "nccl",
-        "heartbeat",
-        "coordination",
-        "barrier",
-        "task died",
-        "deadline",
-        "unavailable",
-    )
-    return any(sign in text for sign in signs)
 
 
 def exit_now(status: int) -> NoReturn:

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from distill_jax.training import distributed
+from distill_jax.training import distributed, peers
 from distill_jax.training.checkpoints import Checkpointer
 from distill_jax.training.metrics import MetricWriter
 from distill_jax.training.nonfinite import Guard
@@ -122,7 +122,6 @@ def run(
     Raises:
       UserError: from `guard` and `checkpointer`.
       Preempted: see `trainer.train`.
-      PeerLost: see `trainer.train`.
     """
     start_step = int(state.step)
     log = _Log(model_dir, train_steps, start_step)
@@ -134,6 +133,7 @@ def run(
     try:
         with Watch() as watch:
             for step, batch in zip(range(start_step + 1, train_steps + 1), loader, strict=False):
+                peers.at(step, train_steps)
                 tokens += int((batch["encoder_segment_ids"] > 0).sum())
                 tokens += int((batch["decoder_segment_ids"] > 0).sum())
                 with place.active():
@@ -160,9 +160,7 @@ def run(
                 if stop and not last:
                     checkpointer.wait()
                     raise Preempted(f"told to stop: saved at step {step} of {train_steps}")
-    except BaseException as error:
-        if distributed.is_peer_loss(error):
-            raise distributed.PeerLost(str(error)) from error
+    except BaseException:
         checkpointer.close()
         raise
     finally:

@@ -65,6 +65,8 @@ def train(
 ) -> dict[str, float]:
     """Trains a student, from the latest checkpoint in `model_dir` if there is one.
 
+    One of several processes ends with one line when another is gone; see `peers.join`.
+
     Args:
       model: the student; its config may leave `vocab_size` open (None).
       model_dir: the run's folder, see `run_dir`.
@@ -114,9 +116,8 @@ def train(
     Raises:
       UserError: for anything the user can set right, before the first step where possible.
       Preempted: when told to stop by SIGTERM, once everything is saved.
-      PeerLost: when another process of the run is gone.
     """
-    distributed.initialize()
+    distributed.initialize(model_dir)
     sources.use(data_dir, teacher_name)
     place = partitioning.make_partitioner(model.config, batch_size, microbatches, mesh, partition)
     with registry.without_seqio():

@@ -1,6 +1,6 @@
-"""Run by test_sharding in a process of 8 simulated devices: loss curves by preset, as JSON lines.
+"""Run by test_partitioning in a process of 8 simulated devices: loss curves by preset, as JSON lines.
 
-Usage: python sharded_curves.py unrolled|scan MICROBATCHES all|both
+Usage: python sharded_curves.py unrolled|scan MICROBATCHES
 """
 
 import json
@@ -18,11 +18,11 @@ from distill_jax.training import optimizers, partitioning, start, train_state
 from distill_jax.training.step import make_train_step
 
 STEPS, ROWS = 20, 16
-RUNS = {
-    "data_parallel": [None],
-    "fully_sharded": [{"data": 2, "fsdp": 4}],
-    "tensor_parallel": [None],
-    "fully_sharded_tensor_parallel": [{"data": 2, "fsdp": 2, "model": 2}],
+MESHES = {
+    "data_parallel": None,
+    "fully_sharded": {"data": 2, "fsdp": 4},
+    "tensor_parallel": None,
+    "fully_sharded_tensor_parallel": {"data": 2, "fsdp": 2, "model": 2},
 }
 
 
@@ -72,7 +72,7 @@ def curve(model, optimizer, microbatches, place=None):
     return found
 
 
-def main(scan: bool, microbatches: int, presets: list[str]) -> None:
+def main(scan: bool, microbatches: int) -> None:
     config = T5Config(
         vocab_size=128,
         emb_dim=32,
@@ -89,17 +89,12 @@ def main(scan: bool, microbatches: int, presets: list[str]) -> None:
     model = Transformer(config)
     optimizer = optimizers.adafactor(1e-2, min_dim_size_to_factor=16) if scan else optimizers.adamw(1e-2)
     print(json.dumps({"name": "single", "losses": curve(model, optimizer, microbatches)}), flush=True)
-    for preset in presets:
-        for mesh in RUNS[preset]:
-            place = partitioning.make_partitioner(config, ROWS, microbatches, mesh, preset)
-            found = {"name": f"{preset} {partitioning.describe(place.mesh.shape)}"}
-            found["losses"] = curve(model, optimizer, microbatches, place)
-            print(json.dumps(found), flush=True)
+    for preset, mesh in MESHES.items():
+        place = partitioning.make_partitioner(config, ROWS, microbatches, mesh, preset)
+        found = {"name": f"{preset} {partitioning.describe(place.mesh.shape)}"}
+        found["losses"] = curve(model, optimizer, microbatches, place)
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
-    main(
-        sys.argv[1] == "scan",
-        int(sys.argv[2]),
-        list(RUNS) if sys.argv[3] == "all" else [partitioning.DEFAULT],
-    )
+    main(sys.argv[1] == "scan", int(sys.argv[2]))

@@ -2,9 +2,9 @@
 
 import importlib.util
 import pathlib
+import re
 import shutil
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -77,39 +77,51 @@ def test_four_processes_train_the_same_run_and_three_go_on_with_it(root, cache, 
     assert steps(folder) == [10, 14]
 
 
-def restarts_where_it_was(folder, cache, expected):
-    last = steps(folder)[-1]
-    assert last < STEPS
-    again = Job(folder, cache, 2, steps=STEPS, period=5, devices=2, mesh=MESH)
-    assert again.wait() == [0, 0], again.output()
-    same(losses(folder), expected, STEPS)
-    assert steps(folder)[-1] == STEPS
+def reached(job, folder, when):
+    """Waits till the run is where it is to be killed."""
+
+    def folders():
+        return [path.name for path in (folder / "checkpoints").glob("*")]
+
+    job.until(
+        {
+            "start": (folder / "checkpoints").exists,  # restoring and compiling is ahead
+            "step": lambda: len(losses(folder)) >= 7,
+            "checkpoint": lambda: len(losses(folder)) >= 9 and any(not name.isdigit() for name in folders()),
+        }[when]
+    )
 
 
-def dies(job, began):
-    """The survivor stops by itself inside a minute, with one line that says why."""
-    survivor = job.processes[0]
-    status = survivor.wait(60)
-    assert time.monotonic() - began < 60
-    assert status not in (0, None)
-    return job.output()
-
-
-def test_kill_in_a_step_and_in_a_checkpoint(root, cache, expected, two):
-    folder = root / "killed"
+@pytest.mark.parametrize("lost", [0, 1])
+@pytest.mark.parametrize("when", ["start", "step", "checkpoint"])
+def test_a_kill_ends_the_other_with_one_line(root, cache, expected, two, when, lost):
+    folder = root / f"killed_{when}_{lost}"
     job = Job(folder, cache, 2, steps=STEPS, period=5, devices=2, mesh=MESH)
-    job.until(lambda: len(losses(folder)) >= 7)
-    job.processes[1].send_signal(signal.SIGKILL)
-    text = dies(job, time.monotonic())
-    assert "another process of this run is gone" in text or "another task died" in text
-    # What a kill in the middle of a checkpoint leaves: the same run again, killed while it writes one.
-    before = set(steps(folder))
-    job = Job(folder, cache, 2, steps=STEPS, period=5, devices=2, mesh=MESH)
-    job.until(lambda: any(p.name not in map(str, before) for p in (folder / "checkpoints").iterdir()))
-    for process in job.processes[1:]:
-        process.send_signal(signal.SIGKILL)
-    dies(job, time.monotonic())
-    restarts_where_it_was(folder, cache, expected)
+    reached(job, folder, when)
+    job.processes[lost].send_signal(signal.SIGKILL)
+    status = job.processes[1 - lost].wait(60)
+    text = job.output(1 - lost)
+    assert status == 1, text
+    there = steps(folder)
+    goes_on = "the run begins anew: it has no complete checkpoint yet"
+    if there:
+        goes_on = f"the run goes on from its last complete checkpoint, of step {there[-1]}"
+    *before, line = text.splitlines()
+    found = re.fullmatch(
+        rf"error: process {lost} of 2 is gone, (?:at step (\d+) of {STEPS}|before the first step): "
+        rf"start all of them again, {goes_on}",
+        line,
+    )
+    assert found, text
+    assert 0 <= int(found[1] or 1) - len(losses(folder)) <= 1
+    for sign in ("error: ", "stack trace", "SIGABRT", "Traceback", "terminate called"):
+        assert sign not in "\n".join(before), text
+    if when == "checkpoint":
+        assert there and there[-1] < STEPS
+        again = Job(folder, cache, 2, steps=STEPS, period=5, devices=2, mesh=MESH)
+        assert again.wait() == [0, 0], again.output()
+        same(losses(folder), expected, STEPS)
+        assert steps(folder)[-1] == STEPS
 
 
 def test_sigterm_to_one_process_saves_in_all(root, cache, expected, two):
