@@ -40,6 +40,7 @@ class Settings:
       model_dir: the student's run; None trains the one described above, and keeps it.
       data_dir: folder of the data sets.
       split: of the student's task.
+      views: what is decoded.
       rows: the first so many; None for all.
       repeats: of each side.
       batch_size: of ours.
@@ -53,9 +54,10 @@ class Settings:
     model_dir: str | None = None
     data_dir: str | None = None
     split: str = "test"
+    views: tuple[str, ...] = ("label", "rationale")
     rows: int | None = None
     repeats: int = 5
-    batch_size: int = 64
+    batch_size: int = 128
     peer_batch_sizes: tuple[int, ...] = (16, 64, 128)
     peer_attention: tuple[str, ...] = ("eager", "sdpa")
     peer_cache: tuple[str, ...] = ("dynamic",)
@@ -219,7 +221,7 @@ def run(settings: Settings) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary) / "student"
         convert(model_dir, str(folder), "huggingface")
-        for view in student.views:
+        for view in (view for view in student.views if view.name in settings.views):
             results[view.name] = _compare(student, engine, folder, view, examples, settings)
     return results
 
@@ -250,6 +252,7 @@ if __name__ == "__main__":
     parser.add_argument("--model", dest="model_dir", help="a run; default: trains one")
     parser.add_argument("--data-dir")
     parser.add_argument("--split")
+    parser.add_argument("--views", type=lambda text: tuple(text.split(",")))
     parser.add_argument("--rows", type=int)
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--batch-size", type=int)

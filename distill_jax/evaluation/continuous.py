@@ -15,7 +15,7 @@ from distill_jax.evaluation.trees import Trees, plant, text_at
 from distill_jax.models import continuous
 from distill_jax.models.weights import program
 
-REFILL = 4  # a slot in so many is free before others are encoded: a batch of them is quicker than each alone
+REFILL = 8  # a slot in so many is free before others are encoded: some together are quicker than each alone
 
 _admit = program(continuous.admit, static_argnums=0, donate_argnums=2)
 _run = program(continuous.run, static_argnums=0, static_argnames="eos_id", donate_argnums=3)
