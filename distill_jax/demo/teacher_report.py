@@ -17,38 +17,28 @@ from distill_jax.demo.with_teacher import STUDENTS, Settings, compare
 from distill_jax.reports import html
 from distill_jax.teachers.report import TITLES
 
-COLUMNS = ("", "trained on", "at test time it needs", "parameters", "accuracy", "each seed", "seconds")
+COLUMNS = ("", "trained on", "needs at test time", "accuracy", "seconds")
+
+
+def _needs(parameters: int, gives: str) -> str:
+    return f"{parameters / 1e6:.2f}M parameters, {gives}"
 
 
 def table_rows(figures: Mapping[str, Any]) -> list[list[str]]:
     """A row of the table for the teacher and for each student, `COLUMNS` wide; seconds are medians."""
     teacher = figures["teacher"]
-    rows = [
-        [
-            "teacher",
-            "gold labels and reasons, all rows",
-            "itself",
-            f"{teacher['parameters']:,}",
-            f"{teacher['accuracy']:.1%}",
-            "",
-            f"{teacher['seconds']:.0f}",
-        ]
-    ]
+    needs = _needs(teacher["parameters"], "reason, label")
+    accuracy, seconds = f"{teacher['accuracy']:.1%}", f"{teacher['seconds']:.0f}"
+    rows = [["teacher", "gold labels, reasons", needs, accuracy, seconds]]
     for student in STUDENTS:
         runs = [run for run in figures["runs"] if run["method"] == student.method]
         accuracies = [run["accuracy"] for run in runs]
-        gives = students.METHODS[student.method].at_test_time
-        rows.append(
-            [
-                student.method,
-                student.trained_on,
-                f"itself, no teacher; writes the {gives} alone",
-                f"{runs[0]['parameters']:,}",
-                f"{np.mean(accuracies):.1%}",
-                " / ".join(f"{100 * accuracy:.1f}" for accuracy in accuracies),
-                f"{np.median([run['seconds'] for run in runs]):.0f}",
-            ]
-        )
+        accuracy = f"{np.mean(accuracies):.1%}"
+        if len(runs) > 1:
+            accuracy += f" ({' / '.join(f'{100 * each:.1f}' for each in accuracies)})"
+        needs = _needs(runs[0]["parameters"], students.METHODS[student.method].at_test_time)
+        seconds = f"{np.median([run['seconds'] for run in runs]):.0f}"
+        rows.append([student.method, student.trained_on, needs, accuracy, seconds])
     return rows
 
 

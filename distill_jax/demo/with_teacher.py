@@ -36,8 +36,8 @@ class Student:
 
 STUDENTS = (
     Student("standard", "gold", "gold labels"),
-    Student("step_by_step", "teacher", "the teacher's labels and reasons"),
-    Student("soft_labels", "teacher", "the teacher's labels and class probabilities"),
+    Student("step_by_step", "teacher", "teacher's labels, reasons"),
+    Student("soft_labels", "teacher", "teacher's labels, probabilities"),
 )
 
 

@@ -19,12 +19,12 @@ from distill_jax.serve.completion import Completion, Piece
 
 
 def line(method, seed, accuracy, seconds):
-    steps = {"labels": "gold", "steps": 8, "parameters": 1000}
+    steps = {"labels": "gold", "steps": 8, "parameters": 287_552}
     return {"method": method, "seed": seed, "accuracy": accuracy, "seconds": seconds, **steps}
 
 
 FIGURES = {
-    "teacher": {"accuracy": 0.95, "parameters": 2500, "seconds": 60.2},
+    "teacher": {"accuracy": 0.95, "parameters": 591_232, "seconds": 60.2},
     "annotation": {
         "calls": 30,
         "rows": 20,
@@ -43,11 +43,10 @@ FIGURES = {
 
 def test_the_table_by_hand():
     teacher, standard, step_by_step, soft = teacher_report.table_rows(FIGURES)
-    assert teacher[0] == "teacher" and teacher[3:] == ["2,500", "95.0%", "", "60"]
+    assert teacher[0] == "teacher" and teacher[2:] == ["0.59M parameters, reason, label", "95.0%", "60"]
     assert standard[:2] == ["standard", "gold labels"]
-    assert standard[3:] == ["1,000", "55.0%", "50.0 / 60.0", "10"]
-    assert step_by_step[4:6] == ["75.0%", "70.0 / 80.0"] and soft[4] == "65.0%"
-    assert "no teacher" in step_by_step[2] and "label alone" in step_by_step[2]
+    assert standard[2:] == ["0.29M parameters, label", "55.0% (50.0 / 60.0)", "10"]
+    assert step_by_step[3] == "75.0% (70.0 / 80.0)" and soft[3] == "65.0% (60.0 / 70.0)"
     assert all(len(row) == len(teacher_report.COLUMNS) for row in (teacher, standard, step_by_step, soft))
 
 
@@ -72,7 +71,7 @@ def answers(engine, form, examples, decoding, streams, *, targets_length, with_p
 
 
 @pytest.mark.slow
-def test_the_whole_of_it_at_a_small_scale_and_again(tmp_path, monkeypatch, capsys):
+def test_the_whole_of_it_at_a_small_scale_and_with_another_seed(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DISTILL_JAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(registry, "_tasks", dict(registry._tasks))
     monkeypatch.setattr(app, "complete", answers)
@@ -101,10 +100,12 @@ def test_the_whole_of_it_at_a_small_scale_and_again(tmp_path, monkeypatch, capsy
     assert written["annotation"]["accuracy"]["value"] == pytest.approx(right / 12)
 
     store = (output / "runs/completions.jsonl").read_text()
-    assert cli.main(command) == 0
-    again = json.loads((output / "results.json").read_text())
-    assert (output / "runs/completions.jsonl").read_text() == store and again["annotation"]["calls"] == 12
-    for before, after in zip(written["runs"], again["runs"], strict=True):
+    assert cli.main([*command, "--seeds", "2"]) == 0  # goes on from there
+    more = json.loads((output / "results.json").read_text())
+    assert (output / "runs/completions.jsonl").read_text().startswith(store)
+    assert more["annotation"]["calls"] == more["annotation"]["rows"] == 24
+    assert [run["seed"] for run in more["runs"]] == [0, 0, 0, 1, 1, 1]
+    for before, after in zip(written["runs"], more["runs"], strict=False):
         assert after["accuracy"] == before["accuracy"]
 
 
