@@ -8,8 +8,7 @@ import sys
 from distill_jax.commands.annotate import add_rows_flags, positive, rows_of, with_extra
 from distill_jax.commands.common import add_command
 from distill_jax.errors import UserError
-
-MEASURES = ("margin", "least-confidence", "entropy", "log-prob")
+from distill_jax.evaluation.uncertainty import LOG_PROB, MEASURES
 
 
 @with_extra
@@ -66,7 +65,9 @@ def add(commands) -> None:
     select.add_argument("--run", metavar="FOLDER", help="of the student that is asked; without it: at random")
     select.add_argument("--step", type=int, help="of a checkpoint; default the latest")
     select.add_argument(
-        "--measure", choices=MEASURES, help="default margin; log-prob where there are no labels to rank"
+        "--measure",
+        choices=(*MEASURES, LOG_PROB),
+        help="default margin; log-prob where there are no labels to rank",
     )
     select.add_argument(
         "--exclude",

@@ -28,6 +28,7 @@ MEASURES: Mapping[str, Callable[[Sequence[float]], float]] = {
     "margin": margin,
     "entropy": entropy,
 }
+LOG_PROB = "log-prob"  # of the text that the student writes, where there are no labels to rank
 
 
 class Unsure(NamedTuple):

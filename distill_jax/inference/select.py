@@ -8,10 +8,9 @@ from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.evaluation.engine import Decoding
 from distill_jax.evaluation.predict import Request, output_length
-from distill_jax.evaluation.uncertainty import MEASURES, Unsure
+from distill_jax.evaluation.uncertainty import LOG_PROB, MEASURES, Unsure
 from distill_jax.inference.predictor import Predictor
 
-LOG_PROB = "log-prob"
 DEFAULT = "margin"  # where there are labels to rank
 WINDOW = 8  # batches that are read, sorted by length and scored at a time
 
