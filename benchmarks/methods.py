@@ -10,7 +10,6 @@ row, that of step-by-step for those with two.
 """
 
 import argparse
-import dataclasses
 import json
 import pathlib
 import tempfile
@@ -20,101 +19,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from distill_jax import losses
 from distill_jax.data import own, registry
-from distill_jax.demo.experiment import Settings
-from distill_jax.evaluation.evaluator import evaluate
-from distill_jax.evaluation.predict import Request
-from distill_jax.evaluation.student import load_student
-from distill_jax.inference.predictor import Predictor
-from distill_jax.models.t5 import Transformer
-from distill_jax.training import optimizers, schedules, trainer
-from distill_jax.training.objectives import CrossEntropy, LogitDistillation, SoftLabels
-
-SETTINGS = Settings()
-STUDENT = dataclasses.replace(SETTINGS.student, vocab_size=None)
-LENGTHS = {"inputs": 40, "targets": 28}
-POOL = 4_000  # rows the teacher annotates; a seed draws its training rows from them
-EXAMPLES = 32  # in a batch
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """What a method is trained on and with."""
-
-    name: str
-    at_test_time: str
-    weights: dict[str, float]
-    objective: Any = CrossEntropy()
-    views: int = 1
-
-    @property
-    def rate(self) -> float:
-        """The learning rate."""
-        return SETTINGS.learning_rates["standard" if self.views == 1 else "step_by_step"]
-
-
-METHODS = (
-    Method("standard", "label", losses.standard_weights()),
-    Method("task_distillation", "label", losses.standard_weights()),
-    Method("step_by_step", "label", losses.step_by_step_weights(), views=2),
-    Method("single_task", "rationale, then label", losses.single_task_weights()),
-    Method("rationale_input", "label, after the teacher's rationale", losses.standard_weights()),
-    Method("soft_labels", "label", losses.standard_weights(), SoftLabels(temperature=2.0)),
-    Method("logit_distillation", "label", losses.step_by_step_weights(), LogitDistillation(), views=2),
+from distill_jax.demo.students import (
+    EXAMPLES,
+    METHODS,
+    SETTINGS,
+    label_accuracy,
+    train,
+    train_teacher,
 )
+from distill_jax.evaluation.predict import Request
+from distill_jax.inference.predictor import Predictor
 
-
-def train(folder: pathlib.Path, method: Method, seed: int, **changes) -> dict[str, float]:
-    """One run; its figures."""
-    arguments = {
-        "model": Transformer(STUDENT),
-        "model_dir": str(folder),
-        "task_feature_lengths": LENGTHS,
-        "optimizer": optimizers.adamw(schedules.constant(method.rate, SETTINGS.warmup_steps), b2=SETTINGS.b2),
-        "view_weights": method.weights,
-        "objective": method.objective,
-        "batch_size": EXAMPLES * method.views,
-        "train_steps": SETTINGS.steps,
-        "pack": False,
-        "seed": seed,
-        "log_period": 200,
-        "eval_period": 0,
-        "checkpoint_period": SETTINGS.steps,
-    }
-    return trainer.train(**arguments | changes)
-
-
-def accuracy(folder: pathlib.Path, split: str) -> float:
-    """Label accuracy of a run's student."""
-    student = load_student(str(folder))
-    views = [view for view in student.views if view.name == "label" or view.answer]
-    return evaluate(
-        student.params(),
-        student.model,
-        student.vocabulary,
-        student.task,
-        views,
-        split,
-        batch_size=250,
-        task_feature_lengths=student.lengths,
-    ).metrics["label_accuracy"]
-
-
-def make_teacher(folder: pathlib.Path) -> pathlib.Path:
-    """A larger T5, trained on all rows of the task."""
-    config = dataclasses.replace(STUDENT, emb_dim=96, num_decoder_layers=2, mlp_dim=192)
-    method = Method("step_by_step", "", losses.step_by_step_weights(), views=2)
-    train(
-        folder / "teacher",
-        method,
-        seed=0,
-        model=Transformer(config),
-        mixture_or_task_name="entailment_step_by_step",
-        vocabulary=SETTINGS.vocabulary,
-        train_steps=2 * SETTINGS.steps,
-    )
-    return folder / "teacher"
+POOL = 4_000  # rows the teacher annotates; a seed draws its training rows from them
 
 
 def annotate(folder: pathlib.Path, teacher: pathlib.Path) -> dict[str, Any]:
@@ -145,8 +62,8 @@ def compare(folder: pathlib.Path, teacher: pathlib.Path, size: int, seeds: int) 
         "vocabulary": str(teacher),
         "num_examples": size,
     }
-    figures: dict[str, Any] = {"teacher": accuracy(teacher, "test"), "methods": {}}
-    for method in METHODS:
+    figures: dict[str, Any] = {"teacher": label_accuracy(teacher, "test"), "methods": {}}
+    for method in METHODS.values():
         own_options = common | {"mixture_or_task_name": f"{name}_{method.name}"}
         if method.objective.needs_teacher:
             own_options["teacher_checkpoint_path"] = str(teacher)
@@ -155,7 +72,7 @@ def compare(folder: pathlib.Path, teacher: pathlib.Path, size: int, seeds: int) 
         for seed in range(seeds):
             run_folder, began = folder / f"{method.name}-{seed}", time.monotonic()
             train(run_folder, method, seed, **own_options)
-            scores.append(accuracy(run_folder, "test"))
+            scores.append(label_accuracy(run_folder, "test"))
             seconds.append(time.monotonic() - began)
         figures["methods"][method.name] = {"accuracies": scores, "seconds": float(np.median(seconds))}
         print(method.name, json.dumps(figures["methods"][method.name]), flush=True)
@@ -195,7 +112,7 @@ def page(figures: dict[str, Any], size: int, seeds: int) -> str:
         examples=EXAMPLES,
         teacher=figures["teacher"],
     )
-    for method in METHODS:
+    for method in METHODS.values():
         row = figures["methods"][method.name]
         mean, each = np.mean(row["accuracies"]), " / ".join(f"{100 * a:.1f}" for a in row["accuracies"])
         cells = [f"`{method.name}`", method.at_test_time, f"{mean:.1%}", each]
@@ -214,7 +131,9 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        teacher = pathlib.Path(args.teacher) if args.teacher else make_teacher(folder)
+        teacher = pathlib.Path(args.teacher) if args.teacher else folder / "teacher"
+        if not args.teacher:
+            train_teacher(teacher)
         figures = compare(folder, teacher, args.rows, args.seeds)
     output = pathlib.Path(args.output)
     output.parent.mkdir(exist_ok=True)

@@ -5,7 +5,19 @@ Everything heavy is imported in the functions that use it: `distill-jax --help` 
 
 import importlib
 
-GROUPS = ("demo", "data", "annotate", "train", "evaluate", "compare", "infer", "serve", "plan", "convert")
+GROUPS = (
+    "demo",
+    "data",
+    "annotate",
+    "select",
+    "train",
+    "evaluate",
+    "compare",
+    "infer",
+    "serve",
+    "plan",
+    "convert",
+)
 
 
 def add_all(commands) -> None:

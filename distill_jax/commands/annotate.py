@@ -15,7 +15,7 @@ STOPPED = 3  # exit status when a budget or a signal ended the run
 CHECKS = ("arithmetic", "label-named", "label-not-named")
 
 
-def _with_extra(function: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+def with_extra(function: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
     """Names the extra where one of its packages is not installed."""
 
     @functools.wraps(function)
@@ -30,7 +30,8 @@ def _with_extra(function: Callable[[argparse.Namespace], int]) -> Callable[[argp
     return run
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """A flag's whole number above 0."""
     if not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"expected a whole number above 0: {text!r}")
     return int(text)
@@ -58,7 +59,8 @@ def _temperature(text: str) -> float | str:
     return value
 
 
-def _rows(args: argparse.Namespace):
+def rows_of(args: argparse.Namespace):
+    """The rows that the flags of `add_rows_flags` name."""
     from distill_jax.data import sources
     from distill_jax.teachers.rows import task_or_file
 
@@ -150,12 +152,12 @@ def _price(args: argparse.Namespace):
     return price
 
 
-@_with_extra
+@with_extra
 def _annotate(args: argparse.Namespace) -> int:
     from distill_jax.teachers import secrets
     from distill_jax.teachers.rows import chosen, read_ids
 
-    rows = _rows(args)
+    rows = rows_of(args)
     ids = read_ids(args.ids) if args.ids else None
 
     def examples():
@@ -311,13 +313,13 @@ def _deliver(args, rows, examples, completions, template, settings) -> None:
         print(args.report)
 
 
-@_with_extra
+@with_extra
 def _store_import(args: argparse.Namespace) -> int:
     from distill_jax.teachers import parsing, prompts
     from distill_jax.teachers.reference_layout import import_completions
     from distill_jax.teachers.store import Store
 
-    rows = _rows(args)
+    rows = rows_of(args)
     parser = args.parser or prompts.load_template(rows.prompt).answers_by(structured=False)
     try:
         parsing.parser(parser)
@@ -329,12 +331,12 @@ def _store_import(args: argparse.Namespace) -> int:
     return 0
 
 
-@_with_extra
+@with_extra
 def _store_export(args: argparse.Namespace) -> int:
     from distill_jax.teachers import export, prompts, reference_layout
     from distill_jax.teachers.store import Store
 
-    rows = _rows(args)
+    rows = rows_of(args)
     with Store(args.store, readonly=True) as store:
         completions = export.only_setting(store, args.model, args.template)
         if args.layout == "reference":
@@ -349,7 +351,8 @@ def _store_export(args: argparse.Namespace) -> int:
     return 0
 
 
-def _add_rows_flags(parser: argparse.ArgumentParser) -> None:
+def add_rows_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that say which rows to read; see `rows_of`."""
     parser.add_argument("source", help="a task such as svamp, or a JSONL, CSV or Parquet file")
     parser.add_argument("--split", default="train")
     parser.add_argument("--data-dir", help="folder of the data sets (or DISTILL_JAX_DATA_DIR)")
@@ -376,9 +379,9 @@ def _add_output_flags(parser: argparse.ArgumentParser, needed: bool) -> None:
 def add(commands) -> None:
     """Adds the commands."""
     annotate = add_command(commands, "annotate", "labels and rationales from a teacher LLM", _annotate)
-    _add_rows_flags(annotate)
+    add_rows_flags(annotate)
     annotate.add_argument("--ids", metavar="FILE", help="only these rows: ids, one a line, or JSONL with id")
-    annotate.add_argument("--limit", type=_positive, help="only the first so many rows")
+    annotate.add_argument("--limit", type=positive, help="only the first so many rows")
 
     teacher = annotate.add_argument_group("the teacher")
     teacher.add_argument("--client", default="openai", choices=CLIENTS)
@@ -398,22 +401,22 @@ def add(commands) -> None:
     prompt.add_argument("--row", metavar="ID", help="the row whose prompt --dry-run prints")
 
     sampling = annotate.add_argument_group("sampling")
-    sampling.add_argument("--samples", type=_positive, default=1, help="for self-consistency")
-    sampling.add_argument("--samples-per-request", type=_positive, default=1, help="where the server takes n")
+    sampling.add_argument("--samples", type=positive, default=1, help="for self-consistency")
+    sampling.add_argument("--samples-per-request", type=positive, default=1, help="where the server takes n")
     sampling.add_argument(
         "--temperature", type=_temperature, help="default 0, or 0.7 for several samples; none: not sent"
     )
     sampling.add_argument("--top-p", type=float)
-    sampling.add_argument("--max-tokens", type=_positive, default=256)
+    sampling.add_argument("--max-tokens", type=positive, default=256)
     sampling.add_argument("--seed", type=int)
     sampling.add_argument("--logprobs", type=int, default=0, metavar="K", help="for class probabilities")
 
     limits = annotate.add_argument_group("limits")
-    limits.add_argument("--concurrency", type=_positive, default=32)
+    limits.add_argument("--concurrency", type=positive, default=32)
     limits.add_argument("--requests-per-minute", type=_amount)
     limits.add_argument("--tokens-per-minute", type=_amount)
     limits.add_argument("--timeout", type=_amount, default=60.0, help="seconds of one request")
-    limits.add_argument("--attempts", type=_positive, default=8)
+    limits.add_argument("--attempts", type=positive, default=8)
     limits.add_argument("--first-wait", type=_amount, default=0.5, help="seconds before the second attempt")
     limits.add_argument("--budget-requests", type=_amount, help="of the store, earlier runs included")
     limits.add_argument("--budget-tokens", type=_amount, help="the same")
@@ -423,7 +426,7 @@ def add(commands) -> None:
 
     batch = annotate.add_argument_group("batch API")
     batch.add_argument("--batch", action="store_true", help="files of requests, answered within a day")
-    batch.add_argument("--batch-size", type=_positive, default=10_000)
+    batch.add_argument("--batch-size", type=positive, default=10_000)
     batch.add_argument("--batch-share", type=_amount, default=0.5, help="of the price")
     batch.add_argument("--poll", type=_amount, default=60.0, help="seconds between looks")
 
@@ -433,16 +436,16 @@ def add(commands) -> None:
     store = commands.add_parser("store", help="bring completions into a store, and out of it")
     store_commands = store.add_subparsers(required=True, metavar="COMMAND")
     imported = add_command(store_commands, "import", "the llm/ files of a task into a store", _store_import)
-    _add_rows_flags(imported)
+    add_rows_flags(imported)
     imported.add_argument("--store", required=True)
     imported.add_argument("--model", default="palm-540b", help="what to call the teacher")
     imported.add_argument("--parser", help="how the completions read; default the task's")
 
     exported = add_command(store_commands, "export", "rows, figures or llm/ files from a store", _store_export)
-    _add_rows_flags(exported)
+    add_rows_flags(exported)
     exported.add_argument("--store", required=True)
     exported.add_argument("--layout", default="jsonl", choices=("jsonl", "reference"))
-    exported.add_argument("--chunk-size", type=_positive, help="completions in a file of the reference layout")
+    exported.add_argument("--chunk-size", type=positive, help="completions in a file of the reference layout")
     exported.add_argument("--model", help="only completions of this one")
     exported.add_argument("--template", help="only completions of this prompt, NAME or NAME@HASH")
     exported.add_argument("--prompt", help="YAML file or shipped name; default the task's")

@@ -81,20 +81,33 @@ def _report(results: Sequence[dict[str, Any]], settings: Settings, seeds: int) -
     )
 
 
-def run(task: str, seeds: int, output: str) -> int:
-    """Runs the demo; the exit status.
+def checked_folder(task: str, seeds: int, output: str) -> pathlib.Path:
+    """The folder of the results, made where it is not there.
 
     Raises:
-      UserError: for a task that is not embedded, or no seeds.
+      UserError: for a task that is not embedded, no seeds, or a folder that cannot be made.
     """
     if task != "entailment":
         raise UserError(f"the demo is made for the task entailment, not {task!r}")
     if seeds < 1:
         raise UserError(f"--seeds: expected 1 or more, got {seeds}")
+    folder = pathlib.Path(output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {folder}: cannot be made: {error.strerror}") from None
+    return folder
+
+
+def run(task: str, seeds: int, output: str) -> int:
+    """Runs the demo; the exit status.
+
+    Raises:
+      UserError: see `checked_folder`.
+    """
+    folder = checked_folder(task, seeds, output)
     console = Console()
     settings = Settings(task=task)
-    folder = pathlib.Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
 
     def tell(result: dict[str, Any]) -> None:

@@ -6,32 +6,20 @@ import os
 import pathlib
 import signal
 
-from aiohttp import web
-
 from distill_jax.errors import UserError
 from distill_jax.inference.predictor import Predictor
 from distill_jax.serve.app import Server
-
-GRACE = 60.0  # seconds that answers under way get when the server stops
+from distill_jax.serve.listen import listening
 
 
 async def _serve(server: Server, host: str, port: int) -> None:
-    runner = web.AppRunner(server.app(), access_log=None, handler_cancellation=True, shutdown_timeout=GRACE)
-    await runner.setup()
     stop = asyncio.Event()
     for name in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    try:
-        try:
-            await web.TCPSite(runner, host, port).start()
-        except OSError as error:
-            raise UserError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
-        address = runner.addresses[0]
-        print(f"serving on http://{address[0]}:{address[1]}; Ctrl-C stops", flush=True)
+    async with listening(server, host, port) as address:
+        print(f"serving on {address}; Ctrl-C stops", flush=True)
         await stop.wait()
         print("stopping: answering what waits", flush=True)
-    finally:
-        await runner.cleanup()
 
 
 def run(

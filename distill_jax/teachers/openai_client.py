@@ -13,6 +13,7 @@ from distill_jax.teachers.protocol import Completion, Reply, Request, TeacherErr
 from distill_jax.teachers.secrets import api_key, checked_url
 
 PROTOCOLS = ("chat", "completions")
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class OpenAIClient:
@@ -39,8 +40,11 @@ class OpenAIClient:
         timeout: float = 60.0,
     ):
         key = api_key(key_variable or "OPENAI_API_KEY", needed=base_url is None or bool(key_variable))
+        own = base_url is not None and urllib.parse.urlsplit(base_url).hostname in LOOPBACK
         self.sdk = openai.AsyncOpenAI(
             base_url=checked_url(base_url) if base_url else None,
+            # A proxy of the environment cannot reach this machine's own loopback.
+            http_client=openai.DefaultAsyncHttpxClient(trust_env=False) if own else None,
             api_key=key or "none",  # the SDK asks for one; servers of one's own do not
             max_retries=0,
             timeout=timeout,

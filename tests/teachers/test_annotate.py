@@ -106,6 +106,14 @@ def test_an_endpoint_that_is_not_there_ends_the_run(loopback, store):
     assert outcome.fatal and "connection failed" in outcome.stopped and "in a row" in outcome.stopped
 
 
+def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(loopback, store, monkeypatch):
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # nobody listens there
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert annotate(loopback(), store, examples(3), attempts=1).stored == 3
+
+
 def test_concurrency_is_bounded(loopback, store):
     server = loopback(delay=0.2)
     annotate(server, store, examples(20), concurrency=6)
