@@ -245,8 +245,8 @@ def main() -> None:
     """Runs both ways and writes the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pool", type=int, default=4_000)
-    parser.add_argument("--budgets", type=_budgets, default=[200, 400, 600], help="calls, rising")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--budgets", type=_budgets, default=[500, 1000, 2000], help="calls, rising")
+    parser.add_argument("--steps", type=int, default=students.SETTINGS.steps)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--measure", choices=sorted(MEASURES), default="margin")
     parser.add_argument("--teacher", type=pathlib.Path, help="a run of `entailment_step_by_step` to take")

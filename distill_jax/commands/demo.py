@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import sys
 
 from distill_jax.commands.common import add_command
 from distill_jax.errors import UserError
@@ -18,8 +19,13 @@ def _demo(args: argparse.Namespace) -> int:
     if missing:
         raise UserError(f"--with-teacher needs {', '.join(missing)}: pip install 'distill_jax[serve,teachers]'")
     from distill_jax.demo import teacher_report
+    from distill_jax.training.preemption import EXIT_STATUS, Preempted
 
-    return teacher_report.run(task=args.task, seeds=args.seeds, output=args.output or "demo/with-teacher")
+    try:
+        return teacher_report.run(task=args.task, seeds=args.seeds, output=args.output or "demo/with-teacher")
+    except Preempted as stop:
+        print(f"{stop}; the same command goes on from there", file=sys.stderr)
+        return EXIT_STATUS
 
 
 def add(commands) -> None:

@@ -16,6 +16,7 @@ from distill_jax.demo import teacher_report
 from distill_jax.demo.with_teacher import Settings
 from distill_jax.serve import app
 from distill_jax.serve.completion import Completion, Piece
+from distill_jax.training.preemption import EXIT_STATUS, Preempted
 
 
 def line(method, seed, accuracy, seconds):
@@ -118,6 +119,17 @@ def test_mistakes_give_one_line(tmp_path, capsys):
         assert cli.main(["demo", "--with-teacher", "--output", str(tmp_path), *flags]) == 1
         (told,) = capsys.readouterr().err.splitlines()
         assert told.startswith("error: ") and message in told
+
+
+def test_a_run_that_is_told_to_stop_says_so(monkeypatch, capsys):
+    def stopped(**settings):
+        raise Preempted("told to stop: saved at step 3 of 9")
+
+    monkeypatch.setattr(teacher_report, "run", stopped)
+    assert cli.main(["demo", "--with-teacher"]) == EXIT_STATUS
+    assert capsys.readouterr().err == (
+        "told to stop: saved at step 3 of 9; the same command goes on from there\n"
+    )
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch, capsys):
