@@ -1,6 +1,7 @@
 """All methods on one small set, over seeds: accuracy on new rows, and what each needs at test time.
 
     python benchmarks/methods.py --seeds 3 --output docs/methods.md
+    python benchmarks/methods.py --only step_by_step,step_by_step_shared --output docs/shared_encoding.md
 
 A teacher T5 is trained on the embedded task with all of its rows, and annotates the rows that the students
 are trained on: its label, its reason, and its probability of each class. Every method then trains the
@@ -12,8 +13,11 @@ row, that of step-by-step for those with two.
 import argparse
 import json
 import pathlib
+import shlex
+import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -52,8 +56,10 @@ def annotate(folder: pathlib.Path, teacher: pathlib.Path) -> dict[str, Any]:
     return own.describe(*files, classes=list(predictor.student.task.classes))
 
 
-def compare(folder: pathlib.Path, teacher: pathlib.Path, size: int, seeds: int) -> dict[str, Any]:
-    """Trains and scores every method; the figures."""
+def compare(
+    folder: pathlib.Path, teacher: pathlib.Path, size: int, seeds: int, names: Sequence[str]
+) -> dict[str, Any]:
+    """Trains and scores some methods; the figures."""
     description = annotate(folder, teacher)
     with registry.without_seqio():
         name = own.register_own(description).name
@@ -63,7 +69,7 @@ def compare(folder: pathlib.Path, teacher: pathlib.Path, size: int, seeds: int) 
         "num_examples": size,
     }
     figures: dict[str, Any] = {"teacher": label_accuracy(teacher, "test"), "methods": {}}
-    for method in METHODS.values():
+    for method in map(METHODS.__getitem__, names):
         own_options = common | {"mixture_or_task_name": f"{name}_{method.name}"}
         if method.objective.needs_teacher:
             own_options["teacher_checkpoint_path"] = str(teacher)
@@ -85,7 +91,7 @@ TEXT = """# All methods on one small set
 Made by:
 
 ```sh
-python benchmarks/methods.py --rows {rows} --seeds {seeds} --output docs/methods.md
+{command}
 ```
 
 The embedded task `entailment`, {rows} training rows, 1,000 test rows, {seeds} seeds (each with its
@@ -103,17 +109,18 @@ cores, as a median.
 """
 
 
-def page(figures: dict[str, Any], size: int, seeds: int) -> str:
+def page(figures: dict[str, Any], size: int, seeds: int, command: str) -> str:
     """The figures as Markdown."""
     text = TEXT.format(
+        command=command,
         rows=size,
         seeds=seeds,
         steps=SETTINGS.steps,
         examples=EXAMPLES,
         teacher=figures["teacher"],
     )
-    for method in METHODS.values():
-        row = figures["methods"][method.name]
+    for name, row in figures["methods"].items():
+        method = METHODS[name]
         mean, each = np.mean(row["accuracies"]), " / ".join(f"{100 * a:.1f}" for a in row["accuracies"])
         cells = [f"`{method.name}`", method.at_test_time, f"{mean:.1%}", each]
         cells += [f"{method.rate:g}", f"{row['seconds']:.0f}"]
@@ -128,17 +135,22 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", default="docs/methods.md")
     parser.add_argument("--teacher", help="a run of `entailment_step_by_step` to take as it is")
+    parser.add_argument("--only", default=",".join(METHODS), help="some of the methods, by commas")
     args = parser.parse_args()
+    names = args.only.split(",")
+    if unknown := set(names) - set(METHODS):
+        parser.error(f"--only {','.join(sorted(unknown))}: expected some of {', '.join(METHODS)}")
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         teacher = pathlib.Path(args.teacher) if args.teacher else folder / "teacher"
         if not args.teacher:
             train_teacher(teacher)
-        figures = compare(folder, teacher, args.rows, args.seeds)
+        figures = compare(folder, teacher, args.rows, args.seeds, names)
     output = pathlib.Path(args.output)
     output.parent.mkdir(exist_ok=True)
-    output.write_text(page(figures, args.rows, args.seeds))
-    print(page(figures, args.rows, args.seeds))
+    text = page(figures, args.rows, args.seeds, f"python benchmarks/methods.py {shlex.join(sys.argv[1:])}")
+    output.write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":

@@ -67,6 +67,7 @@ METHODS = {
             views=2,
             packed=SETTINGS.lengths["step_by_step"],
         ),
+        Method("step_by_step_shared", "label", losses.step_by_step_weights(SETTINGS.alpha), views=2),
         Method("single_task", "rationale, then label", losses.single_task_weights()),
         Method("rationale_input", "label, after the teacher's rationale", losses.standard_weights()),
         Method(
