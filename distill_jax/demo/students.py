@@ -31,6 +31,7 @@ class Method:
       weights: of the views.
       objective: what is minimised.
       views: of an example.
+      shares_inputs: whether an unpacked row holds all views of an example.
       packed: tokens of a row that holds two examples; {} where nobody packs it.
     """
 
@@ -39,6 +40,7 @@ class Method:
     weights: Mapping[str, float]
     objective: Objective = CrossEntropy()
     views: int = 1
+    shares_inputs: bool = False
     packed: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
@@ -67,7 +69,13 @@ METHODS = {
             views=2,
             packed=SETTINGS.lengths["step_by_step"],
         ),
-        Method("step_by_step_shared", "label", losses.step_by_step_weights(SETTINGS.alpha), views=2),
+        Method(
+            "step_by_step_shared",
+            "label",
+            losses.step_by_step_weights(SETTINGS.alpha),
+            views=2,
+            shares_inputs=True,
+        ),
         Method("single_task", "rationale, then label", losses.single_task_weights()),
         Method("rationale_input", "label, after the teacher's rationale", losses.standard_weights()),
         Method(
@@ -102,7 +110,7 @@ def train(folder: pathlib.Path, method: Method, seed: int, **changes: Any) -> di
         "optimizer": optimizers.adamw(schedules.constant(method.rate, SETTINGS.warmup_steps), b2=SETTINGS.b2),
         "view_weights": method.weights,
         "objective": method.objective,
-        "batch_size": EXAMPLES * method.views,
+        "batch_size": EXAMPLES * (1 if method.shares_inputs else method.views),
         "train_steps": SETTINGS.steps,
         "pack": False,
         "seed": seed,
