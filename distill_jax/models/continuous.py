@@ -13,6 +13,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from distill_jax.models.decoding import lay_out
 from distill_jax.models.t5 import output_kernel
 from distill_jax.models.weights import restore
 
@@ -83,31 +84,13 @@ class Choices:
     after: Array
 
 
-def _lay_out(model, params: Any, inputs: Array, encoded: Array, places: int) -> Any:
-    """The collections `cache`, for so many places, and `cross`."""
-    tokens = jnp.zeros((inputs.shape[0], places), jnp.int32)
-    _, collections = model.apply(
-        {"params": params},
-        encoded,
-        inputs,
-        tokens,
-        None,
-        None,
-        enable_dropout=False,
-        decode=True,
-        mutable=["cache", "cross"],
-        method="decoder_states",
-    )
-    return collections
-
-
 def empty(model, params: Any, slots: int, length: int, window: int) -> tuple[Sources, Written]:
     """Slots without rows."""
     inputs = jnp.zeros((slots, length), jnp.int32)
 
     def shapes(params):
         encoded = jnp.zeros((slots, length, model.config.emb_dim), model.config.dtype)
-        return _lay_out(model, restore(params), inputs, encoded, window)
+        return lay_out(model, restore(params), inputs, encoded, window)
 
     collections = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(shapes, params))
     written = Written(collections["cache"], jnp.zeros((slots, window), jnp.int32))
@@ -130,7 +113,7 @@ def admit(model, params: Any, sources: Sources, inputs: Array, slots: Array) -> 
       slots: int32 [rows].
     """
     encoded = model.apply({"params": params}, inputs, enable_dropout=False, method="encode")
-    cross = _lay_out(model, params, inputs, encoded, 1)["cross"]
+    cross = lay_out(model, params, inputs, encoded, 1)["cross"]
     inputs = jnp.pad(inputs, ((0, 0), (0, sources.inputs.shape[1] - inputs.shape[1])))
 
     def put(row, sources):

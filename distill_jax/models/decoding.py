@@ -17,22 +17,28 @@ Array = jax.Array
 NEVER = -1e9  # score of a hypothesis that does not exist
 
 
-def _start(model, params: Any, inputs: Array, max_decode_length: int) -> dict[str, Any]:
-    """Runs the encoder and lays out the caches; variables for `_step`."""
-    encoded = model.apply({"params": params}, inputs, enable_dropout=False, method="encode")
-    tokens = jnp.zeros((inputs.shape[0], max_decode_length), jnp.int32)
-    _, caches = model.apply(
+def lay_out(model, params: Any, inputs: Array, encoded: Array, places: int) -> Any:
+    """The collections `cache`, for so many places, and `cross`."""
+    tokens = jnp.zeros((inputs.shape[0], places), jnp.int32)
+    _, collections = model.apply(
         {"params": params},
         encoded,
         inputs,
         tokens,
-        tokens,
+        None,
+        None,
         enable_dropout=False,
         decode=True,
         mutable=["cache", "cross"],
-        method="decode",
+        method="decoder_states",
     )
-    return {"encoded": encoded, **caches}
+    return collections
+
+
+def _start(model, params: Any, inputs: Array, max_decode_length: int) -> dict[str, Any]:
+    """Runs the encoder and lays out the caches; variables for `_step`."""
+    encoded = model.apply({"params": params}, inputs, enable_dropout=False, method="encode")
+    return {"encoded": encoded, **lay_out(model, params, inputs, encoded, max_decode_length)}
 
 
 def _step(model, params: Any, caches: dict[str, Any], inputs: Array, tokens: Array, max_decode_length: int):
