@@ -1,5 +1,7 @@
 """`prepare` and SeqIO take the same examples."""
 
+import sys
+
 import pytest
 
 from benchmarks import prepare_peers
@@ -11,6 +13,7 @@ def own_registries(monkeypatch):
     """What the benchmark registers with SeqIO is gone afterwards."""
     import seqio
 
+    monkeypatch.delitem(sys.modules, "distill_jax.tasks.cqa", raising=False)  # is to register itself again
     monkeypatch.setattr(seqio_tasks, "_registered", {})
     monkeypatch.setattr(seqio_tasks, "_vocabulary", None)
     for owner, name in (

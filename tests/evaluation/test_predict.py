@@ -166,7 +166,7 @@ def test_a_label_stops_at_64_tokens_and_a_rationale_does_not(make_run, monkeypat
     asked = []
 
     class Engine:
-        def generate(self, texts, length, decoding, streams, progress):
+        def generate(self, texts, length, decoding, streams, progress, start_id):
             asked.append(length)
             return [(predict_module.Hypothesis("said", -1.0, -1.0, (5, 1)),) for _ in texts]
 
