@@ -14,7 +14,7 @@ from distill_jax.data.selection import Filters
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.evaluation.evaluator import evaluate
 from distill_jax.models.t5 import Transformer
-from distill_jax.training import distributed, loop, partitioning, run_dir
+from distill_jax.training import distributed, host_memory, loop, partitioning, run_dir
 from distill_jax.training.checkpoints import Checkpointer
 from distill_jax.training.nonfinite import Guard
 from distill_jax.training.objectives import CrossEntropy, Objective
@@ -117,6 +117,7 @@ def train(
       UserError: for anything the user can set right, before the first step where possible.
       Preempted: when told to stop by SIGTERM, once everything is saved.
     """
+    host_memory.keep_freed()
     distributed.initialize(model_dir)
     sources.use(data_dir, teacher_name)
     place = partitioning.make_partitioner(model.config, batch_size, microbatches, mesh, partition)
