@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from distill_jax.data.views import TASK_IDS
+from distill_jax.models.product import transposed
 from distill_jax.models.sharding import by_shard
 
 
@@ -134,7 +135,7 @@ def _forward(states, kernel, targets, weights, chunk, z_loss):
         is_target = jnp.arange(kernel.shape[1])[None, :] == t[:, None]
         logits_grad -= jnp.where(is_target, w[:, None], 0.0)
         states_grad = logits_grad @ kernel.astype(jnp.float32).T
-        kernel_grad += x.astype(jnp.float32).T @ logits_grad
+        kernel_grad += transposed(x.astype(jnp.float32)) @ logits_grad
         return kernel_grad, (jnp.sum(w * loss), cross_entropy, correct, states_grad)
 
     kernel_grad, (loss, cross_entropy, correct, states_grad) = jax.lax.scan(

@@ -8,6 +8,7 @@ from flax import linen as nn
 from flax.linen.partitioning import param_with_axes
 
 from distill_jax.models.config import T5Config
+from distill_jax.models.product import product
 from distill_jax.models.sharding import by_shard, constrain, gather
 
 Array = jax.Array
@@ -32,7 +33,7 @@ class Projection(nn.Module):
         kernel = param_with_axes("kernel", self.init, (x.shape[-1], self.features), jnp.float32, axes=self.axes)
         # As one matrix of tokens: on CPU the gradient of a 3-D product is several times as slow.
         tokens = x.astype(self.dtype).reshape(-1, x.shape[-1])
-        y = tokens @ gather(kernel.astype(self.dtype), self.axes)
+        y = product(tokens, gather(kernel.astype(self.dtype), self.axes))
         return y.reshape(*x.shape[:-1], self.features)
 
 
