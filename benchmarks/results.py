@@ -14,7 +14,7 @@ from benchmarks import measure
 
 # Who takes part, and what a rate counts. Every one of them is in the results, None where it was not there.
 CONTESTANTS = {
-    "train": ("ours", "ours_shared_encoding", "reference", "t5x_packed"),
+    "train": ("ours", "ours_shared_encoding", "reference", "t5x_packed", "t5x_our_packing"),
     "decode_labels": ("ours", "transformers"),
     "decode_rationales": ("ours", "transformers"),
     "prepare": ("ours", "seqio", "sentencepiece"),

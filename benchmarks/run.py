@@ -1,6 +1,6 @@
 """All benchmarks, ours beside the peers: `make bench`.
 
-    python -m benchmarks.run [--only train,decode] [--repeats 5] [--rows 64]
+    python -m benchmarks.run [--only train,decode] [--repeats 5] [--rows 256]
 
 Prints tables and writes `benchmarks/results/<date>-<device>.json`. A peer that is not installed is null in
 there. docs/benchmarks.md says how each is measured.
@@ -9,17 +9,17 @@ there. docs/benchmarks.md says how each is measured.
 import argparse
 import dataclasses
 import importlib
-import importlib.util
+import json
 import pathlib
+import sys
 import time
 
 from rich.console import Console
 
-from benchmarks import data, measure, results, step_scaling
+from benchmarks import data, measure, results, step_scaling, worker
 from benchmarks import settings as settings_of
 from benchmarks.settings import Settings
 
-# In this order: the steps first, while nothing else has filled the memory.
 MODULES = {
     "train": "benchmarks.train_step",
     "decode": "benchmarks.decode_rates",
@@ -29,11 +29,9 @@ MODULES = {
 }
 
 
-def measured(part: str, settings: Settings) -> dict | None:
-    """What a benchmark finds; None for one whose own file is not there."""
-    if part == "decode" and importlib.util.find_spec("benchmarks.decode") is None:
-        return None
-    return importlib.import_module(MODULES[part]).run(settings)
+def measured(part: str, settings: Settings) -> dict:
+    """What a benchmark finds, in a process of its own: none runs in memory that another has used."""
+    return worker.call("benchmarks.run", "--worker", part, stdin=dataclasses.asdict(settings))["found"]
 
 
 def startup_results(found: dict) -> tuple[dict, dict]:
@@ -90,8 +88,7 @@ def main() -> None:
         if part in parts:
             began = time.monotonic()
             found[part] = measured(part, settings)
-            told = "not there" if found[part] is None else f"{time.monotonic() - began:.0f} s"
-            console.print(f"{part}: {told}")
+            console.print(f"{part}: {time.monotonic() - began:.0f} s")
     made = assemble(found, settings, results.processor())
     console.print(results.table(made))
     if made["startup"]:
@@ -101,5 +98,12 @@ def main() -> None:
     console.print(f"written: {results.write(made, pathlib.Path(args.output), 'cpu')}")
 
 
+def _worker(part: str) -> dict:
+    return importlib.import_module(MODULES[part]).run(Settings(**json.load(sys.stdin)))
+
+
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--worker"]:
+        worker.answer({"found": _worker(sys.argv[2])})
+    else:
+        main()

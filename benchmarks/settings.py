@@ -22,7 +22,7 @@ class Settings:
     """
 
     repeats: int = 5
-    rows: int = 64
+    rows: int = 256
     batch: int = 16
     size: str = "small"
     dtype: str = "float32"

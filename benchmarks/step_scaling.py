@@ -17,7 +17,7 @@ from benchmarks import fabricated, measure, ours, students
 from benchmarks import settings as settings_of
 from benchmarks.settings import Settings
 from distill_jax.models.t5 import Transformer
-from distill_jax.training import train_state
+from distill_jax.training import host_memory, train_state
 
 LENGTHS = (256, 96)
 ROWS = (2, 4, 8)
@@ -48,6 +48,7 @@ def _step(settings: Settings, rows: int, layers: int | None):
 
 def run(settings: Settings, rows: Sequence[int] = ROWS, layers: Sequence[int] = LAYERS) -> dict:
     """Seconds of a step by tokens and by layers (of the encoder, and as many of the decoder)."""
+    host_memory.keep_freed()
     tokens = [number * sum(LENGTHS) for number in rows]
     found = {}
     for name, sizes, works in (

@@ -1,8 +1,7 @@
-"""T5X's network, loss and train step, on the packed batches that ours gets.
+"""T5X's network, loss and train step, on packed batches: those of its own packing, or ours, which are fuller.
 
-The batches are ours, which are fuller than those of T5X's own packing; the loss is T5X's, one sum over all
-tokens. Its trainer's step is taken as it is (`t5x.trainer.train_with_lr`), jitted with the state donated, as
-T5X's partitioner does on one device.
+The loss is T5X's, one sum over all tokens. Its trainer's step is taken as it is
+(`t5x.trainer.train_with_lr`), jitted with the state donated, as T5X's partitioner does on one device.
 """
 
 import importlib.util
@@ -46,7 +45,7 @@ def contestant(
     Args:
       config: of the student.
       params: its parameters.
-      batches: packed, of `records.to_features`.
+      batches: of `packings.packed` or `packings.packed_by_seqio`.
       pairs: in each of them.
       described: how they are packed, for the results.
       optimizer: adamw, as the others, or adafactor, T5X's own.

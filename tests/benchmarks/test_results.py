@@ -13,6 +13,7 @@ TRAIN = {
     "ours_shared_encoding": None,
     "reference": [2.0, 2.1, 2.2],
     "t5x_packed": None,
+    "t5x_our_packing": None,
     "first_loss": {"ours": 11.1},
 }
 STARTUP = {
@@ -32,7 +33,7 @@ def test_a_peer_that_is_not_there_is_null():
     found = results.rates("train", TRAIN)
     assert found["ours"]["median"] == 4.2
     assert found["t5x_packed"] is None
-    assert found["ours_against"] == {"ours_shared_encoding": None, "reference": 2.0, "t5x_packed": None}
+    assert found["ours_against"] == dict.fromkeys(results.CONTESTANTS["train"][1:]) | {"reference": 2.0}
     assert found["first_loss"] == {"ours": 11.1}
 
 

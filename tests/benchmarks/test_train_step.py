@@ -3,9 +3,9 @@
 import pytest
 
 from benchmarks import data as rows
-from benchmarks import flops, packings, pytorch_reference, step_scaling, t5x_packed, train_step
+from benchmarks import flops, packings, pytorch_reference, results, step_scaling, t5x_packed, train_step
 
-CONTESTANTS = {"ours", "ours_shared_encoding", "reference", "t5x_packed"}
+CONTESTANTS = set(results.CONTESTANTS["train"])
 
 
 @pytest.fixture
@@ -48,13 +48,23 @@ def test_both_forms_of_the_batches_have_all_the_pairs(settings):
     assert described["rows"] * described["updates"] == sum(len(b["encoder_positions"]) for b in batches)
 
 
+def test_seqio_packs_all_the_pairs(settings):
+    rows.use(settings)
+    batches, counts, described = packings.packed_by_seqio(settings, packings.T5X_PACKING)
+    inputs = [tokens for pair in packings.pairs(settings) for tokens, _ in pair]
+    assert sum(counts) == settings.rows
+    assert sum(int((batch["encoder_input_tokens"] > 0).sum()) for batch in batches) == sum(map(len, inputs))
+    assert sum(int(batch["encoder_segment_ids"].max(axis=1).sum()) for batch in batches) == len(inputs)
+    assert described["updates"] == len(batches) == 2
+
+
 @pytest.mark.slow
 def test_t5x_takes_part(tiny, settings):
     pytest.importorskip("t5x", reason="T5X is on no registry: docs/t5x.md tells how it is installed")
     config, params = train_step.student(settings)
     rows.use(settings)
-    for optimizer in ("adamw", "adafactor"):
-        packed = packings.packed(settings, packings.T5X_PACKING)
+    for optimizer, pack in (("adamw", packings.packed_by_seqio), ("adafactor", packings.packed)):
+        packed = pack(settings, packings.T5X_PACKING)
         one = t5x_packed.contestant(config, params, *packed, optimizer=optimizer)
         first = one.step(0)
         assert one.step(0) < first
