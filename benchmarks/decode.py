@@ -1,9 +1,9 @@
 """Rows per second of greedy decoding, ours and transformers', of one student: `python benchmarks/decode.py`.
 
-The student is a T5 1.1 small that has learnt 128 rows of CQA by heart, which takes some minutes on two cores the
-first time: its outputs then are sentences, and end. `--model RUN` takes another
-student. The two decode the test rows in turns, in one process, with as many threads each, and transformers
-with the attention and the batch size that are quickest for it here. Its time is that of `generate` alone, from
+The student is a T5 1.1 small that has learnt 128 rows of CQA by heart, which takes some minutes on two cores
+the first time: its outputs then are sentences, and most of them end. `--model RUN` takes another student. The
+two decode the test rows in turns, in one process, with as many threads each, and transformers with the
+attention and the batch size that are quickest for it here. Its time is that of `generate` alone, from
 ids to ids; ours has the tokenizer in it, and the log-probabilities. Needs torch and transformers.
 """
 

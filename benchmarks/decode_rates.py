@@ -1,10 +1,9 @@
 """Rows a second of decoding the whole test split, as `run` takes them from `benchmarks.decode`."""
 
-import importlib
 import os
 from typing import Any
 
-from benchmarks import data
+from benchmarks import data, decode
 from benchmarks.settings import Settings
 
 VIEWS = {"labels": "label", "rationales": "rationale"}
@@ -13,7 +12,6 @@ VIEWS = {"labels": "label", "rationales": "rationale"}
 def run(settings: Settings) -> dict[str, dict[str, Any]]:
     """By what is decoded, rows a second of each repetition by contestant."""
     data.use(settings)
-    decode = importlib.import_module("benchmarks.decode")
     own = decode.Settings(
         data_dir=os.environ["DISTILL_JAX_DATA_DIR"],
         repeats=settings.repeats,
