@@ -1,4 +1,4 @@
-"""Packaging of distill_jax; `tasks/` and `gin_configs/` install under the package's own name."""
+"""Packaging; `tasks/`, `experiments/` and `gin_configs/` install under the package's own name."""
 
 import pathlib
 import re
@@ -27,8 +27,17 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["distill_jax", "distill_jax.*"])
-    + ["distill_jax.tasks", "distill_jax.gin_configs"],
-    package_dir={"distill_jax.tasks": "tasks", "distill_jax.gin_configs": "gin_configs"},
+    + [
+        "distill_jax.tasks",
+        "distill_jax.experiments",
+        "distill_jax.experiments.demo",
+        "distill_jax.gin_configs",
+    ],
+    package_dir={
+        "distill_jax.tasks": "tasks",
+        "distill_jax.experiments": "experiments",
+        "distill_jax.gin_configs": "gin_configs",
+    },
     package_data={
         "distill_jax.gin_configs": ["**/*.gin"],
         "distill_jax.teachers": ["prices.yaml", "prompts/*.yaml"],
@@ -78,5 +87,5 @@ setup(
             "ruff",
         ],
     },
-    entry_points={"console_scripts": ["distill-jax = distill_jax.cli:main"]},
+    entry_points={"console_scripts": ["distill-jax = distill_jax.cli.main:main"]},
 )

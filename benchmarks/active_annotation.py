@@ -18,13 +18,13 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from distill_jax.experiments.demo import annotations, students
+from distill_jax.tasks import own, registry
 
-from distill_jax.data import own, registry
 from distill_jax.data.selection import share
-from distill_jax.demo import annotations, students
-from distill_jax.evaluation.uncertainty import MEASURES, least_sure
-from distill_jax.inference.predictor import Predictor
-from distill_jax.inference.select import at_random, uncertainties
+from distill_jax.decoding.predictor import Predictor
+from distill_jax.decoding.select import at_random, uncertainties
+from distill_jax.scoring.uncertainty import MEASURES, least_sure
 from distill_jax.teachers.rows import task_or_file
 
 TASK = students.SETTINGS.task

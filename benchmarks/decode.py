@@ -22,12 +22,12 @@ from typing import Any
 import jax
 
 from distill_jax import train
+from distill_jax.checkpoints.convert import convert
 from distill_jax.data import cache
 from distill_jax.data.vocabularies import EOS_ID
-from distill_jax.evaluation.engine import Engine
-from distill_jax.evaluation.predict import output_length
-from distill_jax.evaluation.student import Student, load_student
-from distill_jax.interop.convert import convert
+from distill_jax.decoding.engine import Engine
+from distill_jax.decoding.predict import output_length
+from distill_jax.decoding.student import Student, load_student
 
 TUNED_ON = 64  # rows that transformers' settings are tried on
 

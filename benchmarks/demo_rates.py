@@ -9,10 +9,9 @@ where it is at its best.
 import dataclasses
 
 import numpy as np
+from distill_jax.experiments.demo.experiment import METHODS, Comparison, Settings
 from rich.console import Console
 from rich.table import Table
-
-from distill_jax.demo.experiment import METHODS, Comparison, Settings
 
 RATES = (2.5e-4, 5e-4, 1e-3, 2e-3)
 SEEDS = (100, 101)

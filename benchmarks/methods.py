@@ -22,9 +22,7 @@ from typing import Any
 
 import jax
 import numpy as np
-
-from distill_jax.data import own, registry
-from distill_jax.demo.students import (
+from distill_jax.experiments.demo.students import (
     EXAMPLES,
     METHODS,
     SETTINGS,
@@ -32,8 +30,10 @@ from distill_jax.demo.students import (
     train,
     train_teacher,
 )
-from distill_jax.evaluation.predict import Request
-from distill_jax.inference.predictor import Predictor
+from distill_jax.tasks import own, registry
+
+from distill_jax.decoding.predict import Request
+from distill_jax.decoding.predictor import Predictor
 
 POOL = 4_000  # rows the teacher annotates; a seed draws its training rows from them
 

@@ -1,6 +1,6 @@
 """SeqIO's own way through the same task: its tokenizing preprocessors and its packing feature converter."""
 
-from distill_jax.data import registry
+from distill_jax.tasks import registry
 
 
 def packed_rows(vocabulary: str, lengths: dict[str, int], task_name: str) -> tuple[int, int]:
@@ -16,7 +16,7 @@ def packed_rows(vocabulary: str, lengths: dict[str, int], task_name: str) -> tup
     """
     import seqio
 
-    from distill_jax.data import seqio_tasks
+    from distill_jax.t5x import seqio_tasks
 
     seqio_tasks.use_vocabulary(vocabulary)
     with registry.without_seqio():

@@ -9,9 +9,9 @@ import gin
 
 from distill_jax import gin_utils
 from distill_jax.models.config import T5Config
-from distill_jax.plan.devices import get_device
-from distill_jax.plan.job import Job
-from distill_jax.plan.plan import Plan, plan
+from distill_jax.planning.devices import get_device
+from distill_jax.planning.job import Job
+from distill_jax.planning.plan import Plan, plan
 from distill_jax.training import partitioning
 
 MESHES = ("data=1,fsdp=16,model=4", "data=4,fsdp=16,model=4", "data=1,fsdp=64,model=4")

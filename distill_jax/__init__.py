@@ -13,11 +13,11 @@ def load(model_dir: str, step: int | None = None, batch_size: int = 64, weights:
       weights: what they are kept in: `float32`, `bfloat16` or `int8`.
 
     Returns:
-      A `distill_jax.inference.predictor.Predictor`.
+      A `distill_jax.decoding.predictor.Predictor`.
 
     Raises:
       UserError: when it is not the folder of a run, or has no such checkpoint.
     """
-    from distill_jax.inference.predictor import Predictor
+    from distill_jax.decoding.predictor import Predictor
 
     return Predictor(model_dir, step, batch_size, weights)

@@ -50,14 +50,14 @@ def evaluate_run(
     Returns:
       Metrics of each checkpoint, with its `step`; see `evaluator.evaluate` and `summary.summarize`.
     """
-    from distill_jax.evaluation.engine import Decoding
+    from distill_jax.checkpoints import orbax as checkpoints
+    from distill_jax.decoding.engine import Decoding
+    from distill_jax.decoding.quantization import shrink
+    from distill_jax.decoding.student import load_student
     from distill_jax.evaluation.evaluator import evaluate
     from distill_jax.evaluation.predictions import write_predictions
-    from distill_jax.evaluation.student import load_student
     from distill_jax.evaluation.summary import summarize
     from distill_jax.evaluation.tables import print_cost, print_evaluation
-    from distill_jax.models.weights import shrink
-    from distill_jax.training import checkpoints
 
     student = load_student(model_dir, data_dir)
     there = checkpoints.steps(model_dir)

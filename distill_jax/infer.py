@@ -36,7 +36,7 @@ def _skip_done(rows: Iterator, output, predicted: set[str]) -> None:
     Raises:
       UserError: when the input is not the one that the output was begun with.
     """
-    from distill_jax.inference.output import to_json
+    from distill_jax.decoding.output import to_json
 
     def told(row: Mapping[str, Any], names) -> str:
         return to_json({name: row.get(name) for name in names if name not in predicted})
@@ -106,11 +106,11 @@ def infer_run(
     Raises:
       UserError: for bad input, an output of something else, and a student that predicts no such thing.
     """
-    from distill_jax.evaluation.engine import Decoding
-    from distill_jax.evaluation.predict import PREDICTED, Request
-    from distill_jax.inference.output import open_output
-    from distill_jax.inference.predictor import Predictor
-    from distill_jax.training import run_dir
+    from distill_jax.checkpoints import run_dir
+    from distill_jax.decoding.engine import Decoding
+    from distill_jax.decoding.output import open_output
+    from distill_jax.decoding.predict import PREDICTED, Request
+    from distill_jax.decoding.predictor import Predictor
 
     decoding = Decoding(num_beams, length_penalty, temperature, top_k, top_p, n_best, seed)
     request = Request(label, rationale, label_by, normalize_scores, decoding)

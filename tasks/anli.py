@@ -1,8 +1,9 @@
 """ANLI (Nie et al. 2020), rounds 1 to 3: adversarial premise/hypothesis pairs, three classes."""
 
+from distill_jax.tasks.registry import register_distillation_task
+
 from distill_jax.data.completions import parse_anli
 from distill_jax.data.nli import CLASSES, read_row
-from distill_jax.data.registry import register_distillation_task
 from distill_jax.data.sources import ReferenceSource
 
 for _round in (1, 2, 3):

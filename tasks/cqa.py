@@ -1,7 +1,8 @@
 """CommonsenseQA, as CoS-E v1.11 has it: five choices; the label is the text of one."""
 
+from distill_jax.tasks.registry import register_distillation_task
+
 from distill_jax.data.completions import parse_cqa
-from distill_jax.data.registry import register_distillation_task
 from distill_jax.data.sources import HeldOutSource, ReferenceSource
 
 

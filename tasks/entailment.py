@@ -8,8 +8,8 @@ reason names them, and so brings the knowledge that the label needs.
 import re
 
 import numpy as np
+from distill_jax.tasks.registry import register_distillation_task
 
-from distill_jax.data.registry import register_distillation_task
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource
 

@@ -5,11 +5,12 @@
 
 import re
 
+from distill_jax.tasks.registry import register_distillation_task
+
 from distill_jax.data.completions import parse_svamp
-from distill_jax.data.registry import register_distillation_task
 from distill_jax.data.sources import ConcatenatedSource, HeldOutSource, ReferenceSource
-from distill_jax.evaluation.consistency import last_equation
-from distill_jax.evaluation.metrics import equation_accuracy
+from distill_jax.scoring.consistency import last_equation
+from distill_jax.scoring.metrics import equation_accuracy
 
 
 def read_row(row):

@@ -19,16 +19,17 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from distill_jax.data import cache, registry
+from distill_jax.data import cache
 from distill_jax.data.packing import pack as pack_rows
 from distill_jax.data.records import Segment, encode_row
-from distill_jax.data.registry import DistillationTask
 from distill_jax.data.schema import Example
 from distill_jax.data.selection import Filters, keep, share
 from distill_jax.data.tokenization import Counts, new_counts, tokenize
 from distill_jax.data.views import View, share_inputs, soften
 from distill_jax.data.vocabularies import load_vocabulary, train_vocabulary
 from distill_jax.errors import UserError
+from distill_jax.tasks import registry
+from distill_jax.tasks.registry import DistillationTask
 
 FORMAT = 7  # raise it when the records would differ for the same arguments
 WINDOW = 8192  # examples that are tokenized and packed together, and held in memory

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from distill_jax.data import registry
 from distill_jax.data.prepare import WINDOW, in_rows, resolve_vocabulary
-from distill_jax.data.registry import DistillationTask
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import HeldOutSource
 from distill_jax.data.tokenization import new_counts, tokenize
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
+from distill_jax.tasks import registry
+from distill_jax.tasks.registry import DistillationTask
 
 FIELDS = ("input", "label", "rationale")
 

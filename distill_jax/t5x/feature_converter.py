@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import seqio
 import tensorflow as tf
 
-from distill_jax.data.seqio_preprocessors import (
+from distill_jax.t5x.seqio_preprocessors import (
     CHOICES_FEATURE,
     PROBS_FEATURE,
     SOFT_FEATURES,

@@ -16,14 +16,14 @@ from t5x import decoding, metrics, models
 from t5x import optimizers as t5x_optimizers
 from t5x.examples.t5 import network
 
-from distill_jax.data.seqio_tasks import own_vocabulary
 from distill_jax.data.views import TASK_IDS
+from distill_jax.decoding.predict import LABEL_LENGTH
 from distill_jax.errors import UserError
-from distill_jax.evaluation.predict import LABEL_LENGTH
-from distill_jax.losses import token_weights
+from distill_jax.models.losses import token_weights
 from distill_jax.models.t5 import Transformer
 from distill_jax.t5x.feature_converter import ViewFeatureConverter
 from distill_jax.t5x.network import NetworkStates
+from distill_jax.t5x.seqio_tasks import own_vocabulary
 from distill_jax.training.initial import load_teacher
 from distill_jax.training.objectives import Batch, CrossEntropy, Objective
 from distill_jax.training.start import with_vocabulary_size
@@ -40,7 +40,7 @@ class DistillationModel(models.EncoderDecoderModel):
       input_vocabulary: of the task; see `data.seqio_tasks.use_vocabulary`.
       output_vocabulary: the same.
       optimizer_def: T5X's, or optax's as our engine takes it; None where nothing is trained.
-      view_weights: weight of each view by name, of `distill_jax.losses`; None where nothing is trained.
+      view_weights: weight of each view by name, of `distill_jax.models.losses`; None where nothing is trained.
       objective: of `distill_jax.training.objectives`.
       teacher_checkpoint_path: of an objective with a white-box teacher.
       num_beams: 1 decodes greedily, as our engine does by default; more is T5X's beam search.
@@ -138,7 +138,7 @@ class DistillationModel(models.EncoderDecoderModel):
         if "decoder_task_ids" not in batch:
             raise UserError(
                 "the task has no feature targets_task_ids: register it with "
-                "distill_jax.data.registry.register_distillation_task"
+                "distill_jax.tasks.registry.register_distillation_task"
             )
         batch = _with_segments(batch)
         counted = batch["decoder_loss_weights"].astype(jnp.float32)

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Sequence
 
+from distill_jax.checkpoints import orbax as checkpoints
+from distill_jax.decoding.predict import Request as Asked
+from distill_jax.decoding.predictor import Predictor
 from distill_jax.errors import UserError
-from distill_jax.evaluation.predict import Request as Asked
-from distill_jax.inference.predictor import Predictor
 from distill_jax.teachers import parsing
 from distill_jax.teachers.microbatch import MicroBatcher
 from distill_jax.teachers.protocol import Completion, Reply, Request, TeacherError
-from distill_jax.training import checkpoints
 
 BOTH = Asked(rationale=True)
 

@@ -5,14 +5,7 @@ import re
 import string
 from collections.abc import Callable, Sequence
 
-from distill_jax.data.completions import (
-    UNPARSED,
-    Completion,
-    parse_anli,
-    parse_cqa,
-    parse_esnli,
-    parse_svamp,
-)
+from distill_jax.data.completions import UNPARSED, Completion, parse_anli, parse_cqa, parse_esnli, parse_svamp
 
 REFERENCE = {"svamp": parse_svamp, "cqa": parse_cqa, "anli": parse_anli, "esnli": parse_esnli}
 JSON = "json"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distill_jax.data.schema import Example
-from distill_jax.evaluation.equations import evaluate_equation
+from distill_jax.scoring.equations import evaluate_equation
 from distill_jax.teachers import parsing
 from distill_jax.teachers.protocol import Token
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill_jax.errors import UserError
-from distill_jax.reports import html
+from distill_jax.evaluation import html
 from distill_jax.teachers.secrets import redact
 
 TITLES = {

@@ -6,12 +6,12 @@ import pathlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from distill_jax import tasks
-from distill_jax.data import registry
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import HeldOutSource, ReferenceSource, read_jsonl, table_of
 from distill_jax.data.sources.tables import TABLES
 from distill_jax.errors import UserError
-from distill_jax.evaluation.metrics import is_same_text
+from distill_jax.scoring.metrics import is_same_text
+from distill_jax.tasks import registry
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,9 +5,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from distill_jax.checkpoints.formats.parameters import check, to_tree
+from distill_jax.checkpoints.reading import open_checkpoint
 from distill_jax.errors import UserError
-from distill_jax.interop.checkpoint import open_checkpoint
-from distill_jax.interop.parameters import check, to_tree
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import train_state
 

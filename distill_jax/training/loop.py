@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
+from distill_jax.checkpoints.orbax import Checkpointer
 from distill_jax.training import distributed, peers
-from distill_jax.training.checkpoints import Checkpointer
 from distill_jax.training.metrics import MetricWriter
 from distill_jax.training.nonfinite import Guard
 from distill_jax.training.partitioning import Partitioner

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from distill_jax import losses
 from distill_jax.data.views import TASK_IDS
+from distill_jax.models import losses
 from distill_jax.models.t5 import Transformer, output_kernel
 
 Batch = Mapping[str, jax.Array]

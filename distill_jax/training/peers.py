@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 import jax
 from jax._src import distributed as jax_distributed
 
+from distill_jax.checkpoints import orbax as checkpoints
 from distill_jax.errors import UserError
-from distill_jax.training import checkpoints
 
 # A peer that has not been heard of for so long is taken for dead.
 HEARTBEAT_SECONDS = 20

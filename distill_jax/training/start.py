@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import optax
 
+from distill_jax.checkpoints.orbax import Checkpointer
 from distill_jax.data.loader import Loader
 from distill_jax.errors import UserError
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import partitioning, train_state
-from distill_jax.training.checkpoints import Checkpointer
 from distill_jax.training.initial import initial_params, load_teacher
 from distill_jax.training.objectives import Objective
 from distill_jax.training.partitioning import Partitioner

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from distill_jax.data.views import TASK_IDS
-from distill_jax.losses import token_weights
+from distill_jax.models.losses import token_weights
 from distill_jax.training.objectives import Batch, CrossEntropy, Metrics, Objective
 from distill_jax.training.train_state import TrainState
 

@@ -7,15 +7,17 @@ from typing import Any
 
 import optax
 
-from distill_jax.data import own, registry, sources
+from distill_jax.checkpoints import run_dir
+from distill_jax.checkpoints.orbax import Checkpointer
+from distill_jax.data import sources
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import Prepared, prepare
 from distill_jax.data.selection import Filters
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.evaluation.evaluator import evaluate
 from distill_jax.models.t5 import Transformer
-from distill_jax.training import distributed, host_memory, loop, partitioning, run_dir
-from distill_jax.training.checkpoints import Checkpointer
+from distill_jax.tasks import own, registry
+from distill_jax.training import distributed, host_memory, loop, partitioning
 from distill_jax.training.nonfinite import Guard
 from distill_jax.training.objectives import CrossEntropy, Objective
 from distill_jax.training.start import check_views, example_ids, start, with_teacher, with_vocabulary_size
@@ -74,7 +76,7 @@ def train(
       task_feature_lengths: `{"inputs": …, "targets": …}` in tokens; the lengths of a packed row.
       vocabulary: `bytes`, a SentencePiece file, or `train:SIZE`; see `data.vocabularies`.
       optimizer: an optax optimizer.
-      view_weights: weight of each view's mean loss, of `distill_jax.losses`.
+      view_weights: weight of each view's mean loss, of `distill_jax.models.losses`.
       batch_size: rows of a global batch (packed rows, where `pack`).
       train_steps: updates in all, those before a restart included.
       objective: what is minimised, of `training.objectives`.

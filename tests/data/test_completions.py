@@ -4,14 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_jax.data.completions import (
-    UNPARSED,
-    Completion,
-    parse_anli,
-    parse_cqa,
-    parse_esnli,
-    parse_svamp,
-)
+from distill_jax.data.completions import UNPARSED, Completion, parse_anli, parse_cqa, parse_esnli, parse_svamp
 
 ENDINGS = {
     parse_svamp: (

@@ -8,9 +8,9 @@ import sys
 
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
+from distill_jax.tasks import registry
 
 from distill_jax.data import prepare as prepare_module
-from distill_jax.data import registry
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import prepare, resolve_vocabulary
 from distill_jax.data.records import decode_row

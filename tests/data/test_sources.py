@@ -9,14 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill_jax.data.schema import Example
-from distill_jax.data.sources import (
-    GeneratedSource,
-    JsonlSource,
-    ParquetSource,
-    data_dir,
-    held_out,
-    read_jsonl,
-)
+from distill_jax.data.sources import GeneratedSource, JsonlSource, ParquetSource, data_dir, held_out, read_jsonl
 from distill_jax.errors import UserError
 
 

@@ -2,9 +2,9 @@ import json
 
 import numpy as np
 import pytest
+from distill_jax.tasks import registry
+from distill_jax.tasks.registry import register_distillation_task
 
-from distill_jax.data import registry
-from distill_jax.data.registry import register_distillation_task
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource
 from distill_jax.data.statistics import task_statistics

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from distill_jax import cli
+from distill_jax.cli import main as cli
 from distill_jax.errors import UserError
 from distill_jax.evaluation.comparison import compare_files
 

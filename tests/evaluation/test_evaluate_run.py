@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from distill_jax import cli
+from distill_jax.cli import main as cli
 
 
 def test_metrics_predictions_and_tables(make_run, tmp_path, capsys):

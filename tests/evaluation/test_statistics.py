@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_jax.evaluation.calibration import expected_calibration_error
-from distill_jax.evaluation.classes import class_report, confusion_matrix
-from distill_jax.evaluation.consistency import last_equation, named_choice
 from distill_jax.evaluation.significance import accuracy_interval, compare
+from distill_jax.scoring.calibration import expected_calibration_error
+from distill_jax.scoring.classes import class_report, confusion_matrix
+from distill_jax.scoring.consistency import last_equation, named_choice
 
 
 def test_calibration_error_by_hand():

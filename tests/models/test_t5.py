@@ -6,8 +6,8 @@ import pytest
 from flax import traverse_util
 
 from distill_jax import gin_utils
+from distill_jax.checkpoints.formats.parameters import from_tree, to_tree
 from distill_jax.errors import UserError
-from distill_jax.interop.parameters import from_tree, to_tree
 from distill_jax.models import layers, t5
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer, output_kernel

@@ -1,12 +1,12 @@
 """A generated task in SeqIO's registries, for this folder alone."""
 
 import pytest
+from distill_jax.tasks import registry
+from distill_jax.tasks.registry import register_distillation_task
 
-from distill_jax.data import registry
-from distill_jax.data.registry import register_distillation_task
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource
-from distill_jax.evaluation.metrics import equation_accuracy
+from distill_jax.scoring.metrics import equation_accuracy
 
 
 def count_up(rng, name):
@@ -31,7 +31,7 @@ def counting():
     """The task `counting`, of 200 and 24 examples."""
     import seqio
 
-    from distill_jax.data import seqio_tasks
+    from distill_jax.t5x import seqio_tasks
 
     places = (registry, "_tasks"), (seqio.TaskRegistry, "_REGISTRY"), (seqio.MixtureRegistry, "_REGISTRY")
     with pytest.MonkeyPatch.context() as patch:

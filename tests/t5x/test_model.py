@@ -16,14 +16,14 @@ from t5x import adafactor, partitioning, trainer, utils  # noqa: E402
 from t5x import eval as t5x_eval  # noqa: E402
 from t5x.examples.t5 import network  # noqa: E402
 
-from distill_jax import losses  # noqa: E402
+from distill_jax.checkpoints.formats.parameters import from_tree, to_tree  # noqa: E402
 from distill_jax.data.records import to_features  # noqa: E402
 from distill_jax.data.tokenization import new_counts, tokenize  # noqa: E402
 from distill_jax.data.vocabularies import ByteVocabulary  # noqa: E402
+from distill_jax.decoding.engine import Decoding  # noqa: E402
 from distill_jax.errors import UserError  # noqa: E402
-from distill_jax.evaluation.engine import Decoding  # noqa: E402
 from distill_jax.evaluation.evaluator import evaluate  # noqa: E402
-from distill_jax.interop.parameters import from_tree, to_tree  # noqa: E402
+from distill_jax.models import losses  # noqa: E402
 from distill_jax.models.config import T5Config  # noqa: E402
 from distill_jax.models.t5 import Transformer  # noqa: E402
 from distill_jax.t5x.model import DistillationModel  # noqa: E402
@@ -287,7 +287,7 @@ def predictions_of_t5x(module, params, num_beams=1):
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_same_predictions_and_metrics(counting, build, trained, monkeypatch, num_beams):
-    monkeypatch.setattr("distill_jax.evaluation.predict.LABEL_LENGTH", 20)
+    monkeypatch.setattr("distill_jax.decoding.predict.LABEL_LENGTH", 20)
     student = ours()
     mine = evaluate(
         trained,

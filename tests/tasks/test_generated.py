@@ -3,9 +3,9 @@
 import re
 
 import pytest
+from distill_jax.tasks import registry
 
-from distill_jax.data import registry
-from distill_jax.evaluation.equations import evaluate_equation
+from distill_jax.scoring.equations import evaluate_equation
 
 
 def examples(name, split, count=None):

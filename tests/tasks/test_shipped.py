@@ -5,8 +5,8 @@ import os
 import pathlib
 
 import pytest
+from distill_jax.tasks import registry
 
-from distill_jax.data import registry
 from distill_jax.data.originals import import_original
 from distill_jax.data.prepare import prepare
 from distill_jax.data.statistics import task_statistics

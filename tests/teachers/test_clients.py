@@ -190,7 +190,7 @@ def test_a_missing_package_names_the_extra(tmp_path, name, package, extra):
     data = tmp_path / "rows.jsonl"
     data.write_text('{"input": "x"}\n')
     code = (
-        f"import sys\nsys.modules[{package!r}] = None\nfrom distill_jax import cli\n"
+        f"import sys\nsys.modules[{package!r}] = None\nfrom distill_jax.cli import main as cli\n"
         f"sys.exit(cli.main(['annotate', {str(data)!r}, '--client', {name!r}, '--model', 'm', '--store', 's']))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
@@ -203,7 +203,7 @@ def test_without_the_extra_a_dry_run_names_it_too(tmp_path, package, more):
     data = tmp_path / "rows.jsonl"
     data.write_text('{"input": "x"}\n')
     flags = ["annotate", str(data), "--model", "m", "--prompt", "svamp", "--dry-run", *more]
-    code = f"import sys\nsys.modules[{package!r}] = None\nfrom distill_jax import cli\n"
+    code = f"import sys\nsys.modules[{package!r}] = None\nfrom distill_jax.cli import main as cli\n"
     code += f"sys.exit(cli.main({flags!r}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("error: ")
@@ -218,7 +218,7 @@ def test_an_unknown_client():
 def test_a_student_as_the_teacher(store, monkeypatch):
     """An untrained student: what it says is nonsense, but its own, and in the right places."""
     from distill_jax.data.views import View
-    from distill_jax.inference import predictor
+    from distill_jax.decoding import predictor
 
     student = _student(View("label", "label", "[label] "), View("rationale", "rationale", "[rationale] "))
     monkeypatch.setattr(predictor, "load_student", lambda folder: student)
@@ -242,7 +242,7 @@ def test_a_student_as_the_teacher(store, monkeypatch):
 
 def _student(*views):
     from distill_jax.data.vocabularies import load_vocabulary
-    from distill_jax.evaluation.student import Student
+    from distill_jax.decoding.student import Student
     from distill_jax.models.config import T5Config
     from distill_jax.models.t5 import Transformer
     from distill_jax.training import train_state

@@ -1,10 +1,10 @@
 import json
 
 import pytest
+from distill_jax.tasks.registry import get_task, without_seqio
 from teacher_helpers import CLASSES
 
 from distill_jax import tasks
-from distill_jax.data.registry import get_task, without_seqio
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers import parsing

@@ -1,11 +1,11 @@
 import math
 
 import pytest
+from distill_jax.tasks.registry import get_task, without_seqio
 from teacher_helpers import CLASSES
 
-from distill_jax.data.registry import get_task, without_seqio
 from distill_jax.data.schema import Example
-from distill_jax.evaluation.metrics import is_same_value
+from distill_jax.scoring.metrics import is_same_value
 from distill_jax.teachers.protocol import Token
 from distill_jax.teachers.quality import (
     Sample,

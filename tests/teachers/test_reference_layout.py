@@ -1,15 +1,15 @@
 import json
 
 import pytest
+from distill_jax.tasks import registry
+from distill_jax.tasks.registry import register_distillation_task
 from loopback_teacher import Loopback
 from teacher_helpers import lines
 
-from distill_jax import cli
-from distill_jax.data import registry
+from distill_jax.cli import main as cli
 from distill_jax.data.completions import parse_svamp
-from distill_jax.data.registry import register_distillation_task
 from distill_jax.data.sources import ReferenceSource
-from distill_jax.evaluation.metrics import equation_accuracy
+from distill_jax.scoring.metrics import equation_accuracy
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

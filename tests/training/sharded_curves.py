@@ -9,9 +9,9 @@ import sys
 import jax
 import numpy as np
 
-from distill_jax import losses
 from distill_jax.data.records import Segment, to_features
 from distill_jax.data.views import TASK_IDS
+from distill_jax.models import losses
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import optimizers, partitioning, start, train_state

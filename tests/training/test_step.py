@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distill_jax import losses
 from distill_jax.data.records import Segment, to_features
 from distill_jax.data.views import TASK_IDS
+from distill_jax.models import losses
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import optimizers, train_state

@@ -7,15 +7,16 @@ import signal
 import jax
 import numpy as np
 import pytest
+from distill_jax.tasks import registry
 
-from distill_jax.data import registry
+from distill_jax.checkpoints import orbax as checkpoints
+from distill_jax.decoding.student import load_student
 from distill_jax.errors import UserError
 from distill_jax.evaluation.evaluator import evaluate
-from distill_jax.evaluation.student import load_student
-from distill_jax.losses import standard_weights, step_by_step_weights
 from distill_jax.models.config import T5Config
+from distill_jax.models.losses import standard_weights, step_by_step_weights
 from distill_jax.models.t5 import Transformer
-from distill_jax.training import checkpoints, loop, optimizers, schedules, trainer
+from distill_jax.training import loop, optimizers, schedules, trainer
 from distill_jax.training.preemption import Preempted
 
 CONFIG = T5Config(

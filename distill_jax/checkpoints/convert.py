@@ -1,0 +1,159 @@
+"""From one checkpoint format to another, parameter by parameter."""
+
+import contextlib
+import dataclasses
+import errno
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from distill_jax.checkpoints import remote, run_dir
+from distill_jax.checkpoints.formats.huggingface import write_huggingface
+from distill_jax.checkpoints.formats.orbax_trees import write_tree
+from distill_jax.checkpoints.formats.parameters import Parameter, Stacked, stack
+from distill_jax.checkpoints.formats.t5x_legacy import write_legacy
+from distill_jax.checkpoints.formats.tokenizer_files import write_tokenizer
+from distill_jax.checkpoints.reading import CARRIED, FORMATS, Checkpoint, open_checkpoint
+from distill_jax.data import cache
+from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
+from distill_jax.errors import UserError
+from distill_jax.models.config import T5Config
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """What was written: for the user to read."""
+
+    source_format: str
+    parameters: int
+    has_vocabulary: bool
+    task: str | None
+
+
+def convert(
+    source: str,
+    destination: str,
+    to: str,
+    *,
+    step: int | None = None,
+    task: str | None = None,
+    task_feature_lengths: Mapping[str, int] | None = None,
+    vocabulary: str | None = None,
+    mlp_activations: tuple[str, ...] | None = None,
+    scan_layers: bool = False,
+    ocdbt: bool = True,
+    dtype: str = "float32",
+    shard_bytes: int = 5 * 10**9,
+) -> Converted:
+    """Writes the checkpoint `source` as `destination`, whole or not at all; holds one parameter at a time.
+
+    Args:
+      source: see `open_checkpoint`.
+      destination: local, not there yet.
+      to: of `FORMATS`.
+      step: of the source, where it has several; of the destination, where the source has none.
+      task: such as `svamp_step_by_step`, for a run of ours to be evaluated on; default the source's.
+      task_feature_lengths: of that run; default the source's, or 512 and 256.
+      vocabulary: see `load_vocabulary`; default the source's.
+      mlp_activations: of a T5X source, see `Checkpoint.model_config`.
+      scan_layers: layers as one stacked array, for a model with `scan_layers`; not for Hugging Face.
+      ocdbt: of Orbax formats.
+      dtype: of Hugging Face's files; all others are float32.
+      shard_bytes: of a Hugging Face file at most.
+
+    Raises:
+      UserError: when the source cannot be read or fits no T5, or the destination is there.
+    """
+    if to not in FORMATS:
+        raise UserError(f"{to!r}: expected one of the formats {', '.join(FORMATS)}")
+    if remote.is_remote(destination):
+        raise UserError(f"{destination}: write to a local folder, then copy it (gcloud storage cp -r)")
+    folder = pathlib.Path(destination)
+    if folder.exists():
+        raise UserError(f"{destination}: is there already: choose another folder, or remove it")
+    checkpoint = open_checkpoint(source, step)
+    config = checkpoint.model_config(mlp_activations)
+    words = load_vocabulary(vocabulary) if vocabulary else checkpoint.vocabulary()
+    if words is not None and words.vocab_size > config.vocab_size:
+        raise UserError(
+            f"{source}: parameter token_embedder/embedding has {config.vocab_size} rows, the vocabulary needs "
+            f"{words.vocab_size}"
+        )
+    run = _run(checkpoint, config, words, task, task_feature_lengths, scan_layers)
+    number = checkpoint.step if checkpoint.format != "huggingface" else step or 0
+    with cache.new_folder(folder, "choose another folder for the result") as temporary, _disk_errors():
+        home = temporary if to == "distill-jax" else temporary / CARRIED
+        run_dir.claim(str(home), run)
+        if words is not None:
+            words.save(home)
+        if to == "huggingface":
+            write_huggingface(temporary, checkpoint.parameters, config, dtype, shard_bytes)
+            if words is not None:
+                write_tokenizer(temporary, words, config.vocab_size)
+        else:
+            _write_tree(temporary, checkpoint, to, number, scan_layers, ocdbt)
+    task = run.mixture_or_task_name or None
+    return Converted(checkpoint.format, len(checkpoint.parameters), words is not None, task)
+
+
+@contextlib.contextmanager
+def _disk_errors() -> Iterator[None]:
+    """A full disk is an OSError, whoever finds it full."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, OSError) and "No space left on device" in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise
+
+
+def _write_tree(
+    folder: pathlib.Path, checkpoint: Checkpoint, to: str, step: int, scan_layers: bool, ocdbt: bool
+) -> None:
+    parameters: Mapping[str, Parameter | Stacked] = checkpoint.parameters
+    if scan_layers:
+        parameters = stack(checkpoint.parameters)
+    number = np.asarray(step, np.int32)
+    if to == "t5x":
+        write_legacy(folder / f"checkpoint_{step}", step, parameters)
+    elif to == "t5x-orbax":
+        state = {"state": {"step": number}}
+        write_tree(folder, step, "target", parameters, state, step_prefix="checkpoint", ocdbt=ocdbt)
+    else:
+        write_tree(folder / "checkpoints", step, "params", parameters, {"step": number}, ocdbt=ocdbt)
+
+
+def _run(
+    checkpoint: Checkpoint,
+    config: T5Config,
+    vocabulary: Vocabulary | None,
+    task: str | None,
+    lengths: Mapping[str, int] | None,
+    scan_layers: bool,
+) -> run_dir.Run:
+    """The run that the result is of: the source's own, or one that was never trained."""
+    run = checkpoint.run() or run_dir.Run(
+        mixture_or_task_name="",
+        label_source="gold",
+        module=None,
+        task_feature_lengths={"inputs": 512, "targets": 256},
+        vocabulary="",
+        data="",
+        model={},
+        batch_size=0,
+        seed=0,
+        view_weights={},
+    )
+    changes = {"task_feature_lengths": dict(lengths)} if lengths else {}
+    if task is not None:
+        changes |= {"mixture_or_task_name": task, "own_data": None}
+    if vocabulary is not None:
+        changes["vocabulary"] = vocabulary.fingerprint
+    return dataclasses.replace(
+        run,
+        data=f"converted from {checkpoint.format}",  # so that no training resumes it: its optimizer is gone
+        model=dataclasses.asdict(dataclasses.replace(config, scan_layers=scan_layers)),
+        **changes,
+    )

@@ -1,0 +1,127 @@
+"""Checkpoints elsewhere: what is needed of them, copied into the cache once.
+
+`hf://ORG/NAME[@REVISION]` comes from the Hugging Face hub, through its client and into its cache; any other URL
+(`gs://`, `s3://`, …) through fsspec and the package it names for the protocol.
+"""
+
+import errno
+import hashlib
+import json
+import pathlib
+import posixpath
+import re
+
+from distill_jax.checkpoints.formats.huggingface import PICKLES, refuse_pickle
+from distill_jax.data import cache
+from distill_jax.errors import UserError
+
+_STEP = re.compile(r"^(?:checkpoint_|checkpoints/)(\d+)/")
+# The optimizer's state, T5X's data pipeline, TensorBoard's files, other frameworks' weights.
+_UNNEEDED = re.compile(
+    r"(^|/)(state\.[^/]+/|dataset/|loader/|train_ds-|eval/|events\.|[^/]*\.(h5|msgpack|onnx|bin|pt|pth|ckpt)$)"
+)
+_HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer*.json", "spiece.model")
+
+
+def is_remote(path: str) -> bool:
+    """Whether `path` is a URL."""
+    return "://" in path
+
+
+def fetch(url: str, step: int | None = None) -> pathlib.Path:
+    """A local folder with the checkpoint at `url`; its optimizer's state is left there.
+
+    Args:
+      url: of a checkpoint or of the folder of several.
+      step: which of several; default the last.
+
+    Raises:
+      UserError: when it cannot be fetched.
+    """
+    if url.startswith("hf://"):
+        return _fetch_hub(url)
+    return _fetch_fsspec(url.rstrip("/"), step)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _fetch_hub(url: str) -> pathlib.Path:
+    match = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@(.+?))?/?", url)
+    if not match:
+        raise UserError(f"{url}: expected hf://ORG/NAME or hf://ORG/NAME@REVISION")
+    repository, revision = match.groups()
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise UserError(f"{url}: needs the hub's client: pip install huggingface_hub") from None
+    try:
+        folder = huggingface_hub.snapshot_download(
+            repository, revision=revision, allow_patterns=[*_HUB_FILES, "distill_jax/*"]
+        )
+        folder = pathlib.Path(folder)
+        if any(folder.glob("*.safetensors")):
+            return folder
+        there = huggingface_hub.HfApi().list_repo_files(repository, revision=revision)
+    except Exception as error:  # the client's own kinds, and those of whatever it speaks HTTP with
+        raise UserError(f"{url}: cannot be fetched: {_one_line(error)}") from None
+    pickles = [name for name in there if name.endswith(PICKLES)]
+    if pickles:
+        refuse_pickle(f"{repository}/{pickles[0]}")
+    raise UserError(f"{url}: no safetensors in there, only {', '.join(there) or 'nothing'}")
+
+
+def _wanted(names: list[str], step: int | None) -> list[str]:
+    """The files of one checkpoint, and those beside it."""
+    steps = {int(m[1]) for m in map(_STEP.match, names) if m}
+    chosen = step if step is not None else max(steps, default=None)
+    kept = [name for name in names if not (m := _STEP.match(name)) or int(m[1]) == chosen]
+    return [name for name in kept if not _UNNEEDED.search(name)]
+
+
+def _fetch_fsspec(url: str, step: int | None) -> pathlib.Path:
+    import fsspec
+
+    ours = re.fullmatch(r"(.+)/checkpoints/(\d+)", url)
+    if ours:  # what it is stands in the run's folder
+        return _fetch_fsspec(ours[1], int(ours[2])) / "checkpoints" / ours[2]
+    try:
+        filesystem, root = fsspec.url_to_fs(url)
+        root = root.rstrip("/")
+        found = filesystem.find(root, detail=True)
+        # T5X's configuration, and the run that an export of ours carries, are beside the checkpoint.
+        parent = posixpath.dirname(root)
+        beside = filesystem.find(f"{parent}/distill_jax", detail=True) if parent else {}
+        if parent and filesystem.exists(f"{parent}/config.gin"):
+            beside[f"{parent}/config.gin"] = filesystem.info(f"{parent}/config.gin")
+    except Exception as error:  # each protocol's client has its own kinds
+        raise UserError(f"{url}: cannot be fetched: {_one_line(error)}") from None
+    names = sorted(posixpath.relpath(path, root) for path in found)
+    if not names:
+        raise UserError(f"{url}: there is nothing there")
+    wanted = [f"{root}/{name}" for name in _wanted(names, step)]
+    pickles = [name for name in names if name.endswith(PICKLES)]
+    if pickles and "config.json" in names and not any(path.endswith(".safetensors") for path in wanted):
+        refuse_pickle(f"{url}/{pickles[0]}")
+    wanted += beside
+    # What is there belongs to the key: a run's folder grows.
+    sizes = [(path, (found | beside)[path].get("size")) for path in wanted]
+    key = hashlib.sha256(json.dumps([url, sizes]).encode()).hexdigest()[:16]
+    folder = cache.cache_dir() / "downloads" / key
+    if not folder.exists():
+        with cache.new_folder(folder) as temporary:
+            for path in wanted:
+                target = temporary / posixpath.relpath(path, parent or "/")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _copy(filesystem, path, target, url)
+    return folder / posixpath.basename(root)  # T5X's step is in the folder's name
+
+
+def _copy(filesystem, path: str, target: pathlib.Path, url: str) -> None:
+    try:
+        filesystem.get_file(path, str(target))
+    except Exception as error:  # each protocol's client has its own kinds
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(f"{url}: cannot be fetched: {_one_line(error)}") from None

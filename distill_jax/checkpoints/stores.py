@@ -1,0 +1,112 @@
+"""Arrays in TensorStore, opened as `Parameter`s and written piece by piece."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+
+from distill_jax.checkpoints.formats.parameters import Parameter
+from distill_jax.errors import UserError
+
+CHUNK_BYTES = 64 * 1024 * 1024  # T5X's wish
+
+
+def reason(error: Exception) -> str:
+    """TensorStore's message on one line, without the spec it ends with."""
+    return " ".join(str(error).split(" [tensorstore_spec=")[0].split())
+
+
+class ArrayReader:
+    """Opens the arrays of one checkpoint.
+
+    Args:
+      where: the checkpoint, for messages.
+      prefix: of a parameter's name in the checkpoint, such as `target`.
+    """
+
+    def __init__(self, where: str, prefix: str):
+        self._where, self._prefix = where, prefix
+        # A run with scanned layers keeps all layers of a parameter in one chunk: layers are asked for one
+        # after the other, and this one is kept between them.
+        self._kept: tuple[str, np.ndarray] | None = None
+        self._stores: dict[str, ts.TensorStore] = {}
+
+    def open(self, name: str, spec: dict[str, Any], shape: Sequence[int] | None = None) -> Parameter:
+        """The array that a TensorStore spec describes.
+
+        Args:
+          name: ours, for messages.
+          spec: where it is.
+          shape: what the checkpoint says of it elsewhere, if anything, for messages.
+
+        Raises:
+          UserError: when it is not there, or holds no floats.
+        """
+        # Without this a lost chunk reads as zeros.
+        spec = {**spec, "fill_missing_data_reads": False}
+        try:
+            store = ts.open(ts.Spec(spec), open=True).result()
+        except ValueError as error:
+            there = f"{self._prefix}.{name.replace('/', '.')} there"
+            there += f", of shape {list(shape)}" if shape is not None else ""
+            raise UserError(
+                f"{self._where}: parameter {name} ({there}) cannot be opened, the checkpoint is not whole: "
+                f"{reason(error)}"
+            ) from None
+        if not _is_float(store.dtype.numpy_dtype):
+            raise UserError(
+                f"{self._where}: parameter {name} {list(store.shape)} has the type {store.dtype.name}, "
+                "expected floats (T5X before June 2021 wrote bfloat16 as uint16: save the checkpoint again "
+                "with a later one)"
+            )
+
+        self._stores[name] = store
+
+        def fetch(index):
+            chunk = store.chunk_layout.read_chunk.shape
+            if index is not ... and chunk and chunk[0] > 1:
+                return self._whole(name)[index]
+            return self._read(name, store[index])
+
+        return Parameter(tuple(store.shape), fetch)
+
+    def _whole(self, name: str) -> np.ndarray:
+        if self._kept is None or self._kept[0] != name:
+            self._kept = None  # before the next is read: each may be gigabytes
+            self._kept = name, self._read(name, self._stores[name])
+        return self._kept[1]
+
+    def _read(self, name: str, store: ts.TensorStore) -> np.ndarray:
+        try:
+            return store.read().result()
+        except ValueError as error:
+            raise UserError(
+                f"{self._where}: parameter {name} {list(store.shape)} cannot be read, the checkpoint is not "
+                f"whole: {reason(error)}"
+            ) from None
+
+
+def _is_float(dtype: np.dtype) -> bool:
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
+def chunk_shape(shape: tuple[int, ...], itemsize: int, first: int | None = None) -> list[int]:
+    """The largest part of a parameter within `CHUNK_BYTES` whose sides divide its sides, as T5X wants it.
+
+    Args:
+      shape: of the parameter.
+      itemsize: bytes of an entry.
+      first: side of the chunk along the first axis, where it is given: 1 for stacked layers.
+
+    Returns:
+      sides of a chunk; the longest are divided first.
+    """
+    sides = list(shape)
+    if first is not None:
+        sides[0] = first
+    while np.prod(sides) * itemsize > CHUNK_BYTES and max(sides) > 1:
+        axis = int(np.argmax(sides))
+        smaller = range(sides[axis] - 1, 0, -1)
+        sides[axis] = next(side for side in smaller if shape[axis] % side == 0)
+    return sides

@@ -1,0 +1,1 @@
+"""Predictions for inputs that are no task: from Python, from files, and (`distill_jax.serving`) over HTTP."""

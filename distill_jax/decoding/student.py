@@ -1,0 +1,70 @@
+"""A trained student from its run's folder, ready to decode."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from distill_jax.checkpoints import orbax as checkpoints
+from distill_jax.checkpoints import run_dir
+from distill_jax.data import sources
+from distill_jax.data.views import View
+from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
+from distill_jax.decoding.engine import Engine
+from distill_jax.decoding.quantization import shrink
+from distill_jax.errors import UserError
+from distill_jax.models.config import T5Config
+from distill_jax.models.t5 import Transformer
+from distill_jax.tasks import own, registry
+from distill_jax.tasks.registry import DistillationTask
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+    """What a run's folder says of its student; `params` takes a checkpoint's step."""
+
+    model_dir: str
+    run: run_dir.Run
+    model: Transformer
+    vocabulary: Vocabulary
+    task: DistillationTask
+    views: tuple[View, ...]
+
+    def params(self, step: int | None = None) -> Any:
+        """Parameters at `step`, or at the latest checkpoint."""
+        return checkpoints.restore_params(self.model_dir, step)
+
+    def engine(self, step: int | None, batch_size: int, weights: str = "float32") -> Engine:
+        """What decodes and scores with the parameters at `step`, or at the latest checkpoint; see `shrink`."""
+        return Engine(
+            shrink(self.params(step), weights), self.model, self.vocabulary, self.lengths["inputs"], batch_size
+        )
+
+    @property
+    def lengths(self) -> Mapping[str, int]:
+        """`{"inputs": …, "targets": …}` of the run."""
+        return self.run.task_feature_lengths
+
+
+def load_student(model_dir: str, data_dir: str | None = None) -> Student:
+    """Reads a run's folder.
+
+    Args:
+      model_dir: MODEL_DIR of the run.
+      data_dir: folder of the data sets, where the task reads files.
+
+    Raises:
+      UserError: when it is not the folder of a run.
+    """
+    run = run_dir.load(model_dir)
+    sources.use(data_dir, run.teacher_name)
+    if not run.mixture_or_task_name:
+        raise UserError(
+            f"{model_dir}: was converted without a task: convert it again with --task NAME, such as "
+            "svamp_step_by_step"
+        )
+    with registry.without_seqio():
+        if run.own_data is not None:
+            own.register_own(run.own_data)
+        task, views = registry.resolve(run.mixture_or_task_name, run.label_source, run.module)
+    model = Transformer(T5Config(**run.model))
+    return Student(model_dir, run, model, load_vocabulary(model_dir), task, views)

@@ -1,1 +1,0 @@
-"""Predictions for inputs that are no task: from Python, from files, and (`distill_jax.serve`) over HTTP."""

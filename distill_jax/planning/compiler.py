@@ -1,0 +1,177 @@
+"""Compiles the train step for devices that are not there, in a process of its own.
+
+`python -m distill_jax.planning.compiler` reads a job as JSON from standard input and writes what it found to
+the file given as its argument. Nothing of the model is allocated: shapes go in, a program comes out.
+"""
+
+import json
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+from distill_jax.errors import UserError
+
+_DUMP = "spmd-partitioning"
+
+
+def compile_job(job: Any) -> dict[str, Any]:
+    """Compiles `job` (a `Job`) over simulated devices.
+
+    Returns:
+      Bytes a device: `parameters`, `optimizer`, `batch`, `activations`, `arguments`, `temporaries`; `flops` a
+      device; `collectives`, the fields of `hlo.Collective`; `seconds` and `peak_rss` of the compilation;
+      `parameter_count`.
+
+    Raises:
+      UserError: when the compiler fails; its last words are in the message.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        flags = (
+            f"--xla_force_host_platform_device_count={job.devices} --xla_dump_to={folder} "
+            f"--xla_dump_hlo_as_text --xla_dump_hlo_pass_re={_DUMP} --xla_dump_hlo_module_re=.*train_step.* "
+            "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+        )
+        out = pathlib.Path(folder) / "found.json"
+        environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
+        done = subprocess.run(
+            [sys.executable, "-m", "distill_jax.planning.compiler", folder, str(out)],
+            input=json.dumps(job.to_json()),
+            text=True,
+            env=environment,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+        if done.returncode or not out.exists():
+            last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+            raise UserError(f"the train step did not compile: {last}")
+        return json.loads(out.read_text())
+
+
+def _batch_shapes(job: Any, place: Any) -> dict[str, Any]:
+    """The features of a global batch, as the loader makes them."""
+    import jax
+
+    from distill_jax.data.records import to_features
+
+    return {
+        name: jax.ShapeDtypeStruct((job.batch_size, *x.shape), x.dtype, sharding=place.batch)
+        for name, x in to_features([], job.lengths).items()
+    }
+
+
+def _device_bytes(tree: Any) -> int:
+    """Bytes that one device holds of a tree of shapes with shardings."""
+    import math
+
+    import jax
+
+    return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
+def _activation_bytes(job: Any, model: Any, params: Any, batch: Any) -> int:
+    """Bytes a device keeps from the forward pass for the backward pass, as the shapes have it.
+
+    Arrays with the rows or tokens of the batch along an axis count as spread over its shards, those with heads,
+    `mlp` or `vocab` along one as spread over `model`. Parameters are not counted.
+    """
+    import math
+
+    import jax
+    from jax.extend.core import Var
+
+    from distill_jax.training.objectives import CrossEntropy
+    from distill_jax.training.partitioning import batch_shards, table
+
+    rows = job.batch_size // job.microbatches
+    batch = {name: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype) for name, x in batch.items()}
+    batch["weights"] = batch["decoder_loss_weights"]
+
+    def backward(params, batch):
+        def loss(params):
+            return CrossEntropy()(
+                params,
+                model=model,
+                batch=batch,
+                key=jax.random.key(0),
+                teacher=None,
+                loss_chunk=job.loss_chunk,
+                z_loss=0.0,
+            )[0]
+
+        return jax.vjp(loss, params)[1]
+
+    jaxpr = jax.make_jaxpr(backward)(params, batch).jaxpr
+    given = set(jaxpr.invars)
+    kept = {var: var.aval for var in jaxpr.outvars if isinstance(var, Var) and var not in given}
+    spread = {rows, *(rows * length for length in job.lengths.values())}
+    shards = batch_shards(job.mesh, table(job.partition))
+    tensor = {job.config.num_heads, job.config.mlp_dim, job.config.vocab_size}
+
+    def parts(shape) -> int:
+        return (shards if spread & set(shape) else 1) * (job.mesh["model"] if tensor & set(shape) else 1)
+
+    return sum(
+        math.prod(aval.shape) * aval.dtype.itemsize // parts(aval.shape)
+        for aval in kept.values()
+        if not jax.dtypes.issubdtype(aval.dtype, jax.dtypes.prng_key)
+    )
+
+
+def _main(folder: str, out: str) -> None:
+    import math
+
+    import jax
+
+    from distill_jax.models import losses
+    from distill_jax.models.t5 import Transformer
+    from distill_jax.planning import hlo
+    from distill_jax.planning.job import Job
+    from distill_jax.training import partitioning
+    from distill_jax.training.start import state_shapes
+    from distill_jax.training.step import make_train_step
+
+    job = Job.from_json(json.load(sys.stdin))
+    began = time.monotonic()
+    model = Transformer(job.config)
+    optimizer = job.make_optimizer()
+    place = partitioning.make_partitioner(job.config, job.batch_size, job.microbatches, job.mesh, job.partition)
+    state = place.shapes(state_shapes(model, optimizer), model)
+    batch = _batch_shapes(job, place)
+    step = make_train_step(
+        model,
+        optimizer,
+        losses.step_by_step_weights(),
+        microbatches=job.microbatches,
+        loss_chunk=job.loss_chunk,
+        shardings=jax.tree.map(lambda x: x.sharding, state),
+    )
+    with place.active():
+        lowered = step.lower(state, batch)
+        compiled = lowered.compile()
+    memory = compiled.memory_analysis()
+    (dump,) = pathlib.Path(folder).glob(f"*after_{_DUMP}*.txt")
+    text = dump.read_text()
+    found = {
+        "parameters": _device_bytes(state.params),
+        "optimizer": _device_bytes(state.opt_state),
+        "batch": _device_bytes(batch),
+        "activations": _activation_bytes(job, model, state.params, batch),
+        "arguments": memory.argument_size_in_bytes,
+        "temporaries": memory.temp_size_in_bytes,
+        "not_donated": memory.output_size_in_bytes - memory.alias_size_in_bytes,
+        "parameter_count": sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)),
+        "flops": hlo.matmul_flops(text),
+        "collectives": [vars(c) for c in hlo.collectives(text, job.devices)],
+        "seconds": time.monotonic() - began,
+        "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+    pathlib.Path(out).write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

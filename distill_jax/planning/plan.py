@@ -1,0 +1,124 @@
+"""A plan: what a mesh needs of its devices, whether they have it, and how long a step takes at best."""
+
+import dataclasses
+from typing import Any
+
+from distill_jax.errors import UserError
+from distill_jax.planning import hlo, search
+from distill_jax.planning.compiler import compile_job
+from distill_jax.planning.devices import Device
+from distill_jax.planning.job import Job
+from distill_jax.planning.roofline import Roofline, roofline
+from distill_jax.training import partitioning
+
+PROPOSALS = 3
+_TRIES = 8  # meshes that are compiled to find these
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What was found; bytes, operations and seconds are of one device and one step.
+
+    Attributes:
+      job: what was compiled.
+      memory: bytes by use: parameters, optimizer, batch, activations, temporaries, and their `total`.
+      flops: of the matrix products.
+      moved: bytes that a device sends, by kind of collective.
+      time: the roofline.
+      fits: whether the total is within the usable memory.
+      parameter_count: of the model.
+      compile_seconds: of the compilation.
+      compile_bytes: the memory it took.
+    """
+
+    job: Job
+    memory: dict[str, float]
+    flops: float
+    moved: dict[str, float]
+    time: Roofline
+    fits: bool
+    parameter_count: int
+    compile_seconds: float
+    compile_bytes: int
+
+    def device_hours(self, steps: int) -> float:
+        """Of a run of so many steps, at best."""
+        return steps * self.time.step * self.job.devices / 3600
+
+    def to_json(self, steps: int) -> dict[str, Any]:
+        """All of it, for `--json`."""
+        return {
+            "mesh": dict(self.job.mesh),
+            "devices": self.job.devices,
+            "memory": self.memory,
+            "fits": self.fits,
+            "flops": self.flops,
+            "moved": self.moved,
+            "seconds": dataclasses.asdict(self.time) | {"step": self.time.step, "bound": self.time.bound},
+            "device_hours": self.device_hours(steps),
+            "parameter_count": self.parameter_count,
+            "compile_seconds": self.compile_seconds,
+            "compile_bytes": self.compile_bytes,
+        }
+
+
+def plan(job: Job, device: Device) -> Plan:
+    """Compiles one mesh and reckons it up.
+
+    Raises:
+      UserError: when the mesh cannot be used, before anything is compiled.
+    """
+    partitioning.check(
+        job.mesh,
+        partitioning.table(job.partition),
+        job.config,
+        job.batch_size,
+        job.microbatches,
+        job.devices,
+    )
+    found = compile_job(job)
+    operations = [hlo.Collective(**fields) for fields in found["collectives"]]
+    activations = min(found["activations"], found["temporaries"])
+    memory = {
+        "parameters": found["parameters"],
+        "optimizer": found["optimizer"],
+        "batch": found["batch"],
+        "activations": activations,
+        "temporaries": found["temporaries"] - activations + found["not_donated"],
+    }
+    memory["total"] = sum(memory.values())
+    state = found["parameters"] + found["optimizer"]
+    return Plan(
+        job,
+        memory,
+        found["flops"],
+        hlo.by_kind(operations),
+        roofline(found["flops"], state, operations, device, job.devices, job.mesh["model"]),
+        memory["total"] <= search.USABLE * device.memory,
+        found["parameter_count"],
+        found["seconds"],
+        found["peak_rss"],
+    )
+
+
+def propose(job: Job, device: Device, devices: int) -> list[Plan]:
+    """The best meshes of so many devices that fit, compiled, the fastest first.
+
+    Raises:
+      UserError: when none does.
+    """
+    fitting: list[Plan] = []
+    tried = 0
+    for candidate in search.candidates(job, device, devices):
+        tried += 1
+        found = plan(candidate, device)
+        if found.fits:
+            fitting.append(found)
+        if len(fitting) == PROPOSALS or tried == _TRIES:
+            break
+    if not fitting:
+        raise UserError(
+            f"no mesh of {devices} device(s) fits (of {tried} compiled): take more devices, more "
+            "microbatches, a smaller batch, --remat full, or --optimizer adafactor"
+        )
+    return sorted(fitting, key=lambda found: (found.time.step, found.time.links))

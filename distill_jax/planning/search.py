@@ -1,0 +1,70 @@
+"""Which meshes are worth compiling: a rough reckoning of each, before any is compiled."""
+
+import dataclasses
+from collections.abc import Iterator
+
+from distill_jax.models.config import T5Config
+from distill_jax.planning.devices import Device
+from distill_jax.planning.job import Job
+from distill_jax.training import partitioning
+
+# Of a device's memory; the rest is the runtime's and what fragments.
+USABLE = 0.95
+_STATE_BYTES = {"adamw": 12, "adafactor": 4.1}  # a parameter, its optimizer state included
+
+
+@dataclasses.dataclass(frozen=True)
+class Rough:
+    """A guess of a step on one device."""
+
+    seconds: float
+    memory: float
+
+
+def parameter_count(config: T5Config) -> float:
+    """Parameters of the matrices, which are all but a few of them."""
+    joined = config.num_heads * config.head_dim
+    attention = 4 * config.emb_dim * joined
+    mlp = (1 + len(config.mlp_activations)) * config.emb_dim * config.mlp_dim
+    layers = config.num_encoder_layers * (attention + mlp) + config.num_decoder_layers * (2 * attention + mlp)
+    return layers + (1 if config.logits_via_embedding else 2) * config.vocab_size * config.emb_dim
+
+
+def rough(job: Job, device: Device) -> Rough:
+    """Guesses time and memory of a step from the sizes alone; good enough to order meshes."""
+    config, mesh = job.config, job.mesh
+    count = parameter_count(config)
+    split = mesh["fsdp"] * mesh["model"]
+    tokens = job.batch_size * sum(job.lengths.values()) / (mesh["data"] * mesh["fsdp"])
+    longest = max(job.lengths.values())
+    width = 2 if config.dtype == "bfloat16" else 4
+    layers = config.num_encoder_layers + config.num_decoder_layers
+    part = tokens / job.microbatches
+    kept = {"full": 1, "dots": 12, "none": 30}[config.remat]
+    activations = layers * part * config.emb_dim * width * kept
+    scores = 4 * part * longest * config.num_heads / mesh["model"] * 4
+    memory = count * (_STATE_BYTES[job.optimizer] + 4) / split + activations + scores
+
+    def link(axis: str) -> float:
+        size = mesh[axis]
+        near = job.devices <= device.domain or (axis == "model" and size <= device.domain)
+        return (size - 1) / size / (device.link_rate if near else device.network_rate)
+
+    passes = 3 if config.remat == "full" else 2
+    compute = 2 * (passes + 1) * count * tokens / mesh["model"] / device.flops / 2
+    links = (passes * width + 4) * job.microbatches * count / mesh["model"] * link("fsdp")
+    links += 2 * 4 * count / split * link("data")
+    links += 2 * 2 * passes * layers * tokens * config.emb_dim * width * link("model")
+    return Rough(max(compute, links) + 0.1 * min(compute, links), memory)
+
+
+def candidates(job: Job, device: Device, devices: int) -> Iterator[Job]:
+    """`job` on every mesh of so many devices that can be used and seems to fit, the fastest first."""
+    rules = partitioning.table(job.partition)
+    jobs = [
+        dataclasses.replace(job, mesh=mesh)
+        for mesh in partitioning.valid_meshes(rules, job.config, job.batch_size, job.microbatches, devices)
+    ]
+    guesses = {partitioning.describe(j.mesh): rough(j, device) for j in jobs}
+    fitting = [j for j in jobs if guesses[partitioning.describe(j.mesh)].memory < device.memory]
+    yield from sorted(fitting, key=lambda j: guesses[partitioning.describe(j.mesh)].seconds)

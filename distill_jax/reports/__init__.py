@@ -1,1 +1,0 @@
-"""What a run shows to a person: tables and self-contained HTML."""

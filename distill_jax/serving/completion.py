@@ -1,0 +1,166 @@
+"""A student's answer as one text, with the log-probability of each piece: what a chat endpoint returns."""
+
+import dataclasses
+import string
+from collections.abc import Sequence
+
+from distill_jax.data.schema import Example
+from distill_jax.data.views import ANSWER, View
+from distill_jax.data.vocabularies import END, EOS_ID, Vocabulary
+from distill_jax.decoding.engine import Decoding, Engine, Hypothesis, TokenScore
+from distill_jax.decoding.predict import output_length, own_decoding
+from distill_jax.errors import UserError
+
+TEMPLATE = f"{{rationale}}{ANSWER}{{label}}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What an answer is made of.
+
+    Attributes:
+      views: to decode.
+      parts: text that is always there, or the view whose text stands there, in order.
+    """
+
+    views: tuple[View, ...]
+    parts: tuple[str | View, ...]
+
+
+def forms(views: Sequence[View], template: str | None = None) -> dict[str, Form]:
+    """The answers a student can give, by the suffix of the model's name.
+
+    "" is all it has to say: of a student with both views the template, by default the rationale, then the
+    label. `:label` and `:rationale` are the one or the other.
+
+    Args:
+      views: the student's.
+      template: text with `{label}` and `{rationale}`, or one of them.
+
+    Raises:
+      UserError: when the template has another field, or a view that the student does not have.
+    """
+    by_name = {view.name: view for view in views}
+    if template is None:
+        template = TEMPLATE if len(by_name) == 2 else f"{{{next(iter(by_name))}}}"
+    parts: list[str | View] = []
+    try:
+        for literal, field, spec, conversion in string.Formatter().parse(template):
+            parts += [literal] if literal else []
+            if field is not None:
+                if spec or conversion:
+                    raise ValueError("a field has nothing but a name")
+                parts.append(by_name[field])
+    except (KeyError, ValueError) as error:
+        there = ", ".join(f"{{{name}}}" for name in by_name)
+        raise UserError(f"--template {template!r}: {error}: this student has {there}") from None
+    used = tuple(dict.fromkeys(part for part in parts if isinstance(part, View)))
+    if not used:
+        raise UserError(f"--template {template!r}: has no field, so every answer would be the same")
+    found = {"": Form(used, tuple(parts))}
+    if len(by_name) == 2:
+        found |= {f":{name}": Form((view,), (view,)) for name, view in by_name.items()}
+    return found
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Piece:
+    """The text of a token, its log-probability, and the likeliest texts in its place with theirs."""
+
+    text: str
+    log_prob: float
+    likeliest: tuple[tuple[str, float], ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Completion:
+    """An answer.
+
+    Attributes:
+      text: all of it.
+      tokens: that were decoded.
+      ended: whether the student came to an end by itself.
+      pieces: of the text, where they were asked for; what the template adds is certain.
+    """
+
+    text: str
+    tokens: int
+    ended: bool
+    pieces: tuple[Piece, ...] | None
+
+
+def complete(
+    engine: Engine,
+    form: Form,
+    examples: Sequence[Example],
+    decoding: Decoding,
+    streams: Sequence[int],
+    *,
+    targets_length: int,
+    with_pieces: bool,
+) -> list[list[Completion]]:
+    """The `decoding.n_best` answers to each example.
+
+    Args:
+      engine: the student.
+      form: what an answer is made of.
+      examples: of these only `input` counts, and `rationale` where the student reads it.
+      decoding: how each view is decoded; answer k is made of the k-th of each.
+      streams: see `Engine.generate`.
+      targets_length: tokens of a view at most; labels stop at 64.
+      with_pieces: whether to give `Completion.pieces`.
+    """
+    said: dict[str, list[tuple[Hypothesis, ...]]] = {}
+    scored: dict[str, list[list[list[TokenScore]]]] = {}
+    for view in form.views:
+        texts = [view.inputs(example) for example in examples]
+        length = output_length(view, targets_length)
+        said[view.name] = engine.generate(
+            texts, length, own_decoding(view, decoding), streams, start_id=view.start
+        )
+        if with_pieces:
+            tokens = [[hypothesis.tokens for hypothesis in some] for some in said[view.name]]
+            scored[view.name] = engine.token_scores(texts, tokens, view.start)
+    answers = []
+    for item in range(len(examples)):
+        of_item = []
+        for k in range(decoding.n_best):
+            own = {name: said[name][item][k] for name in said}
+            pieces = None
+            if with_pieces:
+                found = {name: _pieces(engine.vocabulary, scored[name][item][k]) for name in said}
+                pieces = tuple(
+                    piece
+                    for part in form.parts
+                    for piece in ([_certain(part)] if isinstance(part, str) else found[part.name])
+                )
+            text = "".join(part if isinstance(part, str) else own[part.name].text for part in form.parts)
+            tokens = sum(len(hypothesis.tokens) for hypothesis in own.values())
+            ended = all(hypothesis.tokens[-1] == EOS_ID for hypothesis in own.values())
+            of_item.append(Completion(text, tokens, ended, pieces))
+        answers.append(of_item)
+    return answers
+
+
+def _certain(text: str) -> Piece:
+    return Piece(text, 0.0, ((text, 0.0),))
+
+
+def _pieces(vocabulary: Vocabulary, scores: Sequence[TokenScore]) -> list[Piece]:
+    """The tokens before the end, each with the text that it adds to those before it."""
+    pieces: list[Piece] = []
+    ids: list[int] = []
+    text = ""
+    for score in scores:
+        if score.token == EOS_ID:
+            break
+        before = vocabulary.decode(ids[-1:])
+        likeliest = tuple(
+            (END if token == EOS_ID else vocabulary.decode([*ids[-1:], token])[len(before) :], log_prob)
+            for token, log_prob in score.likeliest
+        )
+        ids.append(score.token)
+        longer = vocabulary.decode(ids)
+        pieces.append(Piece(longer[len(text) :], score.log_prob, likeliest))
+        text = longer
+    return pieces

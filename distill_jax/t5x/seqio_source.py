@@ -1,0 +1,103 @@
+"""The views of a task's examples as a source of SeqIO's."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import seqio
+import tensorflow as tf
+
+from distill_jax.data.schema import Example
+from distill_jax.data.selection import share
+from distill_jax.data.views import View, soften
+from distill_jax.errors import UserError
+from distill_jax.tasks.registry import DistillationTask
+
+
+class ExampleSource(seqio.DataSource):
+    """A view of a task's examples as a `tf.data.Dataset`; examples without this target are left out.
+
+    Each of DISTILL_JAX_SOURCE_SHARDS shards (default 1) reads the whole source and takes every so manieth
+    example: what is shared out to the workers of a Beam pipeline is the preprocessing.
+
+    Args:
+      task: gives the examples.
+      view: what to make of them.
+      fraction: share of the train split to take, as DATA_FRACTION does.
+      count: or their number.
+      seed: of which ones these are.
+    """
+
+    def __init__(
+        self,
+        task: DistillationTask,
+        view: View,
+        fraction: float = 1.0,
+        count: int | None = None,
+        seed: int = 0,
+    ):
+        super().__init__(splits=tuple(task.source.splits))
+        self._task, self._view = task, view
+        self._fraction, self._count, self._seed = fraction, count, seed
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        """Any number of shards; see the class."""
+        return True
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        """Names of the shards; only their number matters."""
+        count = int(os.environ.get("DISTILL_JAX_SOURCE_SHARDS", "1"))
+        return [f"{split}-{number:05}-of-{count:05}" for number in range(count)]
+
+    def _row(self, split: str, number: int, example: Example) -> dict | None:
+        view = self._view
+        if not view.soft:
+            texts = view(example)
+            return None if texts is None else {"inputs": texts[0], "targets": texts[1]}
+        try:
+            label = soften(example, self._task.classes, view.target)
+        except ValueError as error:
+            raise UserError(f"{self._task.source.where(split, number)}: {error}") from None
+        if label is None:
+            return None
+        return {
+            "inputs": view.inputs(example),
+            "targets": example.label or "",
+            "choices": label.choices,
+            "probs": label.probs,
+            "gold": label.gold,
+        }
+
+    def get_dataset(
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        *,
+        sequence_length: Mapping[str, int] | None = None,
+        use_cached: bool = False,
+        num_epochs: int | None = 1,
+    ) -> tf.data.Dataset:
+        """Texts in the order of the source: `inputs` and `targets`, and of soft labels all they are made of."""
+        del shuffle, seed, sequence_length, use_cached, num_epochs
+        index, count = (shard_info.index, shard_info.num_shards) if shard_info else (0, 1)
+
+        def rows():
+            source = self._task.source
+            fraction, number_wanted = (self._fraction, self._count) if split == "train" else (1.0, None)
+            for number, example in share(source, split, fraction, number_wanted, self._seed):
+                if number % count == index:
+                    row = self._row(split, number, example)
+                    if row is not None:
+                        yield row
+
+        text = tf.TensorSpec((), tf.string)
+        signature = {"inputs": text, "targets": text}
+        if self._view.soft:
+            signature |= {
+                "choices": tf.TensorSpec((None,), tf.string),
+                "probs": tf.TensorSpec((None,), tf.float32),
+                "gold": tf.TensorSpec((), tf.int32),
+            }
+        return tf.data.Dataset.from_generator(rows, output_signature=signature)

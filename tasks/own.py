@@ -1,0 +1,107 @@
+"""The user's own data as a task, without code: files, or a set of a hub, with columns mapped by name."""
+
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from distill_jax.tasks import registry
+from distill_jax.tasks.registry import DistillationTask, register_distillation_task
+
+from distill_jax.data.sources import (
+    HeldOutSource,
+    HuggingFaceSource,
+    JoinedSource,
+    SeqioSource,
+    Source,
+    TfdsSource,
+    table_of,
+)
+from distill_jax.errors import UserError
+
+HUBS = {"tfds": TfdsSource, "hf": HuggingFaceSource, "seqio": SeqioSource}
+
+
+def _hub(data: str) -> tuple[str, str] | None:
+    """(hub, name) of `tfds:NAME`, `hf:NAME` or `seqio:NAME`; None for a file."""
+    hub, colon, name = data.partition(":")
+    return (hub, name) if colon and hub in HUBS else None
+
+
+def describe(
+    data: str,
+    validation: str | None = None,
+    test: str | None = None,
+    rationales: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    classes: list[str] | None = None,
+    module: str | None = None,
+) -> dict[str, Any]:
+    """What `register_own` takes, with absolute paths, for a run's folder to remember.
+
+    Args:
+      data: a JSONL, CSV or Parquet file to train on; or `tfds:NAME`, `hf:NAME[:CONFIG]`, `seqio:TASK`.
+      validation: another such file; or a split of the hub's set. Default: a tenth of the training rows.
+      test: likewise. Default: the validation rows.
+      rationales: a file with the teacher's answers, joined by id.
+      columns: field -> column; see `sources.Columns`.
+      classes: the labels there are.
+      module: Python module that registers the SeqIO task.
+
+    Raises:
+      UserError: for a file of another kind than JSONL, CSV or Parquet.
+    """
+    hub = _hub(data)
+    files = {"train": data, "validation": validation, "test": test}
+    if hub is None:
+        kinds = {table_of(path) for path in files.values() if path}
+        if len(kinds) > 1:
+            raise UserError(
+                "--data: expected files of one kind, got " + ", ".join(p for p in files.values() if p)
+            )
+        splits = {split: str(pathlib.Path(path).absolute()) for split, path in files.items() if path}
+    else:
+        splits = {split: name for split, name in files.items() if name} | {"train": "train"}
+    return {
+        "data": splits["train"] if hub is None else data,
+        "splits": splits,
+        "rationales": str(pathlib.Path(rationales).absolute()) if rationales else None,
+        "columns": dict(columns or {}),
+        "classes": classes,
+        "module": module,
+    }
+
+
+def own_name(description: Mapping[str, Any]) -> str:
+    """Name of the task: the file's or the set's, in lower case letters, digits and underscores."""
+    hub = _hub(description["data"])
+    stem = hub[1] if hub else pathlib.Path(description["data"]).stem
+    return re.sub(r"\W+", "_", stem).strip("_").lower() or "data"
+
+
+def _source(description: Mapping[str, Any]) -> Source:
+    if description["module"]:
+        registry.import_module(description["module"])
+    splits, columns = dict(description["splits"]), description["columns"]
+    hub, joined = _hub(description["data"]), description["rationales"]
+    if "validation" in splits:
+        splits.setdefault("test", splits["validation"])
+    if hub is not None:
+        source = HUBS[hub[0]](hub[1], columns, splits if len(splits) > 1 else None, not joined)
+    else:
+        files = {split: [path] for split, path in splits.items()}
+        source = table_of(splits["train"])(files, columns, not joined)
+    if joined:
+        source = JoinedSource(source, joined)
+    return source if "validation" in source.splits else HeldOutSource(source)
+
+
+def register_own(description: Mapping[str, Any]) -> DistillationTask:
+    """Registers the task of a `describe`, under `own_name`; its splits are made up where files lack.
+
+    Raises:
+      UserError: for an unknown field among the columns, or when another task has the name.
+    """
+    return register_distillation_task(
+        own_name(description), _source(description), classes=description["classes"]
+    )

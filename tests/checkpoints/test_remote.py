@@ -1,0 +1,246 @@
+import http.server
+import json
+import shutil
+import threading
+
+import fsspec
+import numpy as np
+import pytest
+
+from distill_jax.checkpoints import remote
+from distill_jax.checkpoints.convert import convert
+from distill_jax.checkpoints.formats.huggingface import write_huggingface
+from distill_jax.checkpoints.formats.parameters import from_tree
+from distill_jax.checkpoints.reading import open_checkpoint
+from distill_jax.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILL_JAX_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "downloads"
+
+
+@pytest.fixture
+def bucket():
+    memory = fsspec.filesystem("memory")
+    memory.store.clear()
+    memory.pseudo_dirs[:] = [""]
+    return memory
+
+
+def upload(bucket, folder, url):
+    bucket.put(f"{folder}/", f"{url}/", recursive=True)
+
+
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_a_t5x_checkpoint_in_a_bucket_without_its_optimizer(
+    make_student, make_legacy, assert_same, tmp_path, bucket, cache, ending
+):
+    _, params = make_student("UL2")
+    folder = make_legacy(tmp_path / "checkpoint_3", params, driver="gcs")
+    (folder / "state.param_states.big").mkdir()
+    (folder / "state.param_states.big" / "0").write_text("heavy")
+    (folder / "train_ds-000-of-001").write_text("heavy")
+    upload(bucket, folder, "/models/xl/checkpoint_3")
+    bucket.pipe("/models/xl/config.gin", b"network.T5Config.mlp_activations = ('silu', 'linear')\n")
+    checkpoint = open_checkpoint(f"memory://models/xl/checkpoint_3{ending}")
+    assert_same(checkpoint.parameters, params)
+    assert (checkpoint.format, checkpoint.step) == ("t5x", 3)
+    assert checkpoint.model_config().mlp_activations == ("silu", "linear")
+    assert not [path for path in cache.rglob("*") if path.is_file() and path.read_bytes() == b"heavy"]
+
+
+def test_it_is_fetched_once(make_student, make_orbax, tmp_path, bucket, monkeypatch):
+    _, params = make_student()
+    upload(bucket, make_orbax(tmp_path, params, ocdbt=True), "/run/checkpoint_3")
+    fetched = []
+    get_file = type(bucket).get_file
+    monkeypatch.setattr(
+        type(bucket), "get_file", lambda self, *a, **k: fetched.append(a) or get_file(self, *a, **k)
+    )
+    open_checkpoint("memory://run/checkpoint_3")
+    count = len(fetched)
+    assert count
+    open_checkpoint("memory://run/checkpoint_3")
+    assert len(fetched) == count
+
+
+def test_of_a_run_only_the_checkpoint_that_is_wanted_is_fetched(
+    make_student, make_legacy, tmp_path, bucket, cache
+):
+    for step in (3, 20):
+        _, params = make_student(vocab_size=step)
+        upload(bucket, make_legacy(tmp_path / f"checkpoint_{step}", params), f"/run/checkpoint_{step}")
+    assert open_checkpoint("memory://run").step == 20
+    assert {path.name for path in cache.glob("*/run/*")} == {"checkpoint_20"}
+    assert open_checkpoint("memory://run", 3).parameters["token_embedder/embedding"].shape == (3, 16)
+
+
+def test_our_run_in_a_bucket(make_student, make_legacy, assert_same, tmp_path, bucket):
+    _, params = make_student()
+    convert(str(make_legacy(tmp_path / "checkpoint_3", params)), str(tmp_path / "ours"), "distill-jax")
+    upload(bucket, tmp_path / "ours", "/run")
+    for path in ("memory://run", "memory://run/checkpoints/3"):
+        checkpoint = open_checkpoint(path)
+        assert checkpoint.format == "distill-jax" and checkpoint.step == 3
+        assert_same(checkpoint.parameters, params)
+
+
+def test_an_export_in_a_bucket_brings_its_run(make_student, tmp_path, bucket):
+    config, params = make_student("UL2", vocab_size=384)
+    write_huggingface(tmp_path / "hf", from_tree(params), config)
+    task = {"task": "svamp_step_by_step", "vocabulary": "bytes"}
+    convert(str(tmp_path / "hf"), str(tmp_path / "ours"), "distill-jax", step=2, **task)
+    convert(str(tmp_path / "ours"), str(tmp_path / "t5x"), "t5x")
+    upload(bucket, tmp_path / "t5x", "/export")
+    for path in ("memory://export", "memory://export/checkpoint_2"):
+        checkpoint = open_checkpoint(path)
+        assert checkpoint.run().mixture_or_task_name == "svamp_step_by_step"
+        assert checkpoint.vocabulary().fingerprint == "bytes"
+        assert checkpoint.model_config() == config
+
+
+def test_a_hugging_face_folder_in_a_bucket(make_student, assert_same, tmp_path, bucket, cache):
+    config, params = make_student()
+    write_huggingface(tmp_path / "hf", from_tree(params), config)
+    (tmp_path / "hf" / "pytorch_model.bin").write_text("heavy")
+    upload(bucket, tmp_path / "hf", "/hf")
+    assert_same(open_checkpoint("memory://hf").parameters, params)
+    assert not list(cache.rglob("*.bin"))
+    bucket.rm("/hf/model.safetensors")
+    with pytest.raises(UserError, match=r"pytorch_model.bin: a pickle can run code"):
+        open_checkpoint("memory://hf")
+
+
+def test_what_cannot_be_fetched_is_one_line(bucket):
+    with pytest.raises(UserError, match="memory://nowhere: there is nothing there"):
+        open_checkpoint("memory://nowhere")
+    with pytest.raises(UserError, match="nosuch://a/b: cannot be fetched: .*nosuch"):
+        open_checkpoint("nosuch://a/b")
+    with pytest.raises(UserError, match="expected hf://ORG/NAME"):
+        open_checkpoint("hf://t5-small/a/b")
+
+
+def test_a_fetch_that_fails_leaves_nothing(make_student, make_legacy, tmp_path, bucket, cache, monkeypatch):
+    upload(bucket, make_legacy(tmp_path / "checkpoint_3", make_student()[1]), "/checkpoint_3")
+
+    def broken(self, path, target, **kwargs):
+        if path.endswith("wo.kernel/0.0"):
+            raise ValueError("connection reset")
+        shutil.copyfileobj(self.open(path), open(target, "wb"))
+
+    monkeypatch.setattr(type(bucket), "get_file", broken)
+    with pytest.raises(UserError, match="cannot be fetched: connection reset"):
+        open_checkpoint("memory://checkpoint_3")
+    assert not any(cache.iterdir())
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the hub as its client asks for: a repository's listing and its files."""
+
+    folder = None
+    asked = None
+
+    def log_message(self, *args):
+        pass
+
+    def _answer(self, content, headers, body):
+        self.send_response(200)
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def _serve(self, body):
+        path = self.path.split("?")[0]
+        names = sorted(str(p.relative_to(self.folder)) for p in self.folder.rglob("*") if p.is_file())
+        _, _, name = path.partition("/resolve/")
+        name = name.partition("/")[2]
+        if path.startswith("/api/models/org/student/tree/"):
+            rows = [
+                {"type": "file", "path": n, "size": (self.folder / n).stat().st_size, "oid": "0" * 40}
+                for n in names
+            ]
+            self._answer(json.dumps(rows).encode(), {"Content-Type": "application/json"}, body)
+        elif path.startswith("/api/models/org/student"):
+            siblings = [{"rfilename": n} for n in names]
+            content = {"id": "org/student", "modelId": "org/student", "sha": "a" * 40, "siblings": siblings}
+            self._answer(json.dumps(content).encode(), {"Content-Type": "application/json"}, body)
+        elif path.startswith("/org/student/resolve/") and name in names:
+            self.asked.append(name)
+            headers = {"ETag": f'"{abs(hash(name)):040x}"', "X-Repo-Commit": "a" * 40}
+            self._answer((self.folder / name).read_bytes(), headers, body)
+        else:
+            self.send_response(404)
+            self.send_header("X-Error-Code", "RepoNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    def do_HEAD(self):
+        self._serve(False)
+
+    def do_GET(self):
+        self._serve(True)
+
+
+@pytest.fixture
+def hub(make_student, tmp_path, monkeypatch):
+    constants = pytest.importorskip("huggingface_hub.constants", reason="an extra")
+    config, params = make_student("UL2")
+    folder = tmp_path / "repository"
+    write_huggingface(folder, from_tree(params), config, shard_bytes=9000)
+    (folder / "pytorch_model.bin").write_text("a pickle")
+    handler = type("Handler", (Hub,), {"folder": folder, "asked": []})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    yield handler, params
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_model_of_the_hub_by_name(hub, assert_same):
+    handler, params = hub
+    checkpoint = open_checkpoint("hf://org/student")
+    assert checkpoint.format == "huggingface"
+    assert checkpoint.config.mlp_activations == ("silu", "linear")
+    assert_same(checkpoint.parameters, params)
+    assert "pytorch_model.bin" not in handler.asked
+    assert_same(open_checkpoint("hf://org/student@refs/pr/2").parameters, params)
+
+
+def test_a_model_of_the_hub_that_is_only_a_pickle(hub):
+    handler, _ = hub
+    for path in handler.folder.glob("*.safetensors*"):
+        path.unlink()
+    with pytest.raises(
+        UserError, match=r"org/student/pytorch_model.bin: a pickle .*from_pretrained\('org/student'\)"
+    ):
+        open_checkpoint("hf://org/student")
+    assert "pytorch_model.bin" not in handler.asked
+
+
+def test_a_model_that_the_hub_does_not_have(hub):
+    with pytest.raises(UserError, match="hf://org/nothing: cannot be fetched: "):
+        open_checkpoint("hf://org/nothing")
+
+
+def test_without_the_hub_client_the_way_to_get_it_is_said(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UserError, match="pip install huggingface_hub"):
+        open_checkpoint("hf://org/student")
+
+
+def test_the_wanted_files():
+    names = ["checkpoint_1/checkpoint", "checkpoint_12/checkpoint", "checkpoint_12/state.step/0", "run.json"]
+    assert remote._wanted(names, None) == ["checkpoint_12/checkpoint", "run.json"]
+    assert remote._wanted(names, 1) == ["checkpoint_1/checkpoint", "run.json"]
+    assert np.all([remote.is_remote("gs://a/b"), not remote.is_remote("/a/b")])

@@ -1,0 +1,108 @@
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from distill_jax.cli import main as cli
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILL_JAX_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("DISTILL_JAX_DATA_DIR", raising=False)
+
+
+def fails(capsys, *argv):
+    """The one line on stderr of a command that must fail with status 1."""
+    assert cli.main(list(argv)) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ")
+    return lines[0]
+
+
+def test_help_imports_nothing_heavy():
+    heavy = ("jax", "numpy", "flax", "gin", "rich", "tensorflow", "seqio", "matplotlib", "openai", "yaml")
+    code = (
+        "import sys, contextlib\n"
+        "from distill_jax.cli import main as cli\n"
+        "with contextlib.suppress(SystemExit): cli.main(['--help'])\n"
+        f"print(sorted(set({heavy}) & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "COMMAND" in out.stdout
+    assert out.stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_training_imports_no_tensorflow(tmp_path):
+    code = (
+        "import sys\n"
+        "from distill_jax.cli import main as cli\n"
+        "status = cli.main(sys.argv[1:])\n"
+        "assert status == 0, status\n"
+        "print(sorted({'tensorflow', 'seqio'} & set(sys.modules)))"
+    )
+    flags = ["train", "entailment", "--model", "byt5/tiny", "--steps", "1", "--batch-size", "2"]
+    flags += ["--lengths", "128,64", "--model-dir", str(tmp_path / "run")]
+    flags += ["--gin.NUM_EXAMPLES=8", "--gin.EVAL_EXAMPLES=2"]
+    out = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, env=os.environ)
+    assert out.returncode == 0, out.stderr
+    assert out.stdout.strip().splitlines()[-1] == "[]"
+
+    run = tmp_path / "run"
+    assert cli.main(["eval", str(run), "--gin.EVAL_EXAMPLES=3", "--split", "test"]) == 0
+    predictions = [json.loads(line) for line in (run / "eval/test-1.jsonl").read_text().splitlines()]
+    assert len(predictions) == 3 and "predicted_rationale" in predictions[0]
+    inputs = tmp_path / "in.jsonl"
+    inputs.write_text('{"input": "b", "id": 7}\n\n{"input": "a"}\n')
+    outputs = tmp_path / "out.jsonl"
+    flags = ["infer", str(run), "--input", str(inputs), "--output", str(outputs), "--rationale"]
+    assert cli.main(flags) == 0
+    rows = [json.loads(line) for line in outputs.read_text().splitlines()]
+    assert [row["input"] for row in rows] == ["b", "a"] and rows[0]["id"] == 7
+    assert all(isinstance(row["predicted_rationale"], str) for row in rows)
+
+
+def test_the_shipped_tasks_are_listed_and_shown(capsys):
+    assert cli.main(["data", "list"]) == 0
+    assert "entailment" in capsys.readouterr().out
+    assert cli.main(["data", "show", "entailment", "--count", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "[label] " in out and "[rationale] " in out
+
+
+def test_statistics_as_json(capsys):
+    flags = ["data", "stats", "entailment", "--split", "test", "--vocabulary", "bytes", "--json"]
+    assert cli.main([*flags, "--lengths", "512,256"]) == 0
+    figures = json.loads(capsys.readouterr().out)["splits"]["test"]
+    assert figures["rows"] == 1000 and figures["teacher_accuracy"] == 1.0
+
+
+def test_mistakes_give_one_line(capsys, tmp_path):
+    assert "unknown task 'snli'" in fails(capsys, "data", "stats", "snli")
+    assert "say where with --data-dir" in fails(capsys, "data", "stats", "svamp")
+    assert "no such folder" in fails(capsys, "data", "stats", "svamp", "--data-dir", "/nowhere")
+    train = ["train", "entailment", "--model-dir", str(tmp_path / "a")]
+    assert "models/t5_9/huge.gin" in fails(capsys, *train, "--model", "t5_9/huge")
+    assert "did you mean TRAIN_STEPS" in fails(capsys, *train, "--gin.TRAIN_STEP=3")
+    assert "no value for MODEL_DIR" in fails(capsys, "train", "entailment")
+    assert "no such file" in fails(capsys, "eval", str(tmp_path))
+    assert "infer" not in fails(capsys, "infer", str(tmp_path), "--input", str(tmp_path / "no"))
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"input": "x"}\n{"inputs": "y"}\n')
+    assert "line 2" in fails(capsys, "infer", str(tmp_path), "--input", str(bad))
+
+
+def test_module_entry_points_answer_without_gin_files():
+    root = pathlib.Path(__file__).parent.parent
+    for module in ("train", "eval", "infer"):
+        out = subprocess.run(
+            [sys.executable, "-m", f"distill_jax.{module}"],
+            capture_output=True,
+            text=True,
+            cwd=root,
+        )
+        assert out.returncode == 1
+        assert out.stderr.strip().splitlines()[-1].startswith("error: no --gin_file given")

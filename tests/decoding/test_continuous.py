@@ -1,0 +1,163 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from distill_jax.decoding import continuous
+from distill_jax.decoding.search import greedy_decode
+from distill_jax.models.config import T5Config
+from distill_jax.models.t5 import Transformer
+
+EOS = 1
+LONGEST = 32
+
+
+@functools.cache
+def student(scan_layers=False, tied=False):
+    """A student whose outputs end at different steps, some never."""
+    config = T5Config(
+        vocab_size=40,
+        emb_dim=16,
+        num_heads=2,
+        num_encoder_layers=1,
+        num_decoder_layers=2,
+        head_dim=8,
+        mlp_dim=32,
+        mlp_activations=("gelu", "linear"),
+        scan_layers=scan_layers,
+        logits_via_embedding=tied,
+    )
+    model = Transformer(config)
+    tokens = jnp.ones((1, 4), jnp.int32)
+    init = jax.jit(functools.partial(model.init, enable_dropout=False))
+    params = init(jax.random.key(5), tokens, tokens, tokens)["params"]
+    return model, jax.tree.map(lambda x: x * 2.0, params)
+
+
+def inputs(count, seed=0):
+    rng = np.random.default_rng(seed)
+    return [[*rng.integers(2, 40, rng.integers(1, LONGEST - 1)).tolist(), EOS] for _ in range(count)]
+
+
+greedy = jax.jit(greedy_decode, static_argnums=0, static_argnames="max_decode_length")
+
+
+def one_by_one(model, params, rows, max_length):
+    padded = np.zeros((len(rows), LONGEST), np.int32)
+    for number, row in enumerate(rows):
+        padded[number, : len(row)] = row
+    found = [greedy(model, params, row[None], max_decode_length=max_length) for row in padded]
+    return [np.asarray(tokens[0]) for tokens, _ in found], [float(scores[0]) for _, scores in found]
+
+
+def together(model, params, rows, max_length, batch_size):
+    results = {}
+    settings = {"batch_size": batch_size, "longest": LONGEST, "max_length": max_length}
+    for item, tokens, score in continuous.decode(model, params, rows, **settings):
+        assert item not in results
+        whole = np.zeros(max_length, np.int32)
+        whole[: len(tokens)] = tokens
+        results[item] = whole, score
+    return [results[item][0] for item in range(len(rows))], [results[item][1] for item in range(len(rows))]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_slots_do_not_change_what_is_decoded(batch_size):
+    model, params = student()
+    rows = inputs(37)
+    expected, expected_scores = one_by_one(model, params, rows, 40)
+    lengths = {int((row > 0).sum()) for row in expected}
+    assert len(lengths) > 4 and max(lengths) == 40  # or nothing would be refilled, widened and cut
+    found, scores = together(model, params, rows, 40, batch_size)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-3)
+
+
+@pytest.mark.parametrize("scan_layers, tied", [(True, False), (False, True)])
+def test_other_shapes_of_the_network(scan_layers, tied):
+    model, params = student(scan_layers, tied)
+    rows = inputs(9)
+    found, _ = together(model, params, rows, 20, 4)
+    np.testing.assert_array_equal(found, one_by_one(model, params, rows, 20)[0])
+
+
+@pytest.mark.parametrize("count, batch_size", [(0, 4), (1, 4), (2, 16), (3, 2), (5, 4)])
+def test_few_rows(count, batch_size):
+    model, params = student()
+    rows = inputs(count, seed=1)
+    found, _ = together(model, params, rows, 12, batch_size)
+    np.testing.assert_array_equal(found, one_by_one(model, params, rows, 12)[0])
+
+
+@pytest.mark.parametrize("max_length", [1, 16, 17])
+def test_rows_that_never_end_stop_at_the_longest(max_length):
+    model, params = student()
+    rows = inputs(7, seed=2)
+    found, _ = together(model, params, rows, max_length, 4)
+    np.testing.assert_array_equal(found, one_by_one(model, params, rows, max_length)[0])
+
+
+def test_a_long_row_does_not_hold_up_the_others(monkeypatch):
+    model, params = student()
+    rows = inputs(37)
+    lengths = [int((row > 0).sum()) for row in one_by_one(model, params, rows, 40)[0]]
+    clock = []
+    step = continuous.Batch.step
+
+    def counted(self, stop_at):
+        before = self._clock
+        ended = step(self, stop_at)
+        clock.append(self._clock - before)
+        return ended
+
+    monkeypatch.setattr(continuous.Batch, "step", counted)
+    together(model, params, rows, 40, 8)
+    order = np.argsort([len(row) for row in rows], kind="stable")
+    batches = [max(lengths[item] for item in order[start : start + 8]) for start in range(0, 37, 8)]
+    assert sum(clock) < sum(batches)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits_of(model, params, inputs, shifted):
+    return model.apply({"params": params}, inputs, shifted, shifted, enable_dropout=False)
+
+
+def exhaustive(model, params, row, texts):
+    """Greedy walk among whole texts: at each step those stay that begin with the likeliest token of any."""
+    left = list(range(len(texts)))
+    log_prob, depth = 0.0, 0
+    while len(left) > 1:
+        inputs, shifted = np.zeros((1, LONGEST), np.int32), np.zeros((1, 8), np.int32)
+        inputs[0, : len(row)] = row
+        shifted[0, 1 : depth + 1] = texts[left[0]][:depth]
+        logits = logits_of(model, params, inputs, shifted)
+        allowed = sorted({texts[number][depth] for number in left})
+        scores = np.asarray(jax.nn.log_softmax(logits[0, depth, jnp.array(allowed)]))
+        log_prob += float(scores.max())
+        left = [number for number in left if texts[number][depth] == allowed[int(scores.argmax())]]
+        depth += 1
+    return left[0], log_prob
+
+
+TEXTS = [[5, 6, 7, EOS], [5, 6, EOS], [5, 8, 9, 9, EOS], [10, EOS], [5, 6, 7, 11, EOS]]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_constrained_output_is_the_greedy_walk_among_the_texts(batch_size):
+    model, params = student()
+    rows = inputs(11, seed=3)
+    choices = [TEXTS[: 1 + number % 5] for number in range(len(rows))]
+    found = {
+        item: (number, score)
+        for item, number, score in continuous.choose(
+            model, params, rows, choices, batch_size=batch_size, longest=LONGEST
+        )
+    }
+    assert sorted(found) == list(range(len(rows)))
+    for item, (number, score) in found.items():
+        expected, log_prob = exhaustive(model, params, rows[item], choices[item])
+        assert number == expected
+        assert score == pytest.approx(log_prob, abs=1e-3)
+    assert len({number for number, _ in found.values()}) > 1

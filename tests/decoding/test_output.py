@@ -1,0 +1,78 @@
+import datetime
+import json
+import os
+
+import pytest
+
+from distill_jax.decoding.output import open_output
+from distill_jax.errors import UserError
+
+SETTINGS = {"model_dir": "/runs/a", "temperature": 0.0, "columns": {"input": "input"}}
+
+
+def append(path, rows, settings=SETTINGS):
+    with open_output(str(path), settings) as output:
+        begun = output.done
+        output.append(rows)
+    return begun
+
+
+def read(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_rows_are_added_after_those_that_are_there(tmp_path):
+    path = tmp_path / "new" / "out.jsonl"
+    assert append(path, [{"a": 1}, {"a": "é"}]) == 0
+    assert append(path, [{"a": datetime.date(2020, 1, 2)}]) == 2
+    assert read(path) == [{"a": 1}, {"a": "é"}, {"a": "2020-01-02"}]
+    with open_output(str(path), SETTINGS) as output:
+        assert list(output.rows()) == read(path)
+
+
+@pytest.mark.parametrize("torn", ['{"a": 2', '{"a": 2}', "\x00\x00"])
+def test_a_row_that_was_cut_short_is_removed(tmp_path, torn):
+    path = tmp_path / "out.jsonl"
+    append(path, [{"a": 1}])
+    with path.open("a") as file:
+        file.write(torn)
+    assert append(path, [{"a": 3}]) == 1
+    assert read(path) == [{"a": 1}, {"a": 3}]
+
+
+def test_other_settings_are_refused_and_nothing_is_lost(tmp_path):
+    path = tmp_path / "out.jsonl"
+    append(path, [{"a": 1}])
+    with pytest.raises(UserError, match=r"temperature was 0.0, now 0.7"):
+        append(path, [{"a": 2}], SETTINGS | {"temperature": 0.7})
+    assert read(path) == [{"a": 1}]
+
+
+def test_a_file_of_something_else_is_refused(tmp_path):
+    path = tmp_path / "precious.txt"
+    path.write_text("not ours")
+    with pytest.raises(UserError, match="there already"):
+        append(path, [{"a": 1}])
+    assert path.read_text() == "not ours"
+
+
+def test_an_output_that_holds_nothing_takes_new_settings(tmp_path):
+    path = tmp_path / "out.jsonl"
+    append(path, [])
+    append(path, [{"a": 1}], SETTINGS | {"temperature": 0.7})
+    assert append(path, [], SETTINGS | {"temperature": 0.7}) == 1
+
+
+def test_a_file_has_one_writer(tmp_path):
+    path = tmp_path / "out.jsonl"
+    with open_output(str(path), SETTINGS):
+        with pytest.raises(UserError, match="another process is writing this file"):
+            append(path, [])
+    append(path, [])
+
+
+def test_a_full_disk_gives_one_line(tmp_path):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("no /dev/full")
+    with pytest.raises(UserError, match=r"/dev/full: cannot be written \(No space left"):
+        append("/dev/full", [{"a": 1}])

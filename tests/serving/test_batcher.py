@@ -1,0 +1,117 @@
+import asyncio
+import threading
+
+import pytest
+
+from distill_jax.serving.batcher import Batcher, Closed, Full
+
+
+class Runs:
+    """Doubles numbers; remembers the batches; runs only while `gate` is open."""
+
+    def __init__(self):
+        self.batches = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def __call__(self, key, items):
+        self.gate.wait(10)
+        self.batches.append((key, list(items)))
+        if key == "bad":
+            raise RuntimeError("no")
+        return [2 * item for item in items]
+
+
+def within(test, **settings):
+    """Runs `test(batcher, runs)` with a batcher that is closed at the end."""
+
+    async def main():
+        runs = Runs()
+        batcher = Batcher(runs, **{"batch_size": 4, "max_queue": 20, "max_wait": 0.02} | settings)
+        batcher.start()
+        try:
+            async with asyncio.timeout(20):
+                await test(batcher, runs)
+        finally:
+            runs.gate.set()
+            await batcher.close()
+        return runs
+
+    return asyncio.run(main())
+
+
+def test_items_of_many_callers_share_batches_and_everybody_gets_his_own():
+    async def test(batcher, runs):
+        answers = await asyncio.gather(*(batcher.submit("a", [n, n + 100]) for n in range(6)))
+        assert answers == [[2 * n, 2 * n + 200] for n in range(6)]
+
+    runs = within(test)
+    assert [len(items) for _, items in runs.batches] == [4, 4, 4]
+
+
+def test_items_with_different_keys_are_not_mixed_and_the_oldest_goes_first():
+    async def test(batcher, runs):
+        await asyncio.gather(*(batcher.submit(key, [n]) for n, key in enumerate("abab")))
+
+    assert within(test).batches == [("a", [0, 2]), ("b", [1, 3])]
+
+
+def test_a_full_queue_refuses_and_keeps_what_it_has():
+    async def test(batcher, runs):
+        runs.gate.clear()
+        first = asyncio.create_task(batcher.submit("a", list(range(4))))
+        await asyncio.sleep(0.05)  # under way: no longer in the queue
+        second = asyncio.create_task(batcher.submit("a", list(range(20))))
+        await asyncio.sleep(0)
+        with pytest.raises(Full):
+            await batcher.submit("a", [1])
+        assert batcher.waiting == 20
+        runs.gate.set()
+        assert len(await first) == 4 and len(await second) == 20
+        assert await batcher.submit("a", [3]) == [6]
+
+    within(test)
+
+
+def test_what_waits_is_answered_before_it_closes():
+    async def test(batcher, runs):
+        runs.gate.clear()
+        waiting = asyncio.create_task(batcher.submit("a", list(range(10))))
+        await asyncio.sleep(0.05)
+        closing = asyncio.create_task(batcher.close())
+        await asyncio.sleep(0.01)
+        with pytest.raises(Closed):
+            await batcher.submit("a", [1])
+        runs.gate.set()
+        await closing
+        assert await waiting == [2 * n for n in range(10)]
+
+    within(test)
+
+
+def test_an_error_is_that_of_its_batch_alone():
+    async def test(batcher, runs):
+        good, bad = await asyncio.gather(
+            batcher.submit("a", [1]), batcher.submit("bad", [2, 3]), return_exceptions=True
+        )
+        assert good == [2] and isinstance(bad, RuntimeError)
+        assert await batcher.submit("a", [4]) == [8]
+
+    within(test)
+
+
+def test_items_of_callers_who_left_are_dropped():
+    async def test(batcher, runs):
+        runs.gate.clear()
+        first = asyncio.create_task(batcher.submit("a", [0]))
+        await asyncio.sleep(0.05)
+        gone = asyncio.create_task(batcher.submit("a", [1, 2]))
+        stays = asyncio.create_task(batcher.submit("a", [3]))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.wait([gone])
+        assert batcher.waiting == 1
+        runs.gate.set()
+        assert await stays == [6] and await first == [0]
+
+    assert [item for _, items in within(test).batches for item in items] == [0, 3]

@@ -1,0 +1,111 @@
+import pytest
+
+from distill_jax.data.views import View
+from distill_jax.data.vocabularies import load_vocabulary
+from distill_jax.errors import UserError
+from distill_jax.serving.completion import Completion, Piece, forms
+from distill_jax.serving.protocol import BadRequest, cut, read_chat, read_completion, response_body
+
+LABEL, RATIONALE = View("label", "label", "[label] "), View("rationale", "rationale", "[rationale] ")
+BYTES = load_vocabulary("bytes")
+
+
+def chat(**changes):
+    return {"model": "m", "messages": [{"role": "user", "content": "hello"}]} | changes
+
+
+def test_the_last_message_of_the_user_is_the_input():
+    messages = [
+        {"role": "system", "content": "be kind"},
+        {"role": "user", "content": "one"},
+        {"role": "assistant", "content": "two"},
+        {"role": "user", "content": [{"type": "text", "text": "thr"}, {"type": "text", "text": "ee"}]},
+    ]
+    asked = read_chat(chat(messages=messages))
+    assert asked.texts == ("three",) and asked.likeliest is None and asked.decoding.num_beams == 1
+
+
+def test_settings_are_read():
+    asked = read_chat(chat(temperature=0.5, top_p=0.9, n=3, seed=7, logprobs=True, top_logprobs=4, stop="x"))
+    assert (asked.decoding.temperature, asked.decoding.top_p, asked.decoding.n_best) == (0.5, 0.9, 3)
+    assert (asked.seed, asked.likeliest, asked.stop) == (7, 4, ("x",))
+    asked = read_completion({"model": "m", "prompt": ["a", "b"], "n": 2, "logprobs": 0, "max_tokens": 5})
+    assert asked.texts == ("a", "b") and asked.decoding.num_beams == 2
+    assert asked.likeliest == 0 and asked.max_tokens == 5
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"model": None}, "model"),
+        ({"messages": "hello"}, "messages"),
+        ({"messages": [{"role": "system", "content": "x"}]}, "role `user`"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "text only"),
+        ({"messages": [{"role": "user", "content": ""}]}, "no text"),
+        ({"temperature": "hot"}, "temperature: expected a number"),
+        ({"temperature": 3}, "temperature: expected 0 to 2"),
+        ({"n": 0}, "n: expected 1"),
+        ({"n": True}, "n: expected an integer"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"stream": True}, "one piece"),
+        ({"tools": [{}]}, "tools"),
+        ({"response_format": {"type": "json_object"}}, "plain text"),
+        ({"stop": [3]}, "stop"),
+        ({"temperature": 1, "num_beams": 3}, "exclude each other"),
+    ],
+)
+def test_what_cannot_be_done_is_said(changes, message):
+    with pytest.raises(BadRequest, match=message):
+        read_chat(chat(**changes))
+
+
+def completion(text, ended=True):
+    pieces = tuple(Piece(letter, -0.5, ((letter, -0.5), ("z", -2.0))) for letter in text)
+    return Completion(text, len(text) + 1, ended, pieces)
+
+
+def test_answers_are_cut_and_say_why():
+    for changes, text, reason in (
+        ({}, "abcdef", "stop"),
+        ({"max_tokens": 4}, "abcd", "length"),
+        ({"max_tokens": 6}, "abcdef", "stop"),
+        ({"max_completion_tokens": 2, "max_tokens": 4}, "ab", "length"),
+        ({"stop": ["f", "cd"]}, "ab", "stop"),
+    ):
+        found, why = cut(completion("abcdef"), read_chat(chat(**changes)), BYTES)
+        assert (found.text, why) == (text, reason)
+        assert "".join(piece.text for piece in found.pieces) == text
+    assert cut(completion("ab", ended=False), read_chat(chat()), BYTES)[1] == "length"
+
+
+def test_bodies_of_both_endpoints():
+    asked = read_chat(chat(logprobs=True, top_logprobs=1))
+    body = response_body(asked, [[(completion("ab"), "stop")]], 9, chat=True, fingerprint="step-1")
+    [choice] = body["choices"]
+    assert choice["message"]["content"] == "ab" and choice["finish_reason"] == "stop"
+    first = choice["logprobs"]["content"][0]
+    assert first["token"] == "a" and first["logprob"] == -0.5 and first["bytes"] == [97]
+    assert [best["token"] for best in first["top_logprobs"]] == ["a"]
+    assert body["usage"] == {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
+    asked = read_completion({"model": "m", "prompt": ["p", "q"], "logprobs": 2})
+    two = [[(completion("ab"), "stop")], [(completion("c"), "stop")]]
+    body = response_body(asked, two, 9, chat=False, fingerprint="step-1")
+    assert [(choice["index"], choice["text"]) for choice in body["choices"]] == [(0, "ab"), (1, "c")]
+    assert body["choices"][0]["logprobs"]["text_offset"] == [0, 1]
+    assert body["choices"][0]["logprobs"]["top_logprobs"][1] == {"b": -0.5, "z": -2.0}
+
+
+def test_the_forms_of_an_answer():
+    both = forms((LABEL, RATIONALE))
+    assert set(both) == {"", ":label", ":rationale"}
+    assert both[""].parts == (RATIONALE, " So the answer is: ", LABEL)
+    assert set(forms((LABEL,))) == {""}
+    own = forms((LABEL, RATIONALE), "{rationale} The answer is {label}.")
+    assert own[""].parts == (RATIONALE, " The answer is ", LABEL, ".")
+    for template, message in (
+        ("{why}", "{label}, {rationale}"),
+        ("always", "no field"),
+        ("{label", "expected"),
+    ):
+        with pytest.raises(UserError, match=message):
+            forms((LABEL, RATIONALE), template)

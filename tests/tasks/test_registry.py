@@ -1,0 +1,124 @@
+import importlib
+import subprocess
+import sys
+
+import pytest
+from distill_jax.tasks import registry
+from distill_jax.tasks.registry import get_task, register_distillation_task, resolve
+
+from distill_jax.data.schema import Example
+from distill_jax.data.sources import GeneratedSource
+from distill_jax.data.views import View
+from distill_jax.errors import UserError
+
+MODULE = """
+import functools
+from distill_jax.tasks.registry import register_distillation_task
+from distill_jax.data.schema import Example
+from distill_jax.data.sources import GeneratedSource
+
+def make(rng, name, top=9):
+    return Example(name, str(rng.integers(top)), "a", rationale="b")
+
+source = GeneratedSource(functools.partial(make, top={top}), {{"train": 4}})
+register_distillation_task("{name}", source, label_metric_fns=(lambda targets, predictions: {{}},))
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch):
+    monkeypatch.setattr(registry, "_tasks", {})
+    with registry.without_seqio():
+        yield
+
+
+def test_views_of_methods(toy):
+    gold, why = View("label", "label", "[label] "), View("rationale", "rationale", "[rationale] ")
+    teacher = View("label", "teacher_label", "[label] ")
+    expected = {
+        "toy_standard": (View("label", "label"),),
+        "toy_task_distillation": (View("label", "teacher_label"),),
+        "toy_label": (gold,),
+        "toy_rationale": (why,),
+        "toy_step_by_step": (gold, why),
+        "toy_label_teacher": (teacher,),
+        "toy_step_by_step_teacher": (teacher, why),
+    }
+    assert {name: resolve(name)[1] for name in expected} == expected
+    assert resolve("toy_step_by_step", "teacher")[1] == (teacher, why)
+    assert resolve("toy_standard", "teacher")[1] == (View("label", "teacher_label"),)
+    assert resolve("toy_standard")[0] is toy
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("nosuch_step_by_step", "unknown task 'nosuch': .*svamp.*, toy"),
+        ("toi_standard", "did you mean toy"),
+        ("toy", "unknown mixture or task 'toy': expected TASK_METHOD"),
+        ("toy_nosuch", "unknown mixture or task"),
+        ("", "unknown mixture or task"),
+    ],
+)
+def test_unknown_names(toy, name, expected):
+    with pytest.raises(UserError, match=expected):
+        resolve(name)
+
+
+def test_unknown_label_source_and_module(toy):
+    with pytest.raises(UserError, match="LABEL_SOURCE 'golden'"):
+        resolve("toy_standard", "golden")
+    with pytest.raises(UserError, match="no_such_module"):
+        get_task("toy", "no_such_module")
+
+
+def test_module_of_a_user(tmp_path, monkeypatch):
+    (tmp_path / "their_tasks.py").write_text(MODULE.format(name="theirs", top=9))
+    monkeypatch.syspath_prepend(tmp_path)
+    task, _ = resolve("theirs_step_by_step", module="their_tasks")
+    assert task.name == "theirs"
+    importlib.reload(sys.modules["their_tasks"])
+    assert get_task("theirs") is not task
+
+
+def test_another_task_of_the_same_name(tmp_path, monkeypatch):
+    for module, top in (("first_tasks", 9), ("second_tasks", 9), ("third_tasks", 8)):
+        (tmp_path / f"{module}.py").write_text(MODULE.format(name="same", top=top))
+    monkeypatch.syspath_prepend(tmp_path)
+    get_task("same", "first_tasks")
+    with pytest.raises(UserError, match="another task 'same'"):
+        get_task("same", "second_tasks")
+    (tmp_path / "first_tasks.py").write_text(MODULE.format(name="same", top=10))
+    importlib.invalidate_caches()
+    with pytest.raises(UserError, match="another task 'same'"):
+        importlib.reload(sys.modules["first_tasks"])
+
+
+def generate(rng, name):
+    return Example(name, str(rng.random()), "a")
+
+
+def test_parameters_make_another_task():
+    register_distillation_task("mine", GeneratedSource(generate, {"train": 4}))
+    register_distillation_task("mine", GeneratedSource(generate, {"train": 4}))
+    for other in (
+        {"source": GeneratedSource(generate, {"train": 5})},
+        {"source": GeneratedSource(generate, {"train": 4}), "label_prefix": "predict: "},
+    ):
+        with pytest.raises(UserError, match="another task 'mine'"):
+            register_distillation_task("mine", **other)
+
+
+@pytest.mark.slow
+def test_engine_needs_no_tensorflow(tmp_path):
+    code = """
+import sys
+from distill_jax.data.loader import Loader
+from distill_jax.data.prepare import prepare
+prepared = prepare("entailment_step_by_step", "validation", vocabulary="bytes",
+                   task_feature_lengths={"inputs": 512, "targets": 256})
+next(Loader(prepared.path, 2, seed=0))
+loaded = {name.split(".")[0] for name in sys.modules} & {"tensorflow", "seqio", "torch"}
+assert not loaded, loaded
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,63 @@
+"""Every method from one command on the user's own file, stopped and gone on with."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from distill_jax.tasks import registry
+
+from distill_jax.checkpoints import orbax as checkpoints
+from distill_jax.cli import main as cli
+from distill_jax.data.views import METHODS
+
+pytestmark = pytest.mark.slow
+COLUMNS = ["--input", "question", "--label", "answer", "--rationale", "why"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILL_JAX_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "legs.jsonl"
+    rows = []
+    for n in range(30):
+        answer = "four" if n % 3 else "two"
+        row = {"question": f"legs of {n}?", "answer": answer, "why": f"It is a {n}.", "teacher_label": "four"}
+        rows.append(row | {"label_probs": [0.75, 0.25], "choices": ["four", "two"]})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def train(monkeypatch, data, folder, method, steps, *flags):
+    monkeypatch.setattr(registry, "_tasks", {})
+    command = ["train", "--data", data, *COLUMNS, "--method", method, "--model", "byt5/tiny", *flags]
+    command += ["--steps", str(steps), "--batch-size", "2", "--lengths", "96,64", "--model-dir", str(folder)]
+    gin = {"EVAL_PERIOD": 0, "CHECKPOINT_PERIOD": 2, "LOG_PERIOD": 1, "SCHEDULE": "@schedules.constant()"}
+    return cli.main([*command, *(f"--gin.{name}={value}" for name, value in gin.items())])
+
+
+@pytest.fixture(scope="module")
+def teacher(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("teacher")
+    with pytest.MonkeyPatch.context() as patch:
+        assert train(patch, data, folder, "step_by_step", 1) == 0
+    return str(folder)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_method(method, data, teacher, tmp_path, monkeypatch):
+    flags = ["--teacher-checkpoint", teacher] if method == "logit_distillation" else []
+    for folder, stops in (("whole", [3]), ("parts", [2, 3])):
+        for steps in stops:
+            assert train(monkeypatch, data, tmp_path / folder, method, steps, *flags) == 0
+    lines = [json.loads(line) for line in (tmp_path / "parts/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert all(np.isfinite(line["train/loss"]) for line in lines)
+    whole, parts = (checkpoints.restore_params(str(tmp_path / name)) for name in ("whole", "parts"))
+    jax.tree.map(np.testing.assert_array_equal, whole, parts)
