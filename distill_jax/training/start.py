@@ -10,6 +10,7 @@ import optax
 
 from distill_jax.checkpoints.orbax import Checkpointer
 from distill_jax.data.loader import Loader
+from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import partitioning, train_state
@@ -79,6 +80,7 @@ def start(
     initial_checkpoint_path: str | None,
     seed: int,
     place: Partitioner,
+    vocabulary: Vocabulary,
 ) -> tuple[TrainState, TrainState]:
     """The state to go on from, and the shardings of its arrays; the loader is moved to the same place."""
     shapes = state_shapes(model, optimizer)
@@ -94,7 +96,9 @@ def start(
             return train_state.create(train_state.init_params(model, seed), optimizer)
 
         return jax.jit(create, out_shardings=shardings)(), shardings
-    params = partitioning.put(initial_params(model, initial_checkpoint_path, seed), shardings.params)
+    params = partitioning.put(
+        initial_params(model, initial_checkpoint_path, seed, vocabulary), shardings.params
+    )
     create = jax.jit(lambda params: train_state.create(params, optimizer), out_shardings=shardings)
     return create(params), shardings
 

@@ -67,7 +67,7 @@ def train(
 ) -> dict[str, float]:
     """Trains a student, from the latest checkpoint in `model_dir` if there is one.
 
-    One of several processes ends with one line when another is gone; see `peers.join`.
+    One of several processes ends when another is gone; see `distributed.initialize`.
 
     Args:
       model: the student; its config may leave `vocab_size` open (None).
@@ -120,7 +120,7 @@ def train(
       Preempted: when told to stop by SIGTERM, once everything is saved.
     """
     host_memory.keep_freed()
-    distributed.initialize(model_dir)
+    distributed.initialize()
     sources.use(data_dir, teacher_name)
     place = partitioning.make_partitioner(model.config, batch_size, microbatches, mesh, partition)
     with registry.without_seqio():
@@ -199,7 +199,9 @@ def train(
     )
     share, shares = place.rows()
     loader = Loader(records.path, batch_size, seed=seed, process_index=share, process_count=shares)
-    state, shardings = start(model, optimizer, checkpointer, loader, initial_checkpoint_path, seed, place)
+    state, shardings = start(
+        model, optimizer, checkpointer, loader, initial_checkpoint_path, seed, place, vocabulary
+    )
     train_step = distributed.compiled_together(
         make_train_step(
             model,
