@@ -8,6 +8,7 @@ from typing import Any
 
 from flax import traverse_util
 
+from distill_jax import files
 from distill_jax.errors import UserError
 
 FORMAT = 1
@@ -65,10 +66,7 @@ def claim(model_dir: str, run: Run) -> None:
         return
     if (path.parent / "checkpoints").exists():
         raise UserError(f"{model_dir} holds checkpoints but no run.json: choose another MODEL_DIR")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(dataclasses.asdict(run), indent=2) + "\n")
-    temporary.rename(path)
+    files.write_text(path, json.dumps(dataclasses.asdict(run), indent=2) + "\n")
 
 
 def _flat(fields: dict[str, Any]) -> dict[str, Any]:

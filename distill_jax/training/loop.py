@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from distill_jax.checkpoints.orbax import Checkpointer
-from distill_jax.training import distributed, peers
+from distill_jax.training import distributed
 from distill_jax.training.metrics import MetricWriter
 from distill_jax.training.nonfinite import Guard
 from distill_jax.training.partitioning import Partitioner
@@ -130,10 +130,23 @@ def run(
     last_scores: dict[str, float] = {}
     began = logged = time.monotonic()
     tokens = 0
+
+    def validated(step: int) -> dict[str, float]:
+        nonlocal logged
+        scores = validate(state.params)
+        log.validation(step, scores)
+        checkpointer.record(step, scores)
+        logged = time.monotonic()
+        return scores
+
+    def due(step: int) -> bool:
+        return validate is not None and (step % eval_period == 0 or step == train_steps)
+
     try:
         with Watch() as watch:
+            if start_step and due(start_step) and not checkpointer.is_validated(start_step):
+                last_scores = validated(start_step)  # the process before this one was stopped meanwhile
             for step, batch in zip(range(start_step + 1, train_steps + 1), loader, strict=False):
-                peers.at(step, train_steps)
                 tokens += int((batch["encoder_segment_ids"] > 0).sum())
                 tokens += int((batch["decoder_segment_ids"] > 0).sum())
                 with place.active():
@@ -148,15 +161,12 @@ def run(
                     left = (now - began) / (step - start_step) * (train_steps - step)
                     log.train(step, means_now, speed, left)
                     tokens, logged = 0, now
-                scores = None
-                if validate is not None and (step % eval_period == 0 or last) and not stop:
-                    scores = validate(state.params)
-                    log.validation(step, scores)
-                    logged = time.monotonic()
-                if step % checkpoint_period == 0 or last or stop or scores is not None:
+                if step % checkpoint_period == 0 or last or stop or due(step):
                     pending.look()
-                    checkpointer.save(state, loader.get_state(), scores)
-                last_scores = scores or last_scores
+                    checkpointer.save(state, loader.get_state())
+                if due(step) and (last or not stop):
+                    last_scores = validated(step)
+                    stop = stop or watch.reached(step)
                 if stop and not last:
                     checkpointer.wait()
                     raise Preempted(f"told to stop: saved at step {step} of {train_steps}")
@@ -166,5 +176,6 @@ def run(
     finally:
         log.close()
     checkpointer.close()
-    validated = {f"validation/{name}": value for name, value in last_scores.items()}
-    return means_now | validated | {"steps": train_steps, "seconds": time.monotonic() - began}
+    distributed.meet()  # at its exit JAX waits for the others too, but not for long
+    final = {f"validation/{name}": value for name, value in last_scores.items()}
+    return means_now | final | {"steps": train_steps, "seconds": time.monotonic() - began}
