@@ -9,14 +9,13 @@ import optax
 
 from distill_jax.checkpoints import run_dir
 from distill_jax.checkpoints.orbax import Checkpointer
-from distill_jax.data import sources
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import Prepared, prepare
 from distill_jax.data.selection import Filters
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.evaluation.evaluator import evaluate
 from distill_jax.models.t5 import Transformer
-from distill_jax.tasks import own, registry
+from distill_jax.tasks import registry
 from distill_jax.training import distributed, host_memory, loop, partitioning
 from distill_jax.training.nonfinite import Guard
 from distill_jax.training.objectives import CrossEntropy, Objective
@@ -40,7 +39,7 @@ def train(
     teacher_checkpoint_path: str | None = None,
     teacher_top_k: int | None = None,
     own_data: Mapping[str, Any] | None = None,
-    label_source: str = "gold",
+    label_source: str = "reference",
     rationale_rate: float | None = None,
     data_fraction: float = 1.0,
     num_examples: int | None = None,
@@ -84,8 +83,8 @@ def train(
         `initial_checkpoint_path` is, with the student's vocabulary.
       teacher_top_k: the teacher runs once, and so many of its likeliest next tokens are kept in the records;
         None runs it beside the student.
-      own_data: of `data.own.describe`: the user's files, registered as a task first.
-      label_source: `gold` or `teacher`, what the label view is trained on.
+      own_data: of `tasks.own.describe`: the user's files.
+      label_source: `reference` or `teacher`, what the label view is trained on.
       rationale_rate: rationales for each label in the records; None takes the task's.
       data_fraction: share of the training examples to use, nested and the same for every method.
       num_examples: or their number.
@@ -121,25 +120,21 @@ def train(
     """
     host_memory.keep_freed()
     distributed.initialize(model_dir)
-    sources.use(data_dir, teacher_name)
     place = partitioning.make_partitioner(model.config, batch_size, microbatches, mesh, partition)
-    with registry.without_seqio():
-        if own_data is not None:
-            own.register_own(own_data)
-        task, views = registry.resolve(mixture_or_task_name, label_source, module)
+    task, views = registry.resolve(
+        mixture_or_task_name, label_source, module, rationale_rate, data_dir, teacher_name, own_data
+    )
     check_views(mixture_or_task_name, views, view_weights)
     common = {
         "vocabulary": vocabulary,
         "task_feature_lengths": dict(task_feature_lengths),
         "pack": pack,
-        "label_source": label_source,
-        "rationale_rate": rationale_rate,
         "seed": seed,
-        "module": module,
     }
     records = distributed.first_alone(
         lambda: prepare(
-            mixture_or_task_name,
+            task,
+            views,
             "train",
             data_fraction=data_fraction,
             num_examples=num_examples,
@@ -151,7 +146,9 @@ def train(
     common["vocabulary"] = records.vocabulary
     validation = None
     if eval_period:
-        validation = distributed.first_alone(lambda: prepare(mixture_or_task_name, "validation", **common))
+        validation = distributed.first_alone(lambda: prepare(task, views, "validation", **common))
+        if not validation.manifest["rows"]:  # nothing that a loss could be taken of
+            validation = None
     model = with_vocabulary_size(model, vocabulary)
     partitioning.check_model(place, model.config, batch_size, microbatches)
     stores = objective.needs_teacher and teacher_top_k is not None
@@ -216,7 +213,9 @@ def train(
     eval_step = make_eval_step(model, view_weights, objective=objective, loss_chunk=loss_chunk)
 
     def validate(params) -> dict[str, float]:
-        losses = _validation_losses(eval_step, params, teacher, validation.path, batch_size, place)
+        losses = {}
+        if validation is not None:
+            losses = _validation_losses(eval_step, params, teacher, validation.path, batch_size, place)
         scores = evaluate(
             partitioning.local_copy(params),
             model,
