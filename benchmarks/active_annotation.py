@@ -50,8 +50,7 @@ class Pool:
         self.teacher = teacher or folder / "teacher"
         if teacher is None:
             students.train_teacher(self.teacher, **METHOD.packing())
-        with registry.without_seqio():
-            self.task = registry.get_task(TASK)
+        self.task = registry.get_task(TASK)
         ids = {example.id for _, example in share(self.task.source, "train", 1.0, size, 0)}
         path = folder / "pool.jsonl"
         with annotations.served(self.teacher) as served:
@@ -63,15 +62,13 @@ class Pool:
     def student(self, name: str, seed: int, ids: Sequence[str]) -> pathlib.Path:
         """The run of a student that is trained on the teacher's answers for these rows."""
         description = annotations.own_data(self.task, [self.rows[i] for i in ids], self.runs / "data", name)
-        with registry.without_seqio():
-            task = own.register_own(description).name
         run = self.runs / name
         students.train(
             run,
             METHOD,
             seed,
             own_data=description,
-            mixture_or_task_name=f"{task}_{METHOD.name}",
+            mixture_or_task_name=f"{own.own_name(description)}_{METHOD.name}",
             vocabulary=str(self.teacher),
             label_source="teacher",
             train_steps=self._steps,
@@ -111,7 +108,7 @@ class Done:
     def __init__(self, path: pathlib.Path):
         self._path = path
         self.accuracies: dict[str, float] = {}
-        self.asked: dict[str, dict[str, float]] = {}  # shares of the gold labels among the rows asked for
+        self.asked: dict[str, dict[str, float]] = {}  # shares of the reference labels among the rows asked for
         if path.exists():
             self.accuracies = json.loads(path.read_text())
 

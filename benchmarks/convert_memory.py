@@ -74,7 +74,7 @@ def generate_scanned_run(folder: pathlib.Path, config) -> None:
     config = dataclasses.replace(config, scan_layers=True)
     run = run_dir.Run(
         mixture_or_task_name="svamp_step_by_step",
-        label_source="gold",
+        label_source="reference",
         module=None,
         task_feature_lengths={"inputs": 512, "targets": 256},
         vocabulary="",

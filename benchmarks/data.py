@@ -5,6 +5,7 @@ import os
 import pathlib
 
 import numpy as np
+from distill_jax.tasks import registry
 
 from benchmarks.settings import Settings
 from distill_jax.data.prepare import Prepared, prepare
@@ -45,7 +46,7 @@ def prepared(
 ) -> Prepared:
     """The first `rows` rows of a random order of the train split, tokenized and packed by the project."""
     return prepare(
-        f"{CQA}_{method}",
+        *registry.resolve(f"{CQA}_{method}"),
         "train",
         vocabulary=VOCABULARY,
         task_feature_lengths={"inputs": inputs, "targets": targets},

@@ -30,7 +30,7 @@ from distill_jax.experiments.demo.students import (
     train,
     train_teacher,
 )
-from distill_jax.tasks import own, registry
+from distill_jax.tasks import own
 
 from distill_jax.decoding.predict import Request
 from distill_jax.decoding.predictor import Predictor
@@ -61,8 +61,7 @@ def compare(
 ) -> dict[str, Any]:
     """Trains and scores some methods; the figures."""
     description = annotate(folder, teacher)
-    with registry.without_seqio():
-        name = own.register_own(description).name
+    name = own.own_name(description)
     common = {
         "own_data": description,
         "vocabulary": str(teacher),

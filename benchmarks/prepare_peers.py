@@ -26,8 +26,7 @@ def run(settings: Settings, vocabulary: str = data.VOCABULARY) -> dict:
     """Examples a second of each repetition."""
     data.use(settings)
     name = f"{data.CQA}_step_by_step"
-    with registry.without_seqio():
-        task, views = registry.resolve(name)
+    task, views = registry.resolve(name)
     folder = resolve_vocabulary(vocabulary, task)
     processor = load_vocabulary(folder)
     pairs = [view(example) for example in task.source.examples("train") for view in views]
@@ -35,7 +34,9 @@ def run(settings: Settings, vocabulary: str = data.VOCABULARY) -> dict:
 
     def ours() -> float:
         with tempfile.TemporaryDirectory(dir=os.environ["DISTILL_JAX_CACHE"]) as cache:
-            made = prepare(name, "train", vocabulary=folder, task_feature_lengths=LENGTHS, cache_dir=cache)
+            made = prepare(
+                task, views, "train", vocabulary=folder, task_feature_lengths=LENGTHS, cache_dir=cache
+            )
         return sum(made.manifest["views"].values())
 
     def sentencepiece() -> float:

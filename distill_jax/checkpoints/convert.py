@@ -136,7 +136,7 @@ def _run(
     """The run that the result is of: the source's own, or one that was never trained."""
     run = checkpoint.run() or run_dir.Run(
         mixture_or_task_name="",
-        label_source="gold",
+        label_source="reference",
         module=None,
         task_feature_lengths={"inputs": 512, "targets": 256},
         vocabulary="",

@@ -61,13 +61,13 @@ def _temperature(text: str) -> float | str:
 
 def rows_of(args: argparse.Namespace):
     """The rows that the flags of `add_rows_flags` name."""
-    from distill_jax.data import sources
     from distill_jax.teachers.rows import task_or_file
 
-    sources.use(args.data_dir)
     columns = {field: value for field in FIELDS if (value := getattr(args, f"column_{field}"))}
     classes = args.classes.split(",") if args.classes else None
-    return task_or_file(args.source, args.split, columns=columns, classes=classes, module=args.module)
+    return task_or_file(
+        args.source, args.split, columns=columns, classes=classes, module=args.module, data_dir=args.data_dir
+    )
 
 
 def _client(args: argparse.Namespace):

@@ -24,7 +24,7 @@ def lengths(text: str) -> dict[str, int]:
 
 
 def add_data_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags that say what data to read, and how to tokenize and pack it; see `use_data`."""
+    """Flags that say what data to read, and how to tokenize and pack it; see `resolve_task`."""
     parser.add_argument("--data-dir", help="folder of the data sets (or DISTILL_JAX_DATA_DIR)")
     parser.add_argument("--teacher", help="folder of the completions in a set: llm; none for rows alone")
     parser.add_argument("--vocabulary", help="bytes, a SentencePiece file or URL, or train:SIZE")
@@ -41,19 +41,14 @@ def add_data_flags(parser: argparse.ArgumentParser) -> None:
         own.add_argument(f"--{flag}", dest=f"column_{field}", metavar="COLUMN", help=f"column of {field}")
 
 
-def use_data(args: argparse.Namespace) -> dict | None:
-    """Makes the data flags count in this process; registers the user's own data and sets `args.task` to it.
-
-    Returns:
-      The description of the own data, of `data.own.describe`; None for a task.
+def own_data(args: argparse.Namespace) -> dict | None:
+    """The description of the user's own data, of `tasks.own.describe`; None for a task.
 
     Raises:
       UserError: for both a task and own data, and for neither.
     """
-    from distill_jax.data import sources
-    from distill_jax.tasks import own, registry
+    from distill_jax.tasks import own
 
-    sources.use(args.data_dir, args.teacher)
     if args.data and args.task:
         raise UserError(f"give a task ({args.task}) or --data {args.data}, not both")
     if not args.data:
@@ -61,21 +56,28 @@ def use_data(args: argparse.Namespace) -> dict | None:
     columns = {field: value for field in FIELDS if (value := getattr(args, f"column_{field}"))}
     classes = args.classes.split(",") if args.classes else None
     files = (args.data, args.validation_data, args.test_data, args.rationales)
-    description = own.describe(*files, columns, classes, args.module)
-    with registry.without_seqio():
-        args.task = own.register_own(description).name
-    return description
+    return own.describe(*files, columns, classes, args.module)
 
 
-def needs_task(args: argparse.Namespace) -> str:
-    """The task that `use_data` left.
+def resolve_task(args: argparse.Namespace, method: str, label_source: str = "reference"):
+    """(task, views) of a method, for the data flags.
 
     Raises:
       UserError: when neither a task nor --data was given.
     """
-    if not args.task:
+    from distill_jax.tasks import registry
+
+    description = own_data(args)
+    if not args.task and description is None:
         raise UserError("give a task, such as svamp (distill-jax data list), or your own data with --data")
-    return args.task
+    return registry.resolve(
+        f"{args.task}_{method}" if args.task else method,
+        label_source,
+        args.module,
+        data_dir=args.data_dir,
+        teacher=args.teacher,
+        own_data=description,
+    )
 
 
 def add_label_flags(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from distill_jax.cli.common import add_command, add_data_flags, needs_task, use_data
+from distill_jax.cli.common import add_command, add_data_flags, resolve_task
 from distill_jax.data.views import METHODS
 from distill_jax.errors import UserError
 
@@ -13,10 +13,9 @@ def _data_list(args: argparse.Namespace) -> int:
     from distill_jax import tasks
     from distill_jax.tasks import registry
 
-    with registry.without_seqio():
-        for name, module in sorted(tasks.MODULES.items()):
-            registry.get_task(name)
-            print(f"{name:14} {sys.modules[f'distill_jax.tasks.{module}'].__doc__.splitlines()[0]}")
+    for name, module in sorted(tasks.MODULES.items()):
+        registry.get_task(name)
+        print(f"{name:14} {sys.modules[f'distill_jax.tasks.{module}'].__doc__.splitlines()[0]}")
     return 0
 
 
@@ -26,11 +25,7 @@ def _data_show(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    from distill_jax.tasks import registry
-
-    use_data(args)
-    with registry.without_seqio():
-        task, views = registry.resolve(f"{needs_task(args)}_step_by_step", module=args.module)
+    task, views = resolve_task(args, "step_by_step")
     console = Console()
     for example in itertools.islice(task.source.examples(args.split), args.count):
         console.print(Text(f"{example.id}  teacher: {example.teacher_label}", style="bold"))
@@ -44,13 +39,11 @@ def _data_show(args: argparse.Namespace) -> int:
 def _data_stats(args: argparse.Namespace) -> int:
     from distill_jax.data.statistics import task_statistics
 
-    use_data(args)
     figures = task_statistics(
-        needs_task(args),
+        resolve_task(args, "step_by_step")[0],
         splits=[args.split] if args.split else None,
         vocabulary=args.vocabulary or "train:2000",
         task_feature_lengths=args.lengths,
-        module=args.module,
     )
     if args.json:
         print(json.dumps(figures, indent=2))
@@ -95,15 +88,12 @@ def _data_import(args: argparse.Namespace) -> int:
 def _prepare(args: argparse.Namespace) -> int:
     from distill_jax.data.prepare import prepare
 
-    use_data(args)
     prepared = prepare(
-        f"{needs_task(args)}_{args.method}",
+        *resolve_task(args, args.method, args.label_source),
         args.split,
         vocabulary=args.vocabulary or "train:2000",
         task_feature_lengths=args.lengths or {"inputs": 512, "targets": 256},
-        label_source=args.label_source,
         data_fraction=args.data_fraction,
-        module=args.module,
     )
     manifest = prepared.manifest
     print(
@@ -141,6 +131,6 @@ def add(commands) -> None:
     prepare.add_argument("task", nargs="?")
     prepare.add_argument("--method", default="step_by_step", choices=METHODS)
     prepare.add_argument("--split", default="train")
-    prepare.add_argument("--label-source", default="gold", choices=("gold", "teacher"))
+    prepare.add_argument("--label-source", default="reference", choices=("reference", "teacher"))
     prepare.add_argument("--data-fraction", type=float, default=1.0)
     add_data_flags(prepare)

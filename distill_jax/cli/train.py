@@ -2,15 +2,18 @@
 
 import argparse
 
-from distill_jax.cli.common import add_command, add_data_flags, gin_flags, use_data
+from distill_jax.cli.common import add_command, add_data_flags, gin_flags, own_data
 from distill_jax.data.views import METHODS
 
 
 def _train(args: argparse.Namespace) -> int:
     from distill_jax import train
+    from distill_jax.tasks import own
 
     flags = []
-    args.own_data = use_data(args)
+    args.own_data = own_data(args)
+    if args.own_data is not None:
+        args.task = own.own_name(args.own_data)
     if args.task:
         flags = [
             f"--gin_file=models/{args.model}.gin",
@@ -53,7 +56,7 @@ def add(commands) -> None:
     train.add_argument("--batch-size", type=int, help="packed rows")
     train.add_argument("--learning-rate", type=float)
     train.add_argument("--alpha", type=float, help="weight of the label loss")
-    train.add_argument("--label-source", choices=("gold", "teacher"))
+    train.add_argument("--label-source", choices=("reference", "teacher"))
     train.add_argument("--data-fraction", type=float)
     train.add_argument(
         "--init", help="run, T5X or Hugging Face checkpoint to start from; or gs://, hf://ORG/NAME"

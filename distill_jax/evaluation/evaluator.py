@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distill_jax.data.schema import Example
+from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.decoding.engine import Decoding, Engine
 from distill_jax.decoding.predict import Request, needed_views, predict
 from distill_jax.errors import UserError
-from distill_jax.tasks.registry import DistillationTask
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from distill_jax.data.schema import Example
 from distill_jax.data.selection import share
+from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View, soften
 from distill_jax.errors import UserError
-from distill_jax.tasks.registry import DistillationTask
 
 
 class ExampleSource(seqio.DataSource):
@@ -65,7 +65,7 @@ class ExampleSource(seqio.DataSource):
             "targets": example.label or "",
             "choices": label.choices,
             "probs": label.probs,
-            "gold": label.gold,
+            "reference": label.reference,
         }
 
     def get_dataset(
@@ -98,6 +98,6 @@ class ExampleSource(seqio.DataSource):
             signature |= {
                 "choices": tf.TensorSpec((None,), tf.string),
                 "probs": tf.TensorSpec((None,), tf.float32),
-                "gold": tf.TensorSpec((), tf.int32),
+                "reference": tf.TensorSpec((), tf.int32),
             }
         return tf.data.Dataset.from_generator(rows, output_signature=signature)

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from distill_jax.tasks import own
-from distill_jax.tasks.registry import DistillationTask
 
+from distill_jax.data.task import DistillationTask
 from distill_jax.decoding.predictor import Predictor
 from distill_jax.errors import UserError
 from distill_jax.serving.app import Server
@@ -116,7 +116,7 @@ def own_data(
       name: of the file, and so of the task that it becomes.
 
     Returns:
-      A description, see `data.own.describe`.
+      A description, see `tasks.own.describe`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {split: folder / f"{split}.jsonl" for split in ("validation", "test")}

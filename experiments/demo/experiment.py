@@ -98,7 +98,7 @@ class Comparison:
 
     def _prepared(self, method: str, size: int, seed: int) -> Prepared:
         return prepare(
-            f"{self.settings.task}_{method}",
+            *registry.resolve(f"{self.settings.task}_{method}"),
             "train",
             vocabulary=self.settings.vocabulary,
             task_feature_lengths=self.settings.lengths[method],
@@ -163,8 +163,7 @@ class Comparison:
         return results
 
     def _scores(self, params: Any, method: str, vocabulary: str, samples: int) -> dict[str, Any]:
-        with registry.without_seqio():
-            task, views = registry.resolve(f"{self.settings.task}_{method}")
+        task, views = registry.resolve(f"{self.settings.task}_{method}")
         decode = functools.partial(
             evaluate,
             params,

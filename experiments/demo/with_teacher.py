@@ -25,7 +25,7 @@ class Student:
 
     Attributes:
       method: of `students.METHODS`.
-      labels: what its label view is trained on, gold or teacher.
+      labels: what its label view is trained on, reference or teacher.
       trained_on: the same in words.
     """
 
@@ -35,7 +35,7 @@ class Student:
 
 
 STUDENTS = (
-    Student("standard", "gold", "gold labels"),
+    Student("standard", "reference", "reference labels"),
     Student("step_by_step", "teacher", "teacher's labels, reasons"),
     Student("soft_labels", "teacher", "teacher's labels, probabilities"),
 )
@@ -96,8 +96,7 @@ def compare(
     }
     tell(f"teacher: accuracy {figures['teacher']['accuracy']:.1%}, {seconds:.0f} s")
 
-    with registry.without_seqio():
-        task = registry.get_task(settings.task)
+    task = registry.get_task(settings.task)
     ids = {
         seed: {example.id for _, example in share(task.source, "train", 1.0, settings.rows, seed)}
         for seed in seeds
@@ -136,14 +135,12 @@ def _run(
     """Trains and scores a student; its line of the figures."""
     began, run = time.monotonic(), folder / f"{student.method}-{seed}"
     method = students.METHODS[student.method]
-    with registry.without_seqio():
-        name = own.register_own(description).name
     students.train(
         run,
         method,
         seed,
         own_data=description,
-        mixture_or_task_name=f"{name}_{student.method}",
+        mixture_or_task_name=f"{own.own_name(description)}_{student.method}",
         vocabulary=str(folder / "teacher"),
         label_source=student.labels,
         train_steps=settings.steps,

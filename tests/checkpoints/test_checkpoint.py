@@ -22,7 +22,7 @@ def make_run(folder, config, params, steps=(4,)):
     """A run's folder as training leaves it."""
     run = run_dir.Run(
         mixture_or_task_name="svamp_step_by_step",
-        label_source="gold",
+        label_source="reference",
         module=None,
         task_feature_lengths={"inputs": 64, "targets": 32},
         vocabulary="bytes",

@@ -85,9 +85,9 @@ def soft_loss_by_hand(model, params, temperature, weight):
         log_q = jax.nn.log_softmax(scores / temperature)
         kl = sum(a * (np.log(a) - b) for a, b in zip(p, log_q, strict=True) if a > 0)
         total += temperature**2 * kl / len(segments)
-        if segment.gold >= 0:
-            gold -= scores[segment.gold]
-            tokens += segment.choices[segment.gold]
+        if segment.reference >= 0:
+            gold -= scores[segment.reference]
+            tokens += segment.choices[segment.reference]
     return (1 - weight) * total + weight * gold / tokens
 
 

@@ -174,8 +174,7 @@ def test_evaluation_needs_nothing_but_the_folder(undisturbed):
         task_feature_lengths={"inputs": 64, "targets": 8},
         num_examples=11,
     )
-    with registry.without_seqio():
-        examples = list(registry.get_task("entailment").source.examples("test"))[:11]
+    examples = list(registry.get_task("entailment").source.examples("test"))[:11]
     assert [row["id"] for row in evaluation.rows] == [e.id for e in examples]
     right = [row["predicted_label"] == e.label for row, e in zip(evaluation.rows, examples, strict=True)]
     assert evaluation.metrics["label_accuracy"] == pytest.approx(np.mean(right))
@@ -212,6 +211,5 @@ def test_updates_that_are_not_finite_are_skipped_up_to_a_limit(tmp_path):
         train(tmp_path, 8, optimizer=optimizers.adamw(spoiled), max_skipped_steps=2, log_period=2)
     skipped = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
     assert [line["step"] for line in skipped] == [2, 3, 4]
-    with registry.without_seqio():
-        ids = [example.id for example in registry.get_task("entailment").source.examples("train")]
+    ids = [example.id for example in registry.get_task("entailment").source.examples("train")]
     assert all(line["examples"] and set(line["examples"]) <= set(ids) for line in skipped)
