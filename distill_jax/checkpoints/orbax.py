@@ -212,6 +212,12 @@ def steps(model_dir: str) -> list[int]:
     return whole
 
 
+def latest_step(model_dir: str) -> int | None:
+    """The step of the latest complete checkpoint; None where there is none yet."""
+    whole = [step for step in _step_folders(model_dir) if _is_whole(model_dir, step)]
+    return whole[-1] if whole else None
+
+
 def pick_step(model_dir: str, step: int | str | None = "latest") -> int:
     """The step of one of a run's checkpoints.
 

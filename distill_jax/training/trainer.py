@@ -2,23 +2,28 @@
 
 import collections
 import dataclasses
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import optax
 
 from distill_jax.checkpoints import run_dir
-from distill_jax.checkpoints.orbax import Checkpointer
+from distill_jax.checkpoints.orbax import Checkpointer, latest_step
 from distill_jax.config import TrainConfig
 from distill_jax.data.loader import Loader
+from distill_jax.errors import UserError
 from distill_jax.models.t5 import Transformer
-from distill_jax.training import distributed, loop, partitioning
+from distill_jax.training import distributed, loop, methods, partitioning
 from distill_jax.training.build import Run, build
 from distill_jax.training.listener import Listener
 from distill_jax.training.nonfinite import Guard
 from distill_jax.training.objectives import Objective
 from distill_jax.training.start import example_ids, start
 from distill_jax.training.step import make_eval_step, make_train_step, means
+
+DECAYING = ("linear", "cosine")  # schedules that depend on the number of steps
+log = logging.getLogger("distill_jax")
 
 
 class Evaluator(Protocol):
@@ -87,8 +92,37 @@ def claim(run: Run) -> None:
         teacher_name=config.teacher,
     )
     run_dir.claim(config.model_dir, identity, config)
+    _check_steps(config)
     if distributed.is_primary():
         run.vocabulary.save(config.model_dir)
+        run_dir.write_config(config.model_dir, config)
+
+
+def _check_steps(config: TrainConfig) -> None:
+    """Tells of a schedule that other steps than before make jump; refuses it where it has ended."""
+    before = (run_dir.read_config(config.model_dir) or {}).get("train_steps")
+    done = latest_step(config.model_dir)
+    if config.schedule not in DECAYING or before in (None, config.train_steps) or done is None:
+        return
+    if done >= before < config.train_steps:
+        raise UserError(
+            f"{config.model_dir}: the run has ended: its {config.schedule} learning rate fell to 0 at step {before}, "
+            f"and {config.train_steps} steps would raise it again: train on in another folder, with --init "
+            f"{config.model_dir} --model-dir NEW"
+        )
+    old, new = (
+        float(methods.make_schedule(dataclasses.replace(config, train_steps=steps))(done))
+        for steps in (before, config.train_steps)
+    )
+    log.warning(
+        "TRAIN_STEPS was %d, now %d: the %s learning rate after step %d is %g instead of %g",
+        before,
+        config.train_steps,
+        config.schedule,
+        done,
+        new,
+        old,
+    )
 
 
 def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, float]:
