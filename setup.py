@@ -16,7 +16,7 @@ TEACHERS = {
     "transformers": ["torch", "transformers>=5"],
 }
 INT8 = ["qwix>=0.1.8"]
-SERVE = ["aiohttp>=3.10", "prometheus-client"]
+SERVE = ["aiohttp>=3.10", "prometheus-client", "pydantic>=2"]
 
 setup(
     name="distill_jax",

@@ -87,11 +87,11 @@ def answer_inside(data: str, store: str, concurrency: int) -> None:
     """`annotate` with a teacher inside the process."""
     import asyncio
 
-    from distill_jax.teachers.annotate import Annotator, Limits
+    from distill_jax.teachers.annotator import Annotator, Limits
     from distill_jax.teachers.demonstrations import selector
-    from distill_jax.teachers.jobs import Plan
+    from distill_jax.teachers.jobs import AnnotationPlan
     from distill_jax.teachers.prompts import load_template
-    from distill_jax.teachers.protocol import Completion, Reply, Sampling
+    from distill_jax.teachers.messages import Answer, Reply, Sampling
     from distill_jax.teachers.rows import task_or_file
     from distill_jax.teachers.store import Store
 
@@ -100,14 +100,14 @@ def answer_inside(data: str, store: str, concurrency: int) -> None:
 
         async def complete(self, request):
             text = f"There are {len(request.prompt.question)} of them. So the answer is neutral."
-            return Reply([Completion(text, "stop")], 90, 12, "m", "cmpl-0")
+            return Reply([Answer(text, "stop")], 90, 12, "m", "cmpl-0")
 
         async def close(self):
             pass
 
     classes = ("entailment", "neutral", "contradiction")
     rows = task_or_file(data, classes=classes)
-    plan = Plan(load_template("default"), selector([], "fixed"), "m", "chat", Sampling(), classes=classes)
+    plan = AnnotationPlan(load_template("default"), selector([], "fixed"), "m", "chat", Sampling(), classes=classes)
     with Store(store) as kept:
         outcome = asyncio.run(Annotator(Inside(), plan, kept, Limits(concurrency)).run(rows.examples()))
     sys.exit(bool(outcome.stopped or outcome.failed))

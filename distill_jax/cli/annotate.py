@@ -101,8 +101,8 @@ def _extra_body(args: argparse.Namespace) -> dict:
 
 def _plan(args: argparse.Namespace, rows, protocol: str, parser: str | None):
     from distill_jax.teachers import demonstrations, prompts
-    from distill_jax.teachers.jobs import Plan
-    from distill_jax.teachers.protocol import Sampling
+    from distill_jax.teachers.jobs import AnnotationPlan
+    from distill_jax.teachers.messages import Sampling
 
     template = prompts.load_template(args.prompt or rows.prompt)
     pool = template.demonstrations
@@ -127,7 +127,7 @@ def _plan(args: argparse.Namespace, rows, protocol: str, parser: str | None):
         from distill_jax.teachers.checkpoint_client import name_with_step
 
         model = name_with_step(model)
-    return Plan(
+    return AnnotationPlan(
         template,
         demonstrations.selector(pool, args.select, args.shots, args.seed or 0),
         model,
@@ -206,7 +206,7 @@ def _ask(args, client, plan, store, price, examples):
     """Runs the loop, with a line of progress; the outcome."""
     import asyncio
 
-    from distill_jax.teachers.annotate import Annotator, Limits
+    from distill_jax.teachers.annotator import Annotator, Limits
     from distill_jax.teachers.limits import Spent
 
     limits = Limits(
@@ -219,7 +219,7 @@ def _ask(args, client, plan, store, price, examples):
     )
     show = _progress(store, price)
     if args.batch:
-        from distill_jax.teachers.batch import BatchAnnotator
+        from distill_jax.teachers.batch_api import BatchAnnotator
 
         if args.client != "openai":
             raise UserError("--batch is of endpoints with OpenAI's /v1/batches: --client openai")

@@ -2,9 +2,9 @@
 
 import argparse
 import json
-import pathlib
 import sys
 
+from distill_jax import files
 from distill_jax.cli.annotate import add_rows_flags, positive, rows_of, with_extra
 from distill_jax.cli.common import add_command
 from distill_jax.errors import UserError
@@ -29,10 +29,7 @@ def _select(args: argparse.Namespace) -> int:
         print("\n".join(row["id"] for row in found))
         return 0
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
-    try:
-        pathlib.Path(args.output).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{args.output}: cannot be written: {error.strerror}") from None
+    files.write_text(args.output, text)
     return 0
 
 

@@ -5,26 +5,18 @@ import argparse
 from distill_jax.cli.common import add_command
 from distill_jax.errors import UserError
 
+EXTRA = ("aiohttp", "prometheus_client", "pydantic")
+
 
 def _serve(args: argparse.Namespace) -> int:
     try:
-        import aiohttp  # noqa: F401
-    except ImportError:
-        raise UserError("serve needs aiohttp: pip install 'distill_jax[serve]'") from None
-    from distill_jax.serving import main
-
-    return main.run(
-        model_dir=args.model_dir,
-        host=args.host,
-        port=args.port,
-        step=args.step,
-        name=args.name,
-        template=args.template,
-        batch_size=args.batch_size,
-        max_queue=args.max_queue,
-        max_wait=args.max_wait_ms / 1000,
-        timeout=args.timeout,
-    )
+        from distill_jax.serving import listen
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in EXTRA:
+            raise
+        raise UserError(f"serve needs {error.name}: pip install 'distill_jax[serve]'") from None
+    listen.run(args, lambda line: print(line, flush=True))
+    return 0
 
 
 def add(commands) -> None:
@@ -36,7 +28,7 @@ def add(commands) -> None:
     serve.add_argument("--step", type=int, help="of a checkpoint; default the latest")
     serve.add_argument("--name", help="of the model; default the folder's")
     serve.add_argument("--template", help="of an answer, such as '{rationale} The answer is {label}.'")
-    serve.add_argument("--batch-size", type=int, default=32, help="inputs worked off at a time")
+    serve.add_argument("--batch-size", type=int, default=32, help="inputs per batch")
     serve.add_argument("--max-queue", type=int, default=1024, help="inputs that may wait; more get 429")
     serve.add_argument("--max-wait-ms", type=float, default=2.0, help="that an input waits for company")
     serve.add_argument("--timeout", type=float, default=120.0, help="seconds until a request is given up")

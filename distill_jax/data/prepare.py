@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from distill_jax import files
 from distill_jax.data import cache
 from distill_jax.data.packing import pack as pack_rows
 from distill_jax.data.records import Segment, encode_row
@@ -71,7 +72,7 @@ def resolve_vocabulary(spec: str, task: DistillationTask, cache_dir: str | os.Pa
     root = pathlib.Path(cache_dir or cache.cache_dir())
     folder = root / "vocabularies" / f"{task.name}-{size}-{key}"
     if not folder.exists():
-        with cache.new_folder(folder) as temporary:
+        with files.new_folder(folder, cache.ADVICE) as temporary:
             train_vocabulary(texts(task), int(size)).save(temporary)
     return str(folder)
 
@@ -228,7 +229,7 @@ def prepare(
                     counts.rows += 1
                     yield row
 
-        with cache.new_folder(folder) as temporary:
+        with files.new_folder(folder, cache.ADVICE) as temporary:
             write_rows(temporary / "rows.array_record", rows())
             if split == "train":
                 _check_targets(task, views, counts, dropped)

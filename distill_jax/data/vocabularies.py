@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
+from distill_jax import files
 from distill_jax.data import cache
 from distill_jax.errors import UserError
 
@@ -152,7 +153,7 @@ def _download(url: str) -> pathlib.Path:
     name = hashlib.sha256(url.encode()).hexdigest()[:16]
     folder = cache.cache_dir() / "downloads" / name
     if not folder.exists():
-        with cache.new_folder(folder) as temporary:
+        with files.new_folder(folder, cache.ADVICE) as temporary:
             try:
                 with fsspec.open(url) as source:
                     model = source.read()

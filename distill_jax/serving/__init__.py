@@ -1,1 +1,5 @@
-"""A student behind HTTP: OpenAI's chat-completions protocol and a plain `/predict`."""
+"""A trained student behind HTTP.
+
+The folder of a run enters; OpenAI's chat and text completions and a plain `/predict` leave. Requests of all
+connections share batches (`decoding.microbatch`).
+"""

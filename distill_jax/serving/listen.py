@@ -3,22 +3,27 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
+import os
+import pathlib
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from aiohttp import web
 
+from distill_jax.decoding.predictor import Predictor
 from distill_jax.errors import UserError
 from distill_jax.serving.app import Server
 
-GRACE = 60.0  # seconds that answers under way get when the server stops
+GRACE = 60.0  # seconds that running requests get when the server stops
 
 
 @contextlib.asynccontextmanager
 async def listening(server: Server, host: str, port: int) -> AsyncIterator[str]:
-    """Serves while the block runs; what waits at its end is answered.
+    """Serves while the block runs; queued requests are answered before it ends.
 
     Args:
-      server: what answers.
+      server: the routes.
       host: address to listen on.
       port: 0 takes a free one.
 
@@ -26,7 +31,7 @@ async def listening(server: Server, host: str, port: int) -> AsyncIterator[str]:
       The address, `http://HOST:PORT`.
 
     Raises:
-      UserError: for an address that cannot be had.
+      UserError: for an address that is taken or not allowed.
     """
     runner = web.AppRunner(server.app(), access_log=None, handler_cancellation=True, shutdown_timeout=GRACE)
     await runner.setup()
@@ -49,7 +54,7 @@ def in_background(server: Server) -> Iterator[str]:
       The address, `http://127.0.0.1:PORT`.
 
     Raises:
-      UserError: when there is no port to be had.
+      UserError: when no port is free.
     """
     started: concurrent.futures.Future[tuple[str, Callable[[], None]]] = concurrent.futures.Future()
 
@@ -64,10 +69,48 @@ def in_background(server: Server) -> Iterator[str]:
         served = thread.submit(asyncio.run, serve())
         concurrent.futures.wait([started, served], return_when=concurrent.futures.FIRST_COMPLETED)
         if not started.done():
-            served.result()  # raises what kept it from starting
+            served.result()  # raises the error that kept it from starting
         address, stop = started.result()
         try:
             yield address
         finally:
             stop()
             served.result()
+
+
+def run(config, tell: Callable[[str], None]) -> None:
+    """Loads a student and serves it until SIGINT or SIGTERM.
+
+    The key that clients must send is read from the environment variable DISTILL_JAX_SERVE_KEY.
+
+    Args:
+      config: the options of `distill-jax serve`.
+      tell: called with the address, and when the server stops.
+
+    Raises:
+      UserError: for a folder that is no run, or an address that is taken or not allowed.
+    """
+    if config.max_queue < 1 or config.max_wait_ms < 0 or not config.timeout > 0:
+        raise UserError("expected --max-queue of 1 or more, --max-wait-ms of 0 or more and --timeout above 0")
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every file it opens
+    server = Server(
+        Predictor(config.model_dir, config.step, config.batch_size),
+        config.name or pathlib.Path(config.model_dir).absolute().name,
+        template=config.template,
+        max_queue=config.max_queue,
+        max_wait=config.max_wait_ms / 1000,
+        timeout=config.timeout,
+        key=os.environ.get("DISTILL_JAX_SERVE_KEY") or None,
+    )
+    server.warm_up()
+    asyncio.run(_until_signal(server, config.host, config.port, tell))
+
+
+async def _until_signal(server: Server, host: str, port: int, tell: Callable[[str], None]) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with listening(server, host, port) as address:
+        tell(f"serving on {address}; Ctrl-C stops")
+        await stop.wait()
+        tell("stopping: answering the queued requests")

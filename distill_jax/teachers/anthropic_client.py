@@ -5,12 +5,12 @@ import asyncio
 import anthropic
 
 from distill_jax.teachers.http_errors import one_line, status_error
-from distill_jax.teachers.protocol import Completion, Reply, Request, TeacherError
+from distill_jax.teachers.messages import Answer, Reply, Request, TeacherError
 from distill_jax.teachers.secrets import api_key, checked_url
 
 
 class AnthropicClient:
-    """See `protocol.Client`; one sample a request, no log-probabilities, no seed.
+    """See `messages.Client`; one sample a request, no log-probabilities, no seed.
 
     Args:
       model: such as the provider's documentation names it.
@@ -35,7 +35,7 @@ class AnthropicClient:
         self._model, self._timeout = model, timeout
 
     async def complete(self, request: Request) -> Reply:
-        """See `protocol.Client`."""
+        """See `messages.Client`."""
         sampling, prompt = request.sampling, request.prompt
         if sampling.logprobs or sampling.seed is not None:
             raise TeacherError("Anthropic's models take no --logprobs and no --seed", fatal=True)
@@ -69,7 +69,7 @@ class AnthropicClient:
         except (anthropic.AnthropicError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise TeacherError(one_line(f"{type(error).__name__} {error}"), transient=True) from None
         return Reply(
-            [Completion(text, answer.get("stop_reason"))],
+            [Answer(text, answer.get("stop_reason"))],
             usage.get("input_tokens"),
             usage.get("output_tokens"),
             answer.get("model"),
@@ -77,5 +77,5 @@ class AnthropicClient:
         )
 
     async def close(self) -> None:
-        """See `protocol.Client`."""
+        """See `messages.Client`."""
         await self._sdk.close()

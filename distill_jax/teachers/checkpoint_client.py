@@ -4,22 +4,24 @@ import json
 from collections.abc import Sequence
 
 from distill_jax.checkpoints import orbax as checkpoints
-from distill_jax.decoding.predict import Request as Asked
+from distill_jax.data.schema import Example
+from distill_jax.decoding.microbatch import MicroBatcher
+from distill_jax.decoding.predict import Prediction
+from distill_jax.decoding.predict import Request as PredictRequest
 from distill_jax.decoding.predictor import Predictor
 from distill_jax.errors import UserError
 from distill_jax.teachers import parsing
-from distill_jax.teachers.microbatch import MicroBatcher
-from distill_jax.teachers.protocol import Completion, Reply, Request, TeacherError
+from distill_jax.teachers.messages import Answer, Reply, Request, TeacherError
 
-BOTH = Asked(rationale=True)
+BOTH = PredictRequest(rationale=True)
 
 
 class CheckpointClient:
-    """A run by its folder; greedy. It reads the row's input, not the prompt.
+    """A run by its folder, decoded greedily. It reads the row's input, not the prompt.
 
     Args:
       model: the run's folder, or `FOLDER@STEP`.
-      batch_size: texts decoded at a time.
+      batch_size: rows per batch.
 
     Raises:
       UserError: when it is no run, or one without labels and rationales.
@@ -35,27 +37,27 @@ class CheckpointClient:
         self._predictor = Predictor(folder, int(step) if step else None, batch_size)
         self._predictor.views(BOTH)  # refuses a student of labels alone
         self.endpoint = folder
-        self._decode = MicroBatcher(self._decode_all, batch_size)
+        self._batcher = MicroBatcher(self._predict, batch_size=batch_size)
 
     async def complete(self, request: Request) -> Reply:
-        """See `protocol.Client`."""
+        """See `messages.Client`."""
         if request.sampling.temperature or len(request.samples) > 1:
             raise TeacherError("a checkpoint decodes greedily: temperature 0, one sample", fatal=True)
-        label, rationale = await self._decode(request.example)
-        text = json.dumps({"rationale": rationale, "label": label}, ensure_ascii=False)
-        return Reply([Completion(text)], model=self.endpoint)
+        [prediction] = await self._batcher.submit(None, [request.example])
+        answer = {"rationale": prediction.rationale, "label": prediction.label}
+        text = json.dumps(answer, ensure_ascii=False)
+        return Reply([Answer(text)], model=self.endpoint)
 
-    def _decode_all(self, examples: Sequence) -> list[tuple[str, str]]:
-        """(label, rationale) of each row."""
-        said = self._predictor.predict_examples(examples, BOTH)
-        return [(prediction.label, prediction.rationale) for prediction in said]
+    def _predict(self, _key: None, examples: Sequence[Example]) -> list[Prediction]:
+        return self._predictor.predict_examples(examples, BOTH)
 
     async def close(self) -> None:
-        """See `protocol.Client`."""
+        """See `messages.Client`."""
+        await self._batcher.close()
 
 
 def name_with_step(model: str) -> str:
-    """`FOLDER@STEP` of the latest checkpoint, so that further training makes another teacher of it."""
+    """`FOLDER@STEP` of the latest checkpoint, so that after further training it counts as another teacher."""
     if "@" in model:
         return model
     return f"{model}@{checkpoints.steps(model)[-1]}"

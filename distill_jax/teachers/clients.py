@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill_jax.errors import UserError
-from distill_jax.teachers.protocol import Client
+from distill_jax.teachers.messages import Client
 
 # name -> (module, class, extra of this package, package whose absence the extra cures)
 CLIENTS = {

@@ -1,14 +1,13 @@
 """From the store to rows for `distill-jax train --data`, with figures of the teacher's quality."""
 
 import collections
-import contextlib
 import json
 import os
-import pathlib
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from distill_jax import files
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers import parsing
@@ -185,30 +184,18 @@ def write_rows(
     Raises:
       UserError: when no row has a label, or the file cannot be written.
     """
-    path = pathlib.Path(path)
     written = left = 0
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            for verdict, lines in judged:
-                figures.add(verdict, lines)
-                row = row_of(verdict)
-                if row is None:
-                    left += 1
-                    continue
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                written += 1
-            file.flush()
-            os.fsync(file.fileno())
+    with files.atomic_write(path) as file:
+        for verdict, lines in judged:
+            figures.add(verdict, lines)
+            row = row_of(verdict)
+            if row is None:
+                left += 1
+                continue
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            written += 1
         if not written:
             raise UserError(f"{path}: nothing to write: none of the {left} rows has a label or an answer")
-        temporary.rename(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):  # it was renamed, or could not be made
-            temporary.unlink()
     return written, left
 
 

@@ -6,12 +6,12 @@ from google import genai
 from google.genai import errors, types
 
 from distill_jax.teachers.http_errors import one_line, status_error
-from distill_jax.teachers.protocol import Completion, Reply, Request, TeacherError
+from distill_jax.teachers.messages import Answer, Reply, Request, TeacherError
 from distill_jax.teachers.secrets import api_key, checked_url
 
 
 class GeminiClient:
-    """See `protocol.Client`; one sample a request, no log-probabilities.
+    """See `messages.Client`; one sample a request, no log-probabilities.
 
     Args:
       model: such as the provider's documentation names it.
@@ -35,7 +35,7 @@ class GeminiClient:
         self._model, self._timeout = model, timeout
 
     async def complete(self, request: Request) -> Reply:
-        """See `protocol.Client`."""
+        """See `messages.Client`."""
         sampling, prompt = request.sampling, request.prompt
         if sampling.logprobs:
             raise TeacherError("the Gemini client takes no --logprobs", fatal=True)
@@ -72,7 +72,7 @@ class GeminiClient:
         usage, finish = answer.usage_metadata, candidate.finish_reason
         thoughts = (usage.thoughts_token_count or 0) if usage else 0
         return Reply(
-            [Completion(text, finish.value if finish else None)],
+            [Answer(text, finish.value if finish else None)],
             usage.prompt_token_count if usage else None,
             (usage.candidates_token_count or 0) + thoughts if usage else None,
             answer.model_version,
@@ -80,5 +80,5 @@ class GeminiClient:
         )
 
     async def close(self) -> None:
-        """See `protocol.Client`."""
+        """See `messages.Client`."""
         await self._sdk.aio.aclose()

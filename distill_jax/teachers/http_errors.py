@@ -4,7 +4,7 @@ import email.utils
 import time
 from collections.abc import Mapping
 
-from distill_jax.teachers.protocol import TeacherError
+from distill_jax.teachers.messages import TeacherError
 from distill_jax.teachers.secrets import redact
 
 _TRANSIENT = (408, 409, 425, 429)

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from distill_jax.data.schema import Example
 from distill_jax.teachers.demonstrations import Select
 from distill_jax.teachers.prompts import Template
-from distill_jax.teachers.protocol import Prompt, Request, Sampling
+from distill_jax.teachers.messages import Prompt, Request, Sampling
 from distill_jax.teachers.store import Key, Store
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class AnnotationPlan:
     """What is asked of each row, and of whom.
 
     Attributes:
@@ -61,7 +61,7 @@ class Job:
     request: Request
 
 
-def missing_jobs(rows: Iterable[Example], plan: Plan, store: Store) -> Iterator[Job | None]:
+def missing_jobs(rows: Iterable[Example], plan: AnnotationPlan, store: Store) -> Iterator[Job | None]:
     """The requests for what the store has not; None for a row that it has."""
     for example in rows:
         prompt = plan.prompt(example)

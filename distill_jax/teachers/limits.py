@@ -1,24 +1,18 @@
-"""What a run may take: requests and tokens a minute, and a budget in requests, tokens or money."""
+"""What a run may use: requests and tokens per minute, and a budget in requests, tokens or dollars."""
 
 import asyncio
 import dataclasses
-import pathlib
-import re
-from collections.abc import Mapping
 
-import yaml
+from distill_jax.teachers.prices import Price
 
-from distill_jax.errors import UserError
-
-BYTES_PER_TOKEN = 3.0  # of a prompt, before an endpoint has told: on the safe side for English
-_VERSION = r"(-\d[\d-]*|-latest)?"
+BYTES_PER_TOKEN = 3.0  # of a prompt, before an endpoint has reported any; errs on the high side for English
 
 
 class Pace:
-    """At most so many units a minute, evenly spaced, in the order of asking.
+    """At most `per_minute` units per minute, evenly spaced, first come first served; None for no limit.
 
-    The generic cell rate algorithm (virtual scheduling). Unlike a bucket that starts full, it never lets
-    a minute's share through in a burst: in no window of a minute more than the rate and one second's share.
+    The generic cell rate algorithm (virtual scheduling). Unlike a token bucket that starts full, it allows no
+    burst of a whole minute's units: any minute sees at most the rate plus one second's share.
     """
 
     def __init__(self, per_minute: float | None):
@@ -35,12 +29,12 @@ class Pace:
             await asyncio.sleep(wait)
 
     def correct(self, amount: float) -> None:
-        """Takes (or, below 0, gives back) units that turned out to be needed (or not)."""
+        """Takes units that a call used beyond what it took before; gives back, where `amount` is negative."""
         self._next += amount * self._interval
 
 
 class Pause:
-    """A moment before which nobody may ask, set by an endpoint's `Retry-After`."""
+    """A time before which no request is sent, set by an endpoint's `Retry-After`."""
 
     def __init__(self):
         self._until = 0.0
@@ -50,14 +44,14 @@ class Pause:
         self._until = max(self._until, asyncio.get_running_loop().time() + seconds)
 
     async def over(self) -> None:
-        """Waits for the end of it."""
+        """Waits until requests may be sent again."""
         while (wait := self._until - asyncio.get_running_loop().time()) > 0.0:
             await asyncio.sleep(wait)
 
 
 @dataclasses.dataclass(frozen=True)
 class Spent:
-    """Requests, tokens of prompts and completions, and dollars; a limit of None is none."""
+    """Requests, tokens of prompts and completions, and dollars; as a limit, None is no limit."""
 
     requests: float | None = 0
     tokens: float | None = 0
@@ -81,7 +75,7 @@ class Spent:
 
 
 class Budget:
-    """Spending that cannot pass a limit: each call reserves the most it can cost before it is made.
+    """Spending that cannot exceed a limit: each call reserves the most it can cost before it is made.
 
     Args:
       limit: None in a field for no limit.
@@ -95,7 +89,10 @@ class Budget:
         self._changed = asyncio.Condition()
 
     async def reserve(self, most: Spent, wait: bool = True) -> bool:
-        """Waits, if it may, while running calls may yet leave enough; False when they cannot."""
+        """Reserves `most`; False when the budget has no room for it.
+
+        Waits, where `wait` allows, while running calls may use less than they reserved.
+        """
         async with self._changed:
             while True:
                 over = self.spent.plus(self._reserved).plus(most).exceeds(self.limit)
@@ -108,83 +105,55 @@ class Budget:
                 await self._changed.wait()
 
     async def settle(self, most: Spent, actual: Spent) -> None:
-        """Replaces a reservation by what was spent."""
+        """Replaces a reservation by what the call used."""
         async with self._changed:
             left = self._reserved.plus(most, -1)
-            self._reserved = Spent() if left.requests < 0.5 else left  # no float dust without calls
+            self._reserved = Spent() if left.requests < 0.5 else left  # no rounding error is left over
             self.spent = self.spent.plus(actual)
             self._changed.notify_all()
 
 
-@dataclasses.dataclass(frozen=True)
-class Price:
-    """Dollars per million tokens; `share` is 0.5 for batches at half price."""
-
-    prompt: float
-    completion: float
-    share: float = 1.0
-
-    def of(self, prompt_tokens: float, completion_tokens: float) -> float:
-        """Dollars."""
-        return self.share * (self.prompt * prompt_tokens + self.completion * completion_tokens) / 1e6
-
-
-def parse_price(text: str) -> Price:
-    """Reads `0.15,0.60`.
-
-    Raises:
-      UserError: for anything else.
-    """
-    try:
-        prompt, completion = (float(part) for part in text.split(","))
-    except ValueError:
-        prompt = completion = -1.0
-    if not (0.0 <= prompt < 1e6 and 0.0 <= completion < 1e6):
-        raise UserError(f"--price: expected PROMPT,COMPLETION in dollars per million tokens, got {text!r}")
-    return Price(prompt, completion)
-
-
-def price_of(model: str, table: str | None = None) -> Price | None:
-    """The price of a model, whose name may have a date or `-latest` behind it; None where it is not listed.
-
-    Args:
-      model: as the endpoint calls it.
-      table: a YAML file of `name: [prompt, completion]`; None for the shipped one.
-
-    Raises:
-      UserError: for a file that cannot be read.
-    """
-    path = pathlib.Path(table) if table else pathlib.Path(__file__).parent / "prices.yaml"
-    try:
-        prices = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(prices, Mapping):
-        raise UserError(f"{path}: expected lines such as `gpt-4o-mini: [0.15, 0.60]`")
-    name = next((n for n in prices if re.fullmatch(f"{re.escape(str(n))}{_VERSION}", model)), None)
-    if name is None:
-        return None
-    try:
-        return parse_price(",".join(str(part) for part in prices[name]))
-    except TypeError:
-        raise UserError(f"{path}: {name}: expected [prompt, completion]") from None
-
-
 class TokenEstimate:
-    """Tokens of a prompt before it is sent; learns from what the endpoint says afterwards."""
+    """Tokens of a prompt before it is sent; learns from what the endpoint reports afterwards."""
 
     def __init__(self):
         self._bytes = self._tokens = 0.0
 
     def prompt(self, size: int) -> int:
-        """Tokens of a prompt of `size` bytes: a tenth more than the mean so far, to be on the safe side."""
+        """Tokens of a prompt of `size` bytes: a tenth more than the mean so far, to err on the high side."""
         if not self._tokens:
             return int(size / BYTES_PER_TOKEN) + 1
         return int(1.1 * size * self._tokens / self._bytes) + 1
 
+    def at_most(self, size: int, answer_tokens: int, price: Price | None) -> Spent:
+        """What one request with a prompt of `size` bytes can use at most."""
+        tokens = self.prompt(size)
+        return Spent(1, tokens + answer_tokens, price.of(tokens, answer_tokens) if price else 0.0)
+
     def learn(self, size: int, tokens: int) -> None:
-        """A prompt of `size` bytes had so many tokens."""
+        """Learns that a prompt of `size` bytes had `tokens` tokens."""
         self._bytes += size
         self._tokens += tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """Limits of a run; None for no limit.
+
+    Attributes:
+      concurrency: requests at the same time.
+      requests_per_minute: over the whole run.
+      tokens_per_minute: of prompts and completions.
+      budget: of the store: the cost of earlier runs counts, so that resuming a run adds nothing to it.
+      attempts: per request.
+      first_wait: seconds at most before the second attempt.
+      failures_in_a_row: that end the run.
+    """
+
+    concurrency: int = 32
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    budget: Spent = Spent(None, None, None)
+    attempts: int = 8
+    first_wait: float = 0.5
+    failures_in_a_row: int = 20

@@ -9,7 +9,7 @@ from typing import Any
 import openai
 
 from distill_jax.teachers.http_errors import one_line, status_error
-from distill_jax.teachers.protocol import Completion, Reply, Request, TeacherError, Token
+from distill_jax.teachers.messages import Answer, Reply, Request, TeacherError, Token
 from distill_jax.teachers.secrets import api_key, checked_url
 
 PROTOCOLS = ("chat", "completions")
@@ -17,7 +17,7 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class OpenAIClient:
-    """OpenAI, vLLM, SGLang, llama.cpp, Ollama, … by `base_url`; see `protocol.Client`.
+    """OpenAI, vLLM, SGLang, llama.cpp, Ollama, … by `base_url`; see `messages.Client`.
 
     The SDK's own retries are off: `retrying` does them, so that they count against the limits.
 
@@ -84,7 +84,7 @@ class OpenAIClient:
         return body | dict(sampling.extra_body or {})
 
     async def complete(self, request: Request) -> Reply:
-        """See `protocol.Client`."""
+        """See `messages.Client`."""
         with as_teacher_errors(self._timeout):
             async with asyncio.timeout(self._timeout):  # the SDK's own is one of each read, not of the whole
                 path = "/chat/completions" if self.protocol == "chat" else "/completions"
@@ -93,7 +93,7 @@ class OpenAIClient:
         return read_reply(answer, self.protocol)
 
     async def close(self) -> None:
-        """See `protocol.Client`."""
+        """See `messages.Client`."""
         await self.sdk.close()
 
 
@@ -140,7 +140,7 @@ def read_reply(answer: Any, protocol: str) -> Reply:
         raise TeacherError(one_line(f"not a completion: {what}"), transient=True) from None
 
 
-def _choice(choice: Mapping[str, Any], protocol: str) -> Completion:
+def _choice(choice: Mapping[str, Any], protocol: str) -> Answer:
     if protocol == "chat":
         text = choice["message"]["content"]
         listed = (choice.get("logprobs") or {}).get("content") or ()
@@ -161,4 +161,4 @@ def _choice(choice: Mapping[str, Any], protocol: str) -> Completion:
         text = choice.get("message", {}).get("refusal") or ""
     if not isinstance(text, str):
         raise ValueError(f"expected text, got {text!r:.40}")
-    return Completion(text, choice.get("finish_reason"), tuple(tokens) or None)
+    return Answer(text, choice.get("finish_reason"), tuple(tokens) or None)

@@ -19,7 +19,7 @@ from distill_jax import tasks
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers import parsing
-from distill_jax.teachers.protocol import Prompt
+from distill_jax.teachers.messages import Prompt
 
 FOLDER = pathlib.Path(__file__).parent / "prompts"
 DEFAULT = "default"

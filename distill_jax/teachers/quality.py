@@ -10,7 +10,7 @@ from typing import Any
 from distill_jax.data.schema import Example
 from distill_jax.scoring.equations import evaluate_equation
 from distill_jax.teachers import parsing
-from distill_jax.teachers.protocol import Token
+from distill_jax.teachers.messages import Token
 
 _SIGN = r"-+*/x×÷()\d.,$%\s"
 # The number is only looked at, so that it can begin the next equality of a chain; where a calculation goes

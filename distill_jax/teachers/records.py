@@ -7,14 +7,14 @@ from typing import Any
 
 import distill_jax
 from distill_jax.teachers import parsing
-from distill_jax.teachers.jobs import Job, Plan
+from distill_jax.teachers.jobs import Job, AnnotationPlan
 from distill_jax.teachers.limits import Price
-from distill_jax.teachers.protocol import Completion, Reply, Token
+from distill_jax.teachers.messages import Answer, Reply, Token
 from distill_jax.teachers.secrets import redact
 
 
 def records(
-    job: Job, reply: Reply, plan: Plan, endpoint: str, price: Price | None, attempts: int, seconds: float
+    job: Job, reply: Reply, plan: AnnotationPlan, endpoint: str, price: Price | None, attempts: int, seconds: float
 ) -> list[dict[str, Any]]:
     """The store's lines for a reply; what the request cost is with the first of them."""
     request = job.request
@@ -57,7 +57,7 @@ def cost(reply: Reply, price: Price | None) -> float | None:
     return price.of(reply.prompt_tokens, reply.completion_tokens)
 
 
-def answer_tokens(completion: Completion, plan: Plan, example) -> list[list]:
+def answer_tokens(completion: Answer, plan: AnnotationPlan, example) -> list[list]:
     """The tokens from the answer on, as JSON: the rationale's alternatives are of no use and much to store."""
     label = parsing.parser(plan.reads_by)(parsing.cut(completion.text, plan.sampling.stop)).label
     at = -1
@@ -80,7 +80,7 @@ def answer_tokens(completion: Completion, plan: Plan, example) -> list[list]:
     return kept
 
 
-def answer_start(text: str, label: str, plan: Plan, example) -> int:
+def answer_start(text: str, label: str, plan: AnnotationPlan, example) -> int:
     """Where in the text the label begins, its letter included; -1 where it cannot be found."""
     return text.rfind(plan.template.label_text(example, label, plan.structured))
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import tenacity
 
 from distill_jax.teachers.limits import Pause
-from distill_jax.teachers.protocol import Reply, TeacherError
+from distill_jax.teachers.messages import Reply, TeacherError
 
 logger = logging.getLogger(__name__)
 LONGEST_WAIT = 60.0  # seconds of backoff; what an endpoint asks for with Retry-After is not cut

@@ -21,7 +21,7 @@ from typing import Any
 
 from distill_jax.errors import UserError
 from distill_jax.teachers.limits import Spent
-from distill_jax.teachers.protocol import Sampling
+from distill_jax.teachers.messages import Sampling
 
 logger = logging.getLogger(__name__)
 _COMMIT_EVERY = 1000  # rows between commits of the index: what is read again after a kill

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 import transformers
 
+from distill_jax.decoding.microbatch import MicroBatcher
 from distill_jax.errors import UserError
 from distill_jax.teachers.http_errors import one_line
-from distill_jax.teachers.microbatch import MicroBatcher
 from distill_jax.teachers.parsing import cut
-from distill_jax.teachers.protocol import Completion, Reply, Request, Token
+from distill_jax.teachers.messages import Answer, Reply, Request, Token
 
 
 class TransformersClient:
@@ -17,9 +17,9 @@ class TransformersClient:
 
     Args:
       model: name on the hub, or a folder.
-      protocol: `chat` or `completions`; None for what the tokenizer can.
-      batch_size: prompts run at a time.
-      device: such as `cuda`; None for what there is.
+      protocol: `chat` or `completions`; None for `chat` where the tokenizer has a chat template.
+      batch_size: prompts per batch.
+      device: such as `cuda`; None for `cuda` where there is one, else `cpu`.
 
     Raises:
       UserError: when the model cannot be loaded.
@@ -42,11 +42,12 @@ class TransformersClient:
         self.protocol = protocol or ("chat" if can_chat else "completions")
         if self.protocol == "chat" and not can_chat:
             raise UserError(f"--model {model}: its tokenizer has no chat template: --protocol completions")
-        self._generate = MicroBatcher(self._generate_all, batch_size)
+        self._batcher = MicroBatcher(self._generate, batch_size=batch_size)
 
     async def complete(self, request: Request) -> Reply:
-        """See `protocol.Client`; one sample a call."""
-        return await self._generate(request)
+        """See `messages.Client`; one sample a call."""
+        [reply] = await self._batcher.submit(None, [request])
+        return reply
 
     def _text(self, request: Request) -> str:
         if self.protocol == "completions":
@@ -55,8 +56,8 @@ class TransformersClient:
             request.prompt.messages(), tokenize=False, add_generation_prompt=True
         )
 
-    def _generate_all(self, requests: Sequence[Request]) -> list[Reply]:
-        """One run of the model; all requests of a run have the same sampling, but for the seed."""
+    def _generate(self, _key: None, requests: Sequence[Request]) -> list[Reply]:
+        """Answers a batch; all its requests have the same sampling but for the seed, of which the first's counts."""
         sampling = requests[0].sampling
         texts = [self._text(request) for request in requests]
         inputs = self._tokenizer(
@@ -68,7 +69,7 @@ class TransformersClient:
         if sampling.temperature:
             settings = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p or 1.0}
         with torch.inference_mode():
-            made = self._model.generate(
+            output = self._model.generate(
                 **inputs,
                 **settings,
                 max_new_tokens=sampling.max_tokens,
@@ -77,31 +78,31 @@ class TransformersClient:
                 return_dict_in_generate=True,
             )
         width = inputs["input_ids"].shape[1]
-        return [self._reply(made, row, width, inputs, sampling) for row in range(len(requests))]
+        return [self._reply(output, row, width, inputs, sampling) for row in range(len(requests))]
 
-    def _reply(self, made, row: int, width: int, inputs, sampling) -> Reply:
-        ids = made.sequences[row, width:].tolist()
+    def _reply(self, output, row: int, width: int, inputs, sampling) -> Reply:
+        ids = output.sequences[row, width:].tolist()
         ends = {self._tokenizer.eos_token_id, self._tokenizer.pad_token_id}
         length = next((at for at, token in enumerate(ids) if token in ends), len(ids))
         text = self._tokenizer.decode(ids[:length], skip_special_tokens=True)
         tokens = None
         if sampling.logprobs:
             tokens = tuple(
-                self._token(made.logits[at][row], ids[at], sampling.logprobs) for at in range(length)
+                self._token(output.logits[at][row], ids[at], sampling.logprobs) for at in range(length)
             )
         shown = cut(text, sampling.stop)
         finish = "stop" if length < len(ids) or shown != text else "length"
-        return Reply([Completion(shown, finish, tokens)], int(inputs["attention_mask"][row].sum()), length)
+        return Reply([Answer(shown, finish, tokens)], int(inputs["attention_mask"][row].sum()), length)
 
     def _token(self, logits, chosen: int, alternatives: int) -> Token:
         logprobs = torch.log_softmax(logits.float(), -1)
         values, ids = logprobs.topk(alternatives)
-        told = zip(ids.tolist(), values.tolist(), strict=True)
+        listed = zip(ids.tolist(), values.tolist(), strict=True)
         return Token(
             self._tokenizer.decode([chosen]),
             float(logprobs[chosen]),
-            {self._tokenizer.decode([token]): value for token, value in told},
+            {self._tokenizer.decode([token]): value for token, value in listed},
         )
 
     async def close(self) -> None:
-        """See `protocol.Client`."""
+        """See `messages.Client`."""

@@ -16,12 +16,12 @@ from distill_jax.errors import UserError
 from distill_jax.serving.app import Server
 from distill_jax.serving.listen import in_background
 from distill_jax.teachers import export
-from distill_jax.teachers.annotate import Annotator, Limits
+from distill_jax.teachers.annotator import Annotator, Limits
 from distill_jax.teachers.demonstrations import selector
-from distill_jax.teachers.jobs import Plan
+from distill_jax.teachers.jobs import AnnotationPlan
 from distill_jax.teachers.openai_client import OpenAIClient
 from distill_jax.teachers.prompts import load_template
-from distill_jax.teachers.protocol import Sampling
+from distill_jax.teachers.messages import Sampling
 from distill_jax.teachers.rows import Rows, chosen
 from distill_jax.teachers.store import Store
 
@@ -74,7 +74,7 @@ def annotate(
       UserError: when the run was stopped, or rows got no answer; the same call goes on from there.
     """
     client = OpenAIClient(teacher.model, teacher.base_url, timeout=TIMEOUT)
-    plan = Plan(
+    plan = AnnotationPlan(
         load_template("student"),
         selector([], "fixed"),
         teacher.model,

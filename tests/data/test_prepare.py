@@ -372,7 +372,7 @@ def test_killed_half_way(tmp_path):
 def test_another_process_was_faster(toy, monkeypatch):
     first = prepare("toy_standard", "train", **COMMON)
     rows = (first.path / "rows.array_record").stat().st_ino
-    with prepare_module.cache.new_folder(first.path) as temporary:
+    with prepare_module.files.new_folder(first.path) as temporary:
         (temporary / "late").write_text("too late")
     assert cache_entries() == [first.path.name]
     assert (first.path / "rows.array_record").stat().st_ino == rows

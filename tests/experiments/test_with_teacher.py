@@ -14,7 +14,7 @@ from distill_jax.tasks.entailment import CLASSES
 
 from distill_jax.cli import main as cli
 from distill_jax.serving import app
-from distill_jax.serving.completion import Completion, Piece
+from distill_jax.serving.generation import Generation, Piece
 from distill_jax.training.preemption import EXIT_STATUS, Preempted
 
 
@@ -57,7 +57,7 @@ def test_the_report_says_what_was_asked_and_escapes():
 
 
 def answers(engine, form, examples, decoding, streams, *, targets_length, with_pieces):
-    """In place of `serve.completion.complete`: two steps of training teach a teacher no form of an answer."""
+    """In place of `serving.generation.generate`: two steps of training teach a teacher no form of an answer."""
     del engine, form, decoding, streams, targets_length
     assert with_pieces
     said = []
@@ -66,14 +66,14 @@ def answers(engine, form, examples, decoding, streams, *, targets_length, with_p
         likeliest = ((label, math.log(0.8)), (other, math.log(0.2)))
         parts = [Piece("A fish and a bird.", -0.1, ()), Piece(" So the answer is: ", 0.0, ())]
         pieces = (*parts, Piece(label, math.log(0.8), likeliest))
-        said.append([Completion("".join(piece.text for piece in pieces), 9, True, pieces)])
+        said.append([Generation("".join(piece.text for piece in pieces), 9, True, pieces)])
     return said
 
 
 @pytest.mark.slow
 def test_the_whole_of_it_at_a_small_scale_and_with_another_seed(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DISTILL_JAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(app, "complete", answers)
+    monkeypatch.setattr(app, "generate", answers)
     small = Settings(rows=12, teacher_steps=2, steps=2)
     monkeypatch.setattr(teacher_report, "Settings", lambda task: small)
     output = tmp_path / "out"

@@ -7,12 +7,12 @@ import pathlib
 from loopback_teacher import CLASSES
 
 from distill_jax.data.schema import Example
-from distill_jax.teachers.annotate import Annotator, Limits
+from distill_jax.teachers.annotator import Annotator, Limits
 from distill_jax.teachers.demonstrations import selector
-from distill_jax.teachers.jobs import Plan
+from distill_jax.teachers.jobs import AnnotationPlan
 from distill_jax.teachers.openai_client import OpenAIClient
 from distill_jax.teachers.prompts import load_template
-from distill_jax.teachers.protocol import Sampling
+from distill_jax.teachers.messages import Sampling
 
 KEY = "planted-key-0123456789"
 
@@ -24,11 +24,11 @@ def examples(count: int):
     ]
 
 
-def make_plan(protocol: str = "chat", sampling: Sampling | None = None, **fields) -> Plan:
+def make_plan(protocol: str = "chat", sampling: Sampling | None = None, **fields) -> AnnotationPlan:
     template = load_template("default")
     select = selector([], "fixed")
     sampling = sampling or Sampling()
-    return Plan(template, select, "teacher-1", protocol, sampling, classes=CLASSES, **fields)
+    return AnnotationPlan(template, select, "teacher-1", protocol, sampling, classes=CLASSES, **fields)
 
 
 def annotate(server, store, rows, plan=None, protocol="chat", timeout=5.0, price=None, **limits):

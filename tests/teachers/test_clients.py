@@ -10,11 +10,11 @@ from teacher_helpers import KEY, examples, lines, make_plan
 
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
-from distill_jax.teachers.annotate import Annotator, Limits
+from distill_jax.teachers.annotator import Annotator, Limits
 from distill_jax.teachers.clients import make_client
 from distill_jax.teachers.http_errors import retry_after, status_error
 from distill_jax.teachers.openai_client import OpenAIClient, read_reply
-from distill_jax.teachers.protocol import Prompt, Request, Sampling, TeacherError
+from distill_jax.teachers.messages import Prompt, Request, Sampling, TeacherError
 
 PROMPT = Prompt("Sort.", (("one", "1"),), "two", {"type": "object"})
 

@@ -5,7 +5,7 @@ from teacher_helpers import CLASSES
 
 from distill_jax.data.schema import Example
 from distill_jax.scoring.metrics import is_same_value
-from distill_jax.teachers.protocol import Token
+from distill_jax.teachers.messages import Token
 from distill_jax.teachers.quality import (
     Sample,
     arithmetic_holds,

@@ -12,7 +12,7 @@ from teacher_helpers import lines
 
 from distill_jax.errors import UserError
 from distill_jax.teachers.limits import Spent
-from distill_jax.teachers.protocol import Sampling
+from distill_jax.teachers.messages import Sampling
 from distill_jax.teachers.store import Key, Store
 
 

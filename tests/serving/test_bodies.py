@@ -1,10 +1,15 @@
 import pytest
 
+pytest.importorskip("pydantic")
+
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import load_vocabulary
+from distill_jax.decoding.engine import Decoding
+from distill_jax.decoding.predict import Request
 from distill_jax.errors import UserError
-from distill_jax.serving.completion import Completion, Piece, forms
-from distill_jax.serving.protocol import BadRequest, cut, read_chat, read_completion, response_body
+from distill_jax.serving.generation import Generation, Piece, forms
+from distill_jax.serving.requests import BadRequest, ChatRequest, PredictRequest, PromptRequest, read
+from distill_jax.serving.responses import cut, response_body
 
 LABEL, RATIONALE = View("label", "label", "[label] "), View("rationale", "rationale", "[rationale] ")
 BYTES = load_vocabulary("bytes")
@@ -21,17 +26,19 @@ def test_the_last_message_of_the_user_is_the_input():
         {"role": "assistant", "content": "two"},
         {"role": "user", "content": [{"type": "text", "text": "thr"}, {"type": "text", "text": "ee"}]},
     ]
-    asked = read_chat(chat(messages=messages))
+    asked = read(ChatRequest, chat(messages=messages))
     assert asked.texts == ("three",) and asked.likeliest is None and asked.decoding.num_beams == 1
 
 
 def test_settings_are_read():
-    asked = read_chat(chat(temperature=0.5, top_p=0.9, n=3, seed=7, logprobs=True, top_logprobs=4, stop="x"))
+    asked = read(
+        ChatRequest, chat(temperature=0.5, top_p=0.9, n=3, seed=7, logprobs=True, top_logprobs=4, stop="x")
+    )
     assert (asked.decoding.temperature, asked.decoding.top_p, asked.decoding.n_best) == (0.5, 0.9, 3)
-    assert (asked.seed, asked.likeliest, asked.stop) == (7, 4, ("x",))
-    asked = read_completion({"model": "m", "prompt": ["a", "b"], "n": 2, "logprobs": 0, "max_tokens": 5})
+    assert (asked.seed, asked.likeliest, asked.stop) == (7, 4, ["x"])
+    asked = read(PromptRequest, {"model": "m", "prompt": ["a", "b"], "n": 2, "logprobs": 0, "max_tokens": 5})
     assert asked.texts == ("a", "b") and asked.decoding.num_beams == 2
-    assert asked.likeliest == 0 and asked.max_tokens == 5
+    assert asked.likeliest == 0 and asked.token_limit == 5
 
 
 @pytest.mark.parametrize(
@@ -43,8 +50,8 @@ def test_settings_are_read():
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "text only"),
         ({"messages": [{"role": "user", "content": ""}]}, "no text"),
         ({"temperature": "hot"}, "temperature: expected a number"),
-        ({"temperature": 3}, "temperature: expected 0 to 2"),
-        ({"n": 0}, "n: expected 1"),
+        ({"temperature": 3}, "temperature: expected a number from 0 to 2, got 3"),
+        ({"n": 0}, "n: expected an integer from 1 to 64, got 0"),
         ({"n": True}, "n: expected an integer"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"stream": True}, "one piece"),
@@ -55,13 +62,35 @@ def test_settings_are_read():
     ],
 )
 def test_what_cannot_be_done_is_said(changes, message):
-    with pytest.raises(BadRequest, match=message):
-        read_chat(chat(**changes))
+    with pytest.raises(UserError, match=message):
+        read(ChatRequest, chat(**changes))
+
+
+def test_null_is_absent_and_greedy_decoding_reads_no_top_p():
+    asked = read(ChatRequest, chat(temperature=None, top_p=0, top_k=-1, seed=None, stop=None, logit_bias={}))
+    assert asked.decoding == Decoding() and asked.seed is None and asked.likeliest is None
+    with pytest.raises(BadRequest, match="top_p: expected a number from 1e-06 to 1, got 0"):
+        read(ChatRequest, chat(temperature=1, top_p=0))
+
+
+def test_a_body_of_predict():
+    body = {"inputs": ["x", {"input": "y"}], "label_by": "rank", "temperature": 0.5, "n_best": 2, "seed": 7}
+    asked = read(PredictRequest, body)
+    assert asked.request == Request(label_by="rank", decoding=Decoding(temperature=0.5, n_best=2, seed=7))
+    for changes, param, message in (
+        ({"inputs": []}, "inputs", "inputs: expected a list of texts or objects"),
+        ({"beams": 2, "label": 1}, None, "unknown field 'beams': expected some of inputs, label"),
+        ({"label": 1}, "label", "label: expected true or false, got 1"),
+        ({"label": False}, None, "neither label nor rationale"),
+    ):
+        with pytest.raises(BadRequest, match=message) as error:
+            read(PredictRequest, body | changes)
+        assert error.value.param == param
 
 
 def completion(text, ended=True):
     pieces = tuple(Piece(letter, -0.5, ((letter, -0.5), ("z", -2.0))) for letter in text)
-    return Completion(text, len(text) + 1, ended, pieces)
+    return Generation(text, len(text) + 1, ended, pieces)
 
 
 def test_answers_are_cut_and_say_why():
@@ -72,14 +101,14 @@ def test_answers_are_cut_and_say_why():
         ({"max_completion_tokens": 2, "max_tokens": 4}, "ab", "length"),
         ({"stop": ["f", "cd"]}, "ab", "stop"),
     ):
-        found, why = cut(completion("abcdef"), read_chat(chat(**changes)), BYTES)
+        found, why = cut(completion("abcdef"), read(ChatRequest, chat(**changes)), BYTES)
         assert (found.text, why) == (text, reason)
         assert "".join(piece.text for piece in found.pieces) == text
-    assert cut(completion("ab", ended=False), read_chat(chat()), BYTES)[1] == "length"
+    assert cut(completion("ab", ended=False), read(ChatRequest, chat()), BYTES)[1] == "length"
 
 
 def test_bodies_of_both_endpoints():
-    asked = read_chat(chat(logprobs=True, top_logprobs=1))
+    asked = read(ChatRequest, chat(logprobs=True, top_logprobs=1))
     body = response_body(asked, [[(completion("ab"), "stop")]], 9, chat=True, fingerprint="step-1")
     [choice] = body["choices"]
     assert choice["message"]["content"] == "ab" and choice["finish_reason"] == "stop"
@@ -87,7 +116,7 @@ def test_bodies_of_both_endpoints():
     assert first["token"] == "a" and first["logprob"] == -0.5 and first["bytes"] == [97]
     assert [best["token"] for best in first["top_logprobs"]] == ["a"]
     assert body["usage"] == {"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}
-    asked = read_completion({"model": "m", "prompt": ["p", "q"], "logprobs": 2})
+    asked = read(PromptRequest, {"model": "m", "prompt": ["p", "q"], "logprobs": 2})
     two = [[(completion("ab"), "stop")], [(completion("c"), "stop")]]
     body = response_body(asked, two, 9, chat=False, fingerprint="step-1")
     assert [(choice["index"], choice["text"]) for choice in body["choices"]] == [(0, "ab"), (1, "c")]

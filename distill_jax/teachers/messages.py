@@ -90,7 +90,7 @@ class Token(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Completion:
+class Answer:
     """One answer.
 
     Attributes:
@@ -116,7 +116,7 @@ class Reply:
       request_id: for a complaint to the provider.
     """
 
-    completions: Sequence[Completion]
+    completions: Sequence[Answer]
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     model: str | None = None

@@ -8,10 +8,10 @@ from teacher_helpers import annotate, examples, lines, make_plan
 
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
-from distill_jax.teachers.annotate import Annotator, Limits
+from distill_jax.teachers.annotator import Annotator, Limits
 from distill_jax.teachers.limits import Price, Spent
 from distill_jax.teachers.openai_client import OpenAIClient
-from distill_jax.teachers.protocol import Completion, Reply, Sampling
+from distill_jax.teachers.messages import Answer, Reply, Sampling
 from distill_jax.teachers.store import Store
 
 
@@ -277,7 +277,7 @@ class Inside:
     protocol, endpoint, parser = "chat", "inside", None
 
     async def complete(self, request):
-        return Reply([Completion("It is so. So the answer is neutral." + " " * 500)], 10, 10)
+        return Reply([Answer("It is so. So the answer is neutral." + " " * 500)], 10, 10)
 
     async def close(self):
         pass

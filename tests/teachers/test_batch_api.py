@@ -5,11 +5,11 @@ import pytest
 from teacher_helpers import examples, lines, make_plan
 
 from distill_jax.errors import UserError
-from distill_jax.teachers.annotate import Limits
-from distill_jax.teachers.batch import BatchAnnotator
+from distill_jax.teachers.annotator import Limits
+from distill_jax.teachers.batch_api import BatchAnnotator
 from distill_jax.teachers.limits import Price, Spent
 from distill_jax.teachers.openai_client import OpenAIClient
-from distill_jax.teachers.protocol import Sampling
+from distill_jax.teachers.messages import Sampling
 from distill_jax.teachers.store import Store
 
 
@@ -75,10 +75,10 @@ class Killed(BaseException):
 @pytest.mark.parametrize("moment", ["lost", "begun", "collected"])
 def test_killed_around_a_batch_the_next_run_pays_for_no_second_one(loopback, tmp_path, monkeypatch, moment):
     """The endpoint has begun it and the answer was never read; or was; or the store has all of it."""
-    from distill_jax.teachers import batch
+    from distill_jax.teachers import batch_api
 
     server = loopback()
-    write = batch.Journal.write
+    write = batch_api.Journal.write
 
     def dying(self, event, token, **fields):
         if (event, moment) in (("begun", "lost"), ("collected", "collected")):
@@ -87,7 +87,7 @@ def test_killed_around_a_batch_the_next_run_pays_for_no_second_one(loopback, tmp
         if event == moment == "begun":
             raise Killed
 
-    monkeypatch.setattr(batch.Journal, "write", dying)
+    monkeypatch.setattr(batch_api.Journal, "write", dying)
     with Store(tmp_path / "s.jsonl") as store, pytest.raises(Killed):
         annotate(server, store, examples(8))
     monkeypatch.undo()

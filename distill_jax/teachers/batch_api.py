@@ -15,11 +15,11 @@ from typing import Any
 
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
-from distill_jax.teachers.annotate import Limits, Outcome
-from distill_jax.teachers.jobs import Job, Plan, missing_jobs
+from distill_jax.teachers.annotator import Limits, Outcome
+from distill_jax.teachers.jobs import Job, AnnotationPlan, missing_jobs
 from distill_jax.teachers.limits import Budget, Pause, Price, Spent, TokenEstimate
 from distill_jax.teachers.openai_client import OpenAIClient, as_teacher_errors, read_reply
-from distill_jax.teachers.protocol import TeacherError
+from distill_jax.teachers.messages import TeacherError
 from distill_jax.teachers.records import cost, records
 from distill_jax.teachers.retrying import retrying, with_retries
 from distill_jax.teachers.store import Store
@@ -63,7 +63,7 @@ class Journal:
 
 
 class BatchAnnotator:
-    """As `annotate.Annotator`, a batch at a time.
+    """As `annotator.Annotator`, a batch at a time.
 
     Args:
       client: of an endpoint with `/v1/files` and `/v1/batches`.
@@ -79,7 +79,7 @@ class BatchAnnotator:
     def __init__(
         self,
         client: OpenAIClient,
-        plan: Plan,
+        plan: AnnotationPlan,
         store: Store,
         limits: Limits,
         price: Price | None = None,

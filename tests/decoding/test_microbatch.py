@@ -1,9 +1,10 @@
 import asyncio
 import threading
+import time
 
 import pytest
 
-from distill_jax.serving.batcher import Batcher, Closed, Full
+from distill_jax.decoding.microbatch import Closed, Full, MicroBatcher
 
 
 class Runs:
@@ -27,8 +28,7 @@ def within(test, **settings):
 
     async def main():
         runs = Runs()
-        batcher = Batcher(runs, **{"batch_size": 4, "max_queue": 20, "max_wait": 0.02} | settings)
-        batcher.start()
+        batcher = MicroBatcher(runs, **{"batch_size": 4, "max_queue": 20, "max_wait": 0.02} | settings)
         try:
             async with asyncio.timeout(20):
                 await test(batcher, runs)
@@ -115,3 +115,28 @@ def test_items_of_callers_who_left_are_dropped():
         assert await stays == [6] and await first == [0]
 
     assert [item for _, items in within(test).batches for item in items] == [0, 3]
+
+
+def test_without_a_wait_calls_gather_while_a_batch_runs():
+    def double(key, items):
+        time.sleep(0.02)
+        return [2 * item for item in items]
+
+    sizes = []
+
+    async def main():
+        batcher = MicroBatcher(double, batch_size=4, on_batch=sizes.append)
+        answers = await asyncio.gather(*(batcher.submit(None, [n]) for n in range(10)))
+        await asyncio.sleep(0.01)
+        return answers, await batcher.submit(None, [50])  # a call after a pause
+
+    assert asyncio.run(main()) == ([[2 * n] for n in range(10)], [100])
+    assert sum(sizes) == 11 and max(sizes) == 4 and len(sizes) <= 5
+
+
+def test_a_lone_call_does_not_wait_for_a_full_batch():
+    async def main():
+        async with asyncio.timeout(5):
+            return await MicroBatcher(lambda key, items: items, batch_size=1000).submit(None, [7])
+
+    assert asyncio.run(main()) == [7]

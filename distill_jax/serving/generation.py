@@ -1,8 +1,9 @@
 """A student's answer as one text, with the log-probability of each piece: what a chat endpoint returns."""
 
 import dataclasses
+import itertools
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from distill_jax.data.schema import Example
 from distill_jax.data.views import ANSWER, View
@@ -30,8 +31,8 @@ class Form:
 def forms(views: Sequence[View], template: str | None = None) -> dict[str, Form]:
     """The answers a student can give, by the suffix of the model's name.
 
-    "" is all it has to say: of a student with both views the template, by default the rationale, then the
-    label. `:label` and `:rationale` are the one or the other.
+    "" is the whole answer: the template, which by default is the rationale, then the label, where the student
+    has both views. `:label` and `:rationale` are one view alone.
 
     Args:
       views: the student's.
@@ -52,15 +53,15 @@ def forms(views: Sequence[View], template: str | None = None) -> dict[str, Form]
                     raise ValueError("a field has nothing but a name")
                 parts.append(by_name[field])
     except (KeyError, ValueError) as error:
-        there = ", ".join(f"{{{name}}}" for name in by_name)
-        raise UserError(f"--template {template!r}: {error}: this student has {there}") from None
+        known = ", ".join(f"{{{name}}}" for name in by_name)
+        raise UserError(f"--template {template!r}: {error}: this student has {known}") from None
     used = tuple(dict.fromkeys(part for part in parts if isinstance(part, View)))
     if not used:
         raise UserError(f"--template {template!r}: has no field, so every answer would be the same")
-    found = {"": Form(used, tuple(parts))}
+    by_suffix = {"": Form(used, tuple(parts))}
     if len(by_name) == 2:
-        found |= {f":{name}": Form((view,), (view,)) for name, view in by_name.items()}
-    return found
+        by_suffix |= {f":{name}": Form((view,), (view,)) for name, view in by_name.items()}
+    return by_suffix
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,14 +74,14 @@ class Piece:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Completion:
+class Generation:
     """An answer.
 
     Attributes:
       text: all of it.
-      tokens: that were decoded.
-      ended: whether the student came to an end by itself.
-      pieces: of the text, where they were asked for; what the template adds is certain.
+      tokens: number of tokens that were decoded.
+      ended: whether the student wrote the end token, in each view.
+      pieces: of the text, where they were asked for; what the template adds has log-probability 0.
     """
 
     text: str
@@ -89,7 +90,7 @@ class Completion:
     pieces: tuple[Piece, ...] | None
 
 
-def complete(
+def generate(
     engine: Engine,
     form: Form,
     examples: Sequence[Example],
@@ -98,48 +99,54 @@ def complete(
     *,
     targets_length: int,
     with_pieces: bool,
-) -> list[list[Completion]]:
+) -> list[list[Generation]]:
     """The `decoding.n_best` answers to each example.
 
     Args:
       engine: the student.
       form: what an answer is made of.
-      examples: of these only `input` counts, and `rationale` where the student reads it.
+      examples: only `input` is read, and `rationale` where the student reads it.
       decoding: how each view is decoded; answer k is made of the k-th of each.
       streams: see `Engine.generate`.
       targets_length: tokens of a view at most; labels stop at 64.
-      with_pieces: whether to give `Completion.pieces`.
+      with_pieces: whether to give `Generation.pieces`.
     """
-    said: dict[str, list[tuple[Hypothesis, ...]]] = {}
-    scored: dict[str, list[list[list[TokenScore]]]] = {}
+    hypotheses: dict[str, list[tuple[Hypothesis, ...]]] = {}
+    pieces: dict[str, list[list[list[Piece]]]] = {}
     for view in form.views:
         texts = [view.inputs(example) for example in examples]
         length = output_length(view, targets_length)
-        said[view.name] = engine.generate(
-            texts, length, own_decoding(view, decoding), streams, start_id=view.start
-        )
+        settings = own_decoding(view, decoding)
+        hypotheses[view.name] = engine.generate(texts, length, settings, streams, start_id=view.start)
         if with_pieces:
-            tokens = [[hypothesis.tokens for hypothesis in some] for some in said[view.name]]
-            scored[view.name] = engine.token_scores(texts, tokens, view.start)
-    answers = []
-    for item in range(len(examples)):
-        of_item = []
-        for k in range(decoding.n_best):
-            own = {name: said[name][item][k] for name in said}
-            pieces = None
-            if with_pieces:
-                found = {name: _pieces(engine.vocabulary, scored[name][item][k]) for name in said}
-                pieces = tuple(
-                    piece
-                    for part in form.parts
-                    for piece in ([_certain(part)] if isinstance(part, str) else found[part.name])
-                )
-            text = "".join(part if isinstance(part, str) else own[part.name].text for part in form.parts)
-            tokens = sum(len(hypothesis.tokens) for hypothesis in own.values())
-            ended = all(hypothesis.tokens[-1] == EOS_ID for hypothesis in own.values())
-            of_item.append(Completion(text, tokens, ended, pieces))
-        answers.append(of_item)
-    return answers
+            tokens = [[hypothesis.tokens for hypothesis in some] for some in hypotheses[view.name]]
+            scores = engine.token_scores(texts, tokens, view.start)
+            pieces[view.name] = [[_pieces(engine.vocabulary, each) for each in some] for some in scores]
+    return [
+        [
+            _assembled(
+                form,
+                {name: of_view[item][k] for name, of_view in hypotheses.items()},
+                {name: of_view[item][k] for name, of_view in pieces.items()} if with_pieces else None,
+            )
+            for k in range(decoding.n_best)
+        ]
+        for item in range(len(examples))
+    ]
+
+
+def _assembled(
+    form: Form, hypotheses: Mapping[str, Hypothesis], pieces: Mapping[str, list[Piece]] | None
+) -> Generation:
+    """An answer from the texts of its views."""
+    text = "".join(part if isinstance(part, str) else hypotheses[part.name].text for part in form.parts)
+    whole = None
+    if pieces is not None:
+        parts = ([_certain(p)] if isinstance(p, str) else pieces[p.name] for p in form.parts)
+        whole = tuple(itertools.chain.from_iterable(parts))
+    tokens = sum(len(hypothesis.tokens) for hypothesis in hypotheses.values())
+    ended = all(hypothesis.tokens[-1] == EOS_ID for hypothesis in hypotheses.values())
+    return Generation(text, tokens, ended, whole)
 
 
 def _certain(text: str) -> Piece:
@@ -147,7 +154,7 @@ def _certain(text: str) -> Piece:
 
 
 def _pieces(vocabulary: Vocabulary, scores: Sequence[TokenScore]) -> list[Piece]:
-    """The tokens before the end, each with the text that it adds to those before it."""
+    """The tokens before the end token, each with the text that it adds to those before it."""
     pieces: list[Piece] = []
     ids: list[int] = []
     text = ""

@@ -10,32 +10,15 @@ from collections.abc import AsyncIterator, Callable, Iterable
 
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
-from distill_jax.teachers.jobs import Job, Plan, missing_jobs
+from distill_jax.teachers.jobs import Job, AnnotationPlan, missing_jobs
 from distill_jax.teachers.limits import Budget, Pace, Pause, Price, Spent, TokenEstimate
-from distill_jax.teachers.protocol import Client, Reply, TeacherError
+from distill_jax.teachers.messages import Client, Reply, TeacherError
 from distill_jax.teachers.records import cost, records
 from distill_jax.teachers.retrying import retrying, with_retries
 from distill_jax.teachers.store import Store
 
 logger = logging.getLogger(__name__)
 _LET_OTHERS = 50  # rows looked up between two chances for the answers under way
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """How fast, how much, how patiently; None for no limit.
-
-    `budget` counts all that the store has paid for, by earlier runs too: a run that was stopped and
-    started again has no more to spend than one that was not.
-    """
-
-    concurrency: int = 32
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    budget: Spent = Spent(None, None, None)
-    attempts: int = 8
-    first_wait: float = 0.5
-    failures_in_a_row: int = 20
 
 
 @dataclasses.dataclass
@@ -79,7 +62,7 @@ class Annotator:
     def __init__(
         self,
         client: Client,
-        plan: Plan,
+        plan: AnnotationPlan,
         store: Store,
         limits: Limits,
         price: Price | None = None,

@@ -1,0 +1,241 @@
+"""Bodies of requests as pydantic models: OpenAI's completions endpoints and `/predict`.
+
+A student reads one input: the last message of the user, or the prompt. It was trained without demonstrations
+and system messages, so these are ignored. As OpenAI's clients expect, null counts as absent.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar
+
+import pydantic
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from distill_jax.decoding.engine import LIKELIEST, Decoding
+from distill_jax.decoding.predict import Request
+from distill_jax.errors import UserError
+
+MAX_N = 64
+
+
+class BadRequest(UserError):
+    """What is wrong with a request, and in which field."""
+
+    def __init__(self, message: str, param: str | None = None, status: int = 400, code: str | None = None):
+        super().__init__(message)
+        self.param, self.status, self.code = param, status, code
+
+
+def _number(default: float | int | None, low: float, high: float) -> Any:
+    kind = "a number" if isinstance(default, float) else "an integer"
+    return Field(default, ge=low, le=high, description=f"{kind} from {low:g} to {high:g}")
+
+
+def _flag(default: bool) -> Any:
+    return Field(default, description="true or false")
+
+
+def _refused(value: Any) -> Any:
+    if value:
+        raise ValueError("not supported: a student answers in plain text, and in one piece")
+    return value
+
+
+def _plain(form: Any) -> Any:
+    if not isinstance(form, Mapping) or form.get("type") != "text":
+        raise ValueError("a student writes plain text")
+    return form
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _user_text(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The text of the last message of the user."""
+    users = [message for message in messages if message.get("role") == "user"]
+    if not users:
+        raise ValueError("expected one of the role `user`: the student's input")
+    content = users[-1].get("content")
+    if isinstance(content, list):
+        if not all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in content):
+            raise ValueError("a student reads text only")
+        content = "".join(part["text"] for part in content)
+    if not isinstance(content, str) or not content.strip():
+        raise ValueError("the last one of the role `user` has no text")
+    return content
+
+
+_Text = Annotated[str, Field(min_length=1)]
+_Input = Annotated[str, Field(pattern=r"\S")]
+_Unsupported = Annotated[Any, AfterValidator(_refused)]
+
+
+class Body(pydantic.BaseModel):
+    """What all bodies share: how to decode. `top_k` and `top_p` only count where `temperature` is above 0."""
+
+    model_config = pydantic.ConfigDict(strict=True, frozen=True)
+
+    temperature: float = _number(0.0, 0.0, 2.0)
+    top_p: float = _number(1.0, 1e-6, 1.0)
+    top_k: int = _number(0, 0, 1 << 20)
+    num_beams: int | None = _number(None, 1, MAX_N)
+    length_penalty: float = _number(0.6, -10.0, 10.0)
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _present(cls, body: Mapping[str, Any]) -> dict[str, Any]:
+        unread = set() if body.get("temperature") else {"top_k", "top_p"}
+        unread |= {name for name in cls.model_fields if body.get(name) is None}
+        return {name: value for name, value in body.items() if name not in unread}
+
+    @pydantic.model_validator(mode="after")
+    def _settings_agree(self) -> "Body":
+        _ = self.decoding  # raises UserError for settings that exclude each other
+        return self
+
+    @property
+    def decoding(self) -> Decoding:
+        """How to decode: greedily unless the body says otherwise."""
+        return self._decoding(1)
+
+    def _decoding(self, n: int, seed: int = 0) -> Decoding:
+        """The settings, with `n` beams where greedy decoding is to return `n` texts."""
+        return Decoding(
+            num_beams=self.num_beams or (1 if self.temperature else n),
+            length_penalty=self.length_penalty,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            n_best=n,
+            seed=seed,
+        )
+
+
+class CompletionRequest(Body):
+    """What both of OpenAI's endpoints share; fields that it does not know are ignored.
+
+    Subclasses have `texts`, the inputs, and `likeliest`: how many alternatives to show of each token, None
+    for no log-probabilities.
+    """
+
+    model: str = Field(description="the name of a model, see /v1/models")
+    n: int = _number(1, 1, MAX_N)
+    seed: int | None = _number(None, 0, (1 << 63) - 1)
+    stop: Annotated[list[_Text], BeforeValidator(_listed)] = Field([], description="a text or a list of texts")
+    max_tokens: int | None = _number(None, 1, 1 << 20)
+    max_completion_tokens: int | None = _number(None, 1, 1 << 20)
+    response_format: Annotated[Any, AfterValidator(_plain)] = None
+    stream: Annotated[bool, AfterValidator(_refused)] = _flag(False)
+    tools: _Unsupported = None
+    functions: _Unsupported = None
+    echo: _Unsupported = None
+    suffix: _Unsupported = None
+
+    @property
+    def decoding(self) -> Decoding:
+        return self._decoding(self.n)
+
+    @property
+    def token_limit(self) -> int | None:
+        """Tokens of an answer at most; None for no limit but the student's."""
+        return min(filter(None, (self.max_tokens, self.max_completion_tokens)), default=None)
+
+
+class ChatRequest(CompletionRequest):
+    """Body of `/v1/chat/completions`."""
+
+    messages: list[dict[str, Any]] = Field(description="a list of messages")
+    logprobs: bool = _flag(False)
+    top_logprobs: int = _number(0, 0, LIKELIEST)
+
+    @pydantic.field_validator("messages")
+    @classmethod
+    def _has_input(cls, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        _user_text(messages)
+        return messages
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The input."""
+        return (_user_text(self.messages),)
+
+    @property
+    def likeliest(self) -> int | None:
+        """See `CompletionRequest`."""
+        return self.top_logprobs if self.logprobs else None
+
+
+class PromptRequest(CompletionRequest):
+    """Body of `/v1/completions`."""
+
+    prompt: Annotated[list[_Input], BeforeValidator(_listed)] = Field(
+        min_length=1, description="a text or a list of texts"
+    )
+    logprobs: int | None = _number(None, 0, LIKELIEST)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The inputs."""
+        return tuple(self.prompt)
+
+    @property
+    def likeliest(self) -> int | None:
+        """See `CompletionRequest`."""
+        return self.logprobs
+
+
+class PredictRequest(Body):
+    """Body of `/predict`: the arguments of `Predictor.predict`; other fields are refused."""
+
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    inputs: list[Any] = Field(min_length=1, description="a list of texts or objects")
+    label: bool = _flag(True)
+    rationale: bool = _flag(False)
+    label_by: str = Field("generate", description="a text")
+    normalize_scores: bool = _flag(Request.normalize_scores)
+    n_best: int = _number(1, 1, MAX_N)
+    seed: int = _number(0, 0, (1 << 32) - 1)
+
+    @pydantic.model_validator(mode="after")
+    def _asks_for_something(self) -> "PredictRequest":
+        if not (self.label or self.rationale):
+            raise ValueError("neither label nor rationale is asked for")
+        return self
+
+    @property
+    def decoding(self) -> Decoding:
+        return self._decoding(self.n_best, self.seed)
+
+    @property
+    def request(self) -> Request:
+        """What to predict, and how."""
+        label_by = self.label_by or "generate"
+        return Request(self.label, self.rationale, label_by, self.normalize_scores, self.decoding)
+
+
+_Kind = TypeVar("_Kind", bound=Body)
+
+
+def read(kind: type[_Kind], body: Any) -> _Kind:
+    """The body as a model.
+
+    Raises:
+      BadRequest: for anything that cannot be done; names the field.
+      UserError: for settings that exclude each other.
+    """
+    if not isinstance(body, Mapping):
+        raise BadRequest("the body is no JSON object")
+    try:
+        return kind.model_validate(body)
+    except pydantic.ValidationError as errors:
+        first = min(errors.errors(), key=lambda error: error["type"] != "extra_forbidden")
+    name = first["loc"][0] if first["loc"] else None
+    if first["type"] == "extra_forbidden":
+        raise BadRequest(f"unknown field {name!r}: expected some of {', '.join(sorted(kind.model_fields))}")
+    if first["type"] == "value_error":
+        problem = str(first["ctx"]["error"])
+    else:
+        value = "" if first["type"] == "missing" else f", got {body[name]!r:.40}"
+        problem = f"expected {kind.model_fields[name].description}{value}"
+    raise BadRequest(f"{name}: {problem}" if name else problem, name)
