@@ -36,7 +36,7 @@ class ExampleSource(seqio.DataSource):
         seed: int = 0,
     ):
         super().__init__(splits=tuple(task.source.splits))
-        self._task, self._view = task, view
+        self.task, self._view = task, view
         self._fraction, self._count, self._seed = fraction, count, seed
 
     @property
@@ -55,9 +55,9 @@ class ExampleSource(seqio.DataSource):
             texts = view(example)
             return None if texts is None else {"inputs": texts[0], "targets": texts[1]}
         try:
-            label = soften(example, self._task.classes, view.target)
+            label = soften(example, self.task.classes, view.target)
         except ValueError as error:
-            raise UserError(f"{self._task.source.where(split, number)}: {error}") from None
+            raise UserError(f"{self.task.source.where(split, number)}: {error}") from None
         if label is None:
             return None
         return {
@@ -84,7 +84,7 @@ class ExampleSource(seqio.DataSource):
         index, count = (shard_info.index, shard_info.num_shards) if shard_info else (0, 1)
 
         def rows():
-            source = self._task.source
+            source = self.task.source
             fraction, number_wanted = (self._fraction, self._count) if split == "train" else (1.0, None)
             for number, example in share(source, split, fraction, number_wanted, self._seed):
                 if number % count == index:
