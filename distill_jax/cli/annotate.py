@@ -1,4 +1,4 @@
-"""`distill-jax annotate` and `distill-jax store`: labels and rationales from a teacher, kept for good."""
+"""`distill-jax annotate` and `distill-jax store`: labels and rationales from a teacher, in a store."""
 
 import argparse
 import functools
@@ -59,142 +59,26 @@ def _temperature(text: str) -> float | str:
     return value
 
 
-def rows_of(args: argparse.Namespace):
-    """The rows that the flags of `add_rows_flags` name."""
-    from distill_jax.data import sources
-    from distill_jax.teachers.rows import task_or_file
-
-    sources.use(args.data_dir)
-    columns = {field: value for field in FIELDS if (value := getattr(args, f"column_{field}"))}
-    classes = args.classes.split(",") if args.classes else None
-    return task_or_file(args.source, args.split, columns=columns, classes=classes, module=args.module)
-
-
-def _client(args: argparse.Namespace):
-    from distill_jax.teachers.clients import make_client
-
-    options = {"model": args.model}
-    if args.client in ("openai", "anthropic", "gemini"):
-        options |= {"base_url": args.base_url, "key_variable": args.api_key_env, "timeout": args.timeout}
-    elif args.base_url or args.api_key_env:
-        raise UserError(f"--client {args.client} runs in this process: no --base-url, no --api-key-env")
-    if args.client == "openai":
-        options |= {"protocol": args.protocol or "chat"}
-    elif args.client == "transformers":
-        options |= {"protocol": args.protocol}
-    return make_client(args.client, options)
-
-
-def _extra_body(args: argparse.Namespace) -> dict:
-    import json
-
-    try:
-        extra = json.loads(args.extra_body or "{}")
-    except ValueError:
-        extra = None
-    if extra and args.client != "openai":
-        raise UserError("--extra-body is of --client openai")
-    if not isinstance(extra, dict):
-        raise UserError(f"--extra-body: expected a JSON object, got {args.extra_body!r:.60}")
-    return extra
-
-
-def _plan(args: argparse.Namespace, rows, protocol: str, parser: str | None):
-    from distill_jax.teachers import demonstrations, prompts
-    from distill_jax.teachers.jobs import AnnotationPlan
-    from distill_jax.teachers.messages import Sampling
-
-    template = prompts.load_template(args.prompt or rows.prompt)
-    pool = template.demonstrations
-    if args.demonstrations:
-        pool = demonstrations.read_demonstrations(args.demonstrations)
-    temperature = (0.0 if args.samples == 1 else 0.7) if args.temperature is None else args.temperature
-    sampling = Sampling(
-        temperature=None if temperature == "none" else temperature,
-        top_p=args.top_p,
-        max_tokens=args.max_tokens,
-        stop=tuple(template.stop),
-        seed=args.seed,
-        logprobs=args.logprobs,
-        extra_body=_extra_body(args),
-    )
-    if args.samples > 1 and sampling.temperature == 0:
-        raise UserError("--samples above 1 needs a --temperature above 0: the samples would be all the same")
-    if args.structured and protocol == "completions":
-        raise UserError("--structured needs --protocol chat")
-    model = args.model
-    if args.client == "checkpoint":
-        from distill_jax.teachers.checkpoint_client import name_with_step
-
-        model = name_with_step(model)
-    return AnnotationPlan(
-        template,
-        demonstrations.selector(pool, args.select, args.shots, args.seed or 0),
-        model,
-        protocol,
-        sampling,
-        args.samples,
-        args.samples_per_request,
-        rows.classes,
-        args.structured,
-        parser,
-    )
-
-
-def _price(args: argparse.Namespace):
-    from distill_jax.teachers import limits
-
-    price = limits.parse_price(args.price) if args.price else limits.price_of(args.model, args.prices)
-    if price is None and args.budget_usd is not None:
-        raise UserError(f"no price of {args.model} is known: --budget-usd needs --price PROMPT,COMPLETION")
-    if price is not None and args.batch:
-        price = limits.Price(price.prompt, price.completion, args.batch_share)
-    return price
-
-
 @with_extra
 def _annotate(args: argparse.Namespace) -> int:
-    from distill_jax.teachers import secrets
-    from distill_jax.teachers.rows import chosen, read_ids
+    from distill_jax.teachers.session import Session
 
-    rows = rows_of(args)
-    ids = read_ids(args.ids) if args.ids else None
-
-    def examples():
-        return chosen(rows.examples, ids, args.limit)
-
+    session = Session(args)
     if args.dry_run:
-        return _dry_run(args, rows, examples)
-    if not args.store:
-        raise UserError("--store FILE is needed: the completions are kept there")
-    client = _client(args)
-    secrets.redact_logs()  # now that the SDK has set its own up
-    plan = _plan(args, rows, client.protocol, client.parser)
-    price = _price(args)
-    from distill_jax.teachers.store import Store
-
-    with Store(args.store) as store:
-        outcome = _ask(args, client, plan, store, price, examples)
+        _print_preview(session.preview())
+        return 0
+    with session:
+        show = _progress(session)
+        outcome = session.ask(show)
+        show(outcome, last=True)
         for failure in outcome.failures:
             print(failure, file=sys.stderr)
         if outcome.fatal:
-            raise UserError(f"{outcome.stopped}; {outcome.stored} completions more than before are stored")
+            raise UserError(f"{outcome.stopped}; {outcome.stored} completions were added to the store")
         if outcome.stopped:
-            print(f"stopped: {outcome.stopped}; the same command goes on from here", file=sys.stderr)
+            print(f"stopped: {outcome.stopped}; the same command resumes the run", file=sys.stderr)
         if args.output or args.report:
-
-            def completions(example):
-                return store.read(example.id, plan.key(example, plan.prompt(example)).setting)
-
-            settings = {
-                "rows": f"{args.source}, split {args.split}",
-                "model": plan.model,
-                "prompt": plan.template.version,
-                "endpoint": client.endpoint,
-                "samples": plan.samples,
-                "sampling": plan.sampling.stored(),
-            }
-            _deliver(args, rows, examples, completions, plan.template, settings)
+            _print_delivery(args, session.deliver())
     if outcome.stopped:
         return STOPPED
     if outcome.failed:
@@ -202,38 +86,8 @@ def _annotate(args: argparse.Namespace) -> int:
     return 0
 
 
-def _ask(args, client, plan, store, price, examples):
-    """Runs the loop, with a line of progress; the outcome."""
-    import asyncio
-
-    from distill_jax.teachers.annotator import Annotator, Limits
-    from distill_jax.teachers.limits import Spent
-
-    limits = Limits(
-        args.concurrency,
-        args.requests_per_minute,
-        args.tokens_per_minute,
-        Spent(args.budget_requests, args.budget_tokens, args.budget_usd),
-        args.attempts,
-        args.first_wait,
-    )
-    show = _progress(store, price)
-    if args.batch:
-        from distill_jax.teachers.batch_api import BatchAnnotator
-
-        if args.client != "openai":
-            raise UserError("--batch is of endpoints with OpenAI's /v1/batches: --client openai")
-        annotator = BatchAnnotator(client, plan, store, limits, price, args.batch_size, args.poll, show)
-        outcome = asyncio.run(annotator.run(examples))
-    else:
-        annotator = Annotator(client, plan, store, limits, price, show)
-        outcome = asyncio.run(annotator.run(examples()))
-    show(outcome, last=True)
-    return outcome
-
-
-def _progress(store, price):
-    """A function that shows how far a run is: on a terminal every tenth of a second, else twice a minute."""
+def _progress(session):
+    """A function that shows the progress of a run: on a terminal ten times a second, else twice a minute."""
     import time
 
     begun = shown = time.monotonic()
@@ -245,114 +99,72 @@ def _progress(store, price):
         if not last and now - shown < (0.1 if live else 30.0):
             return
         shown = now
-        spent = store.spent
-        money = f", {spent.usd:.4f} USD" if price else ""
+        store, rate = session.store, outcome.answered / max(now - begun, 1e-9)
+        cost = f", {store.spent.usd:.4f} USD" if session.price else ""
         line = (
-            f"{outcome.stored} completions added, {outcome.there} rows were there, {outcome.failed} failed, "
-            f"{outcome.asked / max(now - begun, 1e-9):.0f} requests/s; the store: {store.rows} completions, "
-            f"{spent.tokens:,} tokens{money}"
+            f"{outcome.stored} completions added, {outcome.complete} rows complete before, {outcome.failed} "
+            f"failed, {rate:.0f} requests/s; the store: {store.rows} completions, {store.spent.tokens:,} "
+            f"tokens{cost}"
         )
         print(f"\r{line}\033[K" if live else line, end="" if live and not last else "\n", file=sys.stderr)
 
     return show
 
 
-def _dry_run(args: argparse.Namespace, rows, examples) -> int:
-    """Prints a row's prompt and what all rows would cost at most; asks nobody."""
-    from distill_jax.teachers.limits import TokenEstimate
-
-    local = {"transformers": args.protocol or "completions", "checkpoint": "checkpoint"}
-    plan = _plan(args, rows, local.get(args.client, args.protocol or "chat"), None)
-    estimate, count, tokens, shown = TokenEstimate(), 0, 0, None
-    for example in examples():
-        prompt = plan.prompt(example)
-        count += 1
-        tokens += estimate.prompt(prompt.size()) * -(-args.samples // args.samples_per_request)
-        if shown is None and args.row in (None, example.id):
-            shown = example, prompt
-    if shown is None:
-        raise UserError(f"no row {args.row!r}" if args.row else f"{args.source}: no rows")
-    example, prompt = shown
-    print(f"--- row {example.id}, prompt {plan.template.version}, {plan.protocol}")
+def _print_preview(preview) -> None:
+    plan, price, prompt = preview.plan, preview.price, preview.prompt
+    print(f"--- row {preview.example.id}, prompt {plan.template.version}, {plan.protocol}")
     if plan.protocol == "chat":
         for message in prompt.messages():
             print(f"[{message['role']}]\n{message['content']}")
     else:
         print(prompt.text())
-    answers = count * args.samples * args.max_tokens
-    price = _price(args)
     cost = "price not known: give --price PROMPT,COMPLETION"
     if price:
-        cost = f"{price.of(tokens, 0):.2f} USD for prompts, at most {price.of(tokens, answers):.2f} USD in all"
+        tokens = preview.prompt_tokens
+        most = price.of(tokens, preview.answer_tokens)
+        cost = f"{price.of(tokens, 0):.2f} USD for prompts, at most {most:.2f} USD in all"
     print(
-        f"--- {count:,} rows, {args.samples} samples each: about {tokens:,} tokens of prompts, at most "
-        f"{answers:,} of answers; {cost}"
+        f"--- {preview.rows:,} rows, {plan.samples} samples each: about {preview.prompt_tokens:,} tokens of "
+        f"prompts, at most {preview.answer_tokens:,} of answers; {cost}"
     )
-    return 0
 
 
-def _deliver(args, rows, examples, completions, template, settings) -> None:
-    """Writes `--output` and `--report`."""
-    from distill_jax.teachers import export, report
+def _print_delivery(args: argparse.Namespace, delivery) -> None:
+    from distill_jax.teachers.report import figures_table
 
-    figures = export.Figures(rows)
-    judged = export.verdicts(rows, examples(), completions, template, args.check)
     if args.output:
-        written, left = export.write_rows(args.output, judged, figures)
-        without = f", {left} without label and answer left out" if left else ""
-        print(f"{args.output}: {written} rows{without}")
-    else:
-        for verdict, lines in judged:
-            figures.add(verdict, lines)
-    summary = figures.summary()
-    for name, value in report.figures_table(summary):
+        left_out = f", {delivery.left_out} without label and answer left out" if delivery.left_out else ""
+        print(f"{args.output}: {delivery.written} rows{left_out}")
+    for name, value in figures_table(delivery.figures):
         print(f"{name:45} {value}")
     if args.report:
-        settings = {**settings, "checks": ", ".join(args.check) or "none"}
-        report.write_report(args.report, f"The teacher on {rows.name}", summary, settings)
         print(args.report)
 
 
 @with_extra
 def _store_import(args: argparse.Namespace) -> int:
-    from distill_jax.teachers import parsing, prompts
-    from distill_jax.teachers.reference_layout import import_completions
-    from distill_jax.teachers.store import Store
+    from distill_jax.teachers.transfer import import_files
 
-    rows = rows_of(args)
-    parser = args.parser or prompts.load_template(rows.prompt).answers_by(structured=False)
-    try:
-        parsing.parser(parser)
-    except ValueError as error:
-        raise UserError(f"--parser: {error}") from None
-    with Store(args.store) as store:
-        added, there = import_completions(rows, store, args.model, parser)
-    print(f"{args.store}: {added} completions added, {there} were there")
+    added, present = import_files(args)
+    print(f"{args.store}: {added} completions added, {present} were in it")
     return 0
 
 
 @with_extra
 def _store_export(args: argparse.Namespace) -> int:
-    from distill_jax.teachers import export, prompts, reference_layout
-    from distill_jax.teachers.store import Store
+    from distill_jax.teachers.transfer import export_rows
 
-    rows = rows_of(args)
-    with Store(args.store, readonly=True) as store:
-        completions = export.only_setting(store, args.model, args.template)
-        if args.layout == "reference":
-            files = reference_layout.export_completions(
-                rows, rows.examples(), completions, args.output, args.chunk_size
-            )
-            print("\n".join(map(str, files)))
-            return 0
-        template = prompts.load_template(args.prompt or rows.prompt)
-        settings = {"rows": f"{args.source}, split {args.split}", "store": args.store, "model": args.model}
-        _deliver(args, rows, rows.examples, completions, template, settings)
+    exported = export_rows(args)
+    if isinstance(exported, list):
+        print("\n".join(map(str, exported)))
+    else:
+        _print_delivery(args, exported)
     return 0
 
 
 def add_rows_flags(parser: argparse.ArgumentParser) -> None:
-    """Flags that say which rows to read; see `rows_of`."""
+    """Flags that say which rows to read; see `teachers.settings.rows_of`."""
     parser.add_argument("source", help="a task such as svamp, or a JSONL, CSV or Parquet file")
     parser.add_argument("--split", default="train")
     parser.add_argument("--data-dir", help="folder of the data sets (or DISTILL_JAX_DATA_DIR)")

@@ -1,58 +1,23 @@
 """`distill-jax select`: which rows to have annotated next."""
 
 import argparse
-import json
-import pathlib
 import sys
 
-from distill_jax.cli.annotate import add_rows_flags, positive, rows_of, with_extra
+from distill_jax.cli.annotate import add_rows_flags, positive, with_extra
 from distill_jax.cli.common import add_command
-from distill_jax.errors import UserError
 from distill_jax.scoring.uncertainty import LOG_PROB, MEASURES
 
 
 @with_extra
 def _select(args: argparse.Namespace) -> int:
-    from distill_jax.teachers.rows import read_ids
+    from distill_jax.teachers.selection import select
 
-    if args.run is None and args.measure:
-        raise UserError("--measure is of a student's scores: give its folder with --run")
-    rows = rows_of(args)
-    excluded = set().union(*map(read_ids, args.exclude))
-    left = (example for example in rows.examples() if example.id not in excluded)
-    found = _least_sure(args, left) if args.run else _at_random(args, left)
-    if not found:
-        raise UserError(f"{args.source}: no rows to choose from, {len(excluded)} ids are excluded")
-    if len(found) < args.count:
-        print(f"{len(found)} rows only: there are no more to choose from", file=sys.stderr)
+    chosen = select(args)
+    if len(chosen) < args.count:
+        print(f"{len(chosen)} rows only: there are no more to choose from", file=sys.stderr)
     if not args.output:
-        print("\n".join(row["id"] for row in found))
-        return 0
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
-    try:
-        pathlib.Path(args.output).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{args.output}: cannot be written: {error.strerror}") from None
+        print("\n".join(row["id"] for row in chosen))
     return 0
-
-
-def _at_random(args: argparse.Namespace, rows) -> list[dict]:
-    from distill_jax.decoding.select import at_random
-
-    return [{"id": name} for name in at_random(rows, args.count, args.seed)]
-
-
-def _least_sure(args: argparse.Namespace, rows) -> list[dict]:
-    import logging
-
-    from distill_jax.decoding.predictor import Predictor
-    from distill_jax.decoding.select import uncertainties
-    from distill_jax.scoring.uncertainty import least_sure
-
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every file it opens
-    predictor = Predictor(args.run, args.step, args.batch_size)
-    found = least_sure(uncertainties(predictor, rows, args.measure), args.count)
-    return [{"id": row.id, "uncertainty": row.uncertainty, "predicted_label": row.label} for row in found]
 
 
 def add(commands) -> None:

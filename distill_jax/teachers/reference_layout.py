@@ -9,7 +9,7 @@ from typing import Any
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import ReferenceSource
 from distill_jax.errors import UserError
-from distill_jax.teachers.export import Lines
+from distill_jax.teachers.figures import Lines
 from distill_jax.teachers.rows import Rows
 from distill_jax.teachers.store import Key, Store
 

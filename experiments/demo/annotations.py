@@ -19,9 +19,9 @@ from distill_jax.teachers import export
 from distill_jax.teachers.annotator import Annotator, Limits
 from distill_jax.teachers.demonstrations import selector
 from distill_jax.teachers.jobs import AnnotationPlan
+from distill_jax.teachers.messages import Sampling
 from distill_jax.teachers.openai_client import OpenAIClient
 from distill_jax.teachers.prompts import load_template
-from distill_jax.teachers.messages import Sampling
 from distill_jax.teachers.rows import Rows, chosen
 from distill_jax.teachers.store import Store
 
