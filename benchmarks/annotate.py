@@ -90,8 +90,8 @@ def answer_inside(data: str, store: str, concurrency: int) -> None:
     from distill_jax.teachers.annotator import Annotator, Limits
     from distill_jax.teachers.demonstrations import selector
     from distill_jax.teachers.jobs import AnnotationPlan
-    from distill_jax.teachers.prompts import load_template
     from distill_jax.teachers.messages import Answer, Reply, Sampling
+    from distill_jax.teachers.prompts import load_template
     from distill_jax.teachers.rows import task_or_file
     from distill_jax.teachers.store import Store
 
@@ -107,7 +107,9 @@ def answer_inside(data: str, store: str, concurrency: int) -> None:
 
     classes = ("entailment", "neutral", "contradiction")
     rows = task_or_file(data, classes=classes)
-    plan = AnnotationPlan(load_template("default"), selector([], "fixed"), "m", "chat", Sampling(), classes=classes)
+    plan = AnnotationPlan(
+        load_template("default"), selector([], "fixed"), "m", "chat", Sampling(), classes=classes
+    )
     with Store(store) as kept:
         outcome = asyncio.run(Annotator(Inside(), plan, kept, Limits(concurrency)).run(rows.examples()))
     sys.exit(bool(outcome.stopped or outcome.failed))
