@@ -51,6 +51,8 @@ def claim(model_dir: str, run: Run) -> None:
       UserError: when the folder holds another run; names the fields that differ.
     """
     path = _path(model_dir)
+    if "://" in model_dir:
+        raise UserError(f"MODEL_DIR {model_dir}: expected a folder: mount the bucket, such as with gcsfuse")
     if path.exists():
         old, new = (_flat(json.loads(json.dumps(dataclasses.asdict(r)))) for r in (load(model_dir), run))
         differing = [
