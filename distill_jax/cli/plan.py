@@ -5,7 +5,7 @@ import json
 
 from distill_jax.cli.common import add_command, lengths
 
-GIB = 2**30
+GB = 1e9
 
 
 def _config(args: argparse.Namespace):
@@ -30,12 +30,12 @@ def _config(args: argparse.Namespace):
 def _job(args: argparse.Namespace):
     """The job, with a mesh of one device where none is given."""
     from distill_jax.planning.job import Job
-    from distill_jax.training import partitioning
+    from distill_jax.training import mesh as meshes
 
-    mesh = partitioning.parse_mesh(args.mesh) if args.mesh else {}
+    mesh = meshes.parse_mesh(args.mesh) if args.mesh else {}
     return Job(
         config=_config(args),
-        mesh=partitioning.mesh_sizes(mesh, args.partitioning, 1),
+        mesh=meshes.mesh_sizes(mesh, args.partitioning, 1),
         batch_size=args.batch,
         lengths=args.lengths,
         microbatches=args.microbatches,
@@ -72,11 +72,11 @@ def _print(plans, device, args: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from distill_jax.training.partitioning import describe
+    from distill_jax.training.mesh import describe
 
     first = plans[0]
     table = Table(
-        title=f"{args.model}: {first.parameter_count / 1e9:.2f}G parameters, batch {args.batch} rows of "
+        title=f"{args.model}: {first.parameter_count / 1e9:.2f} billion parameters, batch {args.batch} rows of "
         f"{args.lengths['inputs']} and {args.lengths['targets']} tokens, {first.job.devices} x {args.device}"
     )
     table.add_column("a device, a step")
@@ -87,19 +87,19 @@ def _print(plans, device, args: argparse.Namespace) -> None:
         table.add_row(name, *(value(found) for found in plans))
 
     for use in first.memory:
-        row(f"memory: {use}, GiB", lambda found, use=use: f"{found.memory[use] / GIB:.3f}")
-    limit = device.memory / GIB
-    row(f"fits in {limit:.1f} GiB", lambda found: "yes" if found.fits else "no")
+        row(f"memory: {use}, GB", lambda found, use=use: f"{found.memory[use] / GB:.3f}")
+    limit = device.memory / GB
+    row(f"fits in {limit:.1f} GB", lambda found: "yes" if found.fits else "no")
     row("matrix products, TFLOP", lambda found: f"{found.flops / 1e12:.2f}")
     for kind in first.moved:
         if any(found.moved[kind] for found in plans):
-            row(f"sent: {kind}, GB", lambda found, kind=kind: f"{found.moved[kind] / 1e9:.3f}")
+            row(f"sent: {kind}, GB", lambda found, kind=kind: f"{found.moved[kind] / GB:.3f}")
     for part in ("compute", "memory", "links"):
         row(f"time at peak: {part}, s", lambda found, part=part: f"{getattr(found.time, part):.3f}")
     row("step at best, s", lambda found: f"{found.time.step:.3f} ({found.time.bound})")
     row(f"{args.steps:,} steps at best, device-hours", lambda found: f"{found.device_hours(args.steps):,.0f}")
     row("compiled in, s", lambda found: f"{found.compile_seconds:.0f}")
-    row("compiler's memory, GiB", lambda found: f"{found.compile_bytes / GIB:.2f}")
+    row("compiler's memory, GB", lambda found: f"{found.compile_bytes / GB:.2f}")
     Console(width=max(100, 40 + 24 * len(plans))).print(table)
 
 
