@@ -32,8 +32,9 @@ class Device:
 
 GIB = 2**30 / 1e9  # GB in a GiB
 _TPU = "docs.cloud.google.com/tpu/docs/"
-# In TFLOP/s, GB and GB/s. Figures that a page gives for both directions, or with sparsity, are halved. float32: at
-# JAX's default precision (docs.jax.dev/en/latest/201/precision.html) TPUs multiply in one bfloat16 pass, GPUs in TF32.
+# In TFLOP/s, GB and GB/s. Figures that a page gives for both directions, or with sparsity, are halved. float32:
+# at JAX's default precision, where TPUs multiply in one bfloat16 pass and these GPUs in TF32
+# (docs.jax.dev/en/latest/201/precision.html).
 _TABLE = {
     "tpu-v4": (
         (275, 275, 32 * GIB, 1200, 300, 4096, 3.3),

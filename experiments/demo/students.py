@@ -1,39 +1,39 @@
-"""A T5 from scratch by any method, as a run in a folder: what the demo's teacher and the benchmarks train."""
+"""A T5 trained from scratch by any method, as a run in a folder: students and teachers of all experiments."""
 
 import dataclasses
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from distill_jax.experiments.demo.experiment import Settings
-
 from distill_jax.decoding.student import load_student
 from distill_jax.evaluation.evaluator import evaluate
+from distill_jax.experiments.demo.experiment import Settings
 from distill_jax.models import losses
 from distill_jax.models.t5 import Transformer
+from distill_jax.tasks import own, registry
 from distill_jax.training import optimizers, schedules, trainer
 from distill_jax.training.objectives import CrossEntropy, LogitDistillation, Objective, SoftLabels
 
 SETTINGS = Settings()
 STUDENT = dataclasses.replace(SETTINGS.student, vocab_size=None)
 TEACHER = dataclasses.replace(STUDENT, emb_dim=96, num_decoder_layers=2, mlp_dim=192)
-LENGTHS = {"inputs": 40, "targets": 28}  # of one example, whatever the method
-EXAMPLES = 32  # in a batch
+LENGTHS = {"inputs": 40, "targets": 28}  # tokens of one example, whatever the method
+EXAMPLES = 32  # of a batch
 TEACHER_STEPS = 2 * SETTINGS.steps
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """What a method is trained on and with.
+    """A method with its training settings.
 
     Attributes:
       name: of the recipe.
-      at_test_time: what the student gives for an input.
+      at_test_time: the student's output for an input.
       weights: of the views.
-      objective: what is minimised.
-      views: of an example.
+      objective: the loss.
+      views: number of views of an example.
       shares_inputs: whether an unpacked row holds all views of an example.
-      packed: tokens of a row that holds two examples; {} where nobody packs it.
+      packed: tokens of a packed row of two examples; {} where the method is not packed.
     """
 
     name: str
@@ -92,14 +92,14 @@ METHODS = {
 
 
 def train(folder: pathlib.Path, method: Method, seed: int, **changes: Any) -> dict[str, float]:
-    """One run, from its latest checkpoint if there is one; its figures.
+    """Trains one run, resumed from its latest checkpoint if there is one; its metrics.
 
     Args:
       folder: of the run.
       method: of `METHODS`.
-      seed: of the parameters, of the rows that `num_examples` takes and of their order.
-      **changes: arguments of `trainer.train` in place of the demo's; those that it needs are
-        `mixture_or_task_name` and `vocabulary`.
+      seed: of the parameters, of the rows that `num_examples` selects and of their order.
+      **changes: arguments of `trainer.train` in place of the demo's. `vocabulary` is required, and `own_data`
+        (a description, see `own.describe`) or `mixture_or_task_name`.
 
     Raises:
       UserError: see `trainer.train`.
@@ -119,6 +119,10 @@ def train(folder: pathlib.Path, method: Method, seed: int, **changes: Any) -> di
         "eval_period": 0,
         "checkpoint_period": SETTINGS.steps,
     }
+    if "own_data" in changes:
+        with registry.without_seqio():
+            task = own.register_own(changes["own_data"])
+        arguments["mixture_or_task_name"] = f"{task.name}_{method.name}"
     return trainer.train(**arguments | changes)
 
 
@@ -134,7 +138,7 @@ def train_teacher(folder: pathlib.Path, **changes: Any) -> None:
 
 
 def label_accuracy(folder: pathlib.Path, split: str) -> float:
-    """Accuracy of the labels that a run's student writes for a split of its task."""
+    """Accuracy of the labels that a run's student generates for a split of its task."""
     student = load_student(str(folder))
     views = [view for view in student.views if view.name == "label" or view.answer]
     return evaluate(

@@ -8,14 +8,13 @@ import pytest
 pytest.importorskip("aiohttp")
 pytest.importorskip("openai")
 
+from distill_jax.cli import main as cli
 from distill_jax.experiments.demo import teacher_report
 from distill_jax.experiments.demo.with_teacher import Settings
-from distill_jax.tasks import registry
-from distill_jax.tasks.entailment import CLASSES
-
-from distill_jax.cli import main as cli
 from distill_jax.serving import app
 from distill_jax.serving.completion import Completion, Piece
+from distill_jax.tasks import registry
+from distill_jax.tasks.entailment import CLASSES
 from distill_jax.training.preemption import EXIT_STATUS, Preempted
 
 
@@ -45,7 +44,7 @@ FIGURES = {
 def test_the_table_by_hand():
     teacher, standard, step_by_step, soft = teacher_report.table_rows(FIGURES)
     assert teacher[0] == "teacher" and teacher[2:] == ["0.59M parameters, reason, label", "95.0%", "60"]
-    assert standard[:2] == ["standard", "gold labels"]
+    assert standard[:2] == ["standard", "reference labels"]
     assert standard[2:] == ["0.29M parameters, label", "55.0% (50.0 / 60.0)", "10"]
     assert step_by_step[3] == "75.0% (70.0 / 80.0)" and soft[3] == "65.0% (60.0 / 70.0)"
     assert all(len(row) == len(teacher_report.COLUMNS) for row in (teacher, standard, step_by_step, soft))
