@@ -82,6 +82,7 @@ setup(
             *INT8,
             "datasets>=4",
             "hypothesis",
+            "import-linter",
             "pytest",
             "pytest-xdist",
             "ruff",

@@ -105,7 +105,7 @@ class Scores:
 
 
 def curve(pool: Pool, way: str, seed: int, budgets: Sequence[int]) -> tuple[list[float], dict[str, float]]:
-    """The accuracy at every budget, and the share of each reference label in the rows chosen after the first."""
+    """The accuracy at every budget, and the share of each reference label in rows chosen after the first."""
     ids, accuracies = at_random(pool.examples, budgets[0], seed), []
     for place, budget in enumerate(budgets):
         # Both ways begin with the same rows, so with the same student.

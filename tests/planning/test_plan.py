@@ -1,5 +1,6 @@
 """Plans against arithmetic by hand."""
 
+import dataclasses
 import json
 import sys
 
@@ -27,18 +28,15 @@ XXL = T5Config(
     scan_layers=True,
     remat="full",
 )
-SMALL = T5Config(
+SMALL = dataclasses.replace(
+    XXL,
     vocab_size=1024,
-    dtype="bfloat16",
     emb_dim=64,
     num_heads=4,
     num_encoder_layers=2,
     num_decoder_layers=2,
     head_dim=16,
     mlp_dim=128,
-    mlp_activations=("gelu", "linear"),
-    scan_layers=True,
-    remat="full",
 )
 
 
