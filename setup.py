@@ -83,6 +83,7 @@ setup(
             *INT8,
             "datasets>=4",
             "hypothesis",
+            "import-linter",
             "pytest",
             "pytest-xdist",
             "ruff",
