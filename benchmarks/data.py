@@ -5,10 +5,10 @@ import os
 import pathlib
 
 import numpy as np
-from distill_jax.tasks import registry
 
 from benchmarks.settings import Settings
 from distill_jax.data.prepare import Prepared, prepare
+from distill_jax.tasks import registry
 
 GENERATED = "generated"
 CQA = "cqa"

@@ -5,11 +5,10 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from distill_jax.experiments.demo.experiment import Settings
-
 from distill_jax.config import TrainConfig
 from distill_jax.decoding.student import load_student
 from distill_jax.evaluation.evaluator import evaluate
+from distill_jax.experiments.demo.experiment import Settings
 from distill_jax.models.config import T5Config
 from distill_jax.training import trainer
 

@@ -5,8 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from distill_jax import eval as eval_script
-from distill_jax import infer as infer_script
 from distill_jax.checkpoints import convert as convert_module
 from distill_jax.checkpoints import run_dir
 from distill_jax.checkpoints.convert import convert
@@ -16,8 +14,11 @@ from distill_jax.checkpoints.formats.parameters import from_tree
 from distill_jax.checkpoints.reading import FORMATS, open_checkpoint
 from distill_jax.cli import convert as command
 from distill_jax.cli import main as cli
+from distill_jax.config import EvalConfig, InferConfig
 from distill_jax.data.vocabularies import load_vocabulary
+from distill_jax.decoding.infer import infer_run
 from distill_jax.errors import UserError
+from distill_jax.evaluation.run import evaluate_run
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_eval_and_infer_take_a_converted_student(student, tmp_path):
     convert(str(folder / "run"), str(folder / "t5x"), "t5x")
     convert(str(folder / "t5x"), str(folder / "again"), "distill-jax", scan_layers=True)
     results = [
-        eval_script.evaluate_run(model_dir=str(folder / name), split="test", num_examples=3, batch_size=4)[0]
+        evaluate_run(EvalConfig(model_dir=str(folder / name), eval_examples=3, batch_size=4)).results[0]
         for name in ("run", "again")
     ]
     assert results[0] == results[1] and results[0]["examples"] == 3
@@ -86,10 +87,10 @@ def test_eval_and_infer_take_a_converted_student(student, tmp_path):
     ]
     assert strip[0] == strip[1] and len(strip[0]) == 3
     (folder / "in.jsonl").write_text('{"input": "1 + 1"}\n')
-    infer_script.infer_run(
-        model_dir=str(folder / "again"),
-        input_path=str(folder / "in.jsonl"),
-        output_path=str(folder / "out.jsonl"),
+    infer_run(
+        InferConfig(
+            model_dir=str(folder / "again"), input=str(folder / "in.jsonl"), output=str(folder / "out.jsonl")
+        )
     )
     assert "predicted_label" in json.loads((folder / "out.jsonl").read_text())
 
@@ -98,7 +99,7 @@ def test_a_run_without_a_task_says_what_to_do(student):
     folder, _, _ = student
     convert(str(folder / "hf"), str(folder / "run"), "distill-jax", vocabulary="bytes")
     with pytest.raises(UserError, match="converted without a task.*--task"):
-        eval_script.evaluate_run(model_dir=str(folder / "run"))
+        evaluate_run(EvalConfig(model_dir=str(folder / "run")))
 
 
 def test_training_does_not_resume_a_converted_run(student):

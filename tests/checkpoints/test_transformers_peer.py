@@ -1,5 +1,6 @@
 """transformers computes what we compute, on what it and we have written; skipped where it is not installed."""
 
+import dataclasses
 import itertools
 import os
 import pathlib
@@ -13,11 +14,12 @@ from distill_jax.checkpoints.convert import convert
 from distill_jax.checkpoints.formats.huggingface import read_huggingface, write_huggingface
 from distill_jax.checkpoints.formats.parameters import from_tree, to_tree
 from distill_jax.checkpoints.reading import open_checkpoint
+from distill_jax.config import TrainConfig
 from distill_jax.data.vocabularies import EOS_ID, load_vocabulary
 from distill_jax.decoding.search import greedy_decode
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
-from distill_jax.training import optimizers, trainer
+from distill_jax.training import trainer
 
 torch = pytest.importorskip("torch", reason="for parity tests only")
 transformers = pytest.importorskip("transformers", reason="for parity tests only")
@@ -103,19 +105,20 @@ def svamp_student(tmp_path, monkeypatch):
         dropout_rate=0.0,
         scan_layers=True,
     )
-    trainer.train(
-        model=Transformer(config),
+    config = TrainConfig(
+        **dataclasses.asdict(config),
         model_dir=str(tmp_path / "run"),
         mixture_or_task_name="svamp_step_by_step",
         task_feature_lengths={"inputs": 192, "targets": 96},
         num_examples=200,
         vocabulary="train:1000",
-        optimizer=optimizers.adamw(learning_rate=3e-3),
-        view_weights={"label": 0.5, "rationale": 0.5},
+        schedule="constant",
+        learning_rate=3e-3,
         batch_size=4,
         train_steps=60,
         eval_period=0,
     )
+    trainer.train(config)
     return tmp_path / "run"
 
 

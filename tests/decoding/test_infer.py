@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from distill_jax import infer
 from distill_jax.cli import main as cli
+from distill_jax.decoding import infer
 from distill_jax.decoding.predictor import Predictor
 
 ROWS = [{"input": f"Premise number {number:02}.", "id": number, "label": "gold"} for number in range(21)]

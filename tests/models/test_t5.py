@@ -1,12 +1,11 @@
-import gin
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
 
-from distill_jax import gin_utils
 from distill_jax.checkpoints.formats.parameters import from_tree, to_tree
+from distill_jax.config import ModelOptions, Sources, build
 from distill_jax.errors import UserError
 from distill_jax.models import layers, t5
 from distill_jax.models.config import T5Config
@@ -96,9 +95,7 @@ def test_logical_axes_are_those_of_t5x():
     ],
 )
 def test_sizes_are_those_of_the_published_models(size, count):
-    gin_utils.parse([f"--gin_file=models/{size}.gin"])
-    config = gin.get_configurable(t5.Transformer)().config
-    gin.clear_config()
+    config = T5Config(**build(ModelOptions, Sources(model=size)).shape)
     assert sum(x.size for x in jax.tree.leaves(shapes_of(config)["params"])) == count
 
 

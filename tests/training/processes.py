@@ -9,26 +9,19 @@ import sys
 import time
 
 MODEL = """
-from __gin__ import dynamic_registration
-from distill_jax.models import config as model_config
-from distill_jax.models import t5
-from distill_jax.training import schedules
 include 'recipes/step_by_step.gin'
 VOCABULARY = 'bytes'
-MODEL = @t5.Transformer()
-t5.Transformer.config = @model_config.T5Config()
-model_config.T5Config:
-  vocab_size = 384
-  emb_dim = 24
-  num_heads = 4
-  num_encoder_layers = 1
-  num_decoder_layers = 1
-  head_dim = 6
-  mlp_dim = 48
-  dropout_rate = %DROPOUT_RATE
+VOCAB_SIZE = 384
+EMB_DIM = 24
+NUM_HEADS = 4
+NUM_ENCODER_LAYERS = 1
+NUM_DECODER_LAYERS = 1
+HEAD_DIM = 6
+MLP_DIM = 48
+MLP_ACTIVATIONS = ('relu',)
 MIXTURE_OR_TASK_NAME = 'arithmetic_step_by_step'
 TASK_FEATURE_LENGTHS = {'inputs': 128, 'targets': 128}
-SCHEDULE = @schedules.constant()
+SCHEDULE = 'constant'
 LEARNING_RATE = 1e-3
 NUM_EXAMPLES = 100
 BATCH_SIZE = 12

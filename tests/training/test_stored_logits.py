@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from distill_jax.tasks import registry
 
+from distill_jax.config import TrainConfig
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import prepare
 from distill_jax.data.vocabularies import ByteVocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
 from distill_jax.models.losses import step_by_step_weights
-from distill_jax.models.t5 import Transformer
-from distill_jax.training import optimizers, schedules, trainer
+from distill_jax.training import trainer
 from distill_jax.training.initial import load_teacher
 from distill_jax.training.objectives import LogitDistillation
 from distill_jax.training.step import make_eval_step
@@ -41,21 +41,21 @@ def cache(tmp_path_factory):
 
 
 def train(folder, **changes):
-    arguments = {
-        "model": Transformer(CONFIG),
+    options = {
+        **dataclasses.asdict(CONFIG),
         "model_dir": str(folder),
         "mixture_or_task_name": "entailment_step_by_step",
         "task_feature_lengths": {"inputs": 96, "targets": 48},
         "vocabulary": "bytes",
-        "optimizer": optimizers.adamw(schedules.constant(1e-2)),
-        "view_weights": step_by_step_weights(),
+        "schedule": "constant",
+        "learning_rate": 1e-2,
         "batch_size": 4,
         "train_steps": 2,
         "num_examples": 30,
         "log_period": 1,
         "eval_period": 0,
     }
-    return trainer.train(**arguments | changes)
+    return trainer.train(TrainConfig(**options | changes))
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +93,9 @@ def test_all_stored_tokens_are_the_teacher_beside_the_student(teacher, records):
 def test_training_on_stored_tokens_needs_no_teacher_in_memory(teacher, tmp_path, monkeypatch):
     options = {
         "mixture_or_task_name": "entailment_logit_distillation",
-        "objective": LogitDistillation(temperature=2.0),
+        "temperature": 2.0,
         "teacher_checkpoint_path": teacher,
         "eval_period": 2,
-        "eval_examples": 2,
     }
     beside = train(tmp_path / "beside", **options)
     stored = train(tmp_path / "stored", teacher_top_k=384, **options)
@@ -112,7 +111,7 @@ def test_mistakes(teacher, records, tmp_path):
     soft = dataclasses.replace(records, manifest=records.manifest | {"soft": True})
     with pytest.raises(UserError, match="soft_labels has classes instead"):
         store_top_k(soft, teacher, 2)
-    options = {"mixture_or_task_name": "entailment_logit_distillation", "objective": LogitDistillation()}
+    options = {"mixture_or_task_name": "entailment_logit_distillation"}
     with pytest.raises(UserError, match="give TEACHER_CHECKPOINT_PATH"):
         train(tmp_path / "a", **options)
     with pytest.raises(UserError, match="was trained with the vocabulary bytes"):

@@ -1,5 +1,6 @@
 """Whole runs of a tiny student on the generated task."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -10,12 +11,11 @@ import pytest
 from distill_jax.tasks import registry
 
 from distill_jax.checkpoints import orbax as checkpoints
+from distill_jax.config import TrainConfig
 from distill_jax.decoding.student import load_student
 from distill_jax.errors import UserError
-from distill_jax.evaluation.evaluator import evaluate
+from distill_jax.evaluation.evaluator import evaluate, make_evaluator
 from distill_jax.models.config import T5Config
-from distill_jax.models.losses import standard_weights, step_by_step_weights
-from distill_jax.models.t5 import Transformer
 from distill_jax.training import loop, optimizers, schedules, trainer
 from distill_jax.training.preemption import Preempted
 
@@ -39,14 +39,15 @@ def cache(tmp_path_factory):
 
 
 def train(folder, steps, **changes):
-    arguments = {
-        "model": Transformer(CONFIG),
+    options = {
+        **dataclasses.asdict(CONFIG),
         "model_dir": str(folder),
         "mixture_or_task_name": "entailment_step_by_step",
         "task_feature_lengths": {"inputs": 96, "targets": 48},
         "vocabulary": "train:600",
-        "optimizer": optimizers.adamw(schedules.constant(1e-2, warmup_steps=2)),
-        "view_weights": step_by_step_weights(),
+        "schedule": "constant",
+        "learning_rate": 1e-2,
+        "warmup_steps": 2,
         "batch_size": 4,
         "train_steps": steps,
         "num_examples": 40,
@@ -54,7 +55,8 @@ def train(folder, steps, **changes):
         "eval_period": 0,
         "checkpoint_period": 3,
     }
-    return trainer.train(**arguments | changes)
+    objects = {name: changes.pop(name) for name in ("optimizer", "evaluator") if name in changes}
+    return trainer.train(TrainConfig(**options | changes), **{"evaluator": make_evaluator, **objects})
 
 
 def lines(folder):
@@ -115,14 +117,13 @@ def test_another_run_is_kept_out_of_the_folder(undisturbed):
         train(undisturbed, 8, seed=1)
 
 
-def test_the_latest_and_the_best_checkpoints_are_kept(tmp_path, monkeypatch):
+def test_the_latest_and_the_best_checkpoints_are_kept(tmp_path):
     scores = iter([0.1, 0.9, 0.2, 0.3])
-    monkeypatch.setattr(
-        trainer,
-        "evaluate",
-        lambda *a, **k: type("E", (), {"metrics": {"label_accuracy": next(scores)}}),
-    )
-    train(tmp_path, 4, eval_period=1, checkpoint_period=1, keep_checkpoints=1)
+
+    def evaluator(run):
+        return lambda params, split: {"label_accuracy": next(scores)}
+
+    train(tmp_path, 4, eval_period=1, checkpoint_period=1, keep_checkpoints=1, evaluator=evaluator)
     assert checkpoints.steps(str(tmp_path)) == [2, 4]
 
 
@@ -133,23 +134,18 @@ def test_a_run_starts_from_another_run(undisturbed, tmp_path):
 
 
 def test_a_checkpoint_of_another_shape_names_the_parameter(undisturbed, tmp_path):
-    import dataclasses
-
-    wider = Transformer(dataclasses.replace(CONFIG, mlp_dim=64))
     with pytest.raises(UserError, match=r"mlp/w.*\[16, 32\].*\[16, 64\]"):
-        train(tmp_path, 1, model=wider, initial_checkpoint_path=str(undisturbed))
+        train(tmp_path, 1, mlp_dim=64, initial_checkpoint_path=str(undisturbed))
 
 
 def test_the_recipe_must_fit_the_mixture(tmp_path):
     with pytest.raises(UserError, match="take the recipe of the same method"):
-        train(tmp_path, 1, view_weights=standard_weights())
+        train(tmp_path, 1, view_weights={"label": 1.0})
 
 
 def test_too_small_a_vocabulary_size_is_refused(tmp_path):
-    import dataclasses
-
     with pytest.raises(UserError, match="VOCAB_SIZE is 128, but the vocabulary has"):
-        train(tmp_path, 1, model=Transformer(dataclasses.replace(CONFIG, vocab_size=128)))
+        train(tmp_path, 1, vocab_size=128)
 
 
 def test_a_full_disk_stops_with_one_line(tmp_path, monkeypatch):
