@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 from distill_jax.experiments.demo import annotations, students
-from distill_jax.tasks import own, registry
+from distill_jax.tasks import registry
 
 from distill_jax.data.selection import share
 from distill_jax.decoding.predictor import Predictor
@@ -61,19 +61,18 @@ class Pool:
 
     def student(self, name: str, seed: int, ids: Sequence[str]) -> pathlib.Path:
         """The run of a student that is trained on the teacher's answers for these rows."""
-        description = annotations.own_data(self.task, [self.rows[i] for i in ids], self.runs / "data", name)
+        data = annotations.own_data(self.task, [self.rows[i] for i in ids], self.runs / "data", name)
         run = self.runs / name
         students.train(
             run,
             METHOD,
             seed,
-            own_data=description,
-            mixture_or_task_name=f"{own.own_name(description)}_{METHOD.name}",
             vocabulary=str(self.teacher),
             label_source="teacher",
             train_steps=self._steps,
             checkpoint_period=self._steps,
             **METHOD.packing(),
+            **data,
         )
         return run
 

@@ -30,7 +30,6 @@ from distill_jax.experiments.demo.students import (
     train,
     train_teacher,
 )
-from distill_jax.tasks import own
 
 from distill_jax.decoding.predict import Request
 from distill_jax.decoding.predictor import Predictor
@@ -39,7 +38,7 @@ POOL = 4_000  # rows the teacher annotates; a seed draws its training rows from 
 
 
 def annotate(folder: pathlib.Path, teacher: pathlib.Path) -> dict[str, Any]:
-    """Writes the rows with what the teacher says of them; the description of these files."""
+    """Writes the rows with what the teacher says of them; the options that name these files."""
     predictor = Predictor(str(teacher), batch_size=250)
     files = []
     for split, count in (("train", POOL), ("validation", None), ("test", None)):
@@ -53,30 +52,22 @@ def annotate(folder: pathlib.Path, teacher: pathlib.Path) -> dict[str, Any]:
                 row["label_probs"] = list(prediction.label_probs.values())
                 file.write(json.dumps(row) + "\n")
         files.append(str(path))
-    return own.describe(*files, classes=list(predictor.student.task.classes))
+    names = ("data", "validation_data", "test_data")
+    return dict(zip(names, files, strict=True)) | {"classes": predictor.student.task.classes}
 
 
 def compare(
     folder: pathlib.Path, teacher: pathlib.Path, size: int, seeds: int, names: Sequence[str]
 ) -> dict[str, Any]:
     """Trains and scores some methods; the figures."""
-    description = annotate(folder, teacher)
-    name = own.own_name(description)
-    common = {
-        "own_data": description,
-        "vocabulary": str(teacher),
-        "num_examples": size,
-    }
+    common = annotate(folder, teacher) | {"vocabulary": str(teacher), "num_examples": size}
     figures: dict[str, Any] = {"teacher": label_accuracy(teacher, "test"), "methods": {}}
     for method in map(METHODS.__getitem__, names):
-        own_options = common | {"mixture_or_task_name": f"{name}_{method.name}"}
-        if method.objective.needs_teacher:
-            own_options["teacher_checkpoint_path"] = str(teacher)
-
+        options = common | ({"teacher_checkpoint_path": str(teacher)} if method.needs_teacher else {})
         scores, seconds = [], []
         for seed in range(seeds):
             run_folder, began = folder / f"{method.name}-{seed}", time.monotonic()
-            train(run_folder, method, seed, **own_options)
+            train(run_folder, method, seed, **options)
             scores.append(label_accuracy(run_folder, "test"))
             seconds.append(time.monotonic() - began)
         figures["methods"][method.name] = {"accuracies": scores, "seconds": float(np.median(seconds))}

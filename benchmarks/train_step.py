@@ -15,9 +15,10 @@ from benchmarks import data, measure, ours, packings, pytorch_reference, student
 from benchmarks import settings as settings_of
 from benchmarks.contestants import Contestant
 from benchmarks.settings import Settings
+from distill_jax.cli import host_memory
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
-from distill_jax.training import host_memory, train_state
+from distill_jax.training import train_state
 
 AGREES = 1e-3  # of the losses of the first step, relative
 T5X = {

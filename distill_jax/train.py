@@ -1,20 +1,13 @@
-"""`python -m distill_jax.train --gin_file=… --gin.NAME=…`: trains a student."""
+"""`python -m distill_jax.train --gin_file=… --gin.NAME=…`: the same as `distill-jax train`."""
 
 import sys
 
-from distill_jax import gin_utils
-
 
 def main(argv: list[str]) -> int:
-    """Reads the gin flags in `argv` and trains; the exit status."""
-    from distill_jax.training import trainer
-    from distill_jax.training.preemption import EXIT_STATUS, Preempted
+    """Runs the command; the exit status."""
+    from distill_jax.cli.main import main
 
-    try:
-        return gin_utils.run_main(argv, trainer.train)
-    except Preempted as stop:
-        print(f"{str(stop).splitlines()[0]}; the same command goes on from there", file=sys.stderr)
-        return EXIT_STATUS
+    return main(["train", *argv])
 
 
 if __name__ == "__main__":

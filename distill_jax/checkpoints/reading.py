@@ -80,7 +80,7 @@ def _gin_activations(path: pathlib.Path) -> tuple[str, ...] | None:
     return tuple(re.findall(r"['\"](\w+)['\"]", bound[-1])) if bound else None
 
 
-def open_checkpoint(path: str, step: int | None = None) -> Checkpoint:
+def open_checkpoint(path: str, step: int | str | None = None) -> Checkpoint:
     """Finds out the format of a checkpoint, and opens it; parameters are read later.
 
     Args:
@@ -116,12 +116,9 @@ def _carried(folder: pathlib.Path) -> pathlib.Path | None:
     return folder / CARRIED if (folder / CARRIED / "run.json").exists() else None
 
 
-def _open_ours(path: str, root: pathlib.Path, step: int | None) -> Checkpoint:
+def _open_ours(path: str, root: pathlib.Path, step: int | str | None) -> Checkpoint:
     run = run_dir.load(str(root))
-    there = checkpoints.steps(str(root))
-    step = there[-1] if step is None else step
-    if step not in there:
-        raise UserError(f"{path}: no checkpoint of step {step}; there are {there}")
+    step = checkpoints.pick_step(str(root), step)
     folder = root / "checkpoints" / str(step)
     parameters = unstack(read_tree(folder / "state", "params"))
     config = dataclasses.replace(T5Config(**run.model), scan_layers=False)

@@ -31,7 +31,9 @@ class ProgressBar(Listener):
             self._bar.start()
             self._task = self._bar.add_task("", total=train_steps, completed=step, text="")
 
-    def train(self, step: int, metrics: Mapping[str, float], tokens_per_second: float, seconds_left: float) -> None:
+    def train(
+        self, step: int, metrics: Mapping[str, float], tokens_per_second: float, seconds_left: float
+    ) -> None:
         """Shows the latest means."""
         losses = "  ".join(
             f"{name.removesuffix('_loss')} {value:.3f}"

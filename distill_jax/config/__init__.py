@@ -1,8 +1,8 @@
 """Every option, once: a field of a frozen dataclass.
 
-What enters: texts of flags, gin files of macros, a run's `config.json`, or keyword arguments in Python. What leaves:
-a checked configuration object, which the rest of the package reads by attribute, and the command line parsers and
-the page docs/options.md that follow from the same fields. Imports neither JAX nor anything above it.
+What enters: texts of flags, gin files of macros, a run's `config.json`, or keyword arguments in Python. What
+leaves: a checked configuration object, which the rest of the package reads by attribute, and the command line
+parsers and the page docs/options.md, which follow from the same fields. Does without JAX.
 """
 
 from distill_jax.config.annotation import AnnotateConfig, StoreExportConfig, StoreImportConfig

@@ -1,4 +1,4 @@
-"""Options of the teacher: who is asked, with which prompt, within which limits, and what is done with the answers."""
+"""Options of the teacher: who is asked, with which prompt and limits, and what is done with the answers."""
 
 import dataclasses
 

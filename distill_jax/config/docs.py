@@ -10,10 +10,10 @@ _HEAD = """# Options
 
 Made by `distill-jax options`; change the fields in `distill_jax/config/` instead of this page.
 
-Each option is one field of a frozen dataclass. From it come the flag of the command line, the gin macro under T5X's
-name, the argument in Python, and the entry in a run's `config.json`. What is given by a flag counts more than a gin
-binding, that more than a gin file, that more than `--model`, and that more than `--config`. A gin file is data: it
-holds `NAME = value`, `NAME = %OTHER` and `include 'file'`, and nothing of it is executed.
+Each option is one field of a frozen dataclass. From it come the flag of the command line, the gin macro under
+T5X's name, the argument in Python, and the entry in a run's `config.json`. A flag counts more than a gin
+binding, that more than a gin file, that more than `--model`, and that more than `--config`. A gin file is data:
+it holds `NAME = value`, `NAME = %OTHER` and `include 'file'`, and nothing of it is executed.
 
 Every command with options takes these too:
 

@@ -31,8 +31,8 @@ SOURCES = {
 class Parser(argparse.ArgumentParser):
     """A parser of the flags of an `Options` class.
 
-    A value may begin with a dash, as long as it is no flag of the command. An unknown flag is an error that names
-    the nearest. All texts stay texts: `configuration` reads them.
+    A value may begin with a dash, as long as it is no flag of the command. An unknown flag is an error that
+    names the nearest. All texts stay texts: `configuration` reads them.
     """
 
     def __init__(self, *args, options: type[Options] | None = None, **kwargs):

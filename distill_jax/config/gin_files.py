@@ -1,7 +1,7 @@
 """Gin files as data: macros only (`NAME = value`, `NAME = %OTHER`, `include '…'`), read with gin's parser.
 
-Nothing is imported or called, and no configuration of the process changes. What wires code (imports, bindings of
-functions, references with @) is T5X's use of gin, and refused here by file and line.
+Nothing is imported or called, and no configuration of the process changes. What wires code (imports, bindings
+of functions, references with @) is T5X's use of gin, and refused here by file and line.
 """
 
 import dataclasses

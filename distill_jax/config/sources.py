@@ -77,10 +77,12 @@ def _saved(cls: type[Options], path: str) -> dict[str, Any]:
 def _from_gin(cls: type[Options], sources: Sources) -> dict[str, Any]:
     """Values by field, of gin files and bindings."""
     bindings: dict[str, Binding] = {}
-    model = [] if sources.model is None else [model_file(sources.model)]
-    for name in (*model, *sources.gin_files):
-        bindings |= gin_files.read(name, sources.search_paths)
     by_macro = cls.by_macro()
+    if sources.model is not None:  # its file says more than each command needs
+        shape = gin_files.read(model_file(sources.model), sources.search_paths)
+        bindings |= {name: binding for name, binding in shape.items() if name in by_macro}
+    for name in sources.gin_files:
+        bindings |= gin_files.read(name, sources.search_paths)
     given = {}
     for name, text in sources.gin_bindings:
         where = f"--gin.{name}"

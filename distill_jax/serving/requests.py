@@ -10,7 +10,8 @@ from typing import Annotated, Any, TypeVar
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from distill_jax.decoding.engine import LIKELIEST, Decoding
+from distill_jax.config import Decoding
+from distill_jax.decoding.engine import LIKELIEST
 from distill_jax.decoding.predict import Request
 from distill_jax.errors import UserError
 

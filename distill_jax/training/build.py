@@ -90,7 +90,9 @@ def build(
     objective = objective or methods.make_objective(config)
     teacher = None
     if objective.needs_teacher and config.teacher_top_k is not None:
-        records, validation = (part and _with_stored_logits(config, objective, part) for part in (records, validation))
+        records, validation = (
+            part and _with_stored_logits(config, objective, part) for part in (records, validation)
+        )
     elif objective.needs_teacher:
         objective, teacher = with_teacher(config, objective, vocabulary, place)
     return Run(

@@ -9,7 +9,9 @@ class Listener:
     def begin(self, step: int, train_steps: int) -> None:
         """The run starts at `step`, 0 unless it resumes, of `train_steps`."""
 
-    def train(self, step: int, metrics: Mapping[str, float], tokens_per_second: float, seconds_left: float) -> None:
+    def train(
+        self, step: int, metrics: Mapping[str, float], tokens_per_second: float, seconds_left: float
+    ) -> None:
         """Means of the training metrics since the last call."""
 
     def validation(self, step: int, scores: Mapping[str, float]) -> None:

@@ -29,21 +29,8 @@ PRESETS: dict[str, tuple[Rules, str]] = {
 DEFAULT = "fully_sharded_tensor_parallel"
 
 
-def parse_mesh(text: str) -> dict[str, int]:
-    """Reads `data=8,fsdp=4`.
-
-    Raises:
-      UserError: for anything else.
-    """
-    try:
-        pairs = [part.split("=") for part in text.split(",")]
-        return {name.strip(): int(size) for name, size in pairs}
-    except ValueError:
-        raise UserError(f"mesh {text!r}: expected AXIS=N, commas between them: data=8,fsdp=4,model=2") from None
-
-
 def describe(sizes: Mapping[str, int]) -> str:
-    """The inverse of `parse_mesh`."""
+    """`data=8,fsdp=4,model=1`."""
     return ",".join(f"{axis}={sizes[axis]}" for axis in AXES)
 
 

@@ -52,9 +52,7 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """The optimizer with its schedule."""
     clip_norm = {} if config.clip_norm is None else {"clip_norm": config.clip_norm or None}
     if config.optimizer == "adafactor":
-        return optimizers.adafactor(
-            make_schedule(config), decay_rate=config.adafactor_decay_rate, **clip_norm
-        )
+        return optimizers.adafactor(make_schedule(config), decay_rate=config.adafactor_decay_rate, **clip_norm)
     return optimizers.adamw(
         make_schedule(config),
         b1=config.adam_b1,

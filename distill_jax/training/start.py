@@ -20,7 +20,7 @@ def state_shapes(model: Transformer, optimizer: optax.GradientTransformation) ->
 
 
 def start(run: Run, checkpointer: Checkpointer, loader: Loader) -> tuple[TrainState, TrainState]:
-    """The state to resume or start from, and the shardings of its arrays; the loader is moved to the same place."""
+    """The state to resume or start from, and its shardings; the loader is moved to the same place."""
     config, model, optimizer = run.config, run.model, run.optimizer
     shapes = state_shapes(model, optimizer)
     shardings = run.place.state(shapes, model)

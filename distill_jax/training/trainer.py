@@ -106,9 +106,9 @@ def _check_steps(config: TrainConfig) -> None:
         return
     if done >= before < config.train_steps:
         raise UserError(
-            f"{config.model_dir}: the run has ended: its {config.schedule} learning rate fell to 0 at step {before}, "
-            f"and {config.train_steps} steps would raise it again: train on in another folder, with --init "
-            f"{config.model_dir} --model-dir NEW"
+            f"{config.model_dir}: the run has ended: its {config.schedule} learning rate fell to 0 at step "
+            f"{before}, and {config.train_steps} steps would raise it again: train on in another folder, with "
+            f"--init {config.model_dir} --model-dir NEW"
         )
     old, new = (
         float(methods.make_schedule(dataclasses.replace(config, train_steps=steps))(done))

@@ -8,8 +8,6 @@ import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from distill_jax.tasks import own
-
 from distill_jax.data.task import DistillationTask
 from distill_jax.decoding.predictor import Predictor
 from distill_jax.errors import UserError
@@ -19,9 +17,9 @@ from distill_jax.teachers import export
 from distill_jax.teachers.annotator import Annotator, Limits
 from distill_jax.teachers.demonstrations import selector
 from distill_jax.teachers.jobs import AnnotationPlan
+from distill_jax.teachers.messages import Sampling
 from distill_jax.teachers.openai_client import OpenAIClient
 from distill_jax.teachers.prompts import load_template
-from distill_jax.teachers.messages import Sampling
 from distill_jax.teachers.rows import Rows, chosen
 from distill_jax.teachers.store import Store
 
@@ -116,7 +114,7 @@ def own_data(
       name: of the file, and so of the task that it becomes.
 
     Returns:
-      A description, see `tasks.own.describe`.
+      Options of `TrainConfig` that name these files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = {split: folder / f"{split}.jsonl" for split in ("validation", "test")}
@@ -131,4 +129,5 @@ def own_data(
     train = folder / f"{name}.jsonl"
     for path, lines in (content | {train: rows}).items():
         path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return own.describe(str(train), *map(str, paths.values()), classes=list(task.classes))
+    names = ("data", "validation_data", "test_data")
+    return dict(zip(names, map(str, (train, *paths.values())), strict=True)) | {"classes": task.classes}

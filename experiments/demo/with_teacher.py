@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 from distill_jax.experiments.demo import annotations, students
-from distill_jax.tasks import own, registry
+from distill_jax.tasks import registry
 
 from distill_jax.data.selection import share
 from distill_jax.decoding.student import load_student
@@ -119,9 +119,9 @@ def compare(
     figures["runs"] = []
     for seed in seeds:
         own_rows = [row for row in said if row["id"] in ids[seed]]
-        description = annotations.own_data(task, own_rows, folder / "data", f"rows_{seed}")
+        data = annotations.own_data(task, own_rows, folder / "data", f"rows_{seed}")
         for student in STUDENTS:
-            result = _run(settings, student, seed, description, folder)
+            result = _run(settings, student, seed, data, folder)
             figures["runs"].append(result)
             tell(
                 f"seed {seed}  {student.method:14} accuracy {result['accuracy']:.1%}  {result['seconds']:.0f} s"
@@ -130,7 +130,7 @@ def compare(
 
 
 def _run(
-    settings: Settings, student: Student, seed: int, description: dict[str, Any], folder: pathlib.Path
+    settings: Settings, student: Student, seed: int, data: dict[str, Any], folder: pathlib.Path
 ) -> dict[str, Any]:
     """Trains and scores a student; its line of the figures."""
     began, run = time.monotonic(), folder / f"{student.method}-{seed}"
@@ -139,13 +139,12 @@ def _run(
         run,
         method,
         seed,
-        own_data=description,
-        mixture_or_task_name=f"{own.own_name(description)}_{student.method}",
         vocabulary=str(folder / "teacher"),
         label_source=student.labels,
         train_steps=settings.steps,
         checkpoint_period=settings.steps,
         **method.packing(),
+        **data,
     )
     seconds = time.monotonic() - began
     return {

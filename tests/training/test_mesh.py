@@ -2,7 +2,7 @@ import pytest
 
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
-from distill_jax.training.mesh import DEFAULT, check, mesh_sizes, parse_mesh, table, valid_meshes
+from distill_jax.training.mesh import DEFAULT, check, mesh_sizes, table, valid_meshes
 
 CONFIG = T5Config(
     vocab_size=128,
@@ -54,7 +54,6 @@ def test_sizes_of_the_mesh():
     assert mesh_sizes(None, "fully_sharded", 8) == sizes(fsdp=8)
     assert mesh_sizes(None, DEFAULT, 8) == sizes(data=8)
     assert mesh_sizes({"fsdp": -1, "model": 2}, DEFAULT, 8) == sizes(fsdp=4, model=2)
-    assert parse_mesh("data=8, fsdp=4") == {"data": 8, "fsdp": 4}
     for mesh, message in [
         ({"rows": 2}, "unknown axis 'rows'"),
         ({"data": 0}, "data must be a number from 1"),
@@ -62,8 +61,6 @@ def test_sizes_of_the_mesh():
     ]:
         with pytest.raises(UserError, match=message):
             mesh_sizes(mesh, DEFAULT, 8)
-    with pytest.raises(UserError, match="expected AXIS=N"):
-        parse_mesh("8x8")
     with pytest.raises(UserError, match="is none of data_parallel"):
         table("zero")
     with pytest.raises(UserError, match="'mlp' goes to 'pipe'"):
