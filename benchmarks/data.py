@@ -1,4 +1,4 @@
-"""The rows that are measured on: CQA with PaLM's rationales, or a generated set of its lengths."""
+"""The data of the benchmarks: CQA with PaLM's rationales, or a generated set with its lengths."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def which(settings: Settings) -> str:
 
 
 def use(settings: Settings, work: pathlib.Path | None = None) -> None:
-    """Sets where this process, and those it starts, read and keep data."""
+    """Sets the data folder and the cache of this process and of those that it starts."""
     work = pathlib.Path(settings.work).absolute() if work is None else work
     folder = settings.data_dir
     if folder is None:

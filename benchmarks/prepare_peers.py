@@ -11,13 +11,12 @@ import json
 import os
 import tempfile
 
-from distill_jax.tasks import registry
-
 from benchmarks import data, measure, seqio_prepare
 from benchmarks import settings as settings_of
 from benchmarks.settings import Settings
 from distill_jax.data.prepare import prepare, resolve_vocabulary
 from distill_jax.data.vocabularies import load_vocabulary
+from distill_jax.tasks import registry
 
 LENGTHS = {"inputs": 256, "targets": 96}
 

@@ -1,6 +1,6 @@
 """Weak scaling of a student on paper: what a device sends as the devices grow and its rows do not.
 
-Usage: python benchmarks/weak_scaling.py [--model xxl] [--rows 2]; prints the table of docs/scaling.md.
+Usage: python -m benchmarks.weak_scaling [--model xxl] [--rows 2]; prints the table of docs/scaling.md.
 """
 
 import argparse
@@ -9,7 +9,7 @@ from benchmarks import students
 from distill_jax.planning.devices import get_device
 from distill_jax.planning.job import Job
 from distill_jax.planning.plan import Plan, plan
-from distill_jax.training import partitioning
+from distill_jax.training import mesh as meshes
 
 MESHES = tuple(
     dict(zip(("data", "fsdp", "model"), sizes, strict=True)) for sizes in ((1, 16, 4), (4, 16, 4), (1, 64, 4))
@@ -38,13 +38,13 @@ def row(found: Plan, first: Plan) -> tuple:
     state = found.memory["parameters"] + found.memory["optimizer"]
     return (
         job.devices,
-        partitioning.describe(job.mesh),
+        meshes.describe(job.mesh),
         job.batch_size,
-        f"{state / 2**30:.2f} GiB",
+        f"{state / 1e9:.2f} GB",
         *(f"{found.moved[kind] / 1e9:.2f} GB" for kind in KINDS),
         f"{sent(found) / 1e9:.2f} GB",
         f"{sent(found) / sent(first) - 1:+.1%}",
-        f"{found.compile_seconds:.0f} s, {found.compile_bytes / 2**30:.2f} GiB",
+        f"{found.compile_seconds:.0f} s, {found.compile_bytes / 1e9:.2f} GB",
     )
 
 

@@ -30,6 +30,7 @@ _REFUSED = (
 # Libraries that write by themselves (TensorStore, Arrow) raise errors of their own with the system's words.
 _WORDS = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
 _PARTIAL = ".partial"
+_LFS = b"version https://git-lfs.github.com/spec/"
 _numbers = itertools.count()  # tells the threads of a process apart
 
 
@@ -105,6 +106,15 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a whole UTF-8 file; see `atomic_write`."""
     with atomic_write(path) as file:
         file.write(text)
+
+
+def refuse_lfs_pointer(path: str | os.PathLike) -> None:
+    """Raises a UserError when a file is what Git leaves in place of a large one; an OSError when there is none."""
+    with open(path, "rb") as file:
+        if file.read(len(_LFS)) == _LFS:
+            raise UserError(
+                f"{path}: a Git LFS pointer, not the file itself: run git lfs pull in its folder, or download it"
+            )
 
 
 @contextlib.contextmanager

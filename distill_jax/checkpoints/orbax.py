@@ -242,8 +242,8 @@ def pick_step(model_dir: str, step: int | str | None = "latest") -> int:
         best = scores.best(complete) if scores else []
         if not best:
             raise UserError(
-                f"{model_dir}: no checkpoint has a validation score, so that none is the best: choose latest or "
-                f"one of {complete}"
+                f"{model_dir}: no checkpoint has a validation score, so that none is the best: choose latest "
+                f"or one of {complete}"
             )
         return best[-1]
     try:

@@ -59,6 +59,8 @@ def claim(model_dir: str, run: Run, config: Options | None = None) -> None:
       UserError: when the folder holds another run; names the fields and options that differ.
     """
     path = _path(model_dir)
+    if "://" in model_dir:
+        raise UserError(f"MODEL_DIR {model_dir}: expected a folder: mount the bucket, such as with gcsfuse")
     if path.exists():
         before = {} if config is None else read_config(model_dir) or {}
         options = {} if config is None else config.identity()

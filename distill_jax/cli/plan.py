@@ -5,7 +5,7 @@ import json
 from distill_jax.cli.common import add_command
 from distill_jax.config import PlanConfig
 
-GIB = 2**30
+GB = 1e9
 
 
 def _plan(config: PlanConfig) -> int:
@@ -13,7 +13,7 @@ def _plan(config: PlanConfig) -> int:
     from distill_jax.planning.devices import get_device
     from distill_jax.planning.job import Job
     from distill_jax.planning.plan import plan, propose
-    from distill_jax.training import partitioning
+    from distill_jax.training.mesh import mesh_sizes
 
     device = get_device(
         config.device,
@@ -25,7 +25,7 @@ def _plan(config: PlanConfig) -> int:
     )
     job = Job(
         config=T5Config(**config.shape),
-        mesh=partitioning.mesh_sizes(config.mesh or {}, config.partitioning, 1),
+        mesh=mesh_sizes(config.mesh or {}, config.partitioning, 1),
         batch_size=config.batch_size,
         lengths=config.task_feature_lengths,
         microbatches=config.microbatches,
@@ -44,12 +44,12 @@ def _print(plans, device, config: PlanConfig) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from distill_jax.training.partitioning import describe
+    from distill_jax.training.mesh import describe
 
     first = plans[0]
     inputs, targets = config.task_feature_lengths.values()
     table = Table(
-        title=f"{first.parameter_count / 1e9:.2f}G parameters, batch {config.batch_size} rows of "
+        title=f"{first.parameter_count / 1e9:.2f} billion parameters, batch {config.batch_size} rows of "
         f"{inputs} and {targets} tokens, {first.job.devices} x {config.device}"
     )
     table.add_column("a device, a step")
@@ -60,20 +60,20 @@ def _print(plans, device, config: PlanConfig) -> None:
         table.add_row(name, *(value(each) for each in plans))
 
     for use in first.memory:
-        row(f"memory: {use}, GiB", lambda each, use=use: f"{each.memory[use] / GIB:.3f}")
-    limit = device.memory / GIB
-    row(f"fits in {limit:.1f} GiB", lambda each: "yes" if each.fits else "no")
+        row(f"memory: {use}, GB", lambda each, use=use: f"{each.memory[use] / GB:.3f}")
+    limit = device.memory / GB
+    row(f"fits in {limit:.1f} GB", lambda each: "yes" if each.fits else "no")
     row("matrix products, TFLOP", lambda each: f"{each.flops / 1e12:.2f}")
     for kind in first.moved:
         if any(each.moved[kind] for each in plans):
-            row(f"sent: {kind}, GB", lambda each, kind=kind: f"{each.moved[kind] / 1e9:.3f}")
+            row(f"sent: {kind}, GB", lambda each, kind=kind: f"{each.moved[kind] / GB:.3f}")
     for part in ("compute", "memory", "links"):
         row(f"time at peak: {part}, s", lambda each, part=part: f"{getattr(each.time, part):.3f}")
     row("step at best, s", lambda each: f"{each.time.step:.3f} ({each.time.bound})")
     hours = f"{config.train_steps:,} steps at best, device-hours"
     row(hours, lambda each: f"{each.device_hours(config.train_steps):,.0f}")
     row("compiled in, s", lambda each: f"{each.compile_seconds:.0f}")
-    row("compiler's memory, GiB", lambda each: f"{each.compile_bytes / GIB:.2f}")
+    row("compiler's memory, GB", lambda each: f"{each.compile_bytes / GB:.2f}")
     Console(width=max(100, 40 + 24 * len(plans))).print(table)
 
 

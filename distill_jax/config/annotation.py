@@ -4,7 +4,6 @@ import dataclasses
 
 from distill_jax.config.data import RowsOptions
 from distill_jax.config.options import REQUIRED, Options, option
-from distill_jax.errors import UserError
 
 CHECKS = ("arithmetic", "label-named", "label-not-named")
 
@@ -101,11 +100,6 @@ class AnnotateConfig(
     ids: str | None = option(None, "only these rows: ids, one a line, or JSONL with id", metavar="FILE")
     limit: int | None = option(None, "only the first so many rows", minimum=1)
     store: str | None = option(None, "JSONL of all completions, added to", metavar="FILE")
-
-    def verify(self) -> None:
-        """Completions need a place to be kept."""
-        if not self.store and not self.dry_run:
-            raise UserError("--store FILE is needed: the completions are kept there")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

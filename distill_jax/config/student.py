@@ -144,7 +144,7 @@ class SelectConfig(RowsOptions):
     def verify(self) -> None:
         """A measure is a student's."""
         if self.run is None and self.measure:
-            raise UserError("--measure is of a student's scores: give its folder with --run")
+            raise UserError("--measure needs a student: give its folder with --run")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The loop: asks the teacher for every sample that the store has not, within limits and budget."""
+"""The loop: asks the teacher for every sample that the store lacks, within limits and budget."""
 
 import asyncio
 import contextlib
@@ -7,18 +7,21 @@ import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
 
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
-from distill_jax.teachers.jobs import Job, AnnotationPlan, missing_jobs
-from distill_jax.teachers.limits import Budget, Pace, Pause, Price, Spent, TokenEstimate
+from distill_jax.teachers.jobs import AnnotationPlan, Job, missing_jobs
+from distill_jax.teachers.limits import Budget, Limits, Pace, Pause, Spent, TokenEstimate
 from distill_jax.teachers.messages import Client, Reply, TeacherError
-from distill_jax.teachers.records import cost, records
+from distill_jax.teachers.prices import Price
+from distill_jax.teachers.records import paid, records
 from distill_jax.teachers.retrying import retrying, with_retries
 from distill_jax.teachers.store import Store
 
 logger = logging.getLogger(__name__)
-_LET_OTHERS = 50  # rows looked up between two chances for the answers under way
+_LET_OTHERS = 50  # rows looked up between two chances for the running requests
+_FAILURES_SHOWN = 5
 
 
 @dataclasses.dataclass
@@ -26,29 +29,38 @@ class Outcome:
     """What a run did.
 
     Attributes:
-      there: rows that needed nothing.
-      asked: requests that were answered.
+      complete: rows that needed nothing: the store had all their samples.
+      answered: requests that were answered.
       stored: completions added to the store.
-      failed: requests given up.
+      failed: requests without an answer after all attempts.
       failures: the first few of them, with the reason.
       stopped: why it ended before the last row; "" where it did not.
+      fatal: whether it stopped on an error, not by a budget or a signal.
     """
 
-    there: int = 0
-    asked: int = 0
+    complete: int = 0
+    answered: int = 0
     stored: int = 0
     failed: int = 0
     failures: list[str] = dataclasses.field(default_factory=list)
     stopped: str = ""
     fatal: bool = False
 
+    def stop(self, why: str, fatal: bool = False) -> None:
+        """Ends the run; the first reason counts."""
+        if not self.stopped:
+            self.stopped, self.fatal = why, fatal
 
-class _NotAsked(Exception):
-    """The run is ending."""
+    def fail(self, job: Job, error: TeacherError) -> None:
+        """Counts a request without an answer."""
+        self.failed += 1
+        if len(self.failures) < _FAILURES_SHOWN:
+            self.failures.append(f"row {job.key.row_id}: {error}")
+        logger.info("row %s: %s", job.key.row_id, error)
 
 
-class Annotator:
-    """One run; `run` is called once.
+class AnnotationRun:
+    """What a run needs, whichever way it asks; `run` is called once.
 
     Args:
       client: the teacher.
@@ -72,9 +84,45 @@ class Annotator:
         self._progress = progress or (lambda outcome: None)
         self.outcome = Outcome()
         self.budget = Budget(limits.budget, store.spent)
-        self._requests, self._tokens = Pace(limits.requests_per_minute), Pace(limits.tokens_per_minute)
         self._estimate, self._pause = TokenEstimate(), Pause()
         self._policy = retrying(limits.attempts, self._pause, limits.first_wait)
+
+    def _most(self, job: Job) -> Spent:
+        """What a request can cost at most."""
+        answer_tokens = self._plan.sampling.max_tokens * len(job.request.samples)
+        return self._estimate.at_most(job.request.prompt.size(), answer_tokens, self._price)
+
+    def _used(self, job: Job, reply: Reply, most: Spent) -> Spent:
+        """What a reply cost: as the endpoint reports it, else the most that it can have cost."""
+        prompt_tokens, completion_tokens = reply.prompt_tokens, reply.completion_tokens
+        if prompt_tokens is None or completion_tokens is None:
+            return most
+        self._estimate.learn(job.request.prompt.size(), prompt_tokens)
+        usd = self._price.of(prompt_tokens, completion_tokens) if self._price else 0.0
+        return Spent(1, prompt_tokens + completion_tokens, usd)
+
+    def _records(
+        self, job: Job, reply: Reply, used: Spent, attempts: int, seconds: float
+    ) -> list[dict[str, Any]]:
+        """The store's lines for a reply; counts them."""
+        cost = paid(reply, used, self._price is not None, attempts)
+        lines = records(job, reply, self._plan, self._client.endpoint, cost, seconds)
+        self.outcome.answered += 1
+        self.outcome.stored += len(lines)
+        return lines
+
+
+class _NotAsked(Exception):
+    """The run is ending."""
+
+
+class Annotator(AnnotationRun):
+    """Asks with `limits.concurrency` requests at a time; see `AnnotationRun`."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self._requests = Pace(self._limits.requests_per_minute, self._pause.sleep)
+        self._tokens = Pace(self._limits.tokens_per_minute, self._pause.sleep)
         self._running: set[tuple] = set()
         self._turn = asyncio.Lock()
         self._failing = 0
@@ -103,34 +151,34 @@ class Annotator:
 
     @contextlib.contextmanager
     def _stopped_by_signals(self):
-        """The first signal ends the run after the requests under way, which are paid for; a second at once."""
+        """The first signal ends the run after the running requests, which are paid for; a second at once."""
         loop, signals = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
 
         def stop(number: int) -> None:
-            self._stop(f"stopped by {signal.Signals(number).name}; the answers under way are stored")
+            self._stop(f"stopped by {signal.Signals(number).name}; answers to running requests are stored")
             loop.remove_signal_handler(number)
 
-        set_up = []
+        handled = []
         with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: the caller has them
             for number in signals:
                 loop.add_signal_handler(number, stop, number)
-                set_up.append(number)
+                handled.append(number)
         try:
             yield
         finally:
-            for number in set_up:
+            for number in handled:
                 loop.remove_signal_handler(number)
 
     def _stop(self, why: str, fatal: bool = False) -> None:
-        if not self.outcome.stopped:
-            self.outcome.stopped, self.outcome.fatal = why, fatal
+        self.outcome.stop(why, fatal)
+        self._pause.end()
 
     async def _jobs(self, rows: Iterable[Example]) -> AsyncIterator[Job]:
         for number, job in enumerate(missing_jobs(rows, self._plan, self._store)):
             if number % _LET_OTHERS == 0:
                 await asyncio.sleep(0)
             if job is None:
-                self.outcome.there += 1
+                self.outcome.complete += 1
             elif _name(job) not in self._running:  # the same row twice in the source
                 yield job
 
@@ -139,7 +187,7 @@ class Annotator:
             async with self._turn:
                 try:
                     job = await anext(jobs, None)
-                except UserError as error:  # a row that cannot be read: the answers under way still count
+                except UserError as error:  # a row that cannot be read: running requests still count
                     self._broken = error
                     self._stop(str(error))
                     return
@@ -154,60 +202,45 @@ class Annotator:
     async def _do(self, job: Job) -> None:
         start = time.monotonic()
         try:
-            reply, attempts = await with_retries(self._policy, lambda: self._ask(job))
+            (reply, used), attempts = await with_retries(self._policy, lambda: self._ask(job))
         except _NotAsked:
             return
         except TeacherError as error:
             self._count_failure(job, error)
             return
         self._failing = 0
-        seconds = time.monotonic() - start
-        lines = records(job, reply, self._plan, self._client.endpoint, self._price, attempts, seconds)
+        lines = self._records(job, reply, used, attempts, time.monotonic() - start)
         await self._store.append(lines)
-        self.outcome.asked += 1
-        self.outcome.stored += len(lines)
         self._progress(self.outcome)
-        if len(lines) < len(job.request.samples):  # an endpoint that knows no `n`
+        if len(lines) < len(job.request.samples):  # an endpoint that does not support `n`
             rest = dataclasses.replace(job.request, samples=job.request.samples[len(lines) :])
             await self._do(Job(job.key, rest))
 
-    async def _ask(self, job: Job) -> Reply:
-        """One attempt, when budget and pace allow."""
-        size, samples = job.request.prompt.size(), len(job.request.samples)
-        asked = self._estimate.prompt(size)
-        answered = self._plan.sampling.max_tokens * samples
-        most = Spent(1, asked + answered, self._price.of(asked, answered) if self._price else 0.0)
+    async def _ask(self, job: Job) -> tuple[Reply, Spent]:
+        """One attempt, when budget and pace allow; the reply and what it cost."""
+        most, used = self._most(job), Spent()
         if self.outcome.stopped:
             raise _NotAsked
         if not await self.budget.reserve(most):
             self._stop(f"the budget of {self.budget.exhausted} is spent")
             raise _NotAsked
-        actual = Spent()
         try:
             await self._requests.take()
-            await self._tokens.take(asked + answered)
+            await self._tokens.take(most.tokens)
             await self._pause.over()
             if self.outcome.stopped:
                 raise _NotAsked
-            actual = Spent(1)
+            used = Spent(1)
             reply = await self._client.complete(job.request)
-            used = asked + answered
-            if reply.prompt_tokens is not None and reply.completion_tokens is not None:
-                self._estimate.learn(size, reply.prompt_tokens)
-                used = reply.prompt_tokens + reply.completion_tokens
-                self._tokens.correct(used - asked - answered)
-            usd = cost(reply, self._price)
-            actual = Spent(1, used, most.usd if usd is None else usd)
-            return reply
+            used = self._used(job, reply, most)
+            self._tokens.correct(used.tokens - most.tokens)
+            return reply, used
         finally:
-            await self.budget.settle(most, actual)
+            await self.budget.settle(most, used)
 
     def _count_failure(self, job: Job, error: TeacherError) -> None:
-        self.outcome.failed += 1
+        self.outcome.fail(job, error)
         self._failing += 1
-        if len(self.outcome.failures) < 5:
-            self.outcome.failures.append(f"row {job.key.row_id}: {error}")
-        logger.info("row %s: %s", job.key.row_id, error)
         if error.fatal:
             self._stop(str(error), fatal=True)
         elif self._failing >= self._limits.failures_in_a_row:

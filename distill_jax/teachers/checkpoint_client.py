@@ -46,7 +46,7 @@ class CheckpointClient:
         [prediction] = await self._batcher.submit(None, [request.example])
         answer = {"rationale": prediction.rationale, "label": prediction.label}
         text = json.dumps(answer, ensure_ascii=False)
-        return Reply([Answer(text)], model=self.endpoint)
+        return Reply([Answer(text)], 0, 0, self.endpoint)  # it is not paid by tokens
 
     def _predict(self, _key: None, examples: Sequence[Example]) -> list[Prediction]:
         return self._predictor.predict_examples(examples, BOTH)

@@ -1,9 +1,8 @@
-"""From the store to rows for `distill-jax train --data`, with figures of the teacher's quality."""
+"""From the store to rows for `distill-jax train --data`, a report, or figures alone."""
 
-import collections
+import dataclasses
 import json
 import os
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,14 +10,62 @@ from distill_jax import files
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers import parsing
-from distill_jax.teachers.limits import Spent
+from distill_jax.teachers.figures import Figures, Lines
 from distill_jax.teachers.prompts import Template
-from distill_jax.teachers.quality import Verdict, judge, problems, read_sample
+from distill_jax.teachers.quality import Verdict, judge, read_sample
+from distill_jax.teachers.report import write_report
 from distill_jax.teachers.rows import Rows
-from distill_jax.teachers.store import Store, used
+from distill_jax.teachers.store import Store
 
-Lines = Sequence[Mapping[str, Any]]
-_SHOWN = 5  # samples of each kind in a report
+
+@dataclasses.dataclass(frozen=True)
+class Delivery:
+    """What was made of the stored completions.
+
+    Attributes:
+      figures: see `Figures.summary`.
+      written: rows in the output; 0 without one.
+      left_out: rows with neither a label nor an answer, which are not in the output.
+    """
+
+    figures: dict[str, Any]
+    written: int = 0
+    left_out: int = 0
+
+
+def deliver(
+    config,
+    rows: Rows,
+    examples: Iterator[Example],
+    completions: Callable[[Example], Lines],
+    template: Template,
+    settings: Mapping[str, Any],
+) -> Delivery:
+    """Judges the rows and writes `config.output` and `config.report`, where they are given.
+
+    Args:
+      config: options with `output`, `report` and `check`.
+      rows: what is known of the labels.
+      examples: to judge.
+      completions: a row's lines of the store.
+      template: of the prompt.
+      settings: for the report.
+
+    Raises:
+      UserError: when no row has a label, or a file cannot be written.
+    """
+    figures, written, left_out = Figures(rows), 0, 0
+    judged = verdicts(rows, examples, completions, template, config.check)
+    if config.output:
+        written, left_out = write_rows(config.output, judged, figures)
+    else:
+        for verdict, lines in judged:
+            figures.add(verdict, lines)
+    summary = figures.summary()
+    if config.report:
+        settings = {**settings, "checks": ", ".join(config.check) or "none"}
+        write_report(config.report, f"The teacher on {rows.name}", summary, settings)
+    return Delivery(summary, written, left_out)
 
 
 def verdicts(
@@ -28,13 +75,13 @@ def verdicts(
     template: Template | None,
     checks: Sequence[str] = (),
 ) -> Iterator[tuple[Verdict, Lines]]:
-    """The judged rows with the lines of the store that they come from.
+    """The judged rows, each with its lines of the store.
 
     Args:
       rows: what is known of the labels.
       examples: to judge.
       completions: a row's lines of the store.
-      template: of the prompt; None where it is not known.
+      template: of the prompt; None where it is unknown.
       checks: see `quality.CHECKS`.
     """
     for example in examples:
@@ -48,113 +95,10 @@ def _label_text(template: Template | None, example: Example, line: Mapping[str, 
         return str
     if line.get("tokens") and line["template"] != template.version:
         raise UserError(
-            f"row {example.id}: its log-probabilities are of the prompt {line['template']}, not of "
+            f"row {example.id}: its log-probabilities belong to the prompt {line['template']}, not of "
             f"{template.version}: give that one with --prompt"
         )
     return lambda label: template.label_text(example, label, line["parser"] == parsing.JSON)
-
-
-class Figures:
-    """Counts over judged rows, in memory that does not grow with them; see `summary`."""
-
-    def __init__(self, rows: Rows, seed: int = 0):
-        self._same = rows.same
-        self._random = random.Random(seed)
-        self._counts: collections.Counter = collections.Counter()
-        self._problems: collections.Counter = collections.Counter()
-        self._words: collections.Counter = collections.Counter()
-        self._spent = Spent()
-        self._unpriced = 0
-        self._agreement = 0.0
-        self._shown: dict[str, list[tuple[int, dict]]] = {}
-
-    def add(self, verdict: Verdict, lines: Lines) -> None:
-        """Counts a row."""
-        example, counts = verdict.example, self._counts
-        counts["rows"] += 1
-        counts["samples"] += len(verdict.samples)
-        counts["annotated"] += bool(verdict.samples)
-        counts["answered"] += example.teacher_label is not None
-        self._problems.update(problems(verdict.samples))
-        if verdict.agreement is not None:
-            self._agreement += verdict.agreement
-            self._words[len(example.rationale.split())] += 1
-        for line in lines:
-            self._spent = self._spent.plus(used(line))
-            self._unpriced += line.get("requests", 0) > 0 and line.get("usd") is None
-        kind = "unanswered" if example.teacher_label is None else "answered"
-        if example.label is not None and verdict.samples:
-            counts["gold"] += 1
-            right = example.teacher_label is not None and self._same(example.label, example.teacher_label)
-            counts["right"] += right
-            written = [s.written for s in verdict.samples if s.written is not None]
-            counts["right_as_written"] += bool(written) and self._same(example.label, written[0])
-            kind = kind if example.teacher_label is None else ("right" if right else "wrong")
-        if verdict.samples:
-            self._keep(kind, verdict)
-
-    def _keep(self, kind: str, verdict: Verdict) -> None:
-        """Reservoir sampling (Vitter 1985): each row of a kind is shown with the same probability."""
-        shown = self._shown.setdefault(kind, [])
-        seen = self._counts[f"kind {kind}"]
-        self._counts[f"kind {kind}"] += 1
-        place = len(shown) if len(shown) < _SHOWN else self._random.randint(0, seen)
-        if place >= _SHOWN:
-            return
-        example = verdict.example
-        row = {
-            "id": example.id,
-            "input": example.input,
-            "gold": example.label,
-            "teacher": example.teacher_label,
-            "completion": verdict.samples[0].text,
-        }
-        shown[place : place + 1] = [(seen, row)]
-
-    def summary(self) -> dict[str, Any]:
-        """The figures, as JSON has them; shares are of rows that have completions."""
-        counts = self._counts
-        accuracy = None
-        if counts["gold"]:
-            from scipy.stats import binomtest  # a second to import
-
-            share = binomtest(counts["right"], counts["gold"])
-            low, high = share.proportion_ci(0.95, method="wilson")
-            accuracy = {
-                "rows": counts["gold"],
-                "value": counts["right"] / counts["gold"],
-                "low": float(low),
-                "high": float(high),
-                "first_sample_as_written": counts["right_as_written"] / counts["gold"],
-            }
-        return {
-            "rows": counts["rows"],
-            "annotated": counts["annotated"],
-            "answered": counts["answered"],
-            "samples": counts["samples"],
-            "accuracy": accuracy,
-            "problems": {name: count / counts["samples"] for name, count in sorted(self._problems.items())},
-            "self_consistency": self._agreement / counts["answered"] if counts["answered"] else None,
-            "rationale_words": _quantiles(self._words),
-            "requests": self._spent.requests,
-            "tokens": self._spent.tokens,
-            "usd": None if self._unpriced else self._spent.usd,
-            "shown": {kind: [row for _, row in rows] for kind, rows in sorted(self._shown.items())},
-        }
-
-
-def _quantiles(counts: collections.Counter) -> dict[str, float] | None:
-    """Mean, median and 95th percentile of counted values."""
-    total = counts.total()
-    if not total:
-        return None
-    found, seen = {}, 0
-    for value in sorted(counts):
-        seen += counts[value]
-        for name, share in (("median", 0.5), ("p95", 0.95)):
-            if name not in found and seen >= share * total:
-                found[name] = value
-    return {"mean": sum(value * count for value, count in counts.items()) / total, **found}
 
 
 def row_of(verdict: Verdict) -> dict[str, Any] | None:
@@ -179,57 +123,52 @@ def row_of(verdict: Verdict) -> dict[str, Any] | None:
 def write_rows(
     path: str | os.PathLike, judged: Iterator[tuple[Verdict, Lines]], figures: Figures
 ) -> tuple[int, int]:
-    """Writes JSON lines, whole or not at all; (rows written, rows left out for want of any label).
+    """Writes JSON lines, all or nothing; (rows written, rows left out because they have no label).
 
     Raises:
       UserError: when no row has a label, or the file cannot be written.
     """
-    written = left = 0
+    written = left_out = 0
     with files.atomic_write(path) as file:
         for verdict, lines in judged:
             figures.add(verdict, lines)
             row = row_of(verdict)
             if row is None:
-                left += 1
+                left_out += 1
                 continue
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             written += 1
         if not written:
-            raise UserError(f"{path}: nothing to write: none of the {left} rows has a label or an answer")
-    return written, left
+            raise UserError(f"{path}: nothing to write: none of the {left_out} rows has a label or an answer")
+    return written, left_out
 
 
 def only_setting(
     store: Store, model: str | None = None, template: str | None = None
 ) -> Callable[[Example], Lines]:
-    """A row's lines in the store, of whatever model and prompt they are, so long as they are of one.
+    """A function that reads a row's lines of the store, of any model and prompt, as long as it is one.
 
     Args:
       store: of the completions.
       model: only of this one.
-      template: only of the prompts made with it, `NAME` or `NAME@HASH`.
+      template: only of this prompt template, `NAME` or `NAME@HASH`.
 
     Raises (the function):
       UserError: when a row has completions of several settings.
     """
 
+    def chosen(line: Mapping[str, Any]) -> bool:
+        version = str(line.get("template"))
+        return model in (None, line["model"]) and template in (None, version, version.partition("@")[0])
+
     def read(example: Example) -> Lines:
-        lines = [
-            line
-            for line in store.read(example.id)
-            if (model is None or line["model"] == model)
-            and (
-                template is None
-                or template in (line.get("template"), str(line.get("template")).partition("@")[0])
-            )
-        ]
+        lines = [line for line in store.read(example.id) if chosen(line)]
         if len({(line["prompt"], line["model"], json.dumps(line["sampling"])) for line in lines}) > 1:
-            told = sorted(
-                {f"{line['model']} with {line.get('template')}, {line['sampling']}" for line in lines}
-            )
+            settings = {f"{line['model']} with {line.get('template')}, {line['sampling']}" for line in lines}
             raise UserError(
-                f"{store.path}: row {example.id} has completions of several settings ({'; '.join(told)}): "
-                "choose with --model or --template, or run annotate with the settings and --output"
+                f"{store.path}: row {example.id} has completions of several settings "
+                f"({'; '.join(sorted(settings))}): choose with --model or --template, or run annotate with the "
+                "settings and --output"
             )
         return lines
 

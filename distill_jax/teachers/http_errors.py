@@ -1,4 +1,4 @@
-"""What an HTTP status means for a request: try again, give this row up, or give up altogether."""
+"""What an HTTP error means for a request: try again, give this row up, or end the run."""
 
 import email.utils
 import time
@@ -15,7 +15,7 @@ _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
 def status_error(
     status: int, message: str, headers: Mapping[str, str] | None = None, code: str | None = None
 ) -> TeacherError:
-    """The error of a response with this status; `code` is OpenAI's word for what went wrong."""
+    """The error of a response with this status; `code` is that of OpenAI's error body."""
     no_credit = code in _NO_CREDIT
     return TeacherError(
         one_line(f"HTTP {status}: {message}"),
@@ -25,8 +25,13 @@ def status_error(
     )
 
 
+def no_answer(timeout: float) -> TeacherError:
+    """The error of a request that took longer than `timeout` seconds."""
+    return TeacherError(f"no answer within {timeout:g} s", transient=True)
+
+
 def one_line(message: str) -> str:
-    """`message` without keys and line breaks, and not endless."""
+    """`message` without API keys and line breaks, 300 characters at most."""
     text = " ".join(redact(message).split())
     return text if len(text) <= 300 else f"{text[:300]}…"
 

@@ -1,12 +1,12 @@
-"""From rows to what has to be asked: rendered, looked up in the store, the missing samples in groups."""
+"""From rows to requests: the prompt of a row, the samples that the store lacks, in groups."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 
 from distill_jax.data.schema import Example
 from distill_jax.teachers.demonstrations import Select
-from distill_jax.teachers.prompts import Template
 from distill_jax.teachers.messages import Prompt, Request, Sampling
+from distill_jax.teachers.prompts import Template
 from distill_jax.teachers.store import Key, Store
 
 
@@ -20,12 +20,11 @@ class AnnotationPlan:
       model: the teacher's name: part of the key.
       protocol: how the client lays prompts out.
       sampling: for every request.
-      samples: of each row.
-      samples_per_request: asked for with one request, where the endpoint can; prompt tokens are then
-        paid once for all of them.
+      samples: per row.
+      samples_per_request: where the endpoint supports it; prompt tokens are then paid once for all of them.
       classes: of the task.
       structured: ask for JSON.
-      parser: how answers read; None for the template's way.
+      parser: of the answers; None for the template's.
     """
 
     template: Template
@@ -62,7 +61,7 @@ class Job:
 
 
 def missing_jobs(rows: Iterable[Example], plan: AnnotationPlan, store: Store) -> Iterator[Job | None]:
-    """The requests for what the store has not; None for a row that it has."""
+    """The requests for the samples that the store lacks; None for a row that lacks none."""
     for example in rows:
         prompt = plan.prompt(example)
         key = plan.key(example, prompt)

@@ -1,10 +1,15 @@
 """What a run may use: requests and tokens per minute, and a budget in requests, tokens or dollars."""
 
 import asyncio
+import contextlib
 import dataclasses
+import logging
+from collections.abc import Awaitable, Callable
 
 from distill_jax.teachers.prices import Price
 
+logger = logging.getLogger(__name__)
+LONG_PAUSE = 30.0  # seconds
 BYTES_PER_TOKEN = 3.0  # of a prompt, before an endpoint has reported any; errs on the high side for English
 
 
@@ -15,9 +20,9 @@ class Pace:
     burst of a whole minute's units: any minute sees at most the rate plus one second's share.
     """
 
-    def __init__(self, per_minute: float | None):
+    def __init__(self, per_minute: float | None, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep):
         self._interval = 0.0 if per_minute is None else 60.0 / per_minute
-        self._next = 0.0
+        self._next, self._sleep = 0.0, sleep
 
     async def take(self, amount: float = 1.0) -> None:
         """Waits until `amount` units may pass."""
@@ -26,7 +31,7 @@ class Pace:
         wait = self._next - now
         self._next += amount * self._interval
         if wait > 0.0:
-            await asyncio.sleep(wait)
+            await self._sleep(wait)
 
     def correct(self, amount: float) -> None:
         """Takes units that a call used beyond what it took before; gives back, where `amount` is negative."""
@@ -38,15 +43,29 @@ class Pause:
 
     def __init__(self):
         self._until = 0.0
+        self._ended = asyncio.Event()
 
     def extend(self, seconds: float) -> None:
-        """No request within the next `seconds`."""
-        self._until = max(self._until, asyncio.get_running_loop().time() + seconds)
+        """No request within the next `seconds`; a long pause is logged."""
+        until = asyncio.get_running_loop().time() + seconds
+        if seconds >= LONG_PAUSE and until - self._until >= LONG_PAUSE:
+            logger.warning("the endpoint asks to wait %.0f s (Retry-After); Ctrl-C stops", seconds)
+        self._until = max(self._until, until)
+
+    def end(self) -> None:
+        """Wakes all that wait, for good: the run is ending."""
+        self._ended.set()
+
+    async def sleep(self, seconds: float) -> None:
+        """Waits `seconds`, or until `end`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
 
     async def over(self) -> None:
-        """Waits until requests may be sent again."""
-        while (wait := self._until - asyncio.get_running_loop().time()) > 0.0:
-            await asyncio.sleep(wait)
+        """Waits until requests may be sent again, or until `end`."""
+        while (wait := self._until - asyncio.get_running_loop().time()) > 0.0 and not self._ended.is_set():
+            await self.sleep(wait)
 
 
 @dataclasses.dataclass(frozen=True)

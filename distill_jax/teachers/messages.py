@@ -8,18 +8,20 @@ from typing import Any, NamedTuple, Protocol
 
 from distill_jax.data.schema import Example
 
+REFUSAL = "refusal"  # why an answer ended, where it says that the teacher will not answer
+
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How the teacher is to answer; None, 0 and () leave a setting to the endpoint.
+    """How the teacher samples its answers; None, 0 and () leave a setting to the endpoint.
 
     Attributes:
-      temperature: 0 for the likeliest answer.
-      top_p: nucleus.
-      max_tokens: of an answer.
+      temperature: 0 for greedy decoding.
+      top_p: probability mass of the nucleus.
+      max_tokens: per answer.
       stop: texts that end an answer.
       seed: of sample 0; sample k has `seed + k`.
-      logprobs: how many alternatives to each token are asked for; 0 for no log-probabilities.
+      logprobs: number of alternatives to ask for at each token; 0 for no log-probabilities.
       extra_body: further fields of OpenAI's protocol, such as `{"reasoning_effort": "low"}`.
     """
 
@@ -32,7 +34,7 @@ class Sampling:
     extra_body: Mapping[str, Any] | None = None
 
     def stored(self) -> dict[str, Any]:
-        """The settings that are set: part of a completion's key, so that a new setting changes no old key."""
+        """The settings that are set. They are part of a completion's key: a new setting changes no old key."""
         unset = {name for name in ("logprobs", "stop", "extra_body") if not getattr(self, name)}
         fields = dataclasses.asdict(self) | {"stop": list(self.stop)}
         return {name: value for name, value in fields.items() if value is not None and name not in unset}
@@ -40,12 +42,12 @@ class Sampling:
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    """A question with what comes before it.
+    """A question with the instruction and the demonstrations before it.
 
     Attributes:
       instruction: for the system message; "" for none.
       turns: (question, answer) of each demonstration.
-      question: what is to be answered.
+      question: about the row.
       schema: JSON schema of the answer, for endpoints with structured output; None for free text.
     """
 
@@ -67,17 +69,17 @@ class Prompt:
         return [*turns, {"role": "user", "content": self.question}]
 
     def text(self) -> str:
-        """As one text for the model to go on with."""
+        """As one text for the model to continue."""
         shown = [f"{question} {answer}" for question, answer in self.turns]
         return "\n\n".join([*([self.instruction] if self.instruction else []), *shown, self.question])
 
     def hash(self, protocol: str) -> str:
-        """Changes with anything the teacher would see; 16 hex digits."""
+        """16 hex digits, of everything that the teacher sees."""
         parts = [protocol, self.instruction, self.turns, self.question, self.schema]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def size(self) -> int:
-        """UTF-8 bytes of all of it, from which tokens are estimated."""
+        """UTF-8 bytes of the whole text, from which its tokens are estimated."""
         return len(self.text().encode())
 
 
@@ -94,9 +96,9 @@ class Answer:
     """One answer.
 
     Attributes:
-      text: as it came.
-      finish: why it ended, in the endpoint's words, such as `stop` or `length`.
-      tokens: with log-probabilities, where they were asked for and are there.
+      text: as the endpoint sent it.
+      finish: why it ended, as the endpoint says, such as `stop` or `length`; or `REFUSAL`.
+      tokens: with log-probabilities, where they were asked for and came.
     """
 
     text: str
@@ -106,17 +108,17 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """The answers of one request, and what it used.
+    """The answers to one request, and the tokens that it used.
 
     Attributes:
-      completions: one or more samples.
-      prompt_tokens: None where the endpoint does not say.
+      answers: one or more samples.
+      prompt_tokens: None where the endpoint does not report them.
       completion_tokens: of all samples together; None likewise.
       model: as the endpoint names it.
       request_id: for a complaint to the provider.
     """
 
-    completions: Sequence[Answer]
+    answers: Sequence[Answer]
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     model: str | None = None
@@ -134,7 +136,7 @@ class Request:
 
     @property
     def seed(self) -> int | None:
-        """Of this call."""
+        """Of its first sample."""
         return None if self.sampling.seed is None else self.sampling.seed + self.samples[0]
 
 
@@ -142,9 +144,9 @@ class TeacherError(Exception):
     """A request without an answer; the message is one line, free of keys.
 
     Attributes:
-      transient: worth another try.
-      retry_after: seconds the endpoint asked to wait.
-      fatal: no other request would fare better: a wrong key, an unknown model, no credit.
+      transient: whether another attempt may succeed.
+      retry_after: seconds that the endpoint asks to wait.
+      fatal: whether every other request would fail too: a wrong key, an unknown model, no credit.
     """
 
     def __init__(
@@ -158,9 +160,9 @@ class Client(Protocol):
     """A teacher.
 
     Attributes:
-      protocol: how prompts are laid out: `chat`, `completions`, or a client's own word.
-      endpoint: where it is, for the provenance.
-      parser: how its answers read where it does not follow the prompt's answer form; else None.
+      protocol: how prompts are laid out: `chat`, `completions`, or a client's own.
+      endpoint: its address, for the provenance.
+      parser: of its answers, where they do not follow the prompt's answer form; else None.
     """
 
     protocol: str
@@ -168,7 +170,7 @@ class Client(Protocol):
     parser: str | None
 
     async def complete(self, request: Request) -> Reply:
-        """Answers with at most `len(request.samples)` samples; raises TeacherError."""
+        """At most `len(request.samples)` answers; raises TeacherError."""
         ...
 
     async def close(self) -> None:

@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
+import json
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import openai
 
-from distill_jax.teachers.http_errors import one_line, status_error
-from distill_jax.teachers.messages import Answer, Reply, Request, TeacherError, Token
+from distill_jax.teachers.http_errors import no_answer, one_line, status_error
+from distill_jax.teachers.messages import REFUSAL, Answer, Reply, Request, TeacherError, Token
 from distill_jax.teachers.secrets import api_key, checked_url
 
 PROTOCOLS = ("chat", "completions")
@@ -19,14 +20,15 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 class OpenAIClient:
     """OpenAI, vLLM, SGLang, llama.cpp, Ollama, … by `base_url`; see `messages.Client`.
 
-    The SDK's own retries are off: `retrying` does them, so that they count against the limits.
+    The SDK's own retries are off: `retrying` makes them, so that they count against the limits.
 
     Args:
       model: as the endpoint calls it.
       base_url: None for OpenAI's.
       protocol: one of `PROTOCOLS`.
-      key_variable: the environment variable with the key; a `base_url` may do without one.
-      timeout: seconds that one request may take.
+      key_variable: the environment variable with the key, by default OPENAI_API_KEY; with a `base_url` that
+        may be unset.
+      timeout: seconds per request.
     """
 
     parser = None
@@ -51,6 +53,7 @@ class OpenAIClient:
         )
         self.endpoint = checked_url(str(self.sdk.base_url))  # the SDK reads OPENAI_BASE_URL too
         self.protocol = protocol
+        self.path = "/chat/completions" if protocol == "chat" else "/completions"
         self._model, self._timeout = model, timeout
         host = urllib.parse.urlsplit(self.endpoint).hostname or ""
         # OpenAI's newer models refuse `max_tokens`; other servers often know nothing else.
@@ -85,12 +88,20 @@ class OpenAIClient:
 
     async def complete(self, request: Request) -> Reply:
         """See `messages.Client`."""
+        try:
+            return await self._ask(request)
+        except TeacherError as error:
+            if self._max_tokens != "max_tokens" or "max_completion_tokens" not in str(error):
+                raise
+            self._max_tokens = "max_completion_tokens"  # the endpoint names the field that it takes
+            return await self._ask(request)
+
+    async def _ask(self, request: Request) -> Reply:
         with as_teacher_errors(self._timeout):
-            async with asyncio.timeout(self._timeout):  # the SDK's own is one of each read, not of the whole
-                path = "/chat/completions" if self.protocol == "chat" else "/completions"
+            async with asyncio.timeout(self._timeout):  # the SDK's own limits each read, not the whole
                 # The raw body: servers differ in more than the SDK's types allow, and checking costs time.
-                answer = await self.sdk.post(path, cast_to=object, body=self.body(request))
-        return read_reply(answer, self.protocol)
+                body = await self.sdk.post(self.path, cast_to=object, body=self.body(request))
+        return read_reply(body)
 
     async def close(self) -> None:
         """See `messages.Client`."""
@@ -103,10 +114,9 @@ def as_teacher_errors(timeout: float) -> Iterator[None]:
     try:
         yield
     except (openai.APITimeoutError, TimeoutError):
-        raise TeacherError(f"no answer within {timeout:g} s", transient=True) from None
+        raise no_answer(timeout) from None
     except openai.APIStatusError as error:
-        body = error.body if isinstance(error.body, dict) else {}
-        message = str(body.get("message") or error.response.reason_phrase or "no message")
+        message = error_message(error.body) or error.response.reason_phrase or "no message"
         raise status_error(error.status_code, message, error.response.headers, error.code) from None
     except openai.APIConnectionError as error:
         cause = error.__cause__ or error
@@ -117,48 +127,69 @@ def as_teacher_errors(timeout: float) -> Iterator[None]:
         raise TeacherError(one_line(f"not an answer: {type(error).__name__} {error}"), transient=True) from None
 
 
-def read_reply(answer: Any, protocol: str) -> Reply:
+def error_message(body: Any) -> str:
+    """The message in the body of an error, whatever form it has; "" where there is none."""
+    while isinstance(body, list | dict) and body:
+        body = body[0] if isinstance(body, list) else body.get("error") or body.get("message")
+    return body if isinstance(body, str) else ""
+
+
+def read_reply(body: Any) -> Reply:
     """A response's body as a `Reply`.
 
     Raises:
-      TeacherError: transient, when there is no text in it: it has been seen to be cured by asking again.
+      TeacherError: transient, when there is no text in it: another attempt has been seen to bring some.
     """
     try:
-        choices = [_choice(choice, protocol) for choice in answer["choices"]]
-        if not choices:
+        if isinstance(body, str):  # sent with another content type than JSON's
+            if body.lstrip()[:1] == "<":
+                raise TeacherError("got text/html, not JSON; does the address end in /v1?", transient=True)
+            body = json.loads(body)
+        answers = [_answer(choice) for choice in body["choices"]]
+        if not answers:
             raise ValueError("no choices")
-        usage = answer.get("usage") or {}
+        usage = body.get("usage") or {}
         return Reply(
-            choices,
+            answers,
             usage.get("prompt_tokens"),
             usage.get("completion_tokens"),
-            answer.get("model"),
-            answer.get("id"),
+            body.get("model"),
+            body.get("id"),
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         what = f"{type(error).__name__} {error}"
         raise TeacherError(one_line(f"not a completion: {what}"), transient=True) from None
 
 
-def _choice(choice: Mapping[str, Any], protocol: str) -> Answer:
-    if protocol == "chat":
-        text = choice["message"]["content"]
-        listed = (choice.get("logprobs") or {}).get("content") or ()
-        tokens = [
-            Token(t["token"], t["logprob"], {a["token"]: a["logprob"] for a in t.get("top_logprobs") or ()})
-            for t in listed
-        ]
-    else:
-        text, told = choice["text"], choice.get("logprobs") or {}
-        tops = told.get("top_logprobs") or [{}] * len(told.get("tokens") or ())
-        tokens = [
-            Token(token, logprob or 0.0, top or {})
-            for token, logprob, top in zip(
-                told.get("tokens") or (), told.get("token_logprobs") or (), tops, strict=True
-            )
-        ]
+def _answer(choice: Mapping[str, Any]) -> Answer:
+    finish, message = choice.get("finish_reason"), choice.get("message")
+    text = choice["text"] if message is None else message.get("content")
+    if isinstance(text, list):  # parts, those of the reasoning among them
+        text = "".join(part["text"] for part in text if part.get("type") == "text")
     if text is None:  # a refusal, or a reasoning model that ran out of tokens: an answer, and paid for
-        text = choice.get("message", {}).get("refusal") or ""
+        refusal = (message or {}).get("refusal")
+        text, finish = refusal or "", REFUSAL if refusal else finish
     if not isinstance(text, str):
         raise ValueError(f"expected text, got {text!r:.40}")
-    return Answer(text, choice.get("finish_reason"), tuple(tokens) or None)
+    try:
+        tokens = tuple(_tokens(choice.get("logprobs") or {}))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        tokens = ()  # the figures count the answers without
+    return Answer(text, finish, tokens or None)
+
+
+def _tokens(logprobs: Mapping[str, Any]) -> Iterator[Token]:
+    """The tokens of either protocol; some servers send those of text completions for a chat too."""
+    if "tokens" in logprobs:
+        tokens, values = logprobs["tokens"] or (), logprobs["token_logprobs"] or ()
+        listed = logprobs.get("top_logprobs") or [{}] * len(tokens)
+        for token, value, alternatives in zip(tokens, values, listed, strict=True):
+            yield Token(token, value or 0.0, _numbers((alternatives or {}).items()))
+        return
+    for token in logprobs.get("content") or ():
+        alternatives = ((each["token"], each["logprob"]) for each in token.get("top_logprobs") or ())
+        yield Token(token["token"], float(token["logprob"]), _numbers(alternatives))
+
+
+def _numbers(alternatives: Iterable[tuple[str, float | None]]) -> dict[str, float]:
+    return {token: float(value) for token, value in alternatives if value is not None}

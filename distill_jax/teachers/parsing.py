@@ -13,7 +13,10 @@ from distill_jax.tasks.svamp import parse_svamp
 
 REFERENCE = {"svamp": parse_svamp, "cqa": parse_cqa, "anli": parse_anli, "esnli": parse_esnli}
 JSON = "json"
-FORM = "form:"  # what follows is the answer form of a prompt
+FORM = "form:"  # before the answer form of a prompt
+_REASONED = "</think>"
+_CONTROL = re.compile(r"<\|[\w ]{1,40}\|>|</?s>|<(?:eos|bos|pad|end_of_turn|start_of_turn)>")
+_AROUND = "\"'`*_.,;:!?()[]{}“”‘’«» \t\r\n"
 
 
 def parser(name: str) -> Callable[[str], Completion]:
@@ -81,11 +84,26 @@ def _loosely(literal: str) -> str:
     return r"\s*" + "".join(re.escape(word) + r"\s*" for word in literal.split())
 
 
+def well_formed(text: str) -> str:
+    """`text` with U+FFFD in place of halves of surrogate pairs, which no file can hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def without_markup(text: str) -> str:
+    """`text` without what some servers leave in it: the reasoning up to `</think>`, and control tokens."""
+    return _CONTROL.sub("", text[text.rfind(_REASONED) + len(_REASONED) :] if _REASONED in text else text)
+
+
 def cut(text: str, stops: Sequence[str]) -> str:
     """`text` up to the first stop text, for endpoints that do not stop there themselves."""
     return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
 
 
+def bare(label: str) -> str:
+    """A label without case, and without quotes, emphasis, brackets and punctuation around it."""
+    return label.strip(_AROUND).casefold()
+
+
 def plain(label: str) -> str:
-    """A label without case, and without marks and spaces around it, to compare with the known ones."""
+    """A label without case, and without any marks and spaces around it."""
     return re.sub(r"^[\W_]+|[\W_]+$", "", label.casefold())

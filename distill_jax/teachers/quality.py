@@ -1,4 +1,4 @@
-"""What the teacher's samples of a row say together, and whether to believe it."""
+"""The quality of the teacher's samples: reading them, checks of the rationale, votes, class probabilities."""
 
 import collections
 import dataclasses
@@ -10,27 +10,32 @@ from typing import Any
 from distill_jax.data.schema import Example
 from distill_jax.scoring.equations import evaluate_equation
 from distill_jax.teachers import parsing
-from distill_jax.teachers.messages import Token
+from distill_jax.teachers.messages import REFUSAL, Token
 
+# Why an answer ended, in the endpoints' words.
+_CUT = ("length", "max_tokens", "MAX_TOKENS")
+_REFUSED = (REFUSAL, "content_filter", "SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST")
 _SIGN = r"-+*/x×÷()\d.,$%\s"
-# The number is only looked at, so that it can begin the next equality of a chain; where a calculation goes
-# on after it (`3 + 4 = 10 - 3`) it is not what the left side equals.
+# The number is matched by a look-ahead, so that it can begin the next equality of a chain; where a calculation
+# follows it (`3 + 4 = 10 - 3`) it is not what the left side equals.
 _EQUALITY = re.compile(
     rf"(?<![{_SIGN}])([{_SIGN}]+)=(?=\s*((?>-?\$?\d[\d,]*(?:\.\d+)?%?))(?!\s*[-+*/x×÷]\s*[\d(]))",
     re.IGNORECASE,
 )
+_LEAST, _MOST = -1000.0, 0.01  # a log-probability; servers mark a missing one by -9999, or nan
 _READ = str.maketrans({"×": "*", "÷": "/", "x": "*", "X": "*", "$": None, ",": None, "%": "/100"})
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """A completion, read.
+    """A completion that was parsed.
 
     Attributes:
-      text: as it came.
+      text: of the completion.
       label: None where the text could not be read, or names none of the row's possible labels.
       rationale: None likewise.
-      problem: why it has no vote: `unparsed`, `unknown_label`, or a check's name; "" where it has one.
+      problem: why it has no vote: `unparsed`, `unknown_label`, `cut` by the token limit, `refused`, or the name
+        of a check; "" where it has one.
       probs: the teacher's probability of each possible label, from log-probabilities; None without.
       written: the label as it stands in the text; None where the text could not be read.
     """
@@ -45,12 +50,12 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A row's samples together.
+    """A row with the label and rationale that its samples agree on.
 
     Attributes:
       example: with teacher_label, rationale and label_probs.
       samples: all, in order.
-      agreement: share of the votes that the label has; None without votes.
+      agreement: share of the votes for the label; None without votes.
       rationales: of the samples that voted for the label.
     """
 
@@ -60,17 +65,14 @@ class Verdict:
     rationales: tuple[str, ...]
 
 
-# Checks: (rationale, label) -> whether it passes.
-
-
 def arithmetic_holds(rationale: str, label: str = "") -> bool:
-    """Whether every `a + b = c` in it is right, to the digits that are written."""
+    """Whether every equality such as `a + b = c` is right, to the digits that are written."""
     del label
     return all(_holds(left, right) for left, right in _EQUALITY.findall(rationale))
 
 
 def _holds(left: str, right: str) -> bool:
-    """Whether an equality is right; one that is no calculation is."""
+    """Whether an equality is right; one without a calculation counts as right."""
     sentence = re.split(r"[.,;:]\s", left)[-1]
     calculation = sentence.translate(_READ).strip().lstrip("*/+) ")
     value = evaluate_equation(calculation)
@@ -95,10 +97,11 @@ def label_named(rationale: str, label: str) -> bool:
 
 
 def label_not_named(rationale: str, label: str) -> bool:
-    """Whether the rationale keeps the label to itself: where it would give the answer away."""
+    """Whether the rationale does not name the label, which would leak it."""
     return not label_named(rationale, label)
 
 
+# Checks: (rationale, label) -> whether the rationale passes.
 CHECKS: Mapping[str, Callable[[str, str], bool]] = {
     "arithmetic": arithmetic_holds,
     "label-named": label_named,
@@ -107,10 +110,26 @@ CHECKS: Mapping[str, Callable[[str, str], bool]] = {
 
 
 def canonical(label: str, options: Sequence[str]) -> str | None:
-    """The option that a label means, case and marks around it aside; None for none."""
+    """The option that a label means; None for none, or for more than one.
+
+    Compares the label as it is, then without case, quotes and punctuation around it, then as a number, then
+    without any marks: `**C#**.` means `C#`, and `+1` means `1`, where `-1` and `1` are the options.
+    """
     if label in options:
         return label
-    return next((option for option in options if parsing.plain(option) == parsing.plain(label)), None)
+    for form in (parsing.bare, _number, parsing.plain):
+        wanted = form(label)
+        matching = [option for option in options if form(option) == wanted]
+        if wanted not in ("", None) and matching:
+            return matching[0] if len(matching) == 1 else None
+    return None
+
+
+def _number(label: str) -> float | None:
+    try:
+        return float(parsing.bare(label))
+    except ValueError:
+        return None
 
 
 def read_sample(
@@ -123,12 +142,17 @@ def read_sample(
 
     Args:
       line: of the store.
-      options: the labels the row can have; None where that is open.
+      options: the labels that the row can have; None for any.
       label_text: how a label stands in an answer, see `Template.label_text`.
       checks: names in `CHECKS` that the rationale has to pass.
     """
-    text = line["text"]
-    label, rationale = parsing.parser(line["parser"])(parsing.cut(text, line["sampling"].get("stop", ())))
+    text = parsing.well_formed(line["text"])
+    answer = parsing.cut(parsing.without_markup(text), line["sampling"].get("stop", ()))
+    if line.get("finish") in _REFUSED:
+        return Sample(text, None, None, "refused")
+    label, rationale = parsing.parser(line["parser"])(answer)
+    if line.get("finish") in _CUT and (label is None or answer.rstrip().endswith(label)):
+        return Sample(text, None, None, "cut")  # more of the label may have followed
     if label is None:
         return Sample(text, None, None, "unparsed")
     written = label
@@ -147,45 +171,53 @@ def read_sample(
 def label_probabilities(tokens: Sequence[Token], texts: Sequence[str]) -> tuple[float, ...] | None:
     """P(label) of each text, from the answer's tokens and their alternatives.
 
-    Follows the answer token by token. At each, every text that still fits what has been written and goes
-    on as one of the alternatives, and not as the token itself, gets the probability of that alternative
-    times that of what came before; the texts that go on as the token share on. What the alternatives do
-    not list counts as 0, and the sum is made 1.
+    Follows the answer token by token. At each token, a text that still fits what was written before it, and
+    continues as one of the alternatives instead, gets the probability of that alternative times that of what
+    was written before; the texts that continue as the token go on. What the alternatives do not list counts
+    as 0, and the sum is normalized to 1.
 
     Args:
-      tokens: from the answer's first character on.
+      tokens: from the first character of the label on.
       texts: the labels as they would stand there.
 
     Returns:
-      A probability each, in order; None when the answer is none of them.
+      One probability per text, in order; None when the answer is none of them, and for log-probabilities that
+      are not those of a distribution.
     """
     masses = [0.0] * len(texts)
-    left = set(range(len(texts)))
+    candidates = set(range(len(texts)))
     written, reached = "", 1.0
     for token in tokens:
-        prefix = written
-        written += token.text
-        staying = {i for i in left if _fits(texts[i], written)}
+        if not _LEAST <= token.logprob <= _MOST:
+            return None
+        staying = _fitting(candidates, texts, written + token.text)
         if not staying:
             return None
         for text, logprob in token.alternatives.items():
             if text and text != token.text:
-                hit = [i for i in left - staying if _fits(texts[i], prefix + text)]
-                for i in hit:
-                    masses[i] += reached * math.exp(logprob) / len(hit)
-        reached *= math.exp(token.logprob)
-        left = staying
-        if len(left) == 1:
+                fitting = _fitting(candidates, texts, written + text) - staying
+                for i in fitting:
+                    masses[i] += reached * math.exp(min(logprob, 0.0)) / len(fitting)
+        reached *= math.exp(min(token.logprob, 0.0))
+        written, candidates = written + token.text, staying
+        if len(candidates) == 1:
             break
-    for i in left:
-        masses[i] += reached / len(left)
+    ended = {i for i in candidates if written.startswith(texts[i])} or candidates
+    for i in ended:
+        masses[i] += reached / len(ended)
     total = sum(masses)
     return tuple(mass / total for mass in masses) if total > 0.0 else None
 
 
-def _fits(text: str, written: str) -> bool:
-    """Whether an answer that begins as `written` can be, or already is, `text`."""
-    return text.startswith(written) or written.startswith(text)
+def _fitting(candidates: set[int], texts: Sequence[str], written: str) -> set[int]:
+    """The texts that an answer which begins as `written` can be; of those it goes beyond, the longest."""
+    fitting = {i for i in candidates if texts[i].startswith(written) or written.startswith(texts[i])}
+    return {
+        i
+        for i in fitting
+        if len(written) <= len(texts[i])
+        or not any(texts[j] != texts[i] and texts[j].startswith(texts[i]) for j in fitting)
+    }
 
 
 def judge(
@@ -194,16 +226,16 @@ def judge(
     options: Sequence[str] | None,
     same: Callable[[str, str], bool] = str.__eq__,
 ) -> Verdict:
-    """Self-consistency (Wang et al. 2022, arXiv:2203.11171): the label of most samples, and its reasons.
+    """Self-consistency (Wang et al. 2022, arXiv:2203.11171): the label of most samples, and its rationales.
 
     Of labels with equally many votes the one that came first wins. `label_probs` is the mean of the
-    samples' own probabilities, or of their votes where they have none: the estimate of the label's
-    probability with the rationale summed out.
+    samples' own probabilities, or of their votes where they have none: an estimate of the label's
+    probability, marginalized over rationales.
 
     Args:
-      example: the row, without anything of the teacher.
-      samples: of it.
-      options: the labels it can have.
+      example: the row, without the teacher's fields.
+      samples: of the row.
+      options: the labels that it can have.
       same: whether two labels are the same answer, such as two equations of one value.
     """
     voting = [sample for sample in samples if not sample.problem]

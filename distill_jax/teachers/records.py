@@ -1,38 +1,48 @@
-"""A completion as the store has it: its key, its text, and where it came from."""
+"""A completion as the store has it: its key, its text, its cost and its provenance."""
 
 import datetime
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import distill_jax
+from distill_jax.data.schema import Example
 from distill_jax.teachers import parsing
-from distill_jax.teachers.jobs import Job, AnnotationPlan
-from distill_jax.teachers.limits import Price
-from distill_jax.teachers.messages import Answer, Reply, Token
+from distill_jax.teachers.jobs import AnnotationPlan, Job
+from distill_jax.teachers.limits import Spent
+from distill_jax.teachers.messages import Answer, Reply
 from distill_jax.teachers.secrets import redact
 
 
 def records(
-    job: Job, reply: Reply, plan: AnnotationPlan, endpoint: str, price: Price | None, attempts: int, seconds: float
+    job: Job, reply: Reply, plan: AnnotationPlan, endpoint: str, cost: Mapping[str, Any], seconds: float
 ) -> list[dict[str, Any]]:
-    """The store's lines for a reply; what the request cost is with the first of them."""
+    """The store's lines for a reply, one per sample.
+
+    Args:
+      job: that was answered.
+      reply: the answer.
+      plan: what is asked.
+      endpoint: of the client.
+      cost: of the request, see `paid`; it is stored with the first sample.
+      seconds: from the first attempt to the answer.
+    """
     request = job.request
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     lines = []
-    for sample, completion in zip(request.samples, reply.completions, strict=False):
+    for sample, answer in zip(request.samples, reply.answers, strict=False):
         line: dict[str, Any] = {
             "id": job.key.row_id,
             "sample": sample,
             "prompt": job.key.prompt,
             "model": plan.model,
             "sampling": plan.sampling.stored(),
-            "text": redact(completion.text),
+            "text": redact(answer.text),
             "parser": plan.reads_by,
-            "finish": completion.finish,
+            "finish": answer.finish,
         }
-        if completion.tokens:
-            line["tokens"] = answer_tokens(completion, plan, request.example)
+        if answer.tokens:
+            line["tokens"] = answer_tokens(answer, plan, request.example)
         line |= {
             "template": plan.template.version,
             "endpoint": endpoint,
@@ -41,50 +51,53 @@ def records(
             "seconds": round(seconds, 3),
             "time": now,
             "version": distill_jax.__version__,
-            "requests": 0,
+            **({"requests": 0} if lines else cost),
         }
-        if not lines:
-            usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
-            line |= {"usage": usage, "requests": attempts, "usd": cost(reply, price)}
         lines.append(line)
     return lines
 
 
-def cost(reply: Reply, price: Price | None) -> float | None:
-    """Dollars of a reply; None without a price or the endpoint's word on tokens."""
-    if price is None or reply.prompt_tokens is None or reply.completion_tokens is None:
-        return None
-    return price.of(reply.prompt_tokens, reply.completion_tokens)
+def paid(reply: Reply, used: Spent, priced: bool, attempts: int) -> dict[str, Any]:
+    """What a request cost, as the store has it.
+
+    Args:
+      reply: with the endpoint's counts of tokens.
+      used: the cost; where the endpoint reports no tokens, the most it can have been.
+      priced: whether the price is known.
+      attempts: that it took.
+    """
+    usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
+    if None in usage.values():
+        usage["at_most"] = used.tokens
+    return {"usage": usage, "requests": attempts, "usd": used.usd if priced else None}
 
 
-def answer_tokens(completion: Answer, plan: AnnotationPlan, example) -> list[list]:
-    """The tokens from the answer on, as JSON: the rationale's alternatives are of no use and much to store."""
-    label = parsing.parser(plan.reads_by)(parsing.cut(completion.text, plan.sampling.stop)).label
-    at = -1
-    if label is not None:
-        at = answer_start(completion.text, label, plan, example)
-    if at < 0:
+def answer_tokens(answer: Answer, plan: AnnotationPlan, example: Example) -> list[list]:
+    """The tokens from the label on, as JSON: [text, log-probability, log-probability of each alternative].
+
+    Those of the rationale are left out: nothing reads them, and they would be most of the store. Positions are
+    counted in the tokens' own text, which differs from the answer's where a token is part of a character.
+
+    Returns:
+      The tokens; none where the label cannot be found in them, or a log-probability is not finite.
+    """
+    stops = plan.sampling.stop
+    written = parsing.cut(parsing.without_markup(answer.text), stops)
+    label = parsing.parser(plan.reads_by)(written).label
+    if label is None:
+        return []
+    text = parsing.cut("".join(token.text for token in answer.tokens), stops)
+    start = text.rfind(plan.template.label_text(example, label, plan.structured))
+    if start < 0:
         return []
     kept, position = [], 0
-    for token in completion.tokens:
-        end = position + len(token.text)
-        if end > at:
-            told = {text: round(p, 5) for text, p in token.alternatives.items() if math.isfinite(p)}
-            kept.append(
-                [token.text[max(0, at - position) :] if position < at else token.text, token.logprob, told]
-            )
-            if position < at:  # of the alternatives too, only what comes after the answer's start
-                skip = token.text[: at - position]
-                kept[-1][2] = {t[len(skip) :]: p for t, p in told.items() if t.startswith(skip)}
-        position = end
-    return kept
-
-
-def answer_start(text: str, label: str, plan: AnnotationPlan, example) -> int:
-    """Where in the text the label begins, its letter included; -1 where it cannot be found."""
-    return text.rfind(plan.template.label_text(example, label, plan.structured))
-
-
-def stored_tokens(line: dict[str, Any]) -> Sequence[Token]:
-    """The tokens of a stored completion."""
-    return [Token(text, logprob, alternatives) for text, logprob, alternatives in line.get("tokens") or ()]
+    for token in answer.tokens:
+        skipped, position = token.text[: max(0, start - position)], position + len(token.text)
+        if position > start:
+            alternatives = {
+                text[len(skipped) :]: round(logprob, 5)
+                for text, logprob in token.alternatives.items()
+                if math.isfinite(logprob) and text.startswith(skipped)
+            }
+            kept.append([token.text[len(skipped) :], token.logprob, alternatives])
+    return kept if all(math.isfinite(logprob) for _, logprob, _ in kept) else []

@@ -10,7 +10,7 @@ from distill_jax import files
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import ReferenceSource
 from distill_jax.errors import UserError
-from distill_jax.teachers.export import Lines
+from distill_jax.teachers.figures import Lines
 from distill_jax.teachers.rows import Rows
 from distill_jax.teachers.store import Key, Store
 

@@ -1,4 +1,4 @@
-"""What the teacher's answers are worth, as lines for a terminal and as a page."""
+"""The teacher's quality as lines for a terminal and as an HTML page."""
 
 import json
 import pathlib
@@ -10,13 +10,15 @@ from distill_jax.evaluation import html
 from distill_jax.teachers.secrets import redact
 
 TITLES = {
-    "right": "Answers that agree with gold",
-    "wrong": "Answers that do not agree with gold",
-    "answered": "Answers (no gold to compare with)",
+    "right": "Answers that agree with the reference label",
+    "wrong": "Answers that do not agree with the reference label",
+    "answered": "Answers (no reference label to compare with)",
     "unanswered": "Rows without an answer",
 }
 PROBLEMS = {
-    "unparsed": "cannot be read",
+    "unparsed": "cannot be parsed",
+    "cut": "cut by the token limit",
+    "refused": "refused",
     "unknown_label": "names none of the possible labels",
     "arithmetic": "calculates wrongly",
     "label-named": "does not name the label in the rationale",
@@ -34,21 +36,22 @@ def figures_table(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
     accuracy = summary["accuracy"]
     if accuracy:
+        share = f"{accuracy['value']:.4f} on {accuracy['rows']:,} rows"
         interval = f"95% interval {accuracy['low']:.4f} to {accuracy['high']:.4f}"
-        rows.append(
-            ("accuracy beside gold", f"{accuracy['value']:.4f} on {accuracy['rows']:,} rows, {interval}")
-        )
+        rows.append(("accuracy against reference labels", f"{share}, {interval}"))
         written = accuracy["first_sample_as_written"]
         if written != accuracy["value"]:
             rows.append(("of first samples, labels as written", f"{written:.4f}"))
     for name, share in summary["problems"].items():
         rows.append((f"samples: {PROBLEMS[name]}", f"{share:.2%}"))
+    if summary["without_logprobs"]:
+        rows.append(("samples: without log-probabilities", f"{summary['without_logprobs']:,}"))
     if summary["self_consistency"] is not None and summary["samples"] > summary["annotated"]:
         rows.append(("votes for the label, mean", f"{summary['self_consistency']:.3f}"))
     words = summary["rationale_words"]
     if words:
-        told = f"mean {words['mean']:.1f}, median {words['median']}, 95% have at most {words['p95']}"
-        rows.append(("words of a rationale", told))
+        spread = f"mean {words['mean']:.1f}, median {words['median']}, 95% have at most {words['p95']}"
+        rows.append(("words of a rationale", spread))
     rows.append(("requests", f"{summary['requests']:,}"))
     rows.append(("tokens", f"{summary['tokens']:,}"))
     rows.append(("cost", "not known" if summary["usd"] is None else f"{summary['usd']:.4f} USD"))
@@ -68,8 +71,8 @@ def write_report(path: str, title: str, summary: Mapping[str, Any], settings: Ma
     ]
     for kind, rows in summary["shown"].items():
         parts.append(html.heading(TITLES[kind]))
-        cells = [(r["id"], r["input"], r["gold"] or "", r["teacher"] or "", r["completion"]) for r in rows]
-        parts.append(html.table(["row", "input", "gold", "teacher", "completion"], cells))
+        cells = [(r["id"], r["input"], r["reference"] or "", r["teacher"] or "", r["completion"]) for r in rows]
+        parts.append(html.table(["row", "input", "reference", "teacher", "completion"], cells))
     figures = json.dumps({"settings": dict(settings), **summary}, indent=2, ensure_ascii=False)
     files.write_text(path, redact(html.page(title, parts)))
     files.write_text(pathlib.Path(path).with_suffix(".json"), redact(figures) + "\n")

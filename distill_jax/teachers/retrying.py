@@ -1,15 +1,17 @@
-"""Asks again after what passes: rate limits, server errors, time-outs, cut connections, broken answers."""
+"""Asks again after transient errors: rate limits, server errors, time-outs, cut connections, broken answers."""
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import tenacity
 
 from distill_jax.teachers.limits import Pause
-from distill_jax.teachers.messages import Reply, TeacherError
+from distill_jax.teachers.messages import TeacherError
 
 logger = logging.getLogger(__name__)
-LONGEST_WAIT = 60.0  # seconds of backoff; what an endpoint asks for with Retry-After is not cut
+Answered = TypeVar("Answered")
+LONGEST_WAIT = 60.0  # seconds of backoff; Retry-After may be longer
 
 
 def retrying(attempts: int, pause: Pause, first_wait: float = 0.5) -> tenacity.AsyncRetrying:
@@ -17,7 +19,7 @@ def retrying(attempts: int, pause: Pause, first_wait: float = 0.5) -> tenacity.A
 
     Args:
       attempts: in all.
-      pause: is extended by `Retry-After`, so that the other calls wait too.
+      pause: is extended by `Retry-After`, so that the other calls wait too; when it ends, so do the waits.
       first_wait: seconds at most before the second attempt; doubled for each further one.
     """
     backoff = tenacity.wait_random_exponential(multiplier=first_wait, max=LONGEST_WAIT)
@@ -28,7 +30,7 @@ def retrying(attempts: int, pause: Pause, first_wait: float = 0.5) -> tenacity.A
         if asked is None:
             return backoff(state)
         pause.extend(asked)
-        return asked + backoff(state) / 10  # not all at the same moment
+        return asked + backoff(state) / 10  # spread over time
 
     def tell(state: tenacity.RetryCallState) -> None:
         error, seconds = state.outcome.exception(), state.next_action.sleep
@@ -37,6 +39,7 @@ def retrying(attempts: int, pause: Pause, first_wait: float = 0.5) -> tenacity.A
     return tenacity.AsyncRetrying(
         stop=tenacity.stop_after_attempt(attempts),
         wait=wait,
+        sleep=pause.sleep,
         retry=tenacity.retry_if_exception(lambda e: isinstance(e, TeacherError) and e.transient),
         before_sleep=tell,
         reraise=True,
@@ -44,10 +47,10 @@ def retrying(attempts: int, pause: Pause, first_wait: float = 0.5) -> tenacity.A
 
 
 async def with_retries(
-    policy: tenacity.AsyncRetrying, call: Callable[[], Awaitable[Reply]]
-) -> tuple[Reply, int]:
-    """(reply, attempts it took); raises the last TeacherError."""
+    policy: tenacity.AsyncRetrying, call: Callable[[], Awaitable[Answered]]
+) -> tuple[Answered, int]:
+    """(what `call` returned, attempts it took); raises the last TeacherError."""
     async for attempt in policy.copy():
         with attempt:
-            reply = await call()
-    return reply, attempt.retry_state.attempt_number
+            answered = await call()
+    return answered, attempt.retry_state.attempt_number

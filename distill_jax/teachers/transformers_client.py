@@ -8,8 +8,8 @@ import transformers
 from distill_jax.decoding.microbatch import MicroBatcher
 from distill_jax.errors import UserError
 from distill_jax.teachers.http_errors import one_line
-from distill_jax.teachers.parsing import cut
 from distill_jax.teachers.messages import Answer, Reply, Request, Token
+from distill_jax.teachers.parsing import cut
 
 
 class TransformersClient:
@@ -57,7 +57,7 @@ class TransformersClient:
         )
 
     def _generate(self, _key: None, requests: Sequence[Request]) -> list[Reply]:
-        """Answers a batch; all its requests have the same sampling but for the seed, of which the first's counts."""
+        """Answers a batch. All requests have the same sampling, except the seed: that of the first counts."""
         sampling = requests[0].sampling
         texts = [self._text(request) for request in requests]
         inputs = self._tokenizer(

@@ -1,4 +1,4 @@
-"""A T5 from scratch by any method, as a run in a folder: what the demo's teacher and the benchmarks train."""
+"""A T5 trained from scratch by any method, as a run in a folder: students and teachers of all experiments."""
 
 import dataclasses
 import pathlib
@@ -16,23 +16,23 @@ from distill_jax.training import trainer
 SETTINGS = Settings()
 STUDENT = dataclasses.replace(SETTINGS.student, vocab_size=None)
 TEACHER = dataclasses.replace(STUDENT, emb_dim=96, num_decoder_layers=2, mlp_dim=192)
-LENGTHS = {"inputs": 40, "targets": 28}  # of one example, whatever the method
-EXAMPLES = 32  # in a batch
+LENGTHS = {"inputs": 40, "targets": 28}  # tokens of one example, whatever the method
+EXAMPLES = 32  # of a batch
 TEACHER_STEPS = 2 * SETTINGS.steps
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """What a method is trained on and with.
+    """A method with its training settings.
 
     Attributes:
       name: of the recipe.
-      at_test_time: what the student gives for an input.
+      at_test_time: the student's output for an input.
       temperature: of its divergence.
       needs_teacher: whether it needs a white-box teacher.
-      views: of an example.
+      views: number of views of an example.
       shares_inputs: whether an unpacked row holds all views of an example.
-      packed: tokens of a row that holds two examples; {} where nobody packs it.
+      packed: tokens of a packed row of two examples; {} where the method is not packed.
     """
 
     name: str
@@ -80,12 +80,12 @@ METHODS = {
 def train(
     folder: pathlib.Path, method: Method, seed: int, model: T5Config = STUDENT, **changes: Any
 ) -> dict[str, float]:
-    """One run, from its latest checkpoint if there is one; its figures.
+    """Trains one run, resumed from its latest checkpoint if there is one; its metrics.
 
     Args:
       folder: of the run.
       method: of `METHODS`.
-      seed: of the parameters, of the rows that `num_examples` takes and of their order.
+      seed: of the parameters, of the rows that `num_examples` selects and of their order.
       model: the student's shape.
       **changes: options of `TrainConfig` in place of the demo's; a task or own data is needed.
 
@@ -122,7 +122,7 @@ def train_teacher(folder: pathlib.Path, **changes: Any) -> None:
 
 
 def label_accuracy(folder: pathlib.Path, split: str) -> float:
-    """Accuracy of the labels that a run's student writes for a split of its task."""
+    """Accuracy of the labels that a run's student generates for a split of its task."""
     student = load_student(str(folder))
     views = [view for view in student.views if view.name == "label" or view.answer]
     return evaluate(

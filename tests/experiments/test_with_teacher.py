@@ -8,13 +8,12 @@ import pytest
 pytest.importorskip("aiohttp")
 pytest.importorskip("openai")
 
+from distill_jax.cli import main as cli
 from distill_jax.experiments.demo import teacher_report
 from distill_jax.experiments.demo.with_teacher import Settings
-from distill_jax.tasks.entailment import CLASSES
-
-from distill_jax.cli import main as cli
 from distill_jax.serving import app
 from distill_jax.serving.generation import Generation, Piece
+from distill_jax.tasks.entailment import CLASSES
 from distill_jax.training.preemption import EXIT_STATUS, Preempted
 
 

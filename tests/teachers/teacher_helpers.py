@@ -7,12 +7,13 @@ import pathlib
 from loopback_teacher import CLASSES
 
 from distill_jax.data.schema import Example
-from distill_jax.teachers.annotator import Annotator, Limits
+from distill_jax.teachers.annotator import Annotator
 from distill_jax.teachers.demonstrations import selector
 from distill_jax.teachers.jobs import AnnotationPlan
+from distill_jax.teachers.limits import Limits
+from distill_jax.teachers.messages import Sampling
 from distill_jax.teachers.openai_client import OpenAIClient
 from distill_jax.teachers.prompts import load_template
-from distill_jax.teachers.messages import Sampling
 
 KEY = "planted-key-0123456789"
 

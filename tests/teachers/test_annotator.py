@@ -8,10 +8,11 @@ from teacher_helpers import annotate, examples, lines, make_plan
 
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
-from distill_jax.teachers.annotator import Annotator, Limits
-from distill_jax.teachers.limits import Price, Spent
-from distill_jax.teachers.openai_client import OpenAIClient
+from distill_jax.teachers.annotator import Annotator
+from distill_jax.teachers.limits import Limits, Spent
 from distill_jax.teachers.messages import Answer, Reply, Sampling
+from distill_jax.teachers.openai_client import OpenAIClient
+from distill_jax.teachers.prices import Price
 from distill_jax.teachers.store import Store
 
 
@@ -34,7 +35,7 @@ def test_every_row_once_with_its_provenance(loopback, store, protocol):
     assert first["template"].startswith("default@") and first["time"] and first["served_model"] == "teacher-1"
     assert first["requests"] == 1 and first["usd"] is None
     again = annotate(server, store, rows, protocol=protocol)
-    assert (again.there, again.asked) == (50, 0)
+    assert (again.complete, again.answered) == (50, 0)
     assert len(server.log) == 50
 
 
@@ -267,7 +268,7 @@ def test_the_loop_lets_answers_in_while_it_skips_stored_rows(loopback, tmp_path)
             counting.cancel()
             return outcome
 
-        assert asyncio.run(run()).there == 300
+        assert asyncio.run(run()).complete == 300
         assert turns >= 6
 
 

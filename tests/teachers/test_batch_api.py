@@ -5,11 +5,11 @@ import pytest
 from teacher_helpers import examples, lines, make_plan
 
 from distill_jax.errors import UserError
-from distill_jax.teachers.annotator import Limits
 from distill_jax.teachers.batch_api import BatchAnnotator
-from distill_jax.teachers.limits import Price, Spent
-from distill_jax.teachers.openai_client import OpenAIClient
+from distill_jax.teachers.limits import Limits, Spent
 from distill_jax.teachers.messages import Sampling
+from distill_jax.teachers.openai_client import OpenAIClient
+from distill_jax.teachers.prices import Price
 from distill_jax.teachers.store import Store
 
 
@@ -17,7 +17,9 @@ def annotate(server, store, rows, plan=None, protocol="chat", price=None, size=1
     async def run():
         client = OpenAIClient("teacher-1", server.url, protocol)
         limits = Limits(budget=budget or Spent(None, None, None), first_wait=0.01)
-        annotator = BatchAnnotator(client, plan or make_plan(protocol), store, limits, price, size, poll)
+        annotator = BatchAnnotator(
+            client, plan or make_plan(protocol), store, limits, price, size=size, poll=poll
+        )
         return await annotator.run(lambda: iter(rows))
 
     return asyncio.run(run())
@@ -37,7 +39,7 @@ def test_all_rows_in_batches_at_half_the_price(loopback, store, protocol):
     for line in found:
         assert line["usd"] == pytest.approx(0.5e-6 * sum(line["usage"].values()))
         assert "So the answer is" in line["text"]
-    assert annotate(server, store, examples(25), protocol=protocol).there == 25 and begun(server) == 3
+    assert annotate(server, store, examples(25), protocol=protocol).complete == 25 and begun(server) == 3
 
 
 def test_the_same_keys_as_without_a_batch(loopback, store):
@@ -45,7 +47,7 @@ def test_the_same_keys_as_without_a_batch(loopback, store):
 
     server = loopback()
     annotate(server, store, examples(7)[:5])
-    assert one_by_one(server, store, examples(7)).asked == 2
+    assert one_by_one(server, store, examples(7)).answered == 2
 
 
 def test_failed_requests_are_asked_again_in_the_next_batch(loopback, store):

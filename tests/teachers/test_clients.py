@@ -10,11 +10,12 @@ from teacher_helpers import KEY, examples, lines, make_plan
 
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
-from distill_jax.teachers.annotator import Annotator, Limits
+from distill_jax.teachers.annotator import Annotator
 from distill_jax.teachers.clients import make_client
 from distill_jax.teachers.http_errors import retry_after, status_error
-from distill_jax.teachers.openai_client import OpenAIClient, read_reply
+from distill_jax.teachers.limits import Limits
 from distill_jax.teachers.messages import Prompt, Request, Sampling, TeacherError
+from distill_jax.teachers.openai_client import OpenAIClient, read_reply
 
 PROMPT = Prompt("Sort.", (("one", "1"),), "two", {"type": "object"})
 
@@ -82,19 +83,19 @@ def test_openais_own_endpoint_has_another_name_for_max_tokens(monkeypatch):
 )
 def test_what_is_no_completion_may_be_asked_for_again(reply):
     with pytest.raises(TeacherError) as raised:
-        read_reply(reply, "chat")
+        read_reply(reply)
     assert raised.value.transient and not raised.value.fatal
 
 
 def test_replies_of_plain_servers():
-    reply = read_reply({"choices": [{"message": {"content": "x"}, "finish_reason": "length"}]}, "chat")
-    assert (reply.completions[0].text, reply.completions[0].finish, reply.prompt_tokens) == (
+    reply = read_reply({"choices": [{"message": {"content": "x"}, "finish_reason": "length"}]})
+    assert (reply.answers[0].text, reply.answers[0].finish, reply.prompt_tokens) == (
         "x",
         "length",
         None,
     )
     refused = {"choices": [{"message": {"content": None, "refusal": "I will not."}}]}
-    assert read_reply(refused, "chat").completions[0].text == "I will not."
+    assert read_reply(refused).answers[0].text == "I will not."
 
 
 @pytest.mark.parametrize("protocol", ["chat", "completions"])

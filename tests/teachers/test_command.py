@@ -100,7 +100,7 @@ def test_only_the_given_rows_and_a_budget(loopback, tmp_path, data, capsys):
     server, ids = loopback(), tmp_path / "ids.txt"
     ids.write_text("row-3\nrow-7\n\nrow-11\n")
     assert cli.main(["annotate", data, *flags(server, tmp_path, "--ids", ids, "--budget-requests", 2)]) == 3
-    assert "stopped: the budget of requests is spent; the same command goes on" in capsys.readouterr().err
+    assert "stopped: the budget of requests is spent; the same command resumes" in capsys.readouterr().err
     assert cli.main(["annotate", data, *flags(server, tmp_path, "--ids", ids, "--budget-requests", 3)]) == 0
     store = lines(tmp_path / "store.jsonl")
     assert sorted(line["id"] for line in store) == ["row-11", "row-3", "row-7"] and server.count == 3
@@ -164,7 +164,7 @@ def test_log_probabilities_are_read_with_the_prompt_they_came_from(loopback, tmp
     asked = flags(server, tmp_path, *classes, "--logprobs", 3, "--prompt", "entailment")
     assert cli.main(["annotate", data, *asked]) == 0
     export = ["store", "export", data, "--store", tmp_path / "store.jsonl", "--output", output, *classes]
-    assert "are of the prompt entailment@" in fails(capsys, *export)
+    assert "belong to the prompt entailment@" in fails(capsys, *export)
     assert cli.main([*map(str, export), "--prompt", "entailment"]) == 0
     assert max(lines(output)[0]["label_probs"]) == pytest.approx(0.8, abs=1e-4)
 
@@ -172,7 +172,7 @@ def test_log_probabilities_are_read_with_the_prompt_they_came_from(loopback, tmp
 def test_the_parsers_of_flags_know_what_there_is():
     """They name it themselves: importing it would take the command line its half second."""
     assert command.CLIENTS == tuple(clients.CLIENTS) and command.CHECKS == tuple(quality.CHECKS)
-    assert set(report.PROBLEMS) == {"unparsed", "unknown_label", *quality.CHECKS}
+    assert set(report.PROBLEMS) == {"unparsed", "unknown_label", "cut", "refused", *quality.CHECKS}
 
 
 def test_a_temperature_that_is_not_sent(loopback, tmp_path, data):

@@ -7,7 +7,8 @@ from teacher_helpers import CLASSES, examples, lines
 
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
-from distill_jax.teachers.export import Figures, row_of, verdicts, write_rows
+from distill_jax.teachers.export import row_of, verdicts, write_rows
+from distill_jax.teachers.figures import Figures
 from distill_jax.teachers.quality import judge
 from distill_jax.teachers.report import figures_table, write_report
 from distill_jax.teachers.rows import Rows, chosen

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill_jax.errors import UserError
-from distill_jax.teachers.limits import Budget, Pace, Price, Spent, TokenEstimate, parse_price, price_of
+from distill_jax.teachers.limits import Budget, Pace, Spent, TokenEstimate
+from distill_jax.teachers.prices import Price, parse_price, price_of
 
 
 class Clock(asyncio.SelectorEventLoop):

@@ -4,16 +4,7 @@ from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
 from distill_jax.training.mesh import DEFAULT, check, mesh_sizes, table, valid_meshes
 
-CONFIG = T5Config(
-    vocab_size=128,
-    emb_dim=32,
-    num_heads=8,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    head_dim=4,
-    mlp_dim=64,
-    mlp_activations=("gelu", "linear"),
-)
+CONFIG = T5Config(vocab_size=128, emb_dim=32, num_heads=8, head_dim=4, mlp_dim=64)
 BOTH = table(DEFAULT)
 
 

@@ -157,7 +157,9 @@ def test_a_full_disk_stops_with_one_line(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
-    with pytest.raises(UserError, match="no space left on the disk to save a checkpoint"):
+    with pytest.raises(
+        UserError, match="no space left on the disk: free some, or choose another MODEL_DIR; a run resumes"
+    ):
         train(tmp_path, 3)
 
 

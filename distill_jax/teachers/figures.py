@@ -1,0 +1,124 @@
+"""Figures of the teacher's quality, counted row by row."""
+
+import collections
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distill_jax.teachers.limits import Spent
+from distill_jax.teachers.quality import Verdict, problems
+from distill_jax.teachers.rows import Rows
+from distill_jax.teachers.store import used
+
+Lines = Sequence[Mapping[str, Any]]  # of the store
+_SHOWN = 5  # samples of each kind in a report
+
+
+class Figures:
+    """Counts over judged rows, in memory that does not grow with their number; see `summary`."""
+
+    def __init__(self, rows: Rows, seed: int = 0):
+        self._same = rows.same
+        self._random = random.Random(seed)
+        self._counts: collections.Counter = collections.Counter()
+        self._problems: collections.Counter = collections.Counter()
+        self._words: collections.Counter = collections.Counter()
+        self._spent = Spent()
+        self._unpriced = 0
+        self._without_logprobs = 0
+        self._agreement = 0.0
+        self._shown: dict[str, list[tuple[int, dict]]] = {}
+
+    def add(self, verdict: Verdict, lines: Lines) -> None:
+        """Counts a row."""
+        example, counts = verdict.example, self._counts
+        counts["rows"] += 1
+        counts["samples"] += len(verdict.samples)
+        counts["annotated"] += bool(verdict.samples)
+        counts["answered"] += example.teacher_label is not None
+        self._problems.update(problems(verdict.samples))
+        if verdict.agreement is not None:
+            self._agreement += verdict.agreement
+            self._words[len(example.rationale.split())] += 1
+        for line in lines:
+            self._spent = self._spent.plus(used(line))
+            self._unpriced += line.get("requests", 0) > 0 and line.get("usd") is None
+            self._without_logprobs += bool(line["sampling"].get("logprobs")) and not line.get("tokens")
+        kind = "unanswered" if example.teacher_label is None else "answered"
+        if example.label is not None and verdict.samples:
+            counts["with_reference"] += 1
+            right = example.teacher_label is not None and self._same(example.label, example.teacher_label)
+            counts["right"] += right
+            written = [s.written for s in verdict.samples if s.written is not None]
+            counts["right_as_written"] += bool(written) and self._same(example.label, written[0])
+            kind = kind if example.teacher_label is None else ("right" if right else "wrong")
+        if verdict.samples:
+            self._show(kind, verdict)
+
+    def _show(self, kind: str, verdict: Verdict) -> None:
+        """Shows each row of a kind with the same probability: reservoir sampling (Vitter 1985)."""
+        shown = self._shown.setdefault(kind, [])
+        seen = self._counts[f"kind {kind}"]
+        self._counts[f"kind {kind}"] += 1
+        place = len(shown) if len(shown) < _SHOWN else self._random.randint(0, seen)
+        if place >= _SHOWN:
+            return
+        example = verdict.example
+        row = {
+            "id": example.id,
+            "input": example.input,
+            "reference": example.label,
+            "teacher": example.teacher_label,
+            "completion": verdict.samples[0].text,
+        }
+        shown[place : place + 1] = [(seen, row)]
+
+    def summary(self) -> dict[str, Any]:
+        """The figures, as JSON has them; shares are of the rows with completions."""
+        counts = self._counts
+        return {
+            "rows": counts["rows"],
+            "annotated": counts["annotated"],
+            "answered": counts["answered"],
+            "samples": counts["samples"],
+            "accuracy": self._accuracy(),
+            "problems": {name: count / counts["samples"] for name, count in sorted(self._problems.items())},
+            "without_logprobs": self._without_logprobs,
+            "self_consistency": self._agreement / counts["answered"] if counts["answered"] else None,
+            "rationale_words": _quantiles(self._words),
+            "requests": self._spent.requests,
+            "tokens": self._spent.tokens,
+            "usd": None if self._unpriced else self._spent.usd,
+            "shown": {kind: [row for _, row in rows] for kind, rows in sorted(self._shown.items())},
+        }
+
+    def _accuracy(self) -> dict[str, Any] | None:
+        """Against the reference labels, with Wilson's 95% interval; None without reference labels."""
+        counts = self._counts
+        if not counts["with_reference"]:
+            return None
+        from scipy.stats import binomtest  # a second to import
+
+        share = binomtest(counts["right"], counts["with_reference"])
+        low, high = share.proportion_ci(0.95, method="wilson")
+        return {
+            "rows": counts["with_reference"],
+            "value": counts["right"] / counts["with_reference"],
+            "low": float(low),
+            "high": float(high),
+            "first_sample_as_written": counts["right_as_written"] / counts["with_reference"],
+        }
+
+
+def _quantiles(counts: collections.Counter) -> dict[str, float] | None:
+    """Mean, median and 95th percentile of counted values."""
+    total = counts.total()
+    if not total:
+        return None
+    quantiles, seen = {}, 0
+    for value in sorted(counts):
+        seen += counts[value]
+        for name, share in (("median", 0.5), ("p95", 0.95)):
+            if name not in quantiles and seen >= share * total:
+                quantiles[name] = value
+    return {"mean": sum(value * count for value, count in counts.items()) / total, **quantiles}

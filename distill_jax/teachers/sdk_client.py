@@ -1,0 +1,59 @@
+"""What the clients of a provider's own SDK share: the key, the address, the time-out, errors."""
+
+import asyncio
+
+from distill_jax.teachers.http_errors import no_answer, one_line
+from distill_jax.teachers.messages import Reply, Request, TeacherError
+from distill_jax.teachers.secrets import api_key, checked_url
+
+
+class SdkClient:
+    """See `messages.Client`; a chat, one sample per request, no log-probabilities.
+
+    A subclass says how to connect, how to ask, and what its SDK's errors mean.
+
+    Args:
+      model: as the provider names it.
+      base_url: None for the provider's own.
+      key_variable: the environment variable with the key; None for `KEY_VARIABLE`.
+      timeout: seconds per request.
+
+    Raises:
+      UserError: without a key, and for a `base_url` that is no address.
+    """
+
+    protocol = "chat"
+    parser = None
+    KEY_VARIABLE: str
+
+    def __init__(
+        self, model: str, base_url: str | None = None, key_variable: str | None = None, timeout: float = 60.0
+    ):
+        key = api_key(key_variable or self.KEY_VARIABLE, needed=True)
+        self._model, self._timeout = model, timeout
+        self.endpoint = self._connect(key, checked_url(base_url) if base_url else None)
+
+    def _connect(self, key: str, base_url: str | None) -> str:
+        """Makes the SDK's client; the address that it asks."""
+        raise NotImplementedError
+
+    async def _ask(self, request: Request) -> Reply:
+        """One request to the SDK."""
+        raise NotImplementedError
+
+    def _known_error(self, error: Exception) -> TeacherError | None:
+        """The meaning of an error of the SDK; None for an error that it does not describe."""
+        raise NotImplementedError
+
+    async def complete(self, request: Request) -> Reply:
+        """See `messages.Client`."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._ask(request)
+        except TeacherError:
+            raise
+        except TimeoutError:
+            raise no_answer(self._timeout) from None
+        except Exception as error:  # an SDK lets its transport's errors through, and answers of any shape
+            unknown = TeacherError(one_line(f"{type(error).__name__} {error}"), transient=True)
+            raise (self._known_error(error) or unknown) from None

@@ -1,0 +1,151 @@
+"""From the options of `distill-jax annotate` to the parts of a session: rows, client, plan, price, limits."""
+
+import json
+from typing import Any
+
+from distill_jax.config import AnnotateConfig, RowsOptions
+from distill_jax.errors import UserError
+from distill_jax.teachers import demonstrations, limits, prices, prompts
+from distill_jax.teachers.clients import make_client
+from distill_jax.teachers.jobs import AnnotationPlan
+from distill_jax.teachers.messages import Client, Sampling
+from distill_jax.teachers.rows import Rows, task_or_file
+
+REMOTE = ("openai", "anthropic", "gemini")  # clients that ask an endpoint; the others run in this process
+
+
+def rows_of(config: RowsOptions) -> Rows:
+    """The rows of a task or a file, and what is known of their labels.
+
+    Raises:
+      UserError: see `rows.task_or_file`.
+    """
+    return task_or_file(
+        config.source,
+        config.split,
+        columns=config.columns,
+        classes=config.classes,
+        module=config.module,
+        data_dir=config.data_dir,
+    )
+
+
+def client_of(config: AnnotateConfig) -> Client:
+    """The teacher's client.
+
+    Raises:
+      UserError: for options of another client, without an API key, and where a package is missing.
+    """
+    options = {"model": config.model}
+    if config.client in REMOTE:
+        options |= {"base_url": config.base_url, "key_variable": config.api_key_env, "timeout": config.timeout}
+    elif config.base_url or config.api_key_env:
+        raise UserError(f"--client {config.client} runs in this process: no --base-url, no --api-key-env")
+    if config.client == "openai":
+        options |= {"protocol": config.protocol or "chat"}
+    elif config.client == "transformers":
+        options |= {"protocol": config.protocol}
+    return make_client(config.client, options)
+
+
+def protocol_of(config: AnnotateConfig) -> str:
+    """The protocol that the client will use, as far as that is known without making it."""
+    by_client = {"transformers": config.protocol or "completions", "checkpoint": "checkpoint"}
+    return by_client.get(config.client, config.protocol or "chat")
+
+
+def plan_of(config: AnnotateConfig, rows: Rows, protocol: str, parser: str | None) -> AnnotationPlan:
+    """What is asked of each row.
+
+    Args:
+      config: the options.
+      rows: to ask about.
+      protocol: of the client.
+      parser: of the client.
+
+    Raises:
+      UserError: for options that exclude each other, and prompts or demonstrations that cannot be read.
+    """
+    template = prompts.load_template(config.prompt or rows.prompt)
+    pool = template.demonstrations
+    if config.demonstrations:
+        pool = demonstrations.read_demonstrations(config.demonstrations)
+    if config.structured and protocol == "completions":
+        raise UserError("--structured needs --protocol chat")
+    model = config.model
+    if config.client == "checkpoint":
+        from distill_jax.teachers.checkpoint_client import name_with_step
+
+        model = name_with_step(model)
+    return AnnotationPlan(
+        template,
+        demonstrations.selector(pool, config.select, config.shots, config.seed or 0),
+        model,
+        protocol,
+        sampling_of(config, tuple(template.stop)),
+        config.samples,
+        config.samples_per_request,
+        rows.classes,
+        config.structured,
+        parser,
+    )
+
+
+def sampling_of(config: AnnotateConfig, stop: tuple[str, ...]) -> Sampling:
+    """How the teacher samples; `stop` is the prompt's.
+
+    Raises:
+      UserError: for several samples at temperature 0, and fields of a body that are no JSON object.
+    """
+    temperature = config.temperature
+    if temperature is None:
+        temperature = 0.0 if config.samples == 1 else 0.7
+    if config.samples > 1 and temperature == 0:
+        raise UserError("--samples above 1 needs a --temperature above 0: the samples would be all the same")
+    return Sampling(
+        temperature=None if temperature == "none" else temperature,
+        top_p=config.top_p,
+        max_tokens=config.max_tokens,
+        stop=stop,
+        seed=config.seed,
+        logprobs=config.logprobs,
+        extra_body=_extra_body(config),
+    )
+
+
+def _extra_body(config: AnnotateConfig) -> dict[str, Any]:
+    try:
+        extra = json.loads(config.extra_body or "{}")
+    except ValueError:
+        extra = None
+    if extra and config.client != "openai":
+        raise UserError("--extra-body needs --client openai")
+    if not isinstance(extra, dict):
+        raise UserError(f"--extra-body: expected a JSON object, got {config.extra_body!r:.60}")
+    return extra
+
+
+def price_of(config: AnnotateConfig) -> prices.Price | None:
+    """The price of the model; None where it is not known.
+
+    Raises:
+      UserError: where it is not known and there is a budget in dollars.
+    """
+    price = prices.parse_price(config.price) if config.price else prices.price_of(config.model, config.prices)
+    if price is None and config.budget_usd is not None:
+        raise UserError(f"no price of {config.model} is known: --budget-usd needs --price PROMPT,COMPLETION")
+    if price is not None and config.batch:
+        price = prices.Price(price.prompt, price.completion, config.batch_share)
+    return price
+
+
+def limits_of(config: AnnotateConfig) -> limits.Limits:
+    """The limits of a run."""
+    return limits.Limits(
+        config.concurrency,
+        config.requests_per_minute,
+        config.tokens_per_minute,
+        limits.Spent(config.budget_requests, config.budget_tokens, config.budget_usd),
+        config.attempts,
+        config.first_wait,
+    )
