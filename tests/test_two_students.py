@@ -4,33 +4,24 @@ import concurrent.futures
 import json
 
 import pytest
-from distill_jax.tasks import own
 
 from distill_jax.checkpoints import run_dir
+from distill_jax.config import TrainConfig
 from distill_jax.decoding.predictor import Predictor
 from distill_jax.decoding.student import load_student
-from distill_jax.models.config import T5Config
-from distill_jax.models.t5 import Transformer
-from distill_jax.training import optimizers, trainer
+from distill_jax.training import trainer
 
 pytestmark = pytest.mark.slow
-SHAPE = dict(vocab_size=512, emb_dim=16, num_heads=2, num_encoder_layers=1, num_decoder_layers=1, head_dim=8)
+SHAPE = dict(emb_dim=16, num_heads=2, num_encoder_layers=1, num_decoder_layers=1, head_dim=8, mlp_dim=32)
 CLASSES = {"a": ["yes", "no"], "b": ["red", "green"]}
 INPUTS = ["thing 3", "thing 14", "thing 15"]
 
 
-def train(folder, **data):
+def train(folder, **options):
+    lengths = {"inputs": 64, "targets": 32}
+    common = {"train_steps": 2, "eval_period": 2, "eval_examples": 2, "batch_size": 2, "vocab_size": 512}
     trainer.train(
-        model=Transformer(T5Config(**SHAPE, mlp_dim=32)),
-        model_dir=str(folder),
-        task_feature_lengths={"inputs": 64, "targets": 32},
-        optimizer=optimizers.adamw(1e-3),
-        view_weights={"label": 0.5, "rationale": 0.5},
-        batch_size=2,
-        train_steps=2,
-        eval_period=2,
-        eval_examples=2,
-        **data,
+        TrainConfig(model_dir=str(folder), task_feature_lengths=lengths, **SHAPE, **common, **options)
     )
 
 
@@ -42,28 +33,18 @@ def environment(tmp_path, monkeypatch):
 
 
 def own_student(root, name):
-    """Trains on `<root>/<name>/train.jsonl`; what to train with, for the same call once more."""
+    """The folder of a run that was trained on `<root>/<name>/train.jsonl`."""
     folder = root / name
     folder.mkdir()
     one, two = CLASSES[name]
     rows = [
-        {
-            "id": f"{name}{n}",
-            "input": f"thing {n}",
-            "label": (one, two)[n % 2],
-            "rationale": f"It is {name} {n}.",
-        }
+        {"id": f"{name}{n}", "input": f"thing {n}", "label": (one, two)[n % 2], "rationale": f"It is {n}."}
         for n in range(20)
     ]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    description = own.describe(str(folder / "train.jsonl"), classes=CLASSES[name])
     vocabulary = {"a": "bytes", "b": "train:300"}[name]
-    train(
-        root / f"run-{name}",
-        mixture_or_task_name="train_step_by_step",
-        own_data=description,
-        vocabulary=vocabulary,
-    )
+    data = {"data": str(folder / "train.jsonl"), "classes": tuple(CLASSES[name])}
+    train(root / f"run-{name}", vocabulary=vocabulary, **data)
     return str(root / f"run-{name}")
 
 
@@ -115,7 +96,7 @@ def test_two_teachers_and_two_data_folders(tmp_path):
             mixture_or_task_name="svamp_step_by_step",
             vocabulary="bytes",
             data_dir=str(tmp_path / folder),
-            teacher_name=teacher,
+            teacher=teacher,
         )
     assert len({run_dir.load(str(run)).data for run in runs.values()}) == 3
     students = {t: load_student(str(run), str(tmp_path / cases[t][0])) for t, run in runs.items()}
