@@ -34,19 +34,8 @@ _HUB_FILES = (
     ADAPTER,
 )
 # What file systems call the version of a file; where they say none of it, fsspec's own key stands for it.
-_VERSION = (
-    "etag",
-    "md5",
-    "md5hash",
-    "crc32c",
-    "checksum",
-    "generation",
-    "version",
-    "versionid",
-    "mtime",
-    "modified",
-)
-_VERSION += ("last_modified", "lastmodified", "updated", "created")
+_VERSION = {"etag", "md5", "md5hash", "crc32c", "checksum", "generation", "version", "versionid"}
+_VERSION |= {"mtime", "modified", "last_modified", "lastmodified", "updated", "created"}
 
 
 def is_remote(path: str) -> bool:

@@ -172,8 +172,8 @@ def _check_copies(folder: pathlib.Path, stored: Mapping[str, Parameter], names: 
             continue
         if copy.shape != embedding.shape or not np.array_equal(copy.read(), embedding.read()):
             raise UserError(
-                f"{folder}: {name} differs from shared.weight, which T5 has in its place: the model was trained "
-                "with two embeddings, or with an output layer that config.json ties (tie_word_embeddings)"
+                f"{folder}: {name} differs from shared.weight, which T5 has in its place: the model was "
+                "trained with two embeddings, or with an output layer that tie_word_embeddings denies"
             )
 
 
