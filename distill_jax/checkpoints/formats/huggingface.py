@@ -26,7 +26,7 @@ _ACTIVATIONS = {
     "gated-gelu": ("gelu", "linear"),
     "gated-silu": ("silu", "linear"),
 }
-# What T5 has and our layers do not let choose.
+# What config.json can state and our layers have built in.
 _FIXED = {
     "relative_attention_num_buckets": 32,
     "relative_attention_max_distance": 128,
@@ -89,9 +89,9 @@ def _read_config(path: pathlib.Path) -> dict[str, Any]:
     if kind not in ("t5", "mt5"):
         raise UserError(f"{path}: not the config of a T5: expected the model_type t5 or mt5, found {kind!r}")
     for name, value in _FIXED.items():
-        found = config.get(name)
-        if found is not None and found != value:
-            raise UserError(f"{path}: {name} is {found}, this T5 can only have {value}")
+        stated = config.get(name)
+        if stated is not None and stated != value:
+            raise UserError(f"{path}: {name} is {stated}, this T5 can only have {value}")
     return config
 
 
@@ -154,8 +154,8 @@ def read_huggingface(folder: str | os.PathLike) -> tuple[Parameters, T5Config]:
             parameters[ours] = _transpose(parameter) if transposed else parameter
         elif theirs not in (*copies, _UNUSED):
             parameters[theirs] = parameter  # for `check` to refuse
-    names_there = {ours: theirs for theirs, (ours, _) in names.items()}
-    check(str(folder), parameters, config, "config.json", names_there)
+    file_names = {ours: theirs for theirs, (ours, _) in names.items()}
+    check(str(folder), parameters, config, "config.json", file_names)
     return parameters, config
 
 
@@ -188,7 +188,7 @@ def write_huggingface(
 
     Args:
       folder: made if need be.
-      parameters: layers apart; one at a time is read.
+      parameters: one per layer; they are read one at a time.
       config: of the model.
       dtype: of the stored arrays; bfloat16 halves the files.
       shard_bytes: of a file at most; transformers' own default.

@@ -128,12 +128,12 @@ def _first_cut(path: pathlib.Path) -> str | None:
     except (ValueError, OSError):
         return None
     header.pop("__metadata__", None)
-    there = path.stat().st_size - 8 - length
+    size = path.stat().st_size - 8 - length
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         begin, end = entry["data_offsets"]
-        if end > there:
-            found = max(there - begin, 0)
-            return f"{name} of shape {entry['shape']} should have {end - begin} bytes, there are {found}"
+        if end > size:
+            left = max(size - begin, 0)
+            return f"{name} of shape {entry['shape']} should have {end - begin} bytes, there are {left}"
     return None
 
 
@@ -141,7 +141,7 @@ def write_tensors(folder: pathlib.Path, tensors: Mapping[str, Tensor], dtype: st
     """Writes `model.safetensors`, or several files and their index; one tensor at a time is read.
 
     Args:
-      folder: is there.
+      folder: an existing one.
       tensors: name -> tensor, in the order in which they are best read.
       dtype: of the stored arrays: float32, bfloat16 or float16.
       shard_bytes: of a file at most, but for a tensor that is larger.
