@@ -13,7 +13,7 @@ def main(argv: list[str]) -> int:
     try:
         return gin_utils.run_main(argv, trainer.train)
     except Preempted as stop:
-        print(f"{str(stop).splitlines()[0]}; the same command goes on from there", file=sys.stderr)
+        print(f"{str(stop).splitlines()[0]}; the same command resumes from there", file=sys.stderr)
         return EXIT_STATUS
 
 

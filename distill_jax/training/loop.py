@@ -103,7 +103,7 @@ def run(
     """Steps from `state` to `train_steps`.
 
     Args:
-      state: to go on from.
+      state: to start from.
       loader: batches of this host's rows, from the place of `state`; its `get_state` is saved.
       train_step: (state, batch) -> (state, metrics).
       checkpointer: takes the state and the loader's place.

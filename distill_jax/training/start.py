@@ -82,7 +82,7 @@ def start(
     place: Partitioner,
     vocabulary: Vocabulary,
 ) -> tuple[TrainState, TrainState]:
-    """The state to go on from, and the shardings of its arrays; the loader is moved to the same place."""
+    """The state to start from, and the shardings of its arrays; the loader is moved to the same place."""
     shapes = state_shapes(model, optimizer)
     shardings = place.state(shapes, model)
     restored = checkpointer.restore(place.shapes(shapes, model))

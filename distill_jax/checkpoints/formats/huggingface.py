@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from distill_jax.checkpoints.formats.parameters import Parameter, Parameters, check
-from distill_jax.checkpoints.formats.safetensors_files import Tensor, read_tensors, write_tensors
+from distill_jax.checkpoints.formats.safetensors_files import read_tensors, write_tensors
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
 
@@ -204,7 +204,10 @@ def write_huggingface(
     folder.mkdir(parents=True, exist_ok=True)
     theirs = {ours: (name, transposed) for name, ours, transposed in _names(config)}
     # In the order of the source: a scanned run gives all layers of a parameter at once.
-    tensors = {theirs[ours][0]: Tensor(p, theirs[ours][1]) for ours, p in parameters.items()}
+    tensors = {}
+    for ours, parameter in parameters.items():
+        name, transposed = theirs[ours]
+        tensors[name] = _transpose(parameter) if transposed else parameter
     write_tensors(folder, tensors, dtype, shard_bytes)
     _write_json(
         folder / "config.json",

@@ -1,6 +1,5 @@
 """The tensors of a Hugging Face folder: `model.safetensors`, or several files and their index."""
 
-import dataclasses
 import json
 import math
 import os
@@ -12,31 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
-from distill_jax.checkpoints.formats.parameters import Parameter
+from distill_jax.checkpoints.formats.parameters import Parameter, Parameters
 from distill_jax.errors import UserError
 
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 ADAPTER = "adapter_config.json"
 _DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-    """What becomes a tensor of a file: one of our parameters, or its transpose."""
-
-    parameter: Parameter
-    transposed: bool = False
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """As it is stored."""
-        return self.parameter.shape[::-1] if self.transposed else self.parameter.shape
-
-    def read(self) -> np.ndarray:
-        """Float32 of `shape`."""
-        array = self.parameter.read()
-        return array.T if self.transposed else array
 
 
 def refuse_pickle(path: str | os.PathLike) -> None:
@@ -137,7 +118,7 @@ def _first_cut(path: pathlib.Path) -> str | None:
     return None
 
 
-def write_tensors(folder: pathlib.Path, tensors: Mapping[str, Tensor], dtype: str, shard_bytes: int) -> None:
+def write_tensors(folder: pathlib.Path, tensors: Parameters, dtype: str, shard_bytes: int) -> None:
     """Writes `model.safetensors`, or several files and their index; one tensor at a time is read.
 
     Args:
@@ -174,7 +155,7 @@ def _shards(shapes: Mapping[str, tuple[int, ...]], itemsize: int, limit: int) ->
     return [(f"model-{n:05}-of-{count:05}.safetensors", shard) for n, shard in enumerate(shards, 1)]
 
 
-def _write_shard(path: pathlib.Path, tensors: Mapping[str, Tensor], dtype: str) -> None:
+def _write_shard(path: pathlib.Path, tensors: Parameters, dtype: str) -> None:
     """Writes a safetensors file tensor by tensor; the library's own writer wants all of them at once."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     numpy_dtype = jnp.dtype(dtype)
