@@ -31,7 +31,7 @@ def evaluate_run(
     Args:
       model_dir: the run's folder.
       split: train, validation or test.
-      checkpoint_step: None for the latest, "all", or a step.
+      checkpoint_step: "all", or one, see `orbax.pick_step`: "latest" (None), "best" or a number.
       batch_size: texts worked off at a time.
       label_by: `generate`; `rank` for the likeliest of the row's choices or the task's classes; `constrain`
         for what is written where only these can be.
@@ -60,8 +60,8 @@ def evaluate_run(
     from distill_jax.evaluation.tables import print_cost, print_evaluation
 
     student = load_student(model_dir, data_dir)
-    there = checkpoints.steps(model_dir)
-    steps = there if checkpoint_step == "all" else [checkpoint_step or there[-1]]
+    every = checkpoint_step == "all"
+    steps = checkpoints.steps(model_dir) if every else [checkpoints.pick_step(model_dir, checkpoint_step)]
     folder = pathlib.Path(output_dir or pathlib.Path(model_dir) / "eval")
     results: list[dict[str, Any]] = []
     kinds = ["float32", weights] if compare_weights and weights != "float32" else [weights]

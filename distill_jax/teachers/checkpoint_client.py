@@ -58,4 +58,4 @@ def name_with_step(model: str) -> str:
     """`FOLDER@STEP` of the latest checkpoint, so that further training makes another teacher of it."""
     if "@" in model:
         return model
-    return f"{model}@{checkpoints.steps(model)[-1]}"
+    return f"{model}@{checkpoints.pick_step(model)}"
