@@ -20,7 +20,7 @@ class Predictor:
 
     Args:
       model_dir: the run's folder.
-      step: of a checkpoint: a number, `latest` (or None) or `best`.
+      step: of a checkpoint, see `orbax.pick_step`; None for the latest.
       batch_size: inputs worked off at a time.
       weights: what they are kept in: `float32`, `bfloat16` or `int8`, see `models.weights`.
 
