@@ -10,7 +10,7 @@ from distill_jax import gin_utils
 from distill_jax.errors import UserError
 
 FORMATS = ("jsonl", "csv", "parquet")
-WINDOW = 8  # batches that are read, sorted by length, worked off and written at a time
+WINDOW = 8  # batches that are read, sorted by length, decoded and written at a time
 
 
 def open_source(path: str, input_format: str | None, columns: Mapping[str, str]):
@@ -64,7 +64,7 @@ def infer_run(
     label: bool = True,
     rationale: bool = False,
     label_by: str = "generate",
-    normalize_scores: bool = True,
+    normalize_scores: bool = False,
     batch_size: int = 64,
     num_beams: int = 1,
     length_penalty: float = 0.6,
@@ -77,7 +77,7 @@ def infer_run(
 ) -> None:
     """Predicts the label of each input, and its rationale if asked for; rows keep their order.
 
-    A file is written a window of rows at a time. The same command, given again, goes on after its last
+    A file is written a window of rows at a time. The same command, given again, resumes after its last
     whole row, and a sample depends on the seed and the number of its row alone.
 
     Args:
@@ -92,8 +92,8 @@ def infer_run(
       label: whether to predict the label.
       rationale: whether to predict the rationale.
       label_by: `generate`, `rank` or `constrain`, see `Request`.
-      normalize_scores: rank by the mean log-probability of a label's tokens, not by their sum.
-      batch_size: texts worked off at a time.
+      normalize_scores: rank by the mean log-probability of a label's tokens; default by their sum.
+      batch_size: examples per batch.
       num_beams: see `Decoding`, as the following.
       length_penalty: of beam search.
       temperature: above 0 samples.
@@ -101,7 +101,7 @@ def infer_run(
       top_p: of sampling.
       n_best: texts to return of each.
       seed: of sampling.
-      weights: what they are kept in: `float32`, `bfloat16` or `int8`.
+      weights: `float32`, or quantized to `bfloat16` or `int8`.
 
     Raises:
       UserError: for bad input, an output of something else, and a student that predicts no such thing.

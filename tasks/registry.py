@@ -12,6 +12,7 @@ import difflib
 import functools
 import importlib
 import importlib.util
+import math
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -23,7 +24,7 @@ from distill_jax.data.sources import Source
 from distill_jax.data.views import View
 from distill_jax.errors import UserError
 from distill_jax.scoring.consistency import named_choice
-from distill_jax.scoring.metrics import accuracy, rouge_l
+from distill_jax.scoring.metrics import accuracy, is_same_text, rouge_l
 
 MetricFn = Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]
 LABEL_SOURCES = {"gold": "label", "teacher": "teacher_label"}
@@ -38,7 +39,8 @@ class DistillationTask:
     """A task and how it is scored.
 
     Metric functions take (targets, predictions) and postprocess functions (text, example=None,
-    is_target=False), both as in SeqIO, and both serve SeqIO and our engine alike.
+    is_target=False), both as in SeqIO, and both serve SeqIO and our engine alike. `main_metric` names the
+    label metric that the best checkpoint and the right rows are told by; see `main_name` for its default.
     """
 
     name: str
@@ -51,15 +53,18 @@ class DistillationTask:
     classes: tuple[str, ...] | None
     rationale_rate: float = 1.0
     rationale_label_fn: Callable[[str, Example], str | None] | None = None
+    main_metric: str | None = None
 
     def score_labels(self, examples: Sequence[Example], predictions: Sequence[str | None]) -> dict[str, float]:
-        """The label metrics of some predictions, on the examples that have a gold label."""
+        """The label metrics of predictions, on the examples that have a reference label; {} without any."""
         process = self.label_postprocess_fn or (lambda text, example, is_target: text)
         pairs = [
             (process(e.label, example=None, is_target=True), p)
             for e, p in zip(examples, predictions, strict=True)
             if e.label is not None
         ]
+        if not pairs:
+            return {}
         targets = [target for target, _ in pairs]
         answers = [None if p is None else process(p, example=None, is_target=False) for _, p in pairs]
         scores: dict[str, float] = {}
@@ -73,9 +78,46 @@ class DistillationTask:
             return self.rationale_label_fn(rationale, example)
         return named_choice(rationale, example.choices or self.classes or ())
 
+    def main_name(self, scores: Mapping[str, float]) -> str | None:
+        """The main one of some label metrics: `main_metric`, else `accuracy`, else the first; None of none.
+
+        Raises:
+          UserError: when the metric functions give no metric of the name `main_metric`.
+        """
+        if self.main_metric is None:
+            return "accuracy" if "accuracy" in scores else next(iter(scores), None)
+        if scores and self.main_metric not in scores:
+            raise UserError(
+                f"task {self.name}: main_metric {self.main_metric!r} is none of its metrics {', '.join(scores)}"
+            )
+        return self.main_metric if scores else None
+
+    def main_score(self, examples: Sequence[Example], predictions: Sequence[str | None]) -> float | None:
+        """The main metric of some predictions; None where no example has a reference label."""
+        scores = self.score_labels(examples, predictions)
+        name = self.main_name(scores)
+        return None if name is None else float(scores[name])
+
+    def is_right(self, example: Example, prediction: str | None) -> bool | None:
+        """Whether a prediction scores as the reference label itself does, by the main metric of this row.
+
+        None where that cannot be told: without a reference label, and for a metric that has no value on a
+        single row (nan or ValueError, such as a correlation's) or gives the reference label itself 0.
+        """
+        try:
+            score, best = (self.main_score([example], [text]) for text in (prediction, example.label))
+        except ValueError:
+            return None
+        if score is None or not best or math.isnan(best):
+            return None
+        return score == best
+
     def agrees(self, example: Example) -> bool:
-        """Whether the teacher's label is right, by the metric `accuracy`."""
-        return bool(self.score_labels([example], [example.teacher_label]).get("accuracy"))
+        """Whether the teacher's label is right, by `is_right`, or else by its text."""
+        if example.label is None:
+            return False
+        right = self.is_right(example, example.teacher_label)
+        return is_same_text(example.label, example.teacher_label) if right is None else right
 
     def views(self, method: str, label_source: str = "gold") -> tuple[View, ...]:
         """The views of a method, by its name in `METHODS`."""
@@ -121,6 +163,7 @@ def register_distillation_task(
     classes: Sequence[str] | None = None,
     rationale_rate: float = 1.0,
     rationale_label_fn: Callable[[str, Example], str | None] | None = None,
+    main_metric: str | None = None,
 ) -> DistillationTask:
     """Registers a task under `name`; call it once, at the top of a module.
 
@@ -141,6 +184,8 @@ def register_distillation_task(
         rationale task in the mixture, whose label task has 1.
       rationale_label_fn: (rationale, example) -> the label that a rationale speaks for, or None; default
         the only one of the row's choices, or of the classes, that it names.
+      main_metric: name of the label metric that the best checkpoint and the right rows are told by; default
+        `accuracy`, or the first that the functions give.
 
     Raises:
       UserError: for a rate that is not above 0, and when another task has the name.
@@ -156,6 +201,7 @@ def register_distillation_task(
         None if classes is None else tuple(classes),
         rationale_rate,
         rationale_label_fn,
+        main_metric,
     )
     if not rationale_rate > 0.0:
         raise UserError(f"task {name!r}: rationale_rate must be above 0, got {rationale_rate}")

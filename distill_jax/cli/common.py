@@ -86,11 +86,10 @@ def add_label_flags(parser: argparse.ArgumentParser) -> None:
         help="rank: the likeliest of the choices or classes; constrain: write what can only be one of these",
     )
     parser.add_argument(
-        "--raw-scores",
-        dest="normalize_scores",
+        "--normalize-scores",
         action="store_const",
-        const=False,
-        help="rank by the sum of the tokens' log-probabilities, not their mean",
+        const=True,
+        help="rank by the mean of the tokens' log-probabilities, not by their sum",
     )
 
 

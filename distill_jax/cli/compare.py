@@ -17,27 +17,10 @@ def _compare(args: argparse.Namespace) -> int:
         print(json.dumps(result, indent=2))
         return 0
     from rich.console import Console
-    from rich.table import Table
 
-    low, high = result["interval"]
-    rows = {
-        "accuracy of A": f"{result['accuracies'][0]:.4f}",
-        "accuracy of B": f"{result['accuracies'][1]:.4f}",
-        "difference B - A": f"{result['difference']:+.4f}",
-        "its 95% interval (paired bootstrap)": f"{low:+.4f} to {high:+.4f}",
-        "p (paired bootstrap)": f"{result['bootstrap_p']:.4g}",
-        "p (McNemar, exact)": f"{result['mcnemar_p']:.4g}",
-        "both right": str(result["both"]),
-        "only A right": str(result["only_first"]),
-        "only B right": str(result["only_second"]),
-        "both wrong": str(result["neither"]),
-    }
-    table = Table(title=f"{result['rows']} rows\nA: {args.first}\nB: {args.second}", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for name, value in rows.items():
-        table.add_row(name, value)
-    Console().print(table)
+    from distill_jax.evaluation.tables import comparison_table
+
+    Console().print(comparison_table(result))
     return 0
 
 

@@ -87,7 +87,8 @@ def _split_statistics(
     while window := list(itertools.islice(numbered, WINDOW)):
         with_gold = [example for _, example in window if example.label is not None]
         labels = [example.teacher_label for example in with_gold]
-        right += task.score_labels(with_gold, labels).get("accuracy", math.nan) * len(labels)
+        if labels:
+            right += task.main_score(with_gold, labels) * len(labels)
         golds += len(labels)
         teachers += sum(label is not None for label in labels)
         unparsed += sum(e.teacher_label is None and e.rationale is None for _, e in window)

@@ -6,9 +6,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 STYLES = {
     ("step_by_step", "equal steps"): ("distilling step-by-step", "#1f6feb", "-", "o"),
@@ -30,8 +28,9 @@ def curves(
 
 def accuracy_figure(runs: Sequence[Mapping[str, Any]]) -> str:
     """SVG of the curves: means over seeds, with bands from the lowest to the highest."""
-    with plt.rc_context({"svg.fonttype": "none", "font.size": 11, "svg.hashsalt": "distill_jax"}):
-        figure, axes = plt.subplots(figsize=(7.2, 4.2))
+    with matplotlib.rc_context({"svg.fonttype": "none", "font.size": 11, "svg.hashsalt": "distill_jax"}):
+        figure = Figure(figsize=(7.2, 4.2))  # not pyplot's, which would choose a backend for the process
+        axes = figure.subplots()
         for key, curve in curves(runs).items():
             name, color, line, marker = STYLES[key]
             sizes = sorted(curve)
@@ -52,6 +51,5 @@ def accuracy_figure(runs: Sequence[Mapping[str, Any]]) -> str:
         figure.tight_layout()
         text = io.StringIO()
         figure.savefig(text, format="svg", metadata={"Date": None})
-        plt.close(figure)
     svg = text.getvalue()
     return svg[svg.index("<svg") :]

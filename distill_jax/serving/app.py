@@ -270,7 +270,7 @@ class Server:
             label=protocol.flag(body, "label", True),
             rationale=protocol.flag(body, "rationale"),
             label_by=body.get("label_by") or "generate",
-            normalize_scores=protocol.flag(body, "normalize_scores", True),
+            normalize_scores=protocol.flag(body, "normalize_scores", False),
             decoding=protocol.decoding_of(
                 body, protocol.number(body, "n_best", 1, 1, protocol.MAX_N), seeded=True
             ),

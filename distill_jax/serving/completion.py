@@ -8,7 +8,7 @@ from distill_jax.data.schema import Example
 from distill_jax.data.views import ANSWER, View
 from distill_jax.data.vocabularies import END, EOS_ID, Vocabulary
 from distill_jax.decoding.engine import Decoding, Engine, Hypothesis, TokenScore
-from distill_jax.decoding.predict import output_length, own_decoding
+from distill_jax.decoding.predict import own_decoding
 from distill_jax.errors import UserError
 
 TEMPLATE = f"{{rationale}}{ANSWER}{{label}}"
@@ -107,16 +107,15 @@ def complete(
       examples: of these only `input` counts, and `rationale` where the student reads it.
       decoding: how each view is decoded; answer k is made of the k-th of each.
       streams: see `Engine.generate`.
-      targets_length: tokens of a view at most; labels stop at 64.
+      targets_length: tokens of a view at most.
       with_pieces: whether to give `Completion.pieces`.
     """
     said: dict[str, list[tuple[Hypothesis, ...]]] = {}
     scored: dict[str, list[list[list[TokenScore]]]] = {}
     for view in form.views:
         texts = [view.inputs(example) for example in examples]
-        length = output_length(view, targets_length)
         said[view.name] = engine.generate(
-            texts, length, own_decoding(view, decoding), streams, start_id=view.start
+            texts, targets_length, own_decoding(view, decoding), streams, view.start
         )
         if with_pieces:
             tokens = [[hypothesis.tokens for hypothesis in some] for some in said[view.name]]

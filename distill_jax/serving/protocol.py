@@ -72,7 +72,7 @@ def decoding_of(body: Mapping[str, Any], n: int = 1, seeded: bool = False) -> De
     try:
         return Decoding(
             num_beams=beams,
-            length_penalty=float(number(body, "length_penalty", 0.6, -10.0, 10.0)),
+            length_penalty=float(number(body, "length_penalty", 0.6, 0.0, 10.0)),
             temperature=temperature,
             top_k=number(body, "top_k", 0, 0, 1 << 20) if temperature else 0,
             top_p=float(number(body, "top_p", 1.0, 1e-6, 1.0)) if temperature else 1.0,

@@ -14,7 +14,7 @@ from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import Prepared, prepare
 from distill_jax.data.selection import Filters
 from distill_jax.data.vocabularies import load_vocabulary
-from distill_jax.evaluation.evaluator import evaluate
+from distill_jax.evaluation.evaluator import Evaluator
 from distill_jax.models.t5 import Transformer
 from distill_jax.tasks import own, registry
 from distill_jax.training import distributed, host_memory, loop, partitioning
@@ -215,20 +215,19 @@ def train(
     )
     eval_step = make_eval_step(model, view_weights, objective=objective, loss_chunk=loss_chunk)
 
+    evaluator = Evaluator(
+        model=model,
+        vocabulary=vocabulary,
+        task=task,
+        views=views,
+        task_feature_lengths=task_feature_lengths,
+        batch_size=4 * batch_size,
+        num_examples=eval_examples,
+    )
+
     def validate(params) -> dict[str, float]:
         losses = _validation_losses(eval_step, params, teacher, validation.path, batch_size, place)
-        scores = evaluate(
-            partitioning.local_copy(params),
-            model,
-            vocabulary,
-            task,
-            views,
-            "validation",
-            batch_size=4 * batch_size,
-            task_feature_lengths=task_feature_lengths,
-            num_examples=eval_examples,
-        ).metrics
-        return losses | scores
+        return losses | evaluator(partitioning.local_copy(params), "validation")
 
     ids = example_ids(task, "train")
     guard = Guard(

@@ -12,7 +12,7 @@ from distill_jax.tasks import registry
 from distill_jax.checkpoints import orbax as checkpoints
 from distill_jax.decoding.student import load_student
 from distill_jax.errors import UserError
-from distill_jax.evaluation.evaluator import evaluate
+from distill_jax.evaluation.evaluator import Evaluator
 from distill_jax.models.config import T5Config
 from distill_jax.models.losses import standard_weights, step_by_step_weights
 from distill_jax.models.t5 import Transformer
@@ -163,17 +163,12 @@ def test_a_full_disk_stops_with_one_line(tmp_path, monkeypatch):
 
 def test_evaluation_needs_nothing_but_the_folder(undisturbed):
     student = load_student(str(undisturbed))
-    evaluation = evaluate(
-        student.params(),
-        student.model,
-        student.vocabulary,
-        student.task,
-        student.views,
-        "test",
+    evaluation = Evaluator.of(
+        student,
         batch_size=8,
         task_feature_lengths={"inputs": 64, "targets": 8},
         num_examples=11,
-    )
+    ).evaluate(student.params(), "test")
     with registry.without_seqio():
         examples = list(registry.get_task("entailment").source.examples("test"))[:11]
     assert [row["id"] for row in evaluation.rows] == [e.id for e in examples]
