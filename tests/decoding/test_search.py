@@ -78,8 +78,11 @@ def test_a_wide_beam_finds_what_exhaustive_search_finds(penalty):
     for size in range(1, length + 1):
         for body in itertools.product([t for t in range(vocab) if t != EOS], repeat=size - 1):
             hypotheses.append([*body, EOS] + [0] * (length - size))
-    sizes = np.array([h.index(EOS) + 1 for h in hypotheses])
-    beams = 16  # more than the hypotheses alive at any step
+    sizes = [h.index(EOS) + 1 for h in hypotheses]
+    # Those that the limit cuts are ranked too.
+    hypotheses += map(list, itertools.product([t for t in range(vocab) if t != EOS], repeat=length))
+    sizes = np.array(sizes + [length] * (len(hypotheses) - len(sizes)))
+    beams = 32  # more than the hypotheses alive at any step
     for row in range(INPUTS.shape[0]):
         inputs = jnp.minimum(INPUTS[row : row + 1], vocab - 1)
         targets = jnp.asarray(hypotheses, jnp.int32)
