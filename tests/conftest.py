@@ -7,11 +7,11 @@ import pathlib
 
 import jax
 import pytest
-from distill_jax.tasks.registry import REGISTRY, register_distillation_task
-from distill_jax.tasks.svamp import parse_svamp
 
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource, HeldOutSource, ReferenceSource
+from distill_jax.tasks.registry import REGISTRY, register_distillation_task
+from distill_jax.tasks.svamp import parse_svamp
 
 SHARED = pathlib.Path(os.environ.get("DISTILL_JAX_SHARED") or pathlib.Path(__file__).parents[2] / "shared")
 
@@ -64,7 +64,7 @@ def make_run(tmp_path_factory):
             run = run_dir.Run(name, "reference", None, lengths, "bytes", "", shape, 4, 0, {})
             run_dir.claim(folder, run)
             load_vocabulary("bytes").save(folder)
-            checkpointer = Checkpointer(folder, keep=None, keep_best=0, metric="label_accuracy")
+            checkpointer = Checkpointer(folder, keep=None, keep_best=0)
             checkpointer.save(train_state.create(params, adamw(1e-3)), {})
             checkpointer.close()
             made[method] = folder

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import pathlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
@@ -30,20 +30,17 @@ class Scores:
     """Validation scores of a run's checkpoints, as `scores.json` in its folder holds them.
 
     Attributes:
-      metric: whose values they are.
-      mode: `max` or `min`, which is better.
-      by_step: the value of each validated checkpoint; None where the validation gave none.
+      metric: whose values they are; None before the first validation.
+      by_step: the score of each validated checkpoint, larger is better; None where the validation gave none.
     """
 
-    metric: str
-    mode: str = "max"
+    metric: str | None = None
     by_step: dict[int, float | None] = dataclasses.field(default_factory=dict)
 
     def best(self, steps: Collection[int], count: int = 1) -> list[int]:
         """The `count` best of some steps, the best last; of equal ones the later is better."""
         ranked = [step for step in sorted(steps) if self.by_step.get(step) is not None]
-        sign = 1 if self.mode == "max" else -1
-        ranked.sort(key=lambda step: sign * self.by_step[step])
+        ranked.sort(key=self.by_step.__getitem__)
         return ranked[max(len(ranked) - count, 0) :]
 
     def to_json(self) -> str:
@@ -56,7 +53,7 @@ class Scores:
         try:
             fields = json.loads(text)
             by_step = {int(step): score for step, score in fields["by_step"].items()}
-            return cls(fields["metric"], fields["mode"], by_step)
+            return cls(fields["metric"], by_step)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: no validation scores of a run: {error!r}: delete this file") from None
 
@@ -78,7 +75,7 @@ class _KeepBest(preservation_policy.PreservationPolicy):
 
 
 class Checkpointer:
-    """Saves asynchronously; keeps the last `keep` checkpoints and the `keep_best` best by a metric.
+    """Saves asynchronously; keeps the last `keep` checkpoints and the `keep_best` best by a validation score.
 
     A checkpoint is saved before it is validated, so that a process that is stopped meanwhile loses neither; its
     scores are recorded afterwards, in `scores.json`, and outlive the process.
@@ -86,21 +83,16 @@ class Checkpointer:
     Args:
       model_dir: the run's folder.
       keep: how many of the latest to keep; None keeps all.
-      keep_best: how many of the best by `metric` to keep beside those.
-      metric: a name of the scores given to `record`.
-      mode: whether `max` or `min` of it is best.
+      keep_best: how many of the best by the scores given to `record` to keep beside those.
     """
 
-    def __init__(self, model_dir: str, *, keep: int | None, keep_best: int, metric: str, mode: str = "max"):
+    def __init__(self, model_dir: str, *, keep: int | None, keep_best: int):
         self._model_dir = model_dir
-        scores = _load_scores(model_dir)
-        if scores is None or (scores.metric, scores.mode) != (metric, mode):
-            scores = Scores(metric, mode)
-        self._scores = scores
+        self._scores = _load_scores(model_dir) or Scores()
         policy = None
         if keep is not None:
             policy = preservation_policy.AnyPreservationPolicy(
-                [preservation_policy.LatestN(keep), _KeepBest(scores, keep_best)]
+                [preservation_policy.LatestN(keep), _KeepBest(self._scores, keep_best)]
             )
         self._manager = ocp.CheckpointManager(
             _folder(model_dir),
@@ -128,18 +120,22 @@ class Checkpointer:
                 ),
             )
 
-    def record(self, step: int, scores: Mapping[str, float]) -> None:
-        """Notes the validation scores of the checkpoint of `step`; to be called in every process."""
-        score = scores.get(self._scores.metric)
-        if score is None:
-            known = ", ".join(sorted(scores)) or "nothing"
-            logger.warning(
-                "step %d cannot be the best checkpoint: its validation gave no %s, only %s",
-                step,
-                self._scores.metric,
-                known,
-            )
-        self._scores.by_step[step] = None if score is None or not math.isfinite(score) else float(score)
+    def record(self, step: int, best_by: tuple[str, float] | None) -> None:
+        """Notes the validation score of the checkpoint of `step`; to be called in every process.
+
+        Args:
+          step: of a saved checkpoint.
+          best_by: the metric's name and its score, larger is better; see `DistillationTask.best_by`. Scores of
+            another metric than before start anew.
+        """
+        name, score = best_by or (self._scores.metric, None)
+        if score is None or not math.isfinite(score):
+            logger.warning("step %d cannot be the best checkpoint: its validation gave %s", step, score)
+            score = None
+        if name != self._scores.metric:
+            self._scores.metric = name
+            self._scores.by_step.clear()
+        self._scores.by_step[step] = score
         if jax.process_index() == 0:
             files.write_text(pathlib.Path(self._model_dir) / SCORES, self._scores.to_json())
 

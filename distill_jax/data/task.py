@@ -14,6 +14,7 @@ from distill_jax.errors import UserError
 MetricFn = Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]
 LABEL_SOURCES = {"reference": "label", "teacher": "teacher_label"}  # option -> field of `Example`
 METHODS = (*views.METHODS, "label", "rationale")
+VIEW_MEANS = ("loss", "token_accuracy")  # `label_loss` and so on are the trainer's, and no label metrics
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,6 +130,31 @@ class DistillationTask:
             return len(places) == 1
         right = self.is_right(example, answer)
         return label.strip() == answer.strip() if right is None else right
+
+    def best_by(self, metrics: Mapping[str, float]) -> tuple[str, float] | None:
+        """The metric that a checkpoint is chosen by, and its value as a score: larger is better.
+
+        That is the main label metric; without reference labels the agreement with the teacher; without both
+        the validation loss, of the labels where they have one, which as a score is negative.
+
+        Args:
+          metrics: of `evaluation.evaluator.Evaluator`, and the trainer's `<view>_loss` beside them.
+
+        Returns:
+          None where none of these is there.
+        """
+        labels = {
+            name.removeprefix("label_"): value
+            for name, value in metrics.items()
+            if name.startswith("label_") and name.removeprefix("label_") not in VIEW_MEANS
+        }
+        if main := self.main_name(labels):
+            return f"label_{main}", float(labels[main])
+        if "teacher_agreement" in metrics:
+            return "teacher_agreement", float(metrics["teacher_agreement"])
+        losses = sorted(name for name in metrics if name.endswith("_loss"))
+        name = "label_loss" if "label_loss" in losses else next(iter(losses), None)
+        return None if name is None else (name, -float(metrics[name]))
 
     def views(self, method: str, label_source: str = "reference") -> tuple[View, ...]:
         """The views of a method, by its name in `METHODS`."""

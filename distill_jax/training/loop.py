@@ -97,6 +97,7 @@ def run(
     config: TrainConfig,
     *,
     validate: Callable[[Any], dict[str, float]] | None,
+    best_by: Callable[[dict[str, float]], tuple[str, float] | None],
     listener: Listener,
 ) -> dict[str, float]:
     """Steps from `state` to the last.
@@ -110,6 +111,7 @@ def run(
       place: the mesh.
       config: folder, steps and periods of the run.
       validate: (parameters) -> scores; None for none.
+      best_by: (scores) -> what the best checkpoint is chosen by, see `DistillationTask.best_by`.
       listener: is told of metrics.
 
     Returns:
@@ -131,7 +133,7 @@ def run(
         nonlocal logged
         scores = validate(state.params)
         log.validation(step, scores)
-        checkpointer.record(step, scores)
+        checkpointer.record(step, best_by(scores))
         logged = time.monotonic()
         return scores
 

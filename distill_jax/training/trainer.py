@@ -129,10 +129,7 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
     """Steps a built run to its end; see `train`."""
     config, place = run.config, run.place
     checkpointer = Checkpointer(
-        config.model_dir,
-        keep=config.keep_checkpoints,
-        keep_best=config.keep_best_checkpoints,
-        metric="label_accuracy",
+        config.model_dir, keep=config.keep_checkpoints, keep_best=config.keep_best_checkpoints
     )
     share, shares = place.rows()
     loader = Loader(
@@ -168,6 +165,7 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
         place,
         config,
         validate=_validation(run, evaluator) if config.eval_period else None,
+        best_by=run.task.best_by,
         listener=listener,
     )
 

@@ -22,14 +22,13 @@ def state(step):
     return State(jnp.int32(step), {"layer": {"kernel": jnp.full((2, 3), float(step))}})
 
 
-def run(folder, scores, first=1, **options):
+def run(folder, scores, first=1, metric="accuracy", **options):
     """Saves and scores one checkpoint per score, as a process does."""
-    options = {"keep": 1, "keep_best": 1, "metric": "accuracy"} | options
-    checkpointer = Checkpointer(str(folder), **options)
+    checkpointer = Checkpointer(str(folder), **{"keep": 1, "keep_best": 1} | options)
     for step, score in enumerate(scores, first):
         checkpointer.save(state(step), {"place": step})
         if score is not None:
-            checkpointer.record(step, {options["metric"]: score})
+            checkpointer.record(step, (metric, score))
     checkpointer.close()
 
 
@@ -40,27 +39,27 @@ def test_the_best_outlives_the_process_that_scored_it(tmp_path):
     assert pick_step(str(tmp_path), "best") == 2
 
 
-def test_the_best_may_be_the_lowest(tmp_path):
-    run(tmp_path, [3.0, 1.0, 2.0, 4.0], metric="loss", mode="min", keep_best=2)
+def test_the_best_loss_is_the_lowest(tmp_path):
+    run(tmp_path, [-3.0, -1.0, -2.0, -4.0], metric="label_loss", keep_best=2)
     assert steps(str(tmp_path)) == [2, 3, 4]
     assert pick_step(str(tmp_path), "best") == 2
 
 
 def test_of_equal_scores_the_later_is_better_and_no_number_is_none():
-    scores = orbax.Scores("accuracy", "max", {1: 0.5, 2: 0.5, 3: None, 4: 0.1})
+    scores = orbax.Scores("accuracy", {1: 0.5, 2: 0.5, 3: None, 4: 0.1})
     assert scores.best([1, 2, 3, 4], 2) == [1, 2]
     assert scores.best([3]) == []
     assert orbax.Scores.from_json(scores.to_json(), "") == scores
 
 
 def test_a_validation_without_the_metric_is_told_and_does_not_stop_the_run(tmp_path, caplog):
-    checkpointer = Checkpointer(str(tmp_path), keep=2, keep_best=1, metric="accuracy")
+    checkpointer = Checkpointer(str(tmp_path), keep=2, keep_best=1)
     checkpointer.save(state(1), {})
     with caplog.at_level(logging.WARNING, "distill_jax.checkpoints.orbax"):
-        checkpointer.record(1, {"f1": 0.5})
-    assert "step 1 cannot be the best checkpoint: its validation gave no accuracy, only f1" in caplog.text
+        checkpointer.record(1, None)
+    assert "step 1 cannot be the best checkpoint: its validation gave None" in caplog.text
     checkpointer.save(state(2), {})
-    checkpointer.record(2, {"accuracy": float("nan")})
+    checkpointer.record(2, ("accuracy", float("nan")))
     checkpointer.close()
     assert checkpointer.is_validated(1) and checkpointer.is_validated(2)
     with pytest.raises(UserError, match=r"no checkpoint has a validation score.*one of \[1, 2\]"):
@@ -84,10 +83,8 @@ def test_a_step_by_its_name_or_number(tmp_path):
 
 def test_scores_of_steps_that_were_lost_are_forgotten(tmp_path):
     run(tmp_path, [0.1])
-    (tmp_path / "scores.json").write_text(
-        json.dumps({"metric": "accuracy", "mode": "max", "by_step": {"1": 0.1, "2": 0.9}})
-    )
-    checkpointer = Checkpointer(str(tmp_path), keep=1, keep_best=1, metric="accuracy")
+    (tmp_path / "scores.json").write_text(json.dumps({"metric": "accuracy", "by_step": {"1": 0.1, "2": 0.9}}))
+    checkpointer = Checkpointer(str(tmp_path), keep=1, keep_best=1)
     restored, place = checkpointer.restore(state(0))
     assert int(restored.step) == 1 and place == {"place": 1}
     assert checkpointer.is_validated(1) and not checkpointer.is_validated(2)
@@ -98,7 +95,7 @@ def test_scores_of_steps_that_were_lost_are_forgotten(tmp_path):
 
 
 def restore(folder):
-    checkpointer = Checkpointer(str(folder), keep=None, keep_best=0, metric="accuracy")
+    checkpointer = Checkpointer(str(folder), keep=None, keep_best=0)
     try:
         return checkpointer.restore(state(0))
     finally:
@@ -127,7 +124,7 @@ def test_a_lost_file_is_one_line(tmp_path):
 
 def test_state_of_another_shape_is_one_line(tmp_path):
     run(tmp_path, [None])
-    checkpointer = Checkpointer(str(tmp_path), keep=None, keep_best=0, metric="accuracy")
+    checkpointer = Checkpointer(str(tmp_path), keep=None, keep_best=0)
     other = dataclasses.replace(state(0), params={"other": jnp.zeros(3)})
     with pytest.raises(UserError, match="1: cannot be restored"):
         checkpointer.restore(other)

@@ -34,7 +34,7 @@ def make_run(folder, config, params, steps=(4,)):
     )
     run_dir.claim(str(folder), run)
     ByteVocabulary().save(folder)
-    checkpointer = Checkpointer(str(folder), keep=None, keep_best=0, metric="label_accuracy")
+    checkpointer = Checkpointer(str(folder), keep=None, keep_best=0)
     state = train_state.create(jax.tree.map(jax.numpy.asarray, params), optimizers.adamw(learning_rate=1e-3))
     for step in steps:
         checkpointer.save(dataclasses.replace(state, step=np.int32(step)), {})

@@ -38,7 +38,9 @@ def test_gin_flags_in_both_forms(capsys):
     assert "no such file" in fails(capsys, "train", "--gin_file", "none.gin")
     assert "no such file" in fails(capsys, "train", "--gin_file=none.gin")
     files = ["--gin_file", "models/t5_1_1/tiny.gin", "--gin_file", "recipes/standard.gin"]
-    assert "no value for model_dir" in fails(capsys, "train", *files, "--gin.MIXTURE_OR_TASK_NAME", "arithmetic_standard")
+    assert "no value for model_dir" in fails(
+        capsys, "train", *files, "--gin.MIXTURE_OR_TASK_NAME", "arithmetic_standard"
+    )
     assert "no value for MIXTURE_OR_TASK_NAME" in fails(capsys, "train", *files, "--gin.MODEL_DIR=run")
     assert "EMB_DIM" in fails(capsys, "prepare", "svamp", "--gin_file=models/t5_1_1/tiny.gin")
 

@@ -3,12 +3,12 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
-from distill_jax.tasks import own, registry
 from teacher_helpers import CLASSES, examples, lines
 
 from distill_jax.cli import annotate as command
 from distill_jax.cli import main as cli
 from distill_jax.data.prepare import prepare
+from distill_jax.tasks import own, registry
 from distill_jax.teachers import clients, quality, report
 
 

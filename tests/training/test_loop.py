@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+from typing import NamedTuple
 
 import flax.struct
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import pytest
 
 from distill_jax.checkpoints.orbax import Checkpointer, pick_step, steps
 from distill_jax.training import loop
+from distill_jax.training.listener import Listener
 from distill_jax.training.nonfinite import Guard
 from distill_jax.training.preemption import Preempted
 
@@ -45,12 +47,22 @@ class Batches:
         return {"place": self.place}
 
 
+class Periods(NamedTuple):
+    """What the loop reads of a configuration."""
+
+    model_dir: str
+    train_steps: int
+    log_period: int
+    eval_period: int
+    checkpoint_period: int
+
+
 class Killed(BaseException):
     """Ends a process without a chance to do anything."""
 
 
 def train(folder, train_steps, validate, *, eval_period=2, checkpoint_period=100):
-    checkpointer = Checkpointer(str(folder), keep=None, keep_best=1, metric="accuracy")
+    checkpointer = Checkpointer(str(folder), keep=None, keep_best=1)
     state, place = State(jnp.int32(0), jnp.float32(0)), {"place": 0}
     restored = checkpointer.restore(state)
     if restored is not None:
@@ -62,12 +74,10 @@ def train(folder, train_steps, validate, *, eval_period=2, checkpoint_period=100
         checkpointer,
         Guard(str(folder), 1, lambda step: [], write=True),
         Place(),
-        model_dir=str(folder),
-        train_steps=train_steps,
+        Periods(str(folder), train_steps, 1, eval_period, checkpoint_period),
         validate=validate,
-        log_period=1,
-        eval_period=eval_period,
-        checkpoint_period=checkpoint_period,
+        best_by=lambda scores: ("accuracy", scores["accuracy"]),
+        listener=Listener(),
     )
 
 
