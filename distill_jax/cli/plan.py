@@ -77,7 +77,8 @@ def _print(plans, device, args: argparse.Namespace) -> None:
     first = plans[0]
     table = Table(
         title=f"{args.model}: {first.parameter_count / 1e9:.2f} billion parameters, batch {args.batch} rows of "
-        f"{args.lengths['inputs']} and {args.lengths['targets']} tokens, {first.job.devices} x {args.device}"
+        f"{args.lengths['inputs']} and {args.lengths['targets']} tokens, {first.job.devices} x {args.device}",
+        caption=f"peaks of {args.device}: {device.source}",
     )
     table.add_column("a device, a step")
     for found in plans:

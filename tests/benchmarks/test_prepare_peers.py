@@ -3,10 +3,10 @@
 import sys
 
 import pytest
-from distill_jax.tasks import registry
 
 from benchmarks import prepare_peers
 from distill_jax.t5x import seqio_tasks
+from distill_jax.tasks import registry
 
 
 @pytest.fixture
