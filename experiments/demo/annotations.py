@@ -8,12 +8,13 @@ import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from distill_jax.tasks import own
+from distill_jax.tasks.registry import DistillationTask
+
 from distill_jax.decoding.predictor import Predictor
 from distill_jax.errors import UserError
 from distill_jax.serving.app import Server
 from distill_jax.serving.listen import in_background
-from distill_jax.tasks import own
-from distill_jax.tasks.registry import DistillationTask
 from distill_jax.teachers import export
 from distill_jax.teachers.annotate import Annotator, Limits
 from distill_jax.teachers.demonstrations import selector
