@@ -83,7 +83,7 @@ def make_train_step(
             updates, opt_state = optimizer.update(grads, opt_state, params)
             return optax.apply_updates(params, updates), opt_state
 
-        # The update is computed twice: this first one is only read, array by array. To keep it until it is known
+        # The update is computed twice: this first one is only read, array by array. To keep it until known
         # to be finite would take a second copy of the parameters and of the optimizer's state.
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         for parameter in jax.tree.leaves(update(state.params, state.opt_state)[0]):

@@ -71,8 +71,8 @@ def store_top_k(
       records: of `prepare`.
       teacher_checkpoint_path: see `initial.load_teacher`.
       k: tokens stored for each position.
-      vocab_size: the student's. Ids beyond it (a teacher may be padded to more) are left out before the softmax,
-        as beside a live teacher.
+      vocab_size: the student's. Ids beyond it (a teacher may be padded to more) are left out before the
+        softmax, as beside a live teacher.
       temperature: of the log-probabilities.
       batch_size: rows per batch of the teacher.
 
