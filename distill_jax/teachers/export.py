@@ -146,7 +146,10 @@ def write_rows(
             file.flush()
             os.fsync(file.fileno())
         if not written:
-            raise UserError(f"{path}: nothing to write: none of the {left_out} rows has a label or an answer")
+            why = f" (samples: {problems})" if (problems := figures.problems_in_words()) else ""
+            raise UserError(
+                f"{path}: nothing to write: none of the {left_out} rows has a label or an answer{why}"
+            )
         temporary.rename(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
