@@ -22,6 +22,10 @@ test: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@# The folders that setup.py maps into the package are laid where an installation has them.
+	@rm -rf build/lint && mkdir -p build/lint && cp -r distill_jax benchmarks build/lint/
+	@cp -r tasks experiments build/lint/distill_jax/
+	cd build/lint && ../../$(BIN)/lint-imports ../../pyproject.toml
 
 .venv/bench: .venv/installed requirements-bench.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-bench.txt

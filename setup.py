@@ -65,6 +65,7 @@ setup(
         "tensorboardX",
         "tensorflow-datasets",
         "tensorstore>=0.1.80",
+        "tokenizers>=0.22",
     ],
     extras_require={
         **TEACHERS,
@@ -82,6 +83,7 @@ setup(
             *INT8,
             "datasets>=4",
             "hypothesis",
+            "import-linter",
             "pytest",
             "pytest-xdist",
             "ruff",

@@ -1,13 +1,13 @@
 """How many requests a second `distill-jax annotate` sustains, and how its memory grows with the rows.
 
-    python benchmarks/annotate.py --rows 500000
+    python -m benchmarks.annotate --rows 500000
 
-    python benchmarks/annotate.py --rows 500000 --without-http
+    python -m benchmarks.annotate --rows 500000 --without-http
 
-Starts the tests' loopback server and the command, each in a process of its own, and looks at the
-command's resident memory while the store grows; then the same once more on the full store, which asks
-nobody and exports all rows. `--without-http` answers inside the process: prompts, store, index and loop are
-the same, and half a million rows take minutes. One JSON object a line: at each mark, and at the end.
+Starts the tests' loopback server and the command, each in its own process, and reads the command's resident
+memory while the store grows. Then it runs the command again on the full store, which sends no request and
+exports all rows. `--without-http` answers inside the process, with the same prompts, store, index and loop,
+so that half a million rows take minutes. Prints one JSON object a line, at each mark and at the end.
 """
 
 import argparse
@@ -59,12 +59,12 @@ class Lines:
 
 
 def watch(command: list[str], store: pathlib.Path, phase: str) -> None:
-    """Runs the command and prints what is seen of it."""
+    """Runs the command, and prints its progress and memory."""
     lines, marks, peak = Lines(store), list(MARKS), 0.0
     before = lines.update()
     begun = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    first = None  # time, processor time and completions when the first are there: without starting up
+    first = None  # time, processor time and number of completions at the first ones: start-up does not count
     while process.poll() is None:
         time.sleep(0.25)
         memory, now = resident(process.pid), time.monotonic()
@@ -73,27 +73,21 @@ def watch(command: list[str], store: pathlib.Path, phase: str) -> None:
         if first is None and count > before:
             first = now, processor_seconds(process.pid), count
         while marks and first and count >= marks[0]:
-            told = {"phase": phase, "completions": marks.pop(0), "resident_mib": round(memory, 1)}
+            mark = {"phase": phase, "completions": marks.pop(0), "resident_mib": round(memory, 1)}
             new = max(count - first[2], 1)
             used = processor_seconds(process.pid) - first[1]
-            told |= {"requests_per_second": round(new / max(now - first[0], 1e-9), 1)}
-            print(json.dumps(told | {"processor_ms_per_request": round(1000 * used / new, 2)}), flush=True)
+            mark |= {"requests_per_second": round(new / max(now - first[0], 1e-9), 1)}
+            print(json.dumps(mark | {"processor_ms_per_request": round(1000 * used / new, 2)}), flush=True)
     seconds = time.monotonic() - begun
-    told = {"phase": phase, "status": process.returncode, "completions": lines.update()}
-    print(json.dumps(told | {"seconds": round(seconds, 1), "peak_mib": round(peak, 1)}), flush=True)
+    end = {"phase": phase, "status": process.returncode, "completions": lines.update()}
+    print(json.dumps(end | {"seconds": round(seconds, 1), "peak_mib": round(peak, 1)}), flush=True)
 
 
 def answer_inside(data: str, store: str, concurrency: int) -> None:
     """`annotate` with a teacher inside the process."""
-    import asyncio
-
-    from distill_jax.teachers.annotator import Annotator, Limits
-    from distill_jax.teachers.demonstrations import selector
-    from distill_jax.teachers.jobs import AnnotationPlan
-    from distill_jax.teachers.messages import Answer, Reply, Sampling
-    from distill_jax.teachers.prompts import load_template
-    from distill_jax.teachers.rows import task_or_file
-    from distill_jax.teachers.store import Store
+    from distill_jax.config import AnnotateConfig
+    from distill_jax.teachers.messages import Answer, Reply
+    from distill_jax.teachers.session import Session
 
     class Inside:
         protocol, endpoint, parser = "chat", "inside", None
@@ -106,12 +100,9 @@ def answer_inside(data: str, store: str, concurrency: int) -> None:
             pass
 
     classes = ("entailment", "neutral", "contradiction")
-    rows = task_or_file(data, classes=classes)
-    plan = AnnotationPlan(
-        load_template("default"), selector([], "fixed"), "m", "chat", Sampling(), classes=classes
-    )
-    with Store(store) as kept:
-        outcome = asyncio.run(Annotator(Inside(), plan, kept, Limits(concurrency)).run(rows.examples()))
+    config = AnnotateConfig(source=data, model="m", classes=classes, store=store, concurrency=concurrency)
+    with Session(config, client=Inside()) as session:
+        outcome = session.ask()
     sys.exit(bool(outcome.stopped or outcome.failed))
 
 

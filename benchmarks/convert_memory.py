@@ -1,11 +1,11 @@
 """Peak memory and time of converting a generated checkpoint of T5 1.1 XL (2.85B parameters) between formats.
 
-    python benchmarks/convert_memory.py [--scratch DIR] [--model t5_1_1/xl] [--limit-gib 4]
+    python -m benchmarks.convert_memory [--scratch DIR] [--model t5_1_1/xl] [--limit-gib 4]
 
-Goes through a chain of formats, each read from what the last conversion wrote, and converts a run with scanned
-layers as training on one device leaves it, all layers of a parameter in one chunk. Each conversion runs in a
-process of its own, and its peak resident memory is what Linux says of it (`VmHWM`, which counts mapped
-files too). Fails where one passes the limit. Needs twice the model's size on the disk: about 23 GB for XL.
+Goes through a chain of formats, each read from what the last conversion wrote, and converts a run with
+scanned layers as training on one device leaves it, all layers of a parameter in one chunk. Each conversion
+runs in a process of its own, whose peak resident memory is Linux's `VmHWM`, which counts mapped files too.
+Fails where one passes the limit. Needs twice the model's size on the disk: about 23 GB for XL.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def model_config(model: str):
 
 
 def random(shape):
-    """Reads a parameter that is made up."""
+    """A reader of random values in place of a stored parameter."""
     return lambda index: np.random.default_rng(0).standard_normal(shape, np.float32)
 
 
@@ -74,7 +74,7 @@ def generate_scanned_run(folder: pathlib.Path, config) -> None:
     config = dataclasses.replace(config, scan_layers=True)
     run = run_dir.Run(
         mixture_or_task_name="svamp_step_by_step",
-        label_source="gold",
+        label_source="reference",
         module=None,
         task_feature_lengths={"inputs": 512, "targets": 256},
         vocabulary="",
@@ -85,8 +85,8 @@ def generate_scanned_run(folder: pathlib.Path, config) -> None:
         view_weights={},
     )
     run_dir.claim(str(folder), run)
-    whole = {name: Parameter(p.shape, random(p.shape)) for name, p in stacked.items()}
-    write_tree(folder / "checkpoints", 1, "params", whole, {"step": np.asarray(1, np.int32)})
+    values = {name: Parameter(p.shape, random(p.shape)) for name, p in stacked.items()}
+    write_tree(folder / "checkpoints", 1, "params", values, {"step": np.asarray(1, np.int32)})
 
 
 def convert(source: pathlib.Path, destination: pathlib.Path, to: str, flags: list[str]) -> dict[str, float]:

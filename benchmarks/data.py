@@ -1,10 +1,11 @@
-"""The rows that are measured on: CQA with PaLM's rationales, or a generated set of its lengths."""
+"""The data of the benchmarks: CQA with PaLM's rationales, or a generated set with its lengths."""
 
 import json
 import os
 import pathlib
 
 import numpy as np
+from distill_jax.tasks import registry
 
 from benchmarks.settings import Settings
 from distill_jax.data.prepare import Prepared, prepare
@@ -23,7 +24,7 @@ def which(settings: Settings) -> str:
 
 
 def use(settings: Settings, work: pathlib.Path | None = None) -> None:
-    """Sets where this process, and those it starts, read and keep data."""
+    """Sets the data folder and the cache of this process and of those that it starts."""
     work = pathlib.Path(settings.work).absolute() if work is None else work
     folder = settings.data_dir
     if folder is None:
@@ -45,7 +46,7 @@ def prepared(
 ) -> Prepared:
     """The first `rows` rows of a random order of the train split, tokenized and packed by the project."""
     return prepare(
-        f"{CQA}_{method}",
+        *registry.resolve(f"{CQA}_{method}"),
         "train",
         vocabulary=VOCABULARY,
         task_feature_lengths={"inputs": inputs, "targets": targets},

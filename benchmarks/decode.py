@@ -1,10 +1,10 @@
-"""Rows per second of greedy decoding, ours and transformers', of one student: `python benchmarks/decode.py`.
+"""Rows per second of greedy decoding, ours and transformers', of one student: `python -m benchmarks.decode`.
 
-The student is a T5 1.1 small that has learnt 128 rows of CQA by heart, which takes some minutes on two cores
-the first time: its outputs then are sentences, and most of them end. `--model RUN` takes another student. The
-two decode the test rows in turns, in one process, with as many threads each, and transformers with the
-attention and the batch size that are quickest for it here. Its time is that of `generate` alone, from
-ids to ids; ours has the tokenizer in it, and the log-probabilities. Needs torch and transformers.
+The student is a T5 1.1 small, overfitted to 128 rows of CQA, so that its outputs are sentences and most of
+them end; the first run trains it, in some minutes on two cores. `--model RUN` takes another student. Both
+decode the test rows in turns, in one process, with the same number of threads. transformers runs with the
+attention and the batch size that are fastest for it on this machine. Its time is that of `generate` alone,
+from ids to ids; ours includes the tokenizer and the log-probabilities. Needs torch and transformers.
 """
 
 import argparse
@@ -37,11 +37,11 @@ class Settings:
     """What is measured.
 
     Attributes:
-      model_dir: the student's run; None trains the one described above, and keeps it.
+      model_dir: the student's run; None trains the one described above and stores it in the cache.
       data_dir: folder of the data sets.
       split: of the student's task.
       views: what is decoded.
-      rows: the first so many; None for all.
+      rows: number of rows from the first; None for all.
       repeats: of each side.
       batch_size: of ours.
       peer_batch_sizes: of transformers, to choose from.
@@ -115,9 +115,9 @@ class Peer:
         outputs: list[list[int]] = [[]] * len(ids)
         static = {"cache_implementation": "static"} if kind == "static" else {}
         with torch.inference_mode():
-            for some in (order[n : n + batch_size] for n in range(0, len(order), batch_size)):
-                longest = max(len(ids[item]) for item in some)
-                batch = torch.tensor([ids[item] + [0] * (longest - len(ids[item])) for item in some])
+            for items in (order[n : n + batch_size] for n in range(0, len(order), batch_size)):
+                longest = max(len(ids[item]) for item in items)
+                batch = torch.tensor([ids[item] + [0] * (longest - len(ids[item])) for item in items])
                 found = self._models[attention].generate(
                     input_ids=batch,
                     attention_mask=(batch > 0).long(),
@@ -127,12 +127,12 @@ class Peer:
                     use_cache=True,
                     **static,
                 )
-                for item, row in zip(some, found[:, 1:].tolist(), strict=True):  # the first is the start
+                for item, row in zip(items, found[:, 1:].tolist(), strict=True):  # the first is the start
                     outputs[item] = row[: row.index(EOS_ID) + 1] if EOS_ID in row else row
         return outputs
 
     def tune(self, max_length: int, settings: Settings) -> dict[str, float]:
-        """Tries the settings, and keeps the quickest; seconds of each, if there is a choice."""
+        """Selects the fastest of the settings; the seconds of each, if there are several."""
         tried: dict[tuple[str, int, str], float] = {}
         choice = [*itertools.product(settings.peer_attention, settings.peer_batch_sizes, settings.peer_cache)]
         if len(choice) == 1:

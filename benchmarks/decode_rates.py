@@ -25,5 +25,5 @@ def _rates(found: dict[str, Any]) -> dict[str, Any]:
     contestants = {
         name: found[name]["rows_per_second"] if found.get(name) else None for name in ("ours", "transformers")
     }
-    told = ("rows", "rows_that_differ", "transformers_settings", "output_tokens")
-    return contestants | {name: found[name] for name in told if name in found}
+    others = ("rows", "rows_that_differ", "transformers_settings", "output_tokens")
+    return contestants | {name: found[name] for name in others if name in found}

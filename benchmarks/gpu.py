@@ -2,10 +2,11 @@
 
     python -m benchmarks.gpu [--sizes small,base,large,xl] [--batch 64]
 
-bfloat16 for both, the reference with torch.compile and scaled dot-product attention, on pairs of random ids of
-CQA's lengths. Each contestant of each size has a process of its own, because each library keeps the memory that
-it once had. The peak is measured, by a large bfloat16 matrix product in JAX; `mfu` is the share of it that the
-pairs' own matrix products (`flops.py`, no padding) come to. Where a size does not fit, its entry says so.
+bfloat16 for both, the reference with torch.compile and scaled dot-product attention, on pairs of random ids
+of CQA's lengths. Each contestant of each size has a process of its own, because each library holds on to the
+memory that it has allocated. The peak is measured, by a large bfloat16 matrix product in JAX; `mfu` is the
+share of it that the pairs' own matrix products (`flops.py`, no padding) come to. Where a size does not fit,
+its entry says so.
 """
 
 import argparse
@@ -131,17 +132,17 @@ def run(
                 continue
             environment = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.95"}
             try:
-                told = worker.call(
+                figures = worker.call(
                     "benchmarks.gpu", "--worker", stdin=job | {"contestant": name}, environment=environment
                 )
             except RuntimeError as error:
                 entry[name] = {"failed": str(error)}
                 print(f"{size} {name}: {error}", file=sys.stderr)
                 continue
-            rates = measure.summary(told["pairs_per_second"])
-            mfu = rates["median"] * told["flops_per_pair"] / peak["peak"]
+            rates = measure.summary(figures["pairs_per_second"])
+            mfu = rates["median"] * figures["flops_per_pair"] / peak["peak"]
             entry[name] = {"pairs_per_second": rates, "mfu": mfu} | {
-                key: told[key] for key in ("settings", "imported", "process_seconds")
+                key: figures[key] for key in ("settings", "imported", "process_seconds")
             }
             print(f"{size} {name}: {rates['median']} pairs/s, mfu {mfu:.1%}", file=sys.stderr, flush=True)
         found["sizes"][size] = entry

@@ -1,4 +1,4 @@
-"""Measuring in turn, and what is said of the measurements."""
+"""Measuring contestants in turn, and the summary of their rates."""
 
 import math
 import statistics
@@ -13,7 +13,7 @@ def in_turn(contestants: Mapping[str, Callable[[], float]], repeats: int) -> dic
     another one, so that none always follows the same.
 
     Args:
-      contestants: each does its work and says how much that was, in units of its choice.
+      contestants: each does its work and returns its amount, in units of its choice.
       repeats: rounds.
 
     Returns:
@@ -33,7 +33,7 @@ def in_turn(contestants: Mapping[str, Callable[[], float]], repeats: int) -> dic
 
 
 def summary(values: Sequence[float] | None) -> dict[str, float | list[float]] | None:
-    """Median, spread ((max - min) / median) and the values themselves; None of a contestant that was not there.
+    """Median, spread ((max - min) / median) and the values themselves; None for what is not installed.
 
     Raises:
       ValueError: for no values, or one that is not finite.
@@ -51,7 +51,7 @@ def summary(values: Sequence[float] | None) -> dict[str, float | list[float]] | 
 
 
 def ratio(ours: Mapping | None, peer: Mapping | None) -> float | None:
-    """How many times as fast as the peer, by the medians; None where one was not there."""
+    """How many times as fast as the peer, by the medians; None where one is not installed."""
     return None if ours is None or peer is None else _short(ours["median"] / peer["median"])
 
 

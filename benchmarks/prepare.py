@@ -1,6 +1,6 @@
 """Rows a second and peak memory of `prepare` on a generated set of e-SNLI's size and layout.
 
-    python benchmarks/prepare.py --rows 549367
+    python -m benchmarks.prepare --rows 549367
 
 Writes premise/hypothesis rows and completions in the paper's layout (chunks of 5,500, as e-SNLI has them),
 trains a SentencePiece vocabulary on part of the text, and prepares `esnli_step_by_step` in a process of its

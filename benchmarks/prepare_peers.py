@@ -11,13 +11,12 @@ import json
 import os
 import tempfile
 
-from distill_jax.tasks import registry
-
 from benchmarks import data, measure, seqio_prepare
 from benchmarks import settings as settings_of
 from benchmarks.settings import Settings
 from distill_jax.data.prepare import prepare, resolve_vocabulary
 from distill_jax.data.vocabularies import load_vocabulary
+from distill_jax.tasks import registry
 
 LENGTHS = {"inputs": 256, "targets": 96}
 
@@ -26,8 +25,7 @@ def run(settings: Settings, vocabulary: str = data.VOCABULARY) -> dict:
     """Examples a second of each repetition."""
     data.use(settings)
     name = f"{data.CQA}_step_by_step"
-    with registry.without_seqio():
-        task, views = registry.resolve(name)
+    task, views = registry.resolve(name)
     folder = resolve_vocabulary(vocabulary, task)
     processor = load_vocabulary(folder)
     pairs = [view(example) for example in task.source.examples("train") for view in views]
@@ -35,7 +33,9 @@ def run(settings: Settings, vocabulary: str = data.VOCABULARY) -> dict:
 
     def ours() -> float:
         with tempfile.TemporaryDirectory(dir=os.environ["DISTILL_JAX_CACHE"]) as cache:
-            made = prepare(name, "train", vocabulary=folder, task_feature_lengths=LENGTHS, cache_dir=cache)
+            made = prepare(
+                task, views, "train", vocabulary=folder, task_feature_lengths=LENGTHS, cache_dir=cache
+            )
         return sum(made.manifest["views"].values())
 
     def sentencepiece() -> float:

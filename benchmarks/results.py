@@ -12,7 +12,7 @@ from rich.table import Table
 
 from benchmarks import measure
 
-# Who takes part, and what a rate counts. Every one of them is in the results, None where it was not there.
+# The contestants, and the unit of their rates. Each is in the results, None where it is not installed.
 CONTESTANTS = {
     "train": ("ours", "ours_shared_encoding", "reference", "t5x_packed", "t5x_our_packing"),
     "decode_labels": ("ours", "transformers"),
@@ -30,19 +30,19 @@ PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "seqio", "sentence
 
 
 def rates(part: str, found: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What a benchmark measured, in the form of the results; None for a part that was not run.
+    """The rates of a benchmark in the form of the results; None for a part that was not run.
 
     Args:
       part: of `CONTESTANTS`.
-      found: rates of each repetition by contestant, and what else it has to say.
+      found: rates of each repetition by contestant, and other figures.
     """
     if found is None:
         return None
     names = CONTESTANTS[part]
     summaries = {name: measure.summary(found.get(name)) for name in names}
     peers = {name: measure.ratio(summaries["ours"], summaries[name]) for name in names if name != "ours"}
-    told = {name: value for name, value in found.items() if name not in names}
-    return {"unit": UNITS[part], **summaries, "ours_against": peers, **told}
+    others = {name: value for name, value in found.items() if name not in names}
+    return {"unit": UNITS[part], **summaries, "ours_against": peers, **others}
 
 
 def versions() -> dict[str, str | None]:
@@ -83,7 +83,7 @@ def table(results: Mapping[str, Any]) -> Table:
         for name in CONTESTANTS[part]:
             one, ratio = found[name], found["ours_against"].get(name)
             if one is None:
-                made.add_row(part, name, "not there")
+                made.add_row(part, name, "not installed")
                 continue
             median, spread = f"{one['median']:.4g} {found['unit']}", f"{one['spread']:.1%}"
             made.add_row(part, name, median, spread, "" if ratio is None else f"{ratio:.2f} x")
@@ -95,7 +95,7 @@ def startup_table(found: Mapping[str, Any]) -> Table:
     made = Table("part", "median seconds", "spread", "of the whole process", "peak memory", title="start-up")
     for part, one in found.items():
         if one is None:
-            made.add_row(part, "not there")
+            made.add_row(part, "not installed")
             continue
         seconds, whole = one["seconds"], one["process_seconds"]
         spread = f"{seconds['spread']:.1%}"

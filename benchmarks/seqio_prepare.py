@@ -7,7 +7,7 @@ def packed_rows(vocabulary: str, lengths: dict[str, int], task_name: str) -> tup
     """Reads, tokenizes and packs the train split once, each row as numpy arrays.
 
     Args:
-      vocabulary: for `seqio_tasks.use_vocabulary`.
+      vocabulary: for `seqio_tasks.register`.
       lengths: of a row.
       task_name: of a task that is registered with SeqIO on the way.
 
@@ -18,11 +18,7 @@ def packed_rows(vocabulary: str, lengths: dict[str, int], task_name: str) -> tup
 
     from distill_jax.t5x import seqio_tasks
 
-    seqio_tasks.use_vocabulary(vocabulary)
-    with registry.without_seqio():
-        task = registry.get_task(task_name)
-    if f"{task_name}_step_by_step" not in seqio.MixtureRegistry.names():
-        seqio_tasks.register(task)
+    seqio_tasks.register([registry.get_task(task_name)], vocabulary)
     mixture = seqio.get_mixture_or_task(f"{task_name}_step_by_step")
     dataset = mixture.get_dataset(lengths, split="train", shuffle=False, num_epochs=1)
     rows, examples = 0, 0

@@ -1,4 +1,4 @@
-"""Requests per second and latency of `distill-jax serve`: `python benchmarks/serve.py URL MODEL INPUTS.jsonl`.
+"""Requests per second and latency of `distill-jax serve`: `python -m benchmarks.serve URL MODEL INPUTS.jsonl`.
 
 Sends the `input` of each row as a chat completion, a fixed number at a time, twice; reported is the second
 round, with every program compiled. INPUTS.jsonl is a predictions file, or an input of `distill-jax infer`.

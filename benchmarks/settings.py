@@ -1,4 +1,4 @@
-"""What all benchmarks are told: how often, on how much, on which data."""
+"""The settings of all benchmarks: repetitions, sizes, data."""
 
 import argparse
 import dataclasses

@@ -2,7 +2,7 @@
 
     python -m benchmarks.startup
 
-Each in a process of its own, with no compilation cache, and with the highest memory that the process had.
+Each in a process of its own, without a compilation cache, with the process's peak memory.
 """
 
 import json

@@ -16,8 +16,9 @@ from rich.table import Table
 from benchmarks import fabricated, measure, ours, students
 from benchmarks import settings as settings_of
 from benchmarks.settings import Settings
+from distill_jax.cli import host_memory
 from distill_jax.models.t5 import Transformer
-from distill_jax.training import host_memory, train_state
+from distill_jax.training import train_state
 
 LENGTHS = (256, 96)
 ROWS = (2, 4, 8)

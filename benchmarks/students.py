@@ -1,8 +1,6 @@
 """The students that are measured: T5 1.1's sizes, without dropout."""
 
-import gin
-
-from distill_jax import gin_utils
+from distill_jax.config import ModelOptions, Sources, build
 from distill_jax.models.config import T5Config
 
 
@@ -16,6 +14,5 @@ def config(size: str = "small", dtype: str = "float32", **changes) -> T5Config:
       dtype: of activations and matrix products.
       changes: other fields of `T5Config`.
     """
-    gin_utils.parse([f"--gin_file=models/t5_1_1/{size}.gin"])
     fields = {"vocab_size": 32_128, "dtype": dtype, "dropout_rate": 0.0} | changes
-    return gin.get_configurable(T5Config)(**fields)
+    return T5Config(**build(ModelOptions, Sources(model=size), **fields).shape)

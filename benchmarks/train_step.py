@@ -15,9 +15,10 @@ from benchmarks import data, measure, ours, packings, pytorch_reference, student
 from benchmarks import settings as settings_of
 from benchmarks.contestants import Contestant
 from benchmarks.settings import Settings
+from distill_jax.cli import host_memory
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
-from distill_jax.training import host_memory, train_state
+from distill_jax.training import train_state
 
 AGREES = 1e-3  # of the losses of the first step, relative
 T5X = {
@@ -34,7 +35,7 @@ def student(settings: Settings) -> tuple[T5Config, Any]:
 
 
 def contestants(settings: Settings) -> dict[str, Contestant | None]:
-    """All that take part, None for those that are not there."""
+    """All contestants, None for those that are not installed."""
     config, params = student(settings)
     found: dict[str, Contestant | None] = {
         name: ours.contestant(config, params, *packings.packed(settings, packing))
@@ -79,26 +80,27 @@ def check_agreement(settings: Settings) -> dict[str, float]:
 
 
 def run(settings: Settings) -> dict[str, Any]:
-    """Measures all in turn; pairs a second of each repetition, None for who is not there.
+    """Measures all in turn; pairs a second of each repetition, None for those that are not installed.
 
     They share a process, and so what our trainer sets for it, `host_memory.keep_freed`: the peers are the
     quicker for it too, PyTorch by a twentieth, T5X by a sixth.
     """
-    kept = host_memory.keep_freed()
+    keeps_memory = host_memory.keep_freed()
     data.use(settings)
     losses = check_agreement(settings)
     found = contestants(settings)
-    there = {name: one for name, one in found.items() if one}
-    rates = measure.in_turn({name: one.once for name, one in there.items()}, settings.repeats)
+    installed = {name: one for name, one in found.items() if one}
+    rates = measure.in_turn({name: one.once for name, one in installed.items()}, settings.repeats)
     return {
         **{name: rates.get(name) for name in found},
-        "settings": {name: one.settings for name, one in there.items()} | {"freed_memory_is_kept": kept},
+        "settings": {name: one.settings for name, one in installed.items()}
+        | {"freed_memory_is_kept": keeps_memory},
         "first_loss": losses,
     }
 
 
 def sweep(settings: Settings) -> dict[str, dict[str, float]]:
-    """Median pairs a second by the lengths of a packed row: ours, and T5X's where it is there."""
+    """Median pairs a second by the lengths of a packed row: ours, and T5X's where it is installed."""
     host_memory.keep_freed()
     data.use(settings)
     config, params = student(settings)

@@ -1,20 +1,19 @@
 """Weak scaling of a student on paper: what a device sends as the devices grow and its rows do not.
 
-Usage: python benchmarks/weak_scaling.py [--model xxl] [--rows 2]; prints the table of docs/scaling.md.
+Usage: python -m benchmarks.weak_scaling [--model xxl] [--rows 2]; prints the table of docs/scaling.md.
 """
 
 import argparse
 
-import gin
-
-from distill_jax import gin_utils
-from distill_jax.models.config import T5Config
+from benchmarks import students
 from distill_jax.planning.devices import get_device
 from distill_jax.planning.job import Job
 from distill_jax.planning.plan import Plan, plan
-from distill_jax.training import partitioning
+from distill_jax.training import mesh as meshes
 
-MESHES = ("data=1,fsdp=16,model=4", "data=4,fsdp=16,model=4", "data=1,fsdp=64,model=4")
+MESHES = tuple(
+    dict(zip(("data", "fsdp", "model"), sizes, strict=True)) for sizes in ((1, 16, 4), (4, 16, 4), (1, 64, 4))
+)
 KINDS = ("all-gather", "all-reduce", "reduce-scatter")
 COLUMNS = (
     "devices",
@@ -39,13 +38,13 @@ def row(found: Plan, first: Plan) -> tuple:
     state = found.memory["parameters"] + found.memory["optimizer"]
     return (
         job.devices,
-        partitioning.describe(job.mesh),
+        meshes.describe(job.mesh),
         job.batch_size,
-        f"{state / 2**30:.2f} GiB",
+        f"{state / 1e9:.2f} GB",
         *(f"{found.moved[kind] / 1e9:.2f} GB" for kind in KINDS),
         f"{sent(found) / 1e9:.2f} GB",
         f"{sent(found) / sent(first) - 1:+.1%}",
-        f"{found.compile_seconds:.0f} s, {found.compile_bytes / 2**30:.2f} GiB",
+        f"{found.compile_seconds:.0f} s, {found.compile_bytes / 1e9:.2f} GB",
     )
 
 
@@ -55,11 +54,10 @@ def main() -> None:
     parser.add_argument("--model", default="xxl")
     parser.add_argument("--rows", type=int, default=2, help="of each shard of the batch")
     args = parser.parse_args()
-    gin_utils.parse([f"--gin_file=models/t5_1_1/{args.model}.gin", "--gin.DTYPE=bfloat16", "--gin.REMAT=full"])
-    config = gin.get_configurable(T5Config)()
+    config = students.config(args.model, "bfloat16", remat="full", dropout_rate=0.1)
     print(f"| {' | '.join(COLUMNS)} |\n|{' ---: |' * len(COLUMNS)}")
     first = None
-    for mesh in map(partitioning.parse_mesh, MESHES):
+    for mesh in MESHES:
         rows = args.rows * mesh["data"] * mesh["fsdp"]
         job = Job(config, mesh, rows, {"inputs": 1024, "targets": 256})
         found = plan(job, get_device("tpu-v5p"))

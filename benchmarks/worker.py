@@ -24,7 +24,7 @@ def call(module: str, *args: str, stdin: Any = None, environment: Mapping[str, s
       The object, with `process_seconds` (start to end) and `peak_gib` (resident memory at its highest).
 
     Raises:
-      RuntimeError: when it fails, with its last words.
+      RuntimeError: when it fails, with the last line of its errors.
     """
     began = time.perf_counter()
     process = subprocess.Popen(
@@ -44,9 +44,9 @@ def call(module: str, *args: str, stdin: Any = None, environment: Mapping[str, s
 
 
 def answer(found: dict) -> None:
-    """Prints a worker's object, and the highest memory this process had.
+    """Prints a worker's object with the peak memory of this process.
 
-    That is Linux's `VmHWM`; `getrusage` begins with what the process had that started this one.
+    It is Linux's `VmHWM`; the peak of `getrusage` starts at that of the parent process.
     """
     status = pathlib.Path("/proc/self/status").read_text()
     peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 2**20

@@ -3,14 +3,34 @@
 __version__ = "0.1.0"
 
 
-def load(model_dir: str, step: int | None = None, batch_size: int = 64, weights: str = "float32"):
+def train(config, **objects):
+    """Trains a student: `train(TrainConfig(mixture_or_task_name="svamp", model_dir="runs/svamp"))`.
+
+    Args:
+      config: a `distill_jax.config.TrainConfig`.
+      **objects: `model`, `optimizer` and `objective` in place of the configuration's, and a `listener` to
+        metrics; see `training.trainer.train`.
+
+    Returns:
+      The last training and validation metrics.
+
+    Raises:
+      UserError: for anything the user can set right.
+    """
+    from distill_jax.evaluation.evaluator import make_evaluator
+    from distill_jax.training import trainer
+
+    return trainer.train(config, evaluator=make_evaluator, **objects)
+
+
+def load(model_dir: str, step: int | str | None = None, batch_size: int = 64, weights: str = "float32"):
     """A trained student, ready to predict: `load("runs/svamp").predict(["…"], rationale=True)`.
 
     Args:
       model_dir: the run's folder.
-      step: of a checkpoint; None for the latest.
-      batch_size: inputs worked off at a time.
-      weights: what they are kept in: `float32`, `bfloat16` or `int8`.
+      step: of a checkpoint: a number, `latest` (or None) or `best`.
+      batch_size: inputs per batch.
+      weights: quantization of the weights: `float32` (none), `bfloat16` or `int8`.
 
     Returns:
       A `distill_jax.decoding.predictor.Predictor`.

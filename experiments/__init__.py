@@ -1,1 +1,6 @@
-"""What makes the figures of the docs: the demo and the comparisons; each writes a file in `results/`."""
+"""Experiments that make the figures of the docs: the demo, the comparison of methods, active annotation.
+
+In: an embedded task, and the flags of `distill-jax demo` or `python -m distill_jax.experiments.NAME`. Out:
+the figures as JSON (`experiments/results/`, or the demo's folder), and a page of the docs or a report made
+from them.
+"""

@@ -2,9 +2,19 @@
 
 from distill_jax.tasks.registry import register_distillation_task
 
-from distill_jax.data.completions import parse_esnli
+from distill_jax.data.completions import UNPARSED, Completion
 from distill_jax.data.nli import CLASSES, read_row
 from distill_jax.data.sources import ReferenceSource
+
+
+def parse_esnli(text: str) -> Completion:
+    """`…`, a new line, `Answer: neutral`; of several answers to the question the first."""
+    rationale, found, rest = text.split("Premise:")[0].partition("Answer: ")
+    label = rest.split("Answer: ")[0].split("Premise")[0].strip()
+    if not found or not label or "Answer:" in rationale:
+        return UNPARSED
+    return Completion(label, rationale.strip())
+
 
 register_distillation_task(
     "esnli", ReferenceSource("esnli", read_row, parse_esnli, has_validation=True), classes=CLASSES

@@ -2,11 +2,10 @@
 
 import pathlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distill_jax.tasks import registry
-from distill_jax.tasks.registry import DistillationTask, register_distillation_task
+from distill_jax.tasks.definition import define_task, import_module
 
 from distill_jax.data.sources import (
     HeldOutSource,
@@ -17,6 +16,7 @@ from distill_jax.data.sources import (
     TfdsSource,
     table_of,
 )
+from distill_jax.data.task import DistillationTask
 from distill_jax.errors import UserError
 
 HUBS = {"tfds": TfdsSource, "hf": HuggingFaceSource, "seqio": SeqioSource}
@@ -34,10 +34,10 @@ def describe(
     test: str | None = None,
     rationales: str | None = None,
     columns: Mapping[str, str] | None = None,
-    classes: list[str] | None = None,
+    classes: Sequence[str] | None = None,
     module: str | None = None,
 ) -> dict[str, Any]:
-    """What `register_own` takes, with absolute paths, for a run's folder to remember.
+    """What `own_task` takes, with absolute paths, for a run's folder to remember.
 
     Args:
       data: a JSONL, CSV or Parquet file to train on; or `tfds:NAME`, `hf:NAME[:CONFIG]`, `seqio:TASK`.
@@ -45,12 +45,15 @@ def describe(
       test: likewise. Default: the validation rows.
       rationales: a file with the teacher's answers, joined by id.
       columns: field -> column; see `sources.Columns`.
-      classes: the labels there are.
+      classes: the labels there are; white space around them does not count.
       module: Python module that registers the SeqIO task.
 
     Raises:
-      UserError: for a file of another kind than JSONL, CSV or Parquet.
+      UserError: for a file of another kind than JSONL, CSV or Parquet, and for a class named twice.
     """
+    classes = [name.strip() for name in classes or () if name.strip()]
+    if len(set(classes)) < len(classes):
+        raise UserError(f"--classes {','.join(classes)}: a class is named twice")
     hub = _hub(data)
     files = {"train": data, "validation": validation, "test": test}
     if hub is None:
@@ -67,7 +70,7 @@ def describe(
         "splits": splits,
         "rationales": str(pathlib.Path(rationales).absolute()) if rationales else None,
         "columns": dict(columns or {}),
-        "classes": classes,
+        "classes": classes or None,
         "module": module,
     }
 
@@ -81,7 +84,7 @@ def own_name(description: Mapping[str, Any]) -> str:
 
 def _source(description: Mapping[str, Any]) -> Source:
     if description["module"]:
-        registry.import_module(description["module"])
+        import_module(description["module"])
     splits, columns = dict(description["splits"]), description["columns"]
     hub, joined = _hub(description["data"]), description["rationales"]
     if "validation" in splits:
@@ -96,12 +99,10 @@ def _source(description: Mapping[str, Any]) -> Source:
     return source if "validation" in source.splits else HeldOutSource(source)
 
 
-def register_own(description: Mapping[str, Any]) -> DistillationTask:
-    """Registers the task of a `describe`, under `own_name`; its splits are made up where files lack.
+def own_task(description: Mapping[str, Any]) -> DistillationTask:
+    """The task of a `describe`, named `own_name`, registered nowhere; its splits are made up where files lack.
 
     Raises:
-      UserError: for an unknown field among the columns, or when another task has the name.
+      UserError: for an unknown field among the columns.
     """
-    return register_distillation_task(
-        own_name(description), _source(description), classes=description["classes"]
-    )
+    return define_task(own_name(description), _source(description), classes=description["classes"])

@@ -1,261 +1,162 @@
-"""The registry of tasks: one call registers a task for our engine and for SeqIO.
+"""The registry of tasks: names to `DistillationTask` objects, for our engine.
 
-Our engine reads prepared records and must not load TensorFlow, so it imports task modules inside
-`without_seqio()`. Everybody else, T5X's launcher included, gets the SeqIO tasks by importing the
-module; a process that has done the one and wants the other calls `seqio_tasks.register`.
+Registering has no other effect; `distill_jax.t5x.seqio_tasks.register` gives SeqIO the registered tasks.
 """
 
-import contextlib
-import contextvars
 import dataclasses
 import difflib
-import functools
 import importlib
-import importlib.util
-import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
+from distill_jax.tasks import own
+from distill_jax.tasks.definition import define_task, import_module
+
 from distill_jax import tasks
-from distill_jax.data import views
-from distill_jax.data.schema import Example
 from distill_jax.data.sources import Source
+from distill_jax.data.task import LABEL_SOURCES, METHODS, DistillationTask
 from distill_jax.data.views import View
 from distill_jax.errors import UserError
-from distill_jax.scoring.consistency import named_choice
-from distill_jax.scoring.metrics import accuracy, rouge_l
-
-MetricFn = Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]
-LABEL_SOURCES = {"gold": "label", "teacher": "teacher_label"}
-METHODS = (*views.METHODS, "label", "rationale")
-
-_with_seqio = contextvars.ContextVar("with_seqio", default=True)
-_tasks: dict[str, "DistillationTask"] = {}
 
 
-@dataclasses.dataclass(frozen=True)
-class DistillationTask:
-    """A task and how it is scored.
+class Registry:
+    """Tasks by name. The process has one, `REGISTRY`; a test makes its own.
 
-    Metric functions take (targets, predictions) and postprocess functions (text, example=None,
-    is_target=False), both as in SeqIO, and both serve SeqIO and our engine alike.
+    Args:
+      modules: task -> module of `distill_jax.tasks` whose import registers it; imported when asked for.
     """
 
-    name: str
-    source: Source
-    label_metric_fns: tuple[MetricFn, ...]
-    rationale_metric_fns: tuple[MetricFn, ...]
-    label_postprocess_fn: Callable[..., Any] | None
-    label_prefix: str
-    rationale_prefix: str
-    classes: tuple[str, ...] | None
-    rationale_rate: float = 1.0
-    rationale_label_fn: Callable[[str, Example], str | None] | None = None
+    def __init__(self, modules: Mapping[str, str] | None = None):
+        self._modules = dict(modules or {})
+        self._tasks: dict[str, DistillationTask] = {}
+        self._origins: dict[str, str] = {}
 
-    def score_labels(self, examples: Sequence[Example], predictions: Sequence[str | None]) -> dict[str, float]:
-        """The label metrics of some predictions, on the examples that have a gold label."""
-        process = self.label_postprocess_fn or (lambda text, example, is_target: text)
-        pairs = [
-            (process(e.label, example=None, is_target=True), p)
-            for e, p in zip(examples, predictions, strict=True)
-            if e.label is not None
-        ]
-        targets = [target for target, _ in pairs]
-        answers = [None if p is None else process(p, example=None, is_target=False) for _, p in pairs]
-        scores: dict[str, float] = {}
-        for metric_fn in self.label_metric_fns:
-            scores |= metric_fn(targets, answers)
-        return scores
+    def add(self, task: DistillationTask, origin: str = "") -> DistillationTask:
+        """Adds a task. A file that is run once more replaces its own tasks.
 
-    def rationale_label(self, rationale: str, example: Example) -> str | None:
-        """The label that a rationale speaks for; None where it speaks for none."""
-        if self.rationale_label_fn is not None:
-            return self.rationale_label_fn(rationale, example)
-        return named_choice(rationale, example.choices or self.classes or ())
+        Args:
+          task: to add.
+          origin: the file that defines it.
 
-    def agrees(self, example: Example) -> bool:
-        """Whether the teacher's label is right, by the metric `accuracy`."""
-        return bool(self.score_labels([example], [example.teacher_label]).get("accuracy"))
+        Raises:
+          UserError: when the task of that name comes from another file.
+        """
+        before = self._origins.get(task.name, origin)
+        if before != origin:
+            raise UserError(
+                f"another task {task.name!r} is registered already, by {before}: choose another name"
+            )
+        self._tasks[task.name], self._origins[task.name] = task, origin
+        return task
 
-    def views(self, method: str, label_source: str = "gold") -> tuple[View, ...]:
-        """The views of a method, by its name in `METHODS`."""
-        gold_or_teacher = LABEL_SOURCES[label_source]
-        label = View("label", gold_or_teacher, self.label_prefix)
-        rationale = View("rationale", "rationale", self.rationale_prefix, rate=self.rationale_rate)
-        return {
-            "standard": (View("label", gold_or_teacher),),
-            "task_distillation": (View("label", "teacher_label"),),
-            "step_by_step": (label, rationale),
-            views.SHARED: (
-                View("label", gold_or_teacher),
-                View("rationale", "rationale", rate=self.rationale_rate, start=views.RATIONALE_START),
-            ),
-            "single_task": (View("single_task", "rationale", answer=gold_or_teacher),),
-            "rationale_input": (View("label", gold_or_teacher, reads_rationale=True),),
-            "soft_labels": (View("label", gold_or_teacher, soft=True),),
-            "logit_distillation": (label, rationale),
-            "label": (label,),
-            "rationale": (rationale,),
-        }[method]
+    def remove(self, name: str) -> None:
+        """Forgets a task; one of a shipped module stays away until the process ends."""
+        del self._tasks[name], self._origins[name]
+
+    def names(self) -> list[str]:
+        """Names of all tasks: shipped and registered."""
+        return sorted({*self._modules, *self._tasks})
+
+    def get(
+        self,
+        name: str,
+        module: str | None = None,
+        data_dir: str | None = None,
+        teacher: str | None = None,
+    ) -> DistillationTask:
+        """The task of that name, importing the shipped module or `module` where needed.
+
+        Args:
+          name: such as `svamp`.
+          module: Python module that registers it, where it is not shipped.
+          data_dir: folder of the data sets; default DISTILL_JAX_DATA_DIR.
+          teacher: folder of the completions within a set; default DISTILL_JAX_TEACHER, or `llm`.
+
+        Raises:
+          UserError: when there is none.
+        """
+        if module is not None:
+            import_module(module)
+        if name not in self._tasks and name in self._modules:
+            importlib.import_module(f"distill_jax.tasks.{self._modules[name]}")
+        if name not in self._tasks:
+            near = difflib.get_close_matches(name, self.names(), n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UserError(f"unknown task {name!r}: {hint}there are {', '.join(self.names())}")
+        return self._tasks[name].located(data_dir, teacher)
+
+    def resolve(
+        self,
+        mixture_or_task_name: str,
+        label_source: str = "reference",
+        module: str | None = None,
+        rationale_rate: float | None = None,
+        data_dir: str | None = None,
+        teacher: str | None = None,
+        own_data: Mapping[str, Any] | None = None,
+    ) -> tuple[DistillationTask, tuple[View, ...]]:
+        """The task and views of a name such as `svamp_step_by_step`.
+
+        The names with `_teacher` at the end that SeqIO knows mean label source `teacher` here too.
+
+        Args:
+          mixture_or_task_name: TASK_METHOD; METHOD alone does with `own_data`.
+          label_source: reference or teacher.
+          module: that registers the task, if it is not shipped.
+          rationale_rate: in place of the task's own.
+          data_dir: see `get`.
+          teacher: see `get`.
+          own_data: of `own.describe`: the user's own files, a task that is not registered.
+
+        Raises:
+          UserError: for an unknown task, method or label source.
+        """
+        if label_source not in LABEL_SOURCES:
+            raise UserError(f"LABEL_SOURCE {label_source!r}: expected {' or '.join(LABEL_SOURCES)}")
+        name = mixture_or_task_name
+        for method in ("label", "step_by_step"):
+            if name.endswith(f"{method}_teacher"):
+                name, label_source = name.removesuffix("_teacher"), "teacher"
+        for method in METHODS:
+            if own_data is not None and f"_{name}".endswith(f"_{method}"):
+                task = own.own_task(own_data).located(data_dir, teacher)
+            elif name.endswith(f"_{method}"):
+                task = self.get(name.removesuffix(f"_{method}"), module, data_dir, teacher)
+            else:
+                continue
+            if rationale_rate is not None:
+                task = dataclasses.replace(task, rationale_rate=rationale_rate)
+            return task, task.views(method, label_source)
+        raise UserError(
+            f"unknown mixture or task {mixture_or_task_name!r}: expected TASK_METHOD with TASK of "
+            f"{', '.join(self.names())} and METHOD of {', '.join(METHODS)}"
+        )
 
 
-@contextlib.contextmanager
-def without_seqio() -> Iterator[None]:
-    """Within it, tasks are registered for our engine only, and TensorFlow is not imported."""
-    token = _with_seqio.set(False)
-    try:
-        yield
-    finally:
-        _with_seqio.reset(token)
+REGISTRY = Registry(tasks.MODULES)
+task_names = REGISTRY.names
+get_task = REGISTRY.get
+resolve = REGISTRY.resolve
 
 
 def register_distillation_task(
-    name: str,
-    source: Source,
-    *,
-    label_metric_fns: Sequence[MetricFn] = (accuracy,),
-    rationale_metric_fns: Sequence[MetricFn] = (rouge_l,),
-    label_postprocess_fn: Callable[..., Any] | None = None,
-    label_prefix: str = "[label] ",
-    rationale_prefix: str = "[rationale] ",
-    classes: Sequence[str] | None = None,
-    rationale_rate: float = 1.0,
-    rationale_label_fn: Callable[[str, Example], str | None] | None = None,
+    name: str, source: Source, *, registry: Registry = REGISTRY, **options: Any
 ) -> DistillationTask:
-    """Registers a task under `name`; call it once, at the top of a module.
+    """Defines a task and registers it; call it at the top of a module.
 
-    SeqIO gets the tasks `<name>_standard`, `<name>_task_distillation`, `<name>_label`,
-    `<name>_label_teacher` and `<name>_rationale`, and the mixtures `<name>_step_by_step` and
-    `<name>_step_by_step_teacher`. Importing the module once more changes nothing.
+    Our engine finds it as `<name>_<METHOD>`. After `distill_jax.t5x.seqio_tasks.register()` SeqIO has the tasks
+    `<name>_standard`, `<name>_task_distillation`, `<name>_label`, `<name>_label_teacher`, `<name>_rationale`
+    and others, and the mixtures `<name>_step_by_step` and `<name>_step_by_step_teacher`.
 
     Args:
       name: lower case, such as `svamp`.
       source: of the examples; see `data.sources`.
-      label_metric_fns: of predicted labels.
-      rationale_metric_fns: of predicted rationales, against the teacher's.
-      label_postprocess_fn: applied to targets and predictions before the metrics.
-      label_prefix: put before the input of the label view.
-      rationale_prefix: put before the input of the rationale view.
-      classes: the labels there are, where they are few.
-      rationale_rate: rationales for each label in what a student is trained on; in SeqIO the rate of the
-        rationale task in the mixture, whose label task has 1.
-      rationale_label_fn: (rationale, example) -> the label that a rationale speaks for, or None; default
-        the only one of the row's choices, or of the classes, that it names.
+      registry: where to; default the process's.
+      **options: see `definition.define_task`.
 
     Raises:
-      UserError: for a rate that is not above 0, and when another task has the name.
+      UserError: for a rate that is not above 0, and when a task of another file has the name.
     """
-    task = DistillationTask(
-        name,
-        source,
-        tuple(label_metric_fns),
-        tuple(rationale_metric_fns),
-        label_postprocess_fn,
-        label_prefix,
-        rationale_prefix,
-        None if classes is None else tuple(classes),
-        rationale_rate,
-        rationale_label_fn,
-    )
-    if not rationale_rate > 0.0:
-        raise UserError(f"task {name!r}: rationale_rate must be above 0, got {rationale_rate}")
-    if name in _tasks and _identity(_tasks[name]) != _identity(task):
-        raise UserError(f"another task {name!r} is registered already: choose another name")
-    _tasks[name] = task
-    if _with_seqio.get():
-        from distill_jax.t5x import seqio_tasks
-
-        seqio_tasks.register(task)
-    return task
-
-
-def _identity(value: Any) -> Any:
-    """What a task is made of, the same for a module that was imported twice.
-
-    Functions count by file and name, other objects by their class and attributes.
-    """
-    if isinstance(value, types.FunctionType):
-        in_console = value.__module__ == "__main__"
-        return None if in_console else value.__code__.co_filename, value.__qualname__
-    if isinstance(value, functools.partial):
-        return [_identity(part) for part in (value.func, value.args, value.keywords)]
-    if isinstance(value, Mapping):
-        return {key: _identity(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_identity(item) for item in value]
-    attributes = getattr(value, "__dict__", None)
-    if attributes is None or isinstance(value, type | types.ModuleType):
-        return repr(value)
-    cached = {k for k in attributes if isinstance(getattr(type(value), k, None), functools.cached_property)}
-    return type(value).__qualname__, _identity({k: v for k, v in attributes.items() if k not in cached})
-
-
-def task_names() -> list[str]:
-    """Names of all tasks: shipped and registered."""
-    return sorted({*tasks.MODULES, *_tasks})
-
-
-def import_module(name: str) -> None:
-    """Imports a module that registers tasks.
-
-    Raises:
-      UserError: when there is none.
-    """
-    try:
-        importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise UserError(f"MIXTURE_OR_TASK_MODULE {name!r}: {error}") from None
-
-
-def get_task(name: str, module: str | None = None) -> DistillationTask:
-    """The task of that name, importing the shipped module or `module` where needed.
-
-    Raises:
-      UserError: when there is none.
-    """
-    if module is not None:
-        import_module(module)
-    if name not in _tasks and name in tasks.MODULES:
-        importlib.import_module(f"distill_jax.tasks.{tasks.MODULES[name]}")
-    if name not in _tasks:
-        near = difflib.get_close_matches(name, task_names(), n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise UserError(f"unknown task {name!r}: {hint}there are {', '.join(task_names())}")
-    return _tasks[name]
-
-
-def resolve(
-    mixture_or_task_name: str,
-    label_source: str = "gold",
-    module: str | None = None,
-    rationale_rate: float | None = None,
-) -> tuple[DistillationTask, tuple[View, ...]]:
-    """Splits a name such as `svamp_step_by_step` into its task and views.
-
-    The names with `_teacher` at the end that SeqIO knows mean label source `teacher` here too.
-
-    Args:
-      mixture_or_task_name: TASK_METHOD.
-      label_source: gold or teacher.
-      module: that registers the task, if it is not shipped.
-      rationale_rate: in place of the task's own.
-
-    Raises:
-      UserError: for an unknown task, method or label source.
-    """
-    if label_source not in LABEL_SOURCES:
-        raise UserError(f"LABEL_SOURCE {label_source!r}: expected gold or teacher")
-    name = mixture_or_task_name
-    for method in ("label", "step_by_step"):
-        if name.endswith(f"_{method}_teacher"):
-            name, label_source = name.removesuffix("_teacher"), "teacher"
-    for method in METHODS:
-        if name.endswith(f"_{method}"):
-            task = get_task(name.removesuffix(f"_{method}"), module)
-            if rationale_rate is not None:
-                task = dataclasses.replace(task, rationale_rate=rationale_rate)
-            return task, task.views(method, label_source)
-    raise UserError(
-        f"unknown mixture or task {mixture_or_task_name!r}: expected TASK_METHOD with TASK of "
-        f"{', '.join(task_names())} and METHOD of {', '.join(METHODS)}"
-    )
+    caller = inspect.currentframe().f_back.f_globals
+    return registry.add(define_task(name, source, **options), caller.get("__file__") or caller["__name__"])

@@ -7,7 +7,7 @@ import re
 
 from distill_jax.tasks.registry import register_distillation_task
 
-from distill_jax.data.completions import parse_svamp
+from distill_jax.data.completions import UNPARSED, Completion, split_once
 from distill_jax.data.sources import ConcatenatedSource, HeldOutSource, ReferenceSource
 from distill_jax.scoring.consistency import last_equation
 from distill_jax.scoring.metrics import equation_accuracy
@@ -30,6 +30,13 @@ def one_equation(text, example=None, is_target=False):
     """
     del example, is_target
     return re.sub(r"\([^()]*\) and (\([^()]*\))", r"\1", text)
+
+
+def parse_svamp(text: str) -> Completion:
+    """`… The answer is (84 / 2).`"""
+    parts = split_once(text, "Q:", "The answer is")
+    equation = parts and re.search(r"\(.*\)", parts[1])
+    return Completion(equation.group(0), parts[0]) if equation else UNPARSED
 
 
 _SVAMP = ReferenceSource("svamp", read_row, parse_svamp)

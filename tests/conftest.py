@@ -4,15 +4,12 @@ import dataclasses
 import json
 import os
 import pathlib
-import sys
 
 import jax
 import pytest
-from distill_jax.tasks import registry
-from distill_jax.tasks.registry import register_distillation_task
+from distill_jax.tasks.registry import REGISTRY, register_distillation_task
+from distill_jax.tasks.svamp import parse_svamp
 
-from distill_jax import tasks
-from distill_jax.data.completions import parse_svamp
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource, HeldOutSource, ReferenceSource
 
@@ -28,11 +25,11 @@ def compilation_cache(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def forgotten_tasks():
-    """A shipped task that a test registered in a registry of its own can be registered again."""
+    """What a test registers is gone afterwards."""
+    before = set(REGISTRY.names())
     yield
-    for name, module in tasks.MODULES.items():
-        if name not in registry._tasks:
-            sys.modules.pop(f"distill_jax.tasks.{module}", None)
+    for name in set(REGISTRY.names()) - before:
+        REGISTRY.remove(name)
 
 
 @pytest.fixture(scope="session")
@@ -63,7 +60,8 @@ def make_run(tmp_path_factory):
             folder = str(tmp_path_factory.mktemp(method))
             lengths = {"inputs": 160, "targets": 12}
             name = f"entailment_{method}"
-            run = run_dir.Run(name, "gold", None, lengths, "bytes", "", dataclasses.asdict(config), 4, 0, {})
+            shape = dataclasses.asdict(config)
+            run = run_dir.Run(name, "reference", None, lengths, "bytes", "", shape, 4, 0, {})
             run_dir.claim(folder, run)
             load_vocabulary("bytes").save(folder)
             checkpointer = Checkpointer(folder, keep=None, keep_best=0, metric="label_accuracy")
@@ -98,12 +96,10 @@ def count_up(rng, name):
 
 
 @pytest.fixture
-def toy(monkeypatch):
+def toy():
     """A generated task, `toy`, of 300, 20 and 20 examples."""
-    monkeypatch.setattr(registry, "_tasks", {})
-    with registry.without_seqio():
-        source = GeneratedSource(count_up, {"train": 300, "validation": 20, "test": 20})
-        return register_distillation_task("toy", source)
+    source = GeneratedSource(count_up, {"train": 300, "validation": 20, "test": 20})
+    return register_distillation_task("toy", source)
 
 
 def read_row(row):
@@ -139,8 +135,6 @@ class Files:
 @pytest.fixture
 def files(tmp_path, monkeypatch):
     monkeypatch.setenv("DISTILL_JAX_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(registry, "_tasks", {})
     files = Files(tmp_path)
-    with registry.without_seqio():
-        register_distillation_task("files", files.source)
+    register_distillation_task("files", files.source)
     return files

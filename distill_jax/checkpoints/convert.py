@@ -1,22 +1,19 @@
 """From one checkpoint format to another, parameter by parameter."""
 
-import contextlib
 import dataclasses
-import errno
-import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
+from distill_jax import files
 from distill_jax.checkpoints import remote, run_dir
 from distill_jax.checkpoints.formats.huggingface import write_huggingface
 from distill_jax.checkpoints.formats.orbax_trees import write_tree
 from distill_jax.checkpoints.formats.parameters import Parameter, Stacked, stack
 from distill_jax.checkpoints.formats.t5x_legacy import write_legacy
 from distill_jax.checkpoints.formats.tokenizer_files import write_tokenizer
-from distill_jax.checkpoints.reading import CARRIED, FORMATS, Checkpoint, open_checkpoint
-from distill_jax.data import cache
+from distill_jax.checkpoints.reading import FORMATS, RUN_OF_EXPORT, Checkpoint, open_checkpoint
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
@@ -37,7 +34,7 @@ def convert(
     destination: str,
     to: str,
     *,
-    step: int | None = None,
+    step: int | str | None = None,
     task: str | None = None,
     task_feature_lengths: Mapping[str, int] | None = None,
     vocabulary: str | None = None,
@@ -53,7 +50,8 @@ def convert(
       source: see `open_checkpoint`.
       destination: local, not there yet.
       to: of `FORMATS`.
-      step: of the source, where it has several; of the destination, where the source has none.
+      step: of the source, where it has several (`latest`, `best` or a number); of the destination, a number,
+        where the source has none.
       task: such as `svamp_step_by_step`, for a run of ours to be evaluated on; default the source's.
       task_feature_lengths: of that run; default the source's, or 512 and 256.
       vocabulary: see `load_vocabulary`; default the source's.
@@ -82,9 +80,9 @@ def convert(
             f"{words.vocab_size}"
         )
     run = _run(checkpoint, config, words, task, task_feature_lengths, scan_layers)
-    number = checkpoint.step if checkpoint.format != "huggingface" else step or 0
-    with cache.new_folder(folder, "choose another folder for the result") as temporary, _disk_errors():
-        home = temporary if to == "distill-jax" else temporary / CARRIED
+    number = checkpoint.step if checkpoint.format != "huggingface" else _step_of_result(step)
+    with files.new_folder(folder, "choose another folder for the result") as temporary:
+        home = temporary if to == "distill-jax" else temporary / RUN_OF_EXPORT
         run_dir.claim(str(home), run)
         if words is not None:
             words.save(home)
@@ -98,15 +96,12 @@ def convert(
     return Converted(checkpoint.format, len(checkpoint.parameters), words is not None, task)
 
 
-@contextlib.contextmanager
-def _disk_errors() -> Iterator[None]:
-    """A full disk is an OSError, whoever finds it full."""
-    try:
-        yield
-    except Exception as error:
-        if not isinstance(error, OSError) and "No space left on device" in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-        raise
+def _step_of_result(step: int | str | None) -> int:
+    if step is None:
+        return 0
+    if not str(step).isdecimal():
+        raise UserError(f"step {step!r}: the source has no steps: expected a number, for the result")
+    return int(step)
 
 
 def _write_tree(
@@ -136,7 +131,7 @@ def _run(
     """The run that the result is of: the source's own, or one that was never trained."""
     run = checkpoint.run() or run_dir.Run(
         mixture_or_task_name="",
-        label_source="gold",
+        label_source="reference",
         module=None,
         task_feature_lengths={"inputs": 512, "targets": 256},
         vocabulary="",

@@ -1,61 +1,117 @@
-"""Orbax checkpoints of a run: train state, loader position and metrics, one folder a step."""
+"""Orbax checkpoints of a run, one folder per step, and the validation scores that say which is the best."""
 
-import contextlib
-import errno
+import dataclasses
+import json
+import logging
+import math
+import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
+from distill_jax import files
+from distill_jax.checkpoints.formats.orbax_trees import is_tree, read_tree
+from distill_jax.checkpoints.formats.parameters import to_tree
 from distill_jax.errors import UserError
-from distill_jax.training.train_state import TrainState
+
+SCORES = "scores.json"
+_ADVICE = "choose another MODEL_DIR; a run resumes from its last complete checkpoint"
+logger = logging.getLogger(__name__)
 
 
-def _folder(model_dir: str) -> pathlib.Path:
-    return pathlib.Path(model_dir).absolute() / "checkpoints"
+@dataclasses.dataclass
+class Scores:
+    """Validation scores of a run's checkpoints, as `scores.json` in its folder holds them.
+
+    Attributes:
+      metric: whose values they are.
+      mode: `max` or `min`, which is better.
+      by_step: the value of each validated checkpoint; None where the validation gave none.
+    """
+
+    metric: str
+    mode: str = "max"
+    by_step: dict[int, float | None] = dataclasses.field(default_factory=dict)
+
+    def best(self, steps: Collection[int], count: int = 1) -> list[int]:
+        """The `count` best of some steps, the best last; of equal ones the later is better."""
+        ranked = [step for step in sorted(steps) if self.by_step.get(step) is not None]
+        sign = 1 if self.mode == "max" else -1
+        ranked.sort(key=lambda step: sign * self.by_step[step])
+        return ranked[max(len(ranked) - count, 0) :]
+
+    def to_json(self) -> str:
+        """The content of `scores.json`."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, path: str | os.PathLike) -> "Scores":
+        """Raises UserError, naming `path`, when `text` is none of `to_json`."""
+        try:
+            fields = json.loads(text)
+            by_step = {int(step): score for step, score in fields["by_step"].items()}
+            return cls(fields["metric"], fields["mode"], by_step)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: no validation scores of a run: {error!r}: delete this file") from None
+
+
+def _load_scores(model_dir: str) -> Scores | None:
+    path = pathlib.Path(model_dir) / SCORES
+    return Scores.from_json(path.read_text(), path) if path.exists() else None
+
+
+class _KeepBest(preservation_policy.PreservationPolicy):
+    """Orbax's own best-of policy knows only scores that were given with the save, and ours come after it."""
+
+    def __init__(self, scores: Scores, count: int):
+        self._scores, self._count = scores, count
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        best = self._scores.best([checkpoint.step for checkpoint in checkpoints], self._count)
+        return [checkpoint.step in best for checkpoint in checkpoints]
 
 
 class Checkpointer:
     """Saves asynchronously; keeps the last `keep` checkpoints and the `keep_best` best by a metric.
 
+    A checkpoint is saved before it is validated, so that a process that is stopped meanwhile loses neither; its
+    scores are recorded afterwards, in `scores.json`, and outlive the process.
+
     Args:
       model_dir: the run's folder.
       keep: how many of the latest to keep; None keeps all.
       keep_best: how many of the best by `metric` to keep beside those.
-      metric: name of a metric given to `save`; larger is better.
+      metric: a name of the scores given to `record`.
+      mode: whether `max` or `min` of it is best.
     """
 
-    def __init__(self, model_dir: str, *, keep: int | None, keep_best: int, metric: str):
+    def __init__(self, model_dir: str, *, keep: int | None, keep_best: int, metric: str, mode: str = "max"):
+        self._model_dir = model_dir
+        scores = _load_scores(model_dir)
+        if scores is None or (scores.metric, scores.mode) != (metric, mode):
+            scores = Scores(metric, mode)
+        self._scores = scores
         policy = None
         if keep is not None:
             policy = preservation_policy.AnyPreservationPolicy(
-                [
-                    preservation_policy.LatestN(keep),
-                    preservation_policy.BestN(
-                        get_metric_fn=lambda metrics: metrics[metric],
-                        n=keep_best,
-                        keep_checkpoints_without_metrics=False,
-                    ),
-                ]
+                [preservation_policy.LatestN(keep), _KeepBest(scores, keep_best)]
             )
         self._manager = ocp.CheckpointManager(
             _folder(model_dir),
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=policy,
-                cleanup_tmp_directories=True,
-            ),
+            options=ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True),
         )
 
-    def save(
-        self,
-        state: TrainState,
-        loader_state: dict[str, Any],
-        metrics: dict[str, float] | None = None,
-    ) -> None:
+    def save(self, state: Any, loader_state: dict[str, Any]) -> None:
         """Starts to save; returns once the state is copied and may be donated again.
+
+        Args:
+          state: a tree of arrays with `step`, int32 [].
+          loader_state: the place in the data, JSON.
 
         Raises:
           UserError: when this or an earlier save found the disk full.
@@ -63,24 +119,55 @@ class Checkpointer:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        with _disk_errors(self._manager.directory):
+        with files.disk_errors(self._manager.directory, _ADVICE):
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state), loader=ocp.args.JsonSave(loader_state)
                 ),
-                metrics=metrics,
             )
 
-    def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """The latest complete checkpoint in `like`'s shapes and shardings; None if there is none."""
-        step = self._manager.latest_step()
-        if step is None:
+    def record(self, step: int, scores: Mapping[str, float]) -> None:
+        """Notes the validation scores of the checkpoint of `step`; to be called in every process."""
+        score = scores.get(self._scores.metric)
+        if score is None:
+            known = ", ".join(sorted(scores)) or "nothing"
+            logger.warning(
+                "step %d cannot be the best checkpoint: its validation gave no %s, only %s",
+                step,
+                self._scores.metric,
+                known,
+            )
+        self._scores.by_step[step] = None if score is None or not math.isfinite(score) else float(score)
+        if jax.process_index() == 0:
+            files.write_text(pathlib.Path(self._model_dir) / SCORES, self._scores.to_json())
+
+    def is_validated(self, step: int) -> bool:
+        """Whether `record` was called for `step`, in this process or one before it."""
+        return step in self._scores.by_step
+
+    def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+        """The latest checkpoint in `like`'s shapes and shardings, and the place in the data; None without any.
+
+        Raises:
+          UserError: when the latest is not whole.
+        """
+        if self._manager.latest_step() is None:
             return None
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(state=ocp.args.StandardRestore(like), loader=ocp.args.JsonRestore()),
-        )
+        step = pick_step(self._model_dir)
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardRestore(like), loader=ocp.args.JsonRestore()),
+            )
+        except Exception as error:  # Orbax's parts have many kinds
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise UserError(
+                f"{self._manager.directory / str(step)}: cannot be restored: delete this folder to resume from "
+                f"the checkpoint before it ({reason})"
+            ) from error
+        for later in [scored for scored in self._scores.by_step if scored > step]:
+            del self._scores.by_step[later]  # of steps that were lost, and are done again
         return restored["state"], restored["loader"]
 
     def wait(self) -> None:
@@ -89,7 +176,7 @@ class Checkpointer:
         Raises:
           UserError: when it found the disk full.
         """
-        with _disk_errors(self._manager.directory):
+        with files.disk_errors(self._manager.directory, _ADVICE):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
@@ -98,19 +185,17 @@ class Checkpointer:
         self._manager.close()
 
 
-@contextlib.contextmanager
-def _disk_errors(folder) -> Iterator[None]:
-    """Turns a full disk into one line that says what survives."""
-    try:
-        yield
-    except Exception as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if not full and "No space left on device" not in str(error):
-            raise
-        raise UserError(
-            f"{folder}: no space left on the disk to save a checkpoint: free some and start "
-            "again, the run goes on from its last complete checkpoint"
-        ) from error
+def _folder(model_dir: str) -> pathlib.Path:
+    return pathlib.Path(model_dir).absolute() / "checkpoints"
+
+
+def _step_folders(model_dir: str) -> list[int]:
+    folder = _folder(model_dir)
+    return sorted(ocp.utils.checkpoint_steps(folder)) if folder.exists() else []
+
+
+def _is_whole(model_dir: str, step: int) -> bool:
+    return is_tree(_folder(model_dir) / str(step) / "state")
 
 
 def steps(model_dir: str) -> list[int]:
@@ -119,37 +204,62 @@ def steps(model_dir: str) -> list[int]:
     Raises:
       UserError: when there are none.
     """
-    folder = _folder(model_dir)
-    found = ocp.utils.checkpoint_steps(folder) if folder.exists() else []
-    if not found:
-        raise UserError(f"{folder}: no complete checkpoint in there: train first, or check MODEL_DIR")
-    return sorted(found)
+    whole = [step for step in _step_folders(model_dir) if _is_whole(model_dir, step)]
+    if not whole:
+        raise UserError(
+            f"{_folder(model_dir)}: no complete checkpoint in there: train first, or check MODEL_DIR"
+        )
+    return whole
 
 
-def restore_params(model_dir: str, step: int | None = None) -> Any:
-    """Only the parameters of a checkpoint: a tree of arrays.
+def latest_step(model_dir: str) -> int | None:
+    """The step of the latest complete checkpoint; None where there is none yet."""
+    whole = [step for step in _step_folders(model_dir) if _is_whole(model_dir, step)]
+    return whole[-1] if whole else None
+
+
+def pick_step(model_dir: str, step: int | str | None = "latest") -> int:
+    """The step of one of a run's checkpoints.
+
+    Args:
+      model_dir: the run's folder.
+      step: `latest` (or None), `best` by the validation scores, or a number.
 
     Raises:
-      UserError: when the run has no checkpoint of `step` (None: any).
+      UserError: when there is no such checkpoint, or the latest is not whole.
     """
-    there = steps(model_dir)
-    step = there[-1] if step is None else step
-    if step not in there:
-        raise UserError(f"{model_dir}: no checkpoint of step {step}; there are {there}")
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        path = _folder(model_dir) / str(step) / "state"
-        tree = checkpointer.metadata(path).item_metadata.tree
-        shapes = {
-            "params": jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), tree["params"]
+    complete = steps(model_dir)
+    if step is None or step == "latest":
+        broken = [number for number in _step_folders(model_dir) if number > complete[-1]]
+        if broken:
+            raise UserError(
+                f"{_folder(model_dir) / str(broken[-1])}: not a whole checkpoint, it has no state: delete this "
+                f"folder to go back to step {complete[-1]}"
             )
-        }
-        return checkpointer.restore(
-            path,
-            args=ocp.args.PyTreeRestore(
-                shapes,
-                restore_args=ocp.checkpoint_utils.construct_restore_args(shapes),
-                partial_restore=True,
-            ),
-        )["params"]
+        return complete[-1]
+    if step == "best":
+        scores = _load_scores(model_dir)
+        best = scores.best(complete) if scores else []
+        if not best:
+            raise UserError(
+                f"{model_dir}: no checkpoint has a validation score, so that none is the best: choose latest "
+                f"or one of {complete}"
+            )
+        return best[-1]
+    try:
+        number = int(step)
+    except (TypeError, ValueError):
+        raise UserError(f"checkpoint step {step!r}: expected latest, best or a number") from None
+    if number not in complete:
+        raise UserError(f"{model_dir}: no checkpoint of step {number}; there are {complete}")
+    return number
+
+
+def restore_params(model_dir: str, step: int | str | None = "latest") -> Any:
+    """Only the parameters of a checkpoint: a tree of float32 arrays on the first device.
+
+    Raises:
+      UserError: when the run has no checkpoint of `step` (see `pick_step`), or it is not whole.
+    """
+    folder = _folder(model_dir) / str(pick_step(model_dir, step)) / "state"
+    return jax.tree.map(jnp.asarray, to_tree(read_tree(folder, "params")))

@@ -1,26 +1,29 @@
-"""A checkpoint of any format: what is found at a path."""
+"""Finds out what checkpoint a path holds, and opens it."""
 
 import dataclasses
 import pathlib
 import re
 
-from distill_jax.checkpoints import orbax as checkpoints
-from distill_jax.checkpoints import remote, run_dir
-from distill_jax.checkpoints.formats.huggingface import PICKLES, read_huggingface, refuse_pickle
+from distill_jax import files
+from distill_jax.checkpoints import orbax, remote, run_dir
+from distill_jax.checkpoints.formats.huggingface import read_huggingface
 from distill_jax.checkpoints.formats.orbax_trees import is_tree, read_tree
 from distill_jax.checkpoints.formats.parameters import Parameters, check, infer_config, unstack
+from distill_jax.checkpoints.formats.safetensors_files import ADAPTER, PICKLES, refuse_adapter, refuse_pickle
 from distill_jax.checkpoints.formats.t5x_legacy import read_legacy
 from distill_jax.checkpoints.formats.tokenizer_files import read_tokenizer
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
 
-CARRIED = "distill_jax"  # folder in an exported checkpoint: the run it comes from, and its vocabulary
+RUN_OF_EXPORT = "distill_jax"  # folder in an exported checkpoint: the run it comes from, and its vocabulary
 FORMATS = ("distill-jax", "t5x", "t5x-orbax", "huggingface")
 _EXPECTED = (
     "expected a run of ours (run.json) or one of its checkpoints/<step>, a T5X checkpoint_<step> or the folder "
     "of several, or a Hugging Face folder (config.json and safetensors)"
 )
+# In T5X's scalable_t5 each layer has a position bias of its own, ours and T5X's t5 share the first layer's.
+_SCALABLE = re.compile(r"^(encoder|decoder)/(layers_\d+|layers|encoder|decoder)/relpos_bias/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Checkpoint:
       path: as it was given.
       format: of `FORMATS`.
       step: 0 where the format has none.
-      parameters: layers apart.
+      parameters: one per layer, see `parameters.unstack`.
       config: of the model, where something says it.
       run_folder: with `run.json`, where there is one: ours, or the one an export carries.
       folder: local, of this checkpoint.
@@ -56,10 +59,10 @@ class Checkpoint:
         return read_tokenizer(self.folder) if self.format == "huggingface" else None
 
     def model_config(self, mlp_activations: tuple[str, ...] | None = None) -> T5Config:
-        """The model: as the format says, or told from the shapes.
+        """The model: as the format says, or inferred from the shapes.
 
         Args:
-          mlp_activations: of a T5X checkpoint; default what the `config.gin` of its run says, else the usual.
+          mlp_activations: of a T5X checkpoint; default what the `config.gin` of its run says, else T5's.
 
         Raises:
           UserError: naming a parameter that does not fit with the others.
@@ -68,7 +71,7 @@ class Checkpoint:
             return self.config
         activations = mlp_activations or _gin_activations(self.folder.parent / "config.gin")
         config = infer_config(self.path, self.parameters, activations)
-        check(self.path, self.parameters, config, "the T5 that the first layer's parameters describe")
+        check(self.path, self.parameters, config, "its other parameters")
         return config
 
 
@@ -80,15 +83,15 @@ def _gin_activations(path: pathlib.Path) -> tuple[str, ...] | None:
     return tuple(re.findall(r"['\"](\w+)['\"]", bound[-1])) if bound else None
 
 
-def open_checkpoint(path: str, step: int | None = None) -> Checkpoint:
+def open_checkpoint(path: str, step: int | str | None = None) -> Checkpoint:
     """Finds out the format of a checkpoint, and opens it; parameters are read later.
 
     Args:
       path: local, or a URL (`gs://…`, `hf://ORG/NAME`); see `remote`.
-      step: which checkpoint of a run; default the latest.
+      step: which checkpoint of a run, see `orbax.pick_step`; of a T5X folder of several, a number or `latest`.
 
     Raises:
-      UserError: when there is none, it is a pickle, or a parameter is missing.
+      UserError: when there is none, it is a pickle, an adapter or a Git LFS pointer, or a parameter is missing.
     """
     folder = remote.fetch(path, step) if remote.is_remote(path) else pathlib.Path(path)
     if folder.is_file():
@@ -97,41 +100,46 @@ def open_checkpoint(path: str, step: int | None = None) -> Checkpoint:
         folder = folder.parent
     if not folder.is_dir():
         raise UserError(f"{path}: no such folder: {_EXPECTED}")
+    for child in folder.iterdir():
+        if child.is_file():
+            files.refuse_lfs_pointer(child)
     if (folder / "run.json").exists():
         return _open_ours(path, folder, step)
     if folder.name.isdigit() and (folder.parent.parent / "run.json").exists():
-        return _open_ours(path, folder.parent.parent, int(folder.name))
+        return _open_ours(path, folder.parent.parent, folder.name)
     if (folder / "config.json").exists():
         parameters, config = read_huggingface(folder)
-        return Checkpoint(path, "huggingface", 0, parameters, config, _carried(folder), folder)
-    steps = _t5x_steps(folder)
-    if steps:
-        if step is not None and step not in steps:
-            raise UserError(f"{path}: no checkpoint of step {step}; there are {sorted(steps)}")
-        folder = steps[max(steps) if step is None else step]
-    return _open_t5x(path, folder)
+        return Checkpoint(path, "huggingface", 0, parameters, config, _exported_run(folder), folder)
+    if (folder / ADAPTER).exists():
+        refuse_adapter(folder)
+    return _open_t5x(path, _pick_t5x_step(path, folder, step))
 
 
-def _carried(folder: pathlib.Path) -> pathlib.Path | None:
-    return folder / CARRIED if (folder / CARRIED / "run.json").exists() else None
+def _exported_run(folder: pathlib.Path) -> pathlib.Path | None:
+    return folder / RUN_OF_EXPORT if (folder / RUN_OF_EXPORT / "run.json").exists() else None
 
 
-def _open_ours(path: str, root: pathlib.Path, step: int | None) -> Checkpoint:
+def _open_ours(path: str, root: pathlib.Path, step: int | str | None) -> Checkpoint:
     run = run_dir.load(str(root))
-    there = checkpoints.steps(str(root))
-    step = there[-1] if step is None else step
-    if step not in there:
-        raise UserError(f"{path}: no checkpoint of step {step}; there are {there}")
-    folder = root / "checkpoints" / str(step)
+    number = orbax.pick_step(str(root), step)
+    folder = root / "checkpoints" / str(number)
     parameters = unstack(read_tree(folder / "state", "params"))
     config = dataclasses.replace(T5Config(**run.model), scan_layers=False)
     check(path, parameters, config, "run.json")
-    return Checkpoint(path, "distill-jax", step, parameters, config, root, folder)
+    return Checkpoint(path, "distill-jax", number, parameters, config, root, folder)
 
 
-def _t5x_steps(folder: pathlib.Path) -> dict[int, pathlib.Path]:
-    found = {re.fullmatch(r"checkpoint_(\d+)", child.name): child for child in folder.iterdir()}
-    return {int(match[1]): child for match, child in found.items() if match}
+def _pick_t5x_step(path: str, folder: pathlib.Path, step: int | str | None) -> pathlib.Path:
+    """The `checkpoint_<step>` of a folder of several; `folder` itself where it is no such folder."""
+    matches = {re.fullmatch(r"checkpoint_(\d+)", child.name): child for child in folder.iterdir()}
+    by_step = {int(match[1]): child for match, child in matches.items() if match}
+    if not by_step:
+        return folder
+    if step is None or step == "latest":
+        return by_step[max(by_step)]
+    if not str(step).isdecimal() or int(step) not in by_step:
+        raise UserError(f"{path}: no checkpoint of step {step}; there are {sorted(by_step)}")
+    return by_step[int(step)]
 
 
 def _open_t5x(path: str, folder: pathlib.Path) -> Checkpoint:
@@ -150,9 +158,15 @@ def _open_t5x(path: str, folder: pathlib.Path) -> Checkpoint:
         if pickles:
             refuse_pickle(pickles[0])
         raise UserError(f"{path}: no checkpoint in there: {_EXPECTED}")
-    parameters, home = unstack(parameters), _carried(folder.parent)
+    biases = [name for name in parameters if _SCALABLE.match(name)]
+    if biases:
+        raise UserError(
+            f"{path}: a checkpoint of T5X's scalable_t5, with a position bias in each layer ({biases[0]}): not "
+            "the architecture of T5; expected one of T5X's examples/t5"
+        )
+    parameters, run_folder = unstack(parameters), _exported_run(folder.parent)
     config = None
-    if home is not None:
-        config = dataclasses.replace(T5Config(**run_dir.load(str(home)).model), scan_layers=False)
-        check(path, parameters, config, str(home / "run.json"))
-    return Checkpoint(path, kind, step, parameters, config, home, folder)
+    if run_folder is not None:
+        config = dataclasses.replace(T5Config(**run_dir.load(str(run_folder)).model), scan_layers=False)
+        check(path, parameters, config, str(run_folder / "run.json"))
+    return Checkpoint(path, kind, step, parameters, config, run_folder, folder)

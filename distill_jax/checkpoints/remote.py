@@ -10,8 +10,12 @@ import json
 import pathlib
 import posixpath
 import re
+from collections.abc import Mapping
+from typing import Any
 
-from distill_jax.checkpoints.formats.huggingface import PICKLES, refuse_pickle
+from distill_jax import files
+from distill_jax.checkpoints import orbax
+from distill_jax.checkpoints.formats.safetensors_files import ADAPTER, PICKLES, refuse_pickle
 from distill_jax.data import cache
 from distill_jax.errors import UserError
 
@@ -20,7 +24,29 @@ _STEP = re.compile(r"^(?:checkpoint_|checkpoints/)(\d+)/")
 _UNNEEDED = re.compile(
     r"(^|/)(state\.[^/]+/|dataset/|loader/|train_ds-|eval/|events\.|[^/]*\.(h5|msgpack|onnx|bin|pt|pth|ckpt)$)"
 )
-_HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer*.json", "spiece.model")
+_HUB_FILES = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "tokenizer*.json",
+    "added_tokens.json",
+    "spiece.model",
+    ADAPTER,
+)
+# What file systems call the version of a file; where they say none of it, fsspec's own key stands for it.
+_VERSION = (
+    "etag",
+    "md5",
+    "md5hash",
+    "crc32c",
+    "checksum",
+    "generation",
+    "version",
+    "versionid",
+    "mtime",
+    "modified",
+)
+_VERSION += ("last_modified", "lastmodified", "updated", "created")
 
 
 def is_remote(path: str) -> bool:
@@ -28,12 +54,12 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
-def fetch(url: str, step: int | None = None) -> pathlib.Path:
+def fetch(url: str, step: int | str | None = None) -> pathlib.Path:
     """A local folder with the checkpoint at `url`; its optimizer's state is left there.
 
     Args:
       url: of a checkpoint or of the folder of several.
-      step: which of several; default the last.
+      step: which of several: a number, `best` by the scores of a run, or `latest`, the default.
 
     Raises:
       UserError: when it cannot be fetched.
@@ -80,7 +106,7 @@ def _wanted(names: list[str], step: int | None) -> list[str]:
     return [name for name in kept if not _UNNEEDED.search(name)]
 
 
-def _fetch_fsspec(url: str, step: int | None) -> pathlib.Path:
+def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
     import fsspec
 
     ours = re.fullmatch(r"(.+)/checkpoints/(\d+)", url)
@@ -89,6 +115,7 @@ def _fetch_fsspec(url: str, step: int | None) -> pathlib.Path:
     try:
         filesystem, root = fsspec.url_to_fs(url)
         root = root.rstrip("/")
+        filesystem.invalidate_cache()  # a listing of before would hide what was written since
         found = filesystem.find(root, detail=True)
         # T5X's configuration, and the run that an export of ours carries, are beside the checkpoint.
         parent = posixpath.dirname(root)
@@ -100,22 +127,44 @@ def _fetch_fsspec(url: str, step: int | None) -> pathlib.Path:
     names = sorted(posixpath.relpath(path, root) for path in found)
     if not names:
         raise UserError(f"{url}: there is nothing there")
-    wanted = [f"{root}/{name}" for name in _wanted(names, step)]
+    wanted = [f"{root}/{name}" for name in _wanted(names, _number(filesystem, url, root, names, step))]
     pickles = [name for name in names if name.endswith(PICKLES)]
     if pickles and "config.json" in names and not any(path.endswith(".safetensors") for path in wanted):
         refuse_pickle(f"{url}/{pickles[0]}")
     wanted += beside
-    # What is there belongs to the key: a run's folder grows.
-    sizes = [(path, (found | beside)[path].get("size")) for path in wanted]
-    key = hashlib.sha256(json.dumps([url, sizes]).encode()).hexdigest()[:16]
+    # The versions belong to the key: a run's folder grows, and weights are overwritten in place.
+    versions = [(path, _version(filesystem, path, (found | beside)[path])) for path in wanted]
+    key = hashlib.sha256(json.dumps([url, versions]).encode()).hexdigest()[:16]
     folder = cache.cache_dir() / "downloads" / key
     if not folder.exists():
-        with cache.new_folder(folder) as temporary:
+        with files.new_folder(folder, cache.ADVICE) as temporary:
             for path in wanted:
                 target = temporary / posixpath.relpath(path, parent or "/")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _copy(filesystem, path, target, url)
     return folder / posixpath.basename(root)  # T5X's step is in the folder's name
+
+
+def _number(filesystem, url: str, root: str, names: list[str], step: int | str | None) -> int | None:
+    """The number of a step; None for the latest, and where there are no steps."""
+    steps = {int(m[1]) for m in map(_STEP.match, names) if m}
+    if step is None or step == "latest" or not steps:
+        return None
+    if step == "best":
+        content = filesystem.cat_file(f"{root}/{orbax.SCORES}") if orbax.SCORES in names else b""
+        best = orbax.Scores.from_json(content, f"{url}/{orbax.SCORES}").best(steps) if content else []
+        if not best:
+            raise UserError(f"{url}: no checkpoint has a validation score, so that none is the best")
+        return best[-1]
+    if not str(step).isdecimal() or int(step) not in steps:
+        raise UserError(f"{url}: no checkpoint of step {step}; there are {sorted(steps)}")
+    return int(step)
+
+
+def _version(filesystem, path: str, info: Mapping[str, Any]) -> list[str]:
+    """What tells one content of a file from another, as far as the file system says it."""
+    stated = [f"{name}={value}" for name, value in sorted(info.items()) if name.lower() in _VERSION]
+    return [str(info.get("size")), *(stated or [str(filesystem.ukey(path))])]
 
 
 def _copy(filesystem, path: str, target: pathlib.Path, url: str) -> None:

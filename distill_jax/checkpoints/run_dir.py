@@ -3,14 +3,18 @@
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 from typing import Any
 
 from flax import traverse_util
 
+from distill_jax import files
+from distill_jax.config import Options
 from distill_jax.errors import UserError
 
 FORMAT = 1
+CONFIG = "config.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,19 +47,33 @@ def _path(model_dir: str) -> pathlib.Path:
     return pathlib.Path(model_dir) / "run.json"
 
 
-def claim(model_dir: str, run: Run) -> None:
+def claim(model_dir: str, run: Run, config: Options | None = None) -> None:
     """Writes `run.json`, or checks that the folder holds the same run.
 
+    Args:
+      model_dir: the run's folder.
+      run: what the run is.
+      config: its options; those that are part of a run's identity must be those of `config.json`.
+
     Raises:
-      UserError: when the folder holds another run; names the fields that differ.
+      UserError: when the folder holds another run; names the fields and options that differ.
     """
     path = _path(model_dir)
+    if "://" in model_dir:
+        raise UserError(f"MODEL_DIR {model_dir}: expected a folder: mount the bucket, such as with gcsfuse")
     if path.exists():
-        old, new = (_flat(json.loads(json.dumps(dataclasses.asdict(r)))) for r in (load(model_dir), run))
+        before = {} if config is None else read_config(model_dir) or {}
+        options = {} if config is None else config.identity()
         differing = [
+            f"{name} was {before[name]!r}, now {value!r}"
+            for name, value in options.items()
+            if name in before and not _same(before[name], value)
+        ]
+        old, new = (_flat(json.loads(json.dumps(dataclasses.asdict(r)))) for r in (load(model_dir), run))
+        differing += [
             f"{name} was {old.get(name)!r}, now {new.get(name)!r}"
             for name in sorted(old.keys() | new.keys())
-            if old.get(name) != new.get(name)
+            if old.get(name) != new.get(name) and not any(line.startswith(f"{name} was") for line in differing)
         ]
         if differing:
             raise UserError(
@@ -65,10 +83,38 @@ def claim(model_dir: str, run: Run) -> None:
         return
     if (path.parent / "checkpoints").exists():
         raise UserError(f"{model_dir} holds checkpoints but no run.json: choose another MODEL_DIR")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(dataclasses.asdict(run), indent=2) + "\n")
-    temporary.rename(path)
+    files.write_text(path, json.dumps(dataclasses.asdict(run), indent=2) + "\n")
+
+
+def _same(before: Any, now: Any) -> bool:
+    """Whether two values of an option are equal; a path counts the same from wherever it is named."""
+    if isinstance(before, str) and isinstance(now, str):
+        return before == now or os.path.abspath(before) == os.path.abspath(now)
+    return json.loads(json.dumps(before)) == json.loads(json.dumps(now))
+
+
+def write_config(model_dir: str, config: Options) -> None:
+    """Writes `config.json`: `distill-jax train --config MODEL_DIR` takes it to run the same again."""
+    text = json.dumps(config.to_json() | config.identity(), indent=2, ensure_ascii=False)
+    files.write_text(pathlib.Path(model_dir) / CONFIG, text + "\n")
+
+
+def read_config(model_dir: str) -> dict[str, Any] | None:
+    """The options in `config.json`; None where a run has none.
+
+    Raises:
+      UserError: when the file is no JSON object.
+    """
+    path = pathlib.Path(model_dir) / CONFIG
+    if not path.exists():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: expected an object of options and values")
+    return values
 
 
 def _flat(fields: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ GROUPS = (
     "serve",
     "plan",
     "convert",
+    "options",
 )
 
 

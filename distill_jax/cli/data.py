@@ -1,38 +1,35 @@
 """`distill-jax data` and `distill-jax prepare`: tasks, their statistics, their records."""
 
-import argparse
+import itertools
 import json
 import sys
+from collections.abc import Mapping
+from typing import Any
 
-from distill_jax.cli.common import add_command, add_data_flags, needs_task, use_data
-from distill_jax.data.views import METHODS
-from distill_jax.errors import UserError
+from distill_jax.cli.common import add_command, add_group
+from distill_jax.config import ImportConfig, PrepareConfig, ShowConfig, StatisticsConfig
 
 
-def _data_list(args: argparse.Namespace) -> int:
+def _data_list() -> int:
     from distill_jax import tasks
     from distill_jax.tasks import registry
 
-    with registry.without_seqio():
-        for name, module in sorted(tasks.MODULES.items()):
-            registry.get_task(name)
-            print(f"{name:14} {sys.modules[f'distill_jax.tasks.{module}'].__doc__.splitlines()[0]}")
+    for name, module in sorted(tasks.MODULES.items()):
+        registry.get_task(name)
+        print(f"{name:14} {sys.modules[f'distill_jax.tasks.{module}'].__doc__.splitlines()[0]}")
     return 0
 
 
-def _data_show(args: argparse.Namespace) -> int:
-    import itertools
-
+def _data_show(config: ShowConfig) -> int:
     from rich.console import Console
     from rich.text import Text
 
-    from distill_jax.tasks import registry
+    from distill_jax.tasks.resolve import resolve
 
-    use_data(args)
-    with registry.without_seqio():
-        task, views = registry.resolve(f"{needs_task(args)}_step_by_step", module=args.module)
+    resolved = resolve(config)
+    task, views = resolved.task, resolved.views
     console = Console()
-    for example in itertools.islice(task.source.examples(args.split), args.count):
+    for example in itertools.islice(task.source.examples(config.split), config.count):
         console.print(Text(f"{example.id}  teacher: {example.teacher_label}", style="bold"))
         for view in views:
             texts = view(example)
@@ -41,21 +38,26 @@ def _data_show(args: argparse.Namespace) -> int:
     return 0
 
 
-def _data_stats(args: argparse.Namespace) -> int:
+def _data_stats(config: StatisticsConfig) -> int:
     from distill_jax.data.statistics import task_statistics
+    from distill_jax.tasks.resolve import resolve
 
-    use_data(args)
     figures = task_statistics(
-        needs_task(args),
-        splits=[args.split] if args.split else None,
-        vocabulary=args.vocabulary or "train:2000",
-        task_feature_lengths=args.lengths,
-        module=args.module,
+        resolve(config).task,
+        splits=[config.split] if config.split else None,
+        vocabulary=config.vocabulary,
+        task_feature_lengths=config.task_feature_lengths,
     )
-    if args.json:
+    if config.json:
         print(json.dumps(figures, indent=2))
         return 0
     from rich.console import Console
+
+    Console().print(_statistics_table(figures))
+    return 0
+
+
+def _statistics_table(figures: Mapping[str, Any]):
     from rich.table import Table
 
     lengths = figures["task_feature_lengths"]
@@ -78,32 +80,34 @@ def _data_stats(args: argparse.Namespace) -> int:
             tokens,
             f"{row['packing_fill']['encoder']:.1%} / {row['packing_fill']['decoder']:.1%}",
         )
-    Console().print(table)
-    return 0
+    return table
 
 
-def _data_import(args: argparse.Namespace) -> int:
+def _data_import(config: ImportConfig) -> int:
     from distill_jax.data.originals import import_original
 
-    if not args.data_dir:
-        raise UserError("say where to with --data-dir DIR")
-    for split, rows in import_original(args.name, args.origin, args.data_dir).items():
-        print(f"{args.data_dir}/{args.name}/{args.name}_{split}.json: {rows} rows")
+    for split, rows in import_original(config.name, config.origin, config.data_dir).items():
+        print(f"{config.data_dir}/{config.name}/{config.name}_{split}.json: {rows} rows")
     return 0
 
 
-def _prepare(args: argparse.Namespace) -> int:
+def _prepare(config: PrepareConfig) -> int:
     from distill_jax.data.prepare import prepare
+    from distill_jax.data.selection import Filters
+    from distill_jax.tasks.resolve import resolve
 
-    use_data(args)
+    resolved = resolve(config)
     prepared = prepare(
-        f"{needs_task(args)}_{args.method}",
-        args.split,
-        vocabulary=args.vocabulary or "train:2000",
-        task_feature_lengths=args.lengths or {"inputs": 512, "targets": 256},
-        label_source=args.label_source,
-        data_fraction=args.data_fraction,
-        module=args.module,
+        resolved.task,
+        resolved.views,
+        config.split,
+        vocabulary=config.vocabulary,
+        task_feature_lengths=config.task_feature_lengths,
+        pack=config.pack,
+        data_fraction=config.data_fraction,
+        num_examples=config.num_examples,
+        filters=Filters(**config.filters),
+        seed=config.seed,
     )
     manifest = prepared.manifest
     print(
@@ -115,32 +119,9 @@ def _prepare(args: argparse.Namespace) -> int:
 
 def add(commands) -> None:
     """Adds the commands."""
-    data = commands.add_parser("data", help="look at tasks and their statistics")
-    data_commands = data.add_subparsers(required=True, metavar="COMMAND")
-    add_command(data_commands, "list", "the tasks there are", _data_list)
-    show = add_command(data_commands, "show", "examples of a task as the student sees them", _data_show)
-    show.add_argument("task", nargs="?")
-    show.add_argument("--split", default="train")
-    show.add_argument("--count", type=int, default=3)
-    add_data_flags(show)
-    stats = add_command(data_commands, "stats", "rows, teacher accuracy, lengths, fill", _data_stats)
-    stats.add_argument("task", nargs="?")
-    stats.add_argument("--split")
-    stats.add_argument("--json", action="store_true")
-    add_data_flags(stats)
-    original = add_command(
-        data_commands, "import", "write a benchmark's rows in the paper's layout", _data_import
-    )
-    original.add_argument("name", help="anli1, anli2, anli3, cqa, esnli or svamp")
-    original.add_argument(
-        "--from", dest="origin", required=True, metavar="ORIGIN", help="hf, tfds; of svamp its SVAMP.json"
-    )
-    original.add_argument("--data-dir", help="folder of the data sets")
-
-    prepare = add_command(commands, "prepare", "tokenize and pack a task ahead of training", _prepare)
-    prepare.add_argument("task", nargs="?")
-    prepare.add_argument("--method", default="step_by_step", choices=METHODS)
-    prepare.add_argument("--split", default="train")
-    prepare.add_argument("--label-source", default="gold", choices=("gold", "teacher"))
-    prepare.add_argument("--data-fraction", type=float, default=1.0)
-    add_data_flags(prepare)
+    data = add_group(commands, "data", "look at tasks and their statistics")
+    add_command(data, "list", "the tasks there are", _data_list)
+    add_command(data, "show", "examples of a task as the student sees them", _data_show, ShowConfig)
+    add_command(data, "stats", "rows, teacher accuracy, lengths, fill", _data_stats, StatisticsConfig)
+    add_command(data, "import", "write a benchmark's rows in the paper's layout", _data_import, ImportConfig)
+    add_command(commands, "prepare", "tokenize and pack a task ahead of training", _prepare, PrepareConfig)

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distill_jax.data import cache, nli
+from distill_jax import files
+from distill_jax.data import nli
 from distill_jax.data.sources import HuggingFaceSource, TfdsSource
 from distill_jax.errors import UserError
 
@@ -109,7 +110,7 @@ def import_original(name: str, origin: str, data_dir: str) -> dict[str, int]:
         splits = svamp_rows(pathlib.Path(origin))
     else:
         splits = _hub_rows(name, origin)
-    with cache.new_folder(folder) as temporary:
+    with files.new_folder(folder, "choose another folder for the data sets") as temporary:
         return {split: _write(temporary / f"{name}_{split}.json", rows) for split, rows in splits.items()}
 
 

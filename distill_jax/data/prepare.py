@@ -19,19 +19,20 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
+from distill_jax import files
 from distill_jax.data import cache
 from distill_jax.data.packing import pack as pack_rows
 from distill_jax.data.records import Segment, encode_row
 from distill_jax.data.schema import Example
-from distill_jax.data.selection import Filters, keep, share
+from distill_jax.data.selection import OPTIONS, Filters, keep, share
+from distill_jax.data.sources.base import code_of
+from distill_jax.data.task import DistillationTask
 from distill_jax.data.tokenization import Counts, new_counts, tokenize
 from distill_jax.data.views import View, share_inputs, soften
 from distill_jax.data.vocabularies import load_vocabulary, train_vocabulary
 from distill_jax.errors import UserError
-from distill_jax.tasks import registry
-from distill_jax.tasks.registry import DistillationTask
 
-FORMAT = 7  # raise it when the records would differ for the same arguments
+FORMAT = 8  # raise it when the records would differ for the same arguments
 WINDOW = 8192  # examples that are tokenized and packed together, and held in memory
 log = logging.getLogger("distill_jax")
 
@@ -71,7 +72,7 @@ def resolve_vocabulary(spec: str, task: DistillationTask, cache_dir: str | os.Pa
     root = pathlib.Path(cache_dir or cache.cache_dir())
     folder = root / "vocabularies" / f"{task.name}-{size}-{key}"
     if not folder.exists():
-        with cache.new_folder(folder) as temporary:
+        with files.new_folder(folder, cache.ADVICE) as temporary:
             train_vocabulary(texts(task), int(size)).save(temporary)
     return str(folder)
 
@@ -97,8 +98,9 @@ def _checked(
     split: str,
     views: Sequence[View],
 ) -> Iterator[tuple[int, Example]]:
-    """Passes the examples on. A missing gold label is an error, what a teacher left out is not."""
-    needs_label = any("label" in (view.target, view.answer) and not view.soft for view in views)
+    """Passes the examples on. A training row needs its reference label; what a teacher left out is no error."""
+    targets = {field for view in views if not view.soft for field in (view.target, view.answer)}
+    needs_label = split == "train" and "label" in targets
     for number, example in examples:
         if any(view.soft for view in views):
             try:
@@ -141,46 +143,43 @@ def write_rows(path: pathlib.Path, rows: Iterable[Sequence[Segment]]) -> None:
 
 
 def prepare(
-    mixture_or_task_name: str,
+    task: DistillationTask,
+    views: Sequence[View],
     split: str,
     *,
     vocabulary: str,
     task_feature_lengths: Mapping[str, int],
     pack: bool = True,
-    label_source: str = "gold",
-    rationale_rate: float | None = None,
     data_fraction: float = 1.0,
     num_examples: int | None = None,
     filters: Filters = Filters(),  # noqa: B008, frozen
     seed: int = 0,
-    module: str | None = None,
     cache_dir: str | os.PathLike | None = None,
     max_truncated: float = 0.05,
 ) -> Prepared:
     """Prepares a split, or finds it prepared.
 
+    A split to train on needs a target for every view. Another split may lack the teacher's fields: what they
+    are needed for is left out, to the point of no rows at all.
+
     Args:
-      mixture_or_task_name: such as `svamp_step_by_step`; see `registry.resolve`.
+      task: gives the examples; see `tasks.registry.resolve`, as for the views.
+      views: what to make of each example.
       split: train, validation or test.
       vocabulary: see `load_vocabulary`, or `train:SIZE`.
       task_feature_lengths: `{"inputs": L, "targets": T}`, the end token included; what is longer is
         cut.
       pack: several examples to a row of these lengths; else one.
-      label_source: gold or teacher.
-      rationale_rate: rationales for each label; default the task's.
       data_fraction: share of the split's examples to take.
       num_examples: or their number.
       filters: which of these to keep; the manifest has the numbers of those dropped.
       seed: of which ones these are.
-      module: of the task, if it is not shipped.
       cache_dir: default `cache.cache_dir()`.
-      max_truncated: warns when a larger share of the targets is cut.
+      max_truncated: warns when a larger share of the inputs or the targets is cut.
 
     Raises:
       UserError: for unusable arguments or data, and for a full disk.
     """
-    with registry.without_seqio():
-        task, views = registry.resolve(mixture_or_task_name, label_source, module, rationale_rate)
     if split not in task.source.splits:
         raise UserError(f"task {task.name} has no split {split!r}: {', '.join(task.source.splits)}")
     lengths = {name: task_feature_lengths.get(name) for name in ("inputs", "targets")}
@@ -193,8 +192,9 @@ def prepare(
         raise UserError(f"DATA_FRACTION must lie in (0, 1], got {data_fraction}")
     vocabulary = resolve_vocabulary(vocabulary, task, cache_dir)
     tokenizer = load_vocabulary(vocabulary)
+    soft = any(view.soft for view in views)
     description = {
-        "mixture_or_task_name": mixture_or_task_name,
+        "task": task.name,
         "split": split,
         "views": [dataclasses.asdict(view) for view in views],
         "vocabulary": tokenizer.fingerprint,
@@ -203,7 +203,9 @@ def prepare(
         "data_fraction": data_fraction,
         "num_examples": num_examples,
         "filters": dataclasses.asdict(filters),
-        "soft": any(view.soft for view in views),
+        "scoring": _scoring(task) if filters.agreeing else None,
+        "classes": task.classes,
+        "soft": soft,
         "shared": share_inputs(views),
         "top_k": 0,
         "seed": seed,
@@ -212,60 +214,84 @@ def prepare(
     }
     key = hash_of(description)
     root = pathlib.Path(cache_dir or cache.cache_dir())
-    folder = root / "prepared" / f"{mixture_or_task_name}-{split}-{key}"
+    kind = "soft_labels" if soft else "_".join(view.name for view in views)
+    folder = root / "prepared" / f"{task.name}_{kind}-{split}-{key}"
     if not folder.exists():
         chosen = share(task.source, split, data_fraction, num_examples, seed)
         dropped = collections.Counter()
         examples = _checked(keep(chosen, filters, task.agrees, dropped), task, split, views)
-        counts = new_counts(views)
+        counts, labels = new_counts(views), {}
 
         def rows() -> Iterator[Sequence[Segment]]:
             while window := list(itertools.islice(examples, WINDOW)):
-                groups = tokenize(window, views, tokenizer, lengths, counts, task.classes)
+                groups = tokenize(window, views, tokenizer, lengths, counts, task.classes, labels)
                 for row in in_rows(groups, lengths, pack):
                     counts.rows += 1
                     yield row
 
-        with cache.new_folder(folder) as temporary:
+        with files.new_folder(folder, cache.ADVICE) as temporary:
             write_rows(temporary / "rows.array_record", rows())
-            _check_targets(task, split, views, counts)
+            if split == "train":
+                _check_targets(task, views, counts, dropped)
             text = json.dumps(_manifest(description, counts, dropped), indent=2)
             (temporary / "manifest.json").write_text(text + "\n")
     manifest = json.loads((folder / "manifest.json").read_text())
-    _warn(manifest, mixture_or_task_name, max_truncated)
+    _warn(manifest, max_truncated)
     return Prepared(folder, key, vocabulary, manifest)
 
 
-def _check_targets(task: DistillationTask, split: str, views: Sequence[View], counts: Counts) -> None:
-    """Training needs targets for every view; to be evaluated on, a split may have labels alone."""
+def _scoring(task: DistillationTask) -> list[str]:
+    """The code of the functions by which a teacher's label is right."""
+    functions = [*task.label_metric_fns, *filter(None, [task.label_postprocess_fn])]
+    return [hash_of(code_of(function)) for function in functions] + [task.main_metric]
+
+
+def _check_targets(
+    task: DistillationTask, views: Sequence[View], counts: Counts, dropped: Mapping[str, int]
+) -> None:
+    filtered = ", ".join(f"{OPTIONS[reason]} {count} ({reason})" for reason, count in dropped.items())
+    if not counts.examples and dropped:
+        raise UserError(f"{task.name} train: the filters dropped every example: {filtered}; loosen them")
     for view in views:
-        if not counts.views[view.name] and (split == "train" or not counts.rows):
-            raise UserError(f"{task.name} {split}: none of the {counts.examples} examples has a {view.target}")
+        if not counts.views[view.name]:
+            after = f"; the filters dropped {filtered}" if filtered else ""
+            needed = view.target if not view.soft else "label_probs or teacher_label among its classes"
+            raise UserError(f"{task.name} train: none of the {counts.examples} examples has a {needed}{after}")
 
 
 def _manifest(description: dict[str, Any], counts: Counts, dropped: Mapping[str, int]) -> dict[str, Any]:
-    lengths = description["task_feature_lengths"]
+    lengths, rows = description["task_feature_lengths"], max(counts.rows, 1)
     return (
         description
         | dataclasses.asdict(counts)
         | {
             "dropped": dict(dropped),
-            "encoder_fill": counts.encoder_tokens / (counts.rows * lengths["inputs"]),
-            "decoder_fill": counts.decoder_tokens / (counts.rows * lengths["targets"]),
+            "encoder_fill": counts.encoder_tokens / (rows * lengths["inputs"]),
+            "decoder_fill": counts.decoder_tokens / (rows * lengths["targets"]),
         }
     )
 
 
-def _warn(manifest: Mapping[str, Any], name: str, max_truncated: float) -> None:
-    segments = sum(manifest["views"].values())
-    cut = manifest["truncated_targets"]
-    if cut > max_truncated * segments:
-        log.warning(
-            "warning: %s %s: %d of %d targets are longer than %d tokens and were cut "
-            "(raise TASK_FEATURE_LENGTHS)",
-            name,
-            manifest["split"],
-            cut,
-            segments,
-            manifest["task_feature_lengths"]["targets"],
-        )
+def _warn(manifest: Mapping[str, Any], max_truncated: float) -> None:
+    """Logs a line for each thing in the records that a student cannot learn from."""
+    segments, lengths = sum(manifest["views"].values()), manifest["task_feature_lengths"]
+    for side in ("inputs", "targets"):
+        cut = manifest[f"truncated_{side}"]
+        if cut > max_truncated * segments:
+            _tell(
+                manifest,
+                f"{cut} of {segments} {side} are longer than {lengths[side]} tokens and were cut "
+                "(raise TASK_FEATURE_LENGTHS)",
+            )
+    if manifest["unknown_tokens"]:
+        _tell(manifest, f"{manifest['unknown_tokens']} tokens are unknown to the vocabulary")
+    if manifest["labels_of_no_class"]:
+        _tell(manifest, f"{manifest['labels_of_no_class']} labels are none of the classes or choices")
+    if manifest["null_rationales"]:
+        _tell(manifest, f"{manifest['null_rationales']} rationales are `nan`, `None` or the like: remove them")
+    for one, other in manifest["equal_labels"]:
+        _tell(manifest, f"the labels {one!r} and {other!r} have the same tokens: no student tells them apart")
+
+
+def _tell(manifest: Mapping[str, Any], problem: str) -> None:
+    log.warning("warning: %s %s: %s", manifest["task"], manifest["split"], problem)

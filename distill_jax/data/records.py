@@ -18,7 +18,7 @@ class Segment:
       choices: of a soft label, the lengths of the targets it is made of, one after the other; their
         sum is the length of `targets`.
       probs: their probabilities.
-      gold: which of them is right; -1 where that is not known.
+      reference: which of them is right; -1 where that is not known.
       start: the decoder's first input token.
       top_ids: [targets, k], the likeliest next tokens under a white-box teacher.
       top_log_probs: [targets, k], their log-probabilities.
@@ -30,7 +30,7 @@ class Segment:
     example: int
     choices: Sequence[int] = ()
     probs: Sequence[float] = ()
-    gold: int = -1
+    reference: int = -1
     start: int = 0
     top_ids: np.ndarray | None = None
     top_log_probs: np.ndarray | None = None
@@ -46,7 +46,7 @@ def encode_row(segments: Sequence[Segment]) -> bytes:
     for segment in segments:
         header += [len(segment.inputs), len(segment.targets), segment.task_id, segment.example]
         top_k = 0 if segment.top_ids is None else segment.top_ids.shape[1]
-        header += [len(segment.choices), segment.gold, segment.start, top_k]
+        header += [len(segment.choices), segment.reference, segment.start, top_k]
         body.extend(segment.inputs)
         body.extend(segment.targets)
         body.extend(segment.choices)
@@ -63,11 +63,11 @@ def decode_row(record: bytes) -> list[Segment]:
     count = int(numbers[0])
     segments, position = [], 1 + HEADER * count
     for header in numbers[1:position].reshape(count, HEADER).tolist():
-        inputs, targets, task_id, example, choices, gold, start, top_k = header
+        inputs, targets, task_id, example, choices, reference, start, top_k = header
         sizes = np.array([inputs, targets, choices, choices, targets * top_k, targets * top_k])
         parts = np.split(numbers[position:], sizes.cumsum())
         probs = parts[3].view("<f4")
-        segment = Segment(parts[0], parts[1], task_id, example, parts[2], probs, gold, start)
+        segment = Segment(parts[0], parts[1], task_id, example, parts[2], probs, reference, start)
         if top_k:
             ids, log_probs = (part.reshape(targets, top_k) for part in parts[4:6])
             segment = dataclasses.replace(segment, top_ids=ids, top_log_probs=log_probs.view("<f4"))
@@ -102,7 +102,7 @@ def to_features(
 
       With `soft`, each label a row can have is a decoder segment of its own, all of them attending
       to the one encoder segment in `decoder_cross_segment_ids`; `decoder_choice_probs`
-      (float32) has the label's probability at each of its tokens, and only the gold label's tokens
+      (float32) has the label's probability at each of its tokens, and only the reference label's tokens
       have a loss weight.
 
       With `top_k`, `decoder_teacher_ids` (int32) and `decoder_teacher_log_probs` (float32), [T, top_k].
@@ -146,7 +146,7 @@ def to_features(
             decoder["decoder_segment_ids"][target_start:target_end] = part
             decoder["decoder_positions"][target_start:target_end] = np.arange(length)
             decoder["decoder_task_ids"][target_start:target_end] = segment.task_id
-            weights[target_start:target_end] = not soft or place == segment.gold
+            weights[target_start:target_end] = not soft or place == segment.reference
             cross[target_start:target_end] = number
             if soft:
                 probs[target_start:target_end] = segment.probs[place]

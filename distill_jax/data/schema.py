@@ -10,7 +10,7 @@ class Example:
     Attributes:
       id: unique within the split, and the same from run to run.
       input: the text the student sees.
-      label: the gold label; None where nobody has labelled the row.
+      label: the reference label; None where nobody has labelled the row.
       teacher_label: the label in the teacher's completion; None where it could not be parsed.
       rationale: the teacher's reasons; None likewise.
       label_probs: the teacher's probability of each of `choices`, or of each class of the task.

@@ -12,6 +12,13 @@ from distill_jax.data.schema import Example
 from distill_jax.data.sources import Source
 from distill_jax.errors import UserError
 
+OPTIONS = {  # reason for which `keep` drops an example -> the option that asks for it
+    "no_reference_label": "ONLY_AGREEING",
+    "teacher_disagrees": "ONLY_AGREEING",
+    "rationale_too_short": "MIN_RATIONALE_WORDS",
+    "rationale_too_long": "MAX_RATIONALE_WORDS",
+    "near_duplicate_rationale": "MAX_RATIONALE_SIMILARITY",
+}
 PERMUTATIONS = 64  # of a MinHash: its estimate is off by about 1 / sqrt(64)
 Numbered = Iterator[tuple[int, Example]]
 
@@ -104,12 +111,15 @@ def keep(
 ) -> Numbered:
     """The examples that pass; `dropped` counts the others by reason, of several the first.
 
-    Reasons: `teacher_disagrees`, `rationale_too_short`, `rationale_too_long`, `near_duplicate_rationale`.
+    Reasons: `no_reference_label` and `teacher_disagrees` (of `agreeing`),
+    `rationale_too_short`, `rationale_too_long`, `near_duplicate_rationale`.
     """
     seen = None if filters.max_similarity is None else _Seen(filters.max_similarity)
     for number, example in examples:
         words = len((example.rationale or "").split())
-        if filters.agreeing and not agrees(example):
+        if filters.agreeing and example.label is None:
+            dropped["no_reference_label"] += 1
+        elif filters.agreeing and not agrees(example):
             dropped["teacher_disagrees"] += 1
         elif words < filters.min_words:
             dropped["rationale_too_short"] += 1

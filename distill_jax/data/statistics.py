@@ -10,46 +10,41 @@ import numpy as np
 from distill_jax.data.prepare import WINDOW, in_rows, resolve_vocabulary
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import HeldOutSource
+from distill_jax.data.task import DistillationTask
 from distill_jax.data.tokenization import new_counts, tokenize
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
-from distill_jax.tasks import registry
-from distill_jax.tasks.registry import DistillationTask
 
 FIELDS = ("input", "label", "rationale")
 
 
 def task_statistics(
-    name: str,
+    task: DistillationTask,
     splits: Sequence[str] | None = None,
     vocabulary: str = "train:2000",
     task_feature_lengths: Mapping[str, int] | None = None,
-    module: str | None = None,
 ) -> dict[str, Any]:
     """Figures of a task, for `distill-jax data stats`.
 
     Args:
-      name: of the task, such as `svamp`.
+      task: of `tasks.registry.get_task`.
       splits: default all; a validation part that is held out of train counts to train.
       vocabulary: see `prepare`; the default is trained on the task's own text.
       task_feature_lengths: of a packed row; default 512 and 320, which leave neither length idle.
-      module: of the task, if it is not shipped.
 
     Returns:
       `task`, `vocabulary`, `task_feature_lengths`, and under `splits` by name: `rows`;
       `validation_rows`, those of them that are held out (train only); `teacher_accuracy` by the
-      task's own metric over the rows with a gold label (None without one), where a row the teacher
+      task's main metric over the rows with a reference label (None without one), where a row the teacher
       has no label for is wrong; `parsed` and `unparsed`, the rows with and without a teacher's label or
       rationale;
       `token_lengths` without the end token (`mean`, `median`, `p99`, `max` of each field that is
       there); `packing_fill`, the share of an encoder and decoder row that step by step fills.
 
     Raises:
-      UserError: for an unknown task or split, and for unusable data.
+      UserError: for an unknown split, and for unusable data.
     """
     lengths = dict(task_feature_lengths or {"inputs": 512, "targets": 320})
-    with registry.without_seqio():
-        task = registry.get_task(name, module)
     tokenizer = load_vocabulary(resolve_vocabulary(vocabulary, task))
     source = task.source
     holds_out = isinstance(source, HeldOutSource)
@@ -58,14 +53,14 @@ def task_statistics(
     figures = {}
     for split in splits:
         if split not in source.splits:
-            raise UserError(f"task {name} has no split {split!r}: {', '.join(source.splits)}")
+            raise UserError(f"task {task.name} has no split {split!r}: {', '.join(source.splits)}")
         whole_file = holds_out and split == "train"
         examples = source.source.examples(split) if whole_file else source.examples(split)
         figures[split] = _split_statistics(task, examples, tokenizer, lengths)
         if whole_file:
             figures[split]["validation_rows"] = source.size("validation")
     return {
-        "task": name,
+        "task": task.name,
         "vocabulary": vocabulary,
         "task_feature_lengths": lengths,
         "splits": figures,
@@ -80,15 +75,16 @@ def _split_statistics(
 ) -> dict[str, Any]:
     views = task.views("step_by_step")
     counts = new_counts(views)
-    unparsed = packed_rows = golds = teachers = 0
+    unparsed = packed_rows = references = teachers = 0
     right = 0.0
     token_lengths: dict[str, list[int]] = {field: [] for field in FIELDS}
     numbered = enumerate(examples)
     while window := list(itertools.islice(numbered, WINDOW)):
-        with_gold = [example for _, example in window if example.label is not None]
-        labels = [example.teacher_label for example in with_gold]
-        right += task.score_labels(with_gold, labels).get("accuracy", math.nan) * len(labels)
-        golds += len(labels)
+        labelled = [example for _, example in window if example.label is not None]
+        labels = [example.teacher_label for example in labelled]
+        if labels:
+            right += task.score_labels(labelled, labels).get(task.main_metric, math.nan) * len(labels)
+        references += len(labels)
         teachers += sum(label is not None for label in labels)
         unparsed += sum(e.teacher_label is None and e.rationale is None for _, e in window)
         for field, seen in token_lengths.items():
@@ -101,7 +97,7 @@ def _split_statistics(
         raise UserError(f"task {task.name}: no examples to count")
     return {
         "rows": counts.examples,
-        "teacher_accuracy": right / golds if teachers and not math.isnan(right) else None,
+        "teacher_accuracy": right / references if teachers and not math.isnan(right) else None,
         "parsed": counts.examples - unparsed,
         "unparsed": unparsed,
         "token_lengths": {field: _summary(seen) for field, seen in token_lengths.items() if seen},

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from distill_jax.data.records import Segment
 from distill_jax.data.schema import Example
-from distill_jax.data.views import TASK_IDS, View, share_inputs, soften
-from distill_jax.data.vocabularies import EOS_ID, Vocabulary
+from distill_jax.data.views import TASK_IDS, View, place_of, share_inputs, soften
+from distill_jax.data.vocabularies import EOS_ID, UNK_ID, Vocabulary
 from distill_jax.errors import UserError
 
 
@@ -14,7 +14,20 @@ from distill_jax.errors import UserError
 class Counts:
     """What went into the records.
 
-    By view name: `views` are its segments, `with_target` and `without_target` the examples that had one.
+    Attributes:
+      examples: read.
+      rows: written.
+      views: segments, by view name as the next two.
+      with_target: examples that have the view's target.
+      without_target: examples that lack it.
+      truncated_inputs: inputs longer than their length, and cut.
+      truncated_targets: targets likewise.
+      encoder_tokens: of all inputs.
+      decoder_tokens: of all targets.
+      unknown_tokens: among these, ids that stand for what the vocabulary cannot write.
+      labels_of_no_class: labels that are none of the row's choices or the task's classes.
+      null_rationales: rationales such as `nan` or `None`, which a program wrote for a missing one.
+      equal_labels: pairs of labels with the same ids, which no student can tell apart; the first ten.
     """
 
     examples: int = 0
@@ -26,6 +39,21 @@ class Counts:
     truncated_targets: int = 0
     encoder_tokens: int = 0
     decoder_tokens: int = 0
+    unknown_tokens: int = 0
+    labels_of_no_class: int = 0
+    null_rationales: int = 0
+    equal_labels: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+    def compare_labels(self, ids: Mapping[str, Sequence[int]], seen: dict[tuple[int, ...], str]) -> None:
+        """Adds to `equal_labels`; `seen` maps ids to the first text that has them, of at most 10,000 texts."""
+        for text, tokens in ids.items():
+            first = seen.setdefault(tuple(tokens), text) if len(seen) < 10_000 else text
+            pair = (first, text)
+            if first != text and len(self.equal_labels) < 10 and pair not in self.equal_labels:
+                self.equal_labels.append(pair)
+
+
+NULLS = {"nan", "none", "null", "na", "n/a", "<na>"}  # what pandas and others write for a missing text
 
 
 def new_counts(views: Sequence[View]) -> Counts:
@@ -45,6 +73,7 @@ def tokenize(
     lengths: Mapping[str, int],
     counts: Counts,
     classes: Sequence[str] | None = None,
+    labels: dict[tuple[int, ...], str] | None = None,
 ) -> list[list[Segment]]:
     """All views of some examples, each text cut so that the end token still fits its length.
 
@@ -54,7 +83,8 @@ def tokenize(
       vocabulary: for both texts.
       lengths: `{"inputs": L, "targets": T}`, the end token included.
       counts: is added to.
-      classes: of the task, for soft labels.
+      classes: of the task: the targets of soft labels; of others those that are no class are counted.
+      labels: ids -> label of what was tokenized before, to find labels with the same ids; is added to.
 
     Returns:
       Segments that stay together in a row: the views of an example where they share their inputs, and the
@@ -63,8 +93,9 @@ def tokenize(
     Raises:
       UserError: when the labels of a soft label are together longer than a row.
     """
+    labels = {} if labels is None else labels
     if any(view.soft for view in views):
-        soft = _tokenize_soft(examples, views[0], vocabulary, lengths, counts, classes)
+        soft = _tokenize_soft(examples, views[0], vocabulary, lengths, counts, classes, labels)
         return [[segment] for segment in soft]
     shared = share_inputs(views)
     numbers, chosen, inputs, targets = [], [], [], []
@@ -75,6 +106,10 @@ def tokenize(
             if texts is None:
                 counts.without_target[view.name] += 1
                 continue
+            if view.target == "rationale":
+                counts.null_rationales += example.rationale.strip().casefold() in NULLS
+            elif options := example.choices or classes:
+                counts.labels_of_no_class += place_of(texts[1], options) < 0
             copies = view.copies(counts.with_target[view.name])
             counts.with_target[view.name] += 1
             counts.views[view.name] += copies
@@ -84,9 +119,10 @@ def tokenize(
             targets += [texts[1]] * copies
     inputs_room, targets_room = lengths["inputs"] - 1, lengths["targets"] - 1
     groups: list[list[Segment]] = []
-    for number, view, source, target in zip(
+    for number, view, text, source, target in zip(
         numbers,
         chosen,
+        targets,
         vocabulary.encode_batch(inputs),
         vocabulary.encode_batch(targets),
         strict=True,
@@ -94,6 +130,9 @@ def tokenize(
         counts.truncated_inputs += len(source) > inputs_room
         counts.truncated_targets += len(target) > targets_room
         source, target = [*source[:inputs_room], EOS_ID], [*target[:targets_room], EOS_ID]
+        counts.unknown_tokens += source.count(UNK_ID) + target.count(UNK_ID)
+        if view.name == "label":
+            counts.compare_labels({text: target}, labels)
         counts.decoder_tokens += len(target)
         if shared and groups and groups[-1][0].example == number:
             taken = sum(len(segment.targets) for segment in groups[-1])
@@ -112,6 +151,7 @@ def _tokenize_soft(
     lengths: Mapping[str, int],
     counts: Counts,
     classes: Sequence[str] | None,
+    labels: dict[tuple[int, ...], str],
 ) -> list[Segment]:
     """As `tokenize`; the targets of a segment are all labels of its example, each with its end token."""
     kept = []
@@ -123,9 +163,12 @@ def _tokenize_soft(
             continue
         counts.with_target[view.name] += 1
         counts.views[view.name] += 1
+        counts.labels_of_no_class += label.reference < 0 and getattr(example, view.target) is not None
         kept.append((number, example, label))
     choices = sorted({choice for _, _, label in kept for choice in label.choices})
     ids = dict(zip(choices, vocabulary.encode_batch(choices), strict=True))
+    counts.compare_labels(ids, labels)
+    counts.unknown_tokens += sum(tokens.count(UNK_ID) for tokens in ids.values())
     inputs = vocabulary.encode_batch([view.inputs(example) for _, example, _ in kept])
     room = lengths["inputs"] - 1
     segments = []
@@ -139,8 +182,9 @@ def _tokenize_soft(
             )
         counts.truncated_inputs += len(source) > room
         source = [*source[:room], EOS_ID]
+        counts.unknown_tokens += source.count(UNK_ID)
         counts.encoder_tokens += len(source)
         counts.decoder_tokens += sum(sizes)
         flat = [token for target in targets for token in target]
-        segments.append(Segment(source, flat, TASK_IDS[view.name], number, sizes, label.probs, label.gold))
+        segments.append(Segment(source, flat, TASK_IDS[view.name], number, sizes, label.probs, label.reference))
     return segments

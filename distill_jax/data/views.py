@@ -87,17 +87,26 @@ def share_inputs(views: Sequence[View]) -> bool:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SoftLabel:
-    """The labels a row can have and the teacher's probability of each; `gold` is a place, or -1."""
+    """The labels a row can have and the teacher's probability of each; `reference` is a place, or -1."""
 
     choices: tuple[str, ...]
     probs: tuple[float, ...]
-    gold: int
+    reference: int
+
+
+def place_of(label: str | None, choices: Sequence[str]) -> int:
+    """Index of the choice that is a label, or the only one but for case and white space around it; else -1."""
+    if label is None or label in choices:
+        return -1 if label is None else choices.index(label)
+    plain = label.strip().casefold()
+    same = [place for place, choice in enumerate(choices) if choice.strip().casefold() == plain]
+    return same[0] if len(same) == 1 else -1
 
 
 def soften(example: Example, classes: Sequence[str] | None, target: str = "label") -> SoftLabel | None:
     """The teacher's distribution over the labels of an example; None where it has said nothing.
 
-    The labels are the row's `choices`, else the task's classes, else gold and teacher's label. Without
+    The labels are the row's `choices`, else the task's classes, else reference and teacher's label. Without
     `label_probs` the teacher counts as certain of its label.
 
     Raises:
@@ -106,12 +115,11 @@ def soften(example: Example, classes: Sequence[str] | None, target: str = "label
     known = (example.label, example.teacher_label)
     choices = example.choices or classes or dict.fromkeys(label for label in known if label is not None)
     choices = tuple(choices)
-    gold = getattr(example, target)
-    place = choices.index(gold) if gold in choices else -1
+    place = place_of(getattr(example, target), choices)
     if example.label_probs is None:
-        if example.teacher_label not in choices:
+        certain = place_of(example.teacher_label, choices)
+        if certain < 0:
             return None
-        certain = choices.index(example.teacher_label)
         return SoftLabel(choices, tuple(float(i == certain) for i in range(len(choices))), place)
     if len(example.label_probs) != len(choices):
         raise ValueError(f"{len(example.label_probs)} label_probs for the {len(choices)} labels {choices}")

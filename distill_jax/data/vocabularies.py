@@ -11,8 +11,10 @@ import pathlib
 from collections.abc import Callable, Iterable, Sequence
 
 import sentencepiece
+import tokenizers
 from sentencepiece import sentencepiece_model_pb2
 
+from distill_jax import files
 from distill_jax.data import cache
 from distill_jax.errors import UserError
 
@@ -131,7 +133,63 @@ def _with_sentinels(model: bytes, count: int) -> bytes:
     return proto.SerializeToString()
 
 
-Vocabulary = ByteVocabulary | SentencePieceVocabulary
+class TokenizerVocabulary:
+    """A tokenizer of Hugging Face's `tokenizers` library with T5's ids for padding, end and unknown.
+
+    For models that tokens were added to; the ids and texts are those of transformers.
+
+    Args:
+      content: of `tokenizer.json`.
+      name: of the file, for error messages.
+
+    Raises:
+      UserError: when `content` is no tokenizer, or has other ids.
+    """
+
+    pad_id, eos_id, unk_id = PAD_ID, EOS_ID, UNK_ID
+
+    def __init__(self, content: str, name: str = "vocabulary"):
+        try:
+            tokenizer = tokenizers.Tokenizer.from_str(content)
+        except Exception as error:  # the library raises no kind of its own
+            raise UserError(f"{name}: not a tokenizer of the tokenizers library: {error}") from None
+        special = [tokenizer.token_to_id(token) for token in ("<pad>", END, "<unk>")]
+        if special != [PAD_ID, EOS_ID, UNK_ID]:
+            raise UserError(
+                f"{name}: expected the ids 0, 1 and 2 for <pad>, </s> and <unk>, as T5 has, got {special}"
+            )
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self.content = content
+        self._tokenizer = tokenizer
+        ids = tokenizer.get_vocab()
+        self.extra_ids = sum(token.startswith("<extra_id_") for token in ids)
+        self.vocab_size = max(ids.values()) + 1
+        canonical = json.dumps(json.loads(content), sort_keys=True)
+        self.fingerprint = f"tokenizer-{hashlib.sha256(canonical.encode()).hexdigest()[:16]}"
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without the end token after it."""
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text, on all cores."""
+        return _with_ends(lambda parts: [e.ids for e in self._encode_parts(parts)], texts)
+
+    def _encode_parts(self, parts: list[str]) -> list[tokenizers.Encoding]:
+        return self._tokenizer.encode_batch(parts, add_special_tokens=False)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text up to the first end token; special tokens and ids without a token are left out."""
+        return self._tokenizer.decode([int(i) for i in _until_end(ids)], skip_special_tokens=True)
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Writes what `load_vocabulary(folder)` reads."""
+        _write_description(folder, {"kind": "tokenizer"})
+        (pathlib.Path(folder) / "tokenizer.json").write_text(self.content, encoding="utf-8")
+
+
+Vocabulary = ByteVocabulary | SentencePieceVocabulary | TokenizerVocabulary
 
 
 def _until_end(ids: Iterable[int]) -> Iterable[int]:
@@ -152,7 +210,7 @@ def _download(url: str) -> pathlib.Path:
     name = hashlib.sha256(url.encode()).hexdigest()[:16]
     folder = cache.cache_dir() / "downloads" / name
     if not folder.exists():
-        with cache.new_folder(folder) as temporary:
+        with files.new_folder(folder, cache.ADVICE) as temporary:
             try:
                 with fsspec.open(url) as source:
                     model = source.read()
@@ -165,6 +223,7 @@ def _download(url: str) -> pathlib.Path:
 
 def _read_model(path: pathlib.Path, extra_ids: int | None = None) -> SentencePieceVocabulary:
     try:
+        files.refuse_lfs_pointer(path)
         model = path.read_bytes()
     except FileNotFoundError:
         raise UserError(
@@ -198,6 +257,9 @@ def load_vocabulary(spec: str | os.PathLike) -> Vocabulary:
         description = json.loads((path / "vocabulary.json").read_text())
         if description["kind"] == "bytes":
             return ByteVocabulary()
+        if description["kind"] == "tokenizer":
+            tokenizer = path / "tokenizer.json"
+            return TokenizerVocabulary(tokenizer.read_text(encoding="utf-8"), str(tokenizer))
         extra_ids = int(description["extra_ids"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: no usable vocabulary.json in there: {error}") from None

@@ -1,19 +1,18 @@
 """Texts in, texts or scores out: what a student says, and how likely it finds what others might say."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from distill_jax.config import Decoding
 from distill_jax.data.vocabularies import EOS_ID, Vocabulary
 from distill_jax.decoding import continuous, likelihood
 from distill_jax.decoding.batching import batches, bucket_length, padded
 from distill_jax.decoding.quantization import program
 from distill_jax.decoding.search import beam_decode, sample_decode
-from distill_jax.errors import UserError
 
 LIKELIEST = 20  # of `token_scores`; what OpenAI's API gives at most
 PACKED = 256  # tokens of a row of several targets, unless a single one is longer
@@ -27,63 +26,6 @@ _beam = program(
 _encode = program(likelihood.encode, static_argnums=0)
 _score = program(likelihood.score_tokens, static_argnums=0)
 _likeliest = program(likelihood.likeliest_tokens, static_argnums=0, static_argnames="count")
-
-
-@dataclasses.dataclass(frozen=True)
-class Decoding:
-    """How a text is decoded; the default is greedy.
-
-    Attributes:
-      num_beams: more than 1 searches with so many beams.
-      length_penalty: of beam search: 0 ranks by log-probability, larger prefers longer texts.
-      temperature: above 0 draws each token, from logits divided by it.
-      top_k: only from the so many likeliest tokens; 0 for no bound.
-      top_p: only from the likeliest tokens that together have this share; 1 for no bound.
-      n_best: texts to return for each input: the best beams, or so many samples.
-      seed: of the samples.
-
-    Raises:
-      UserError: for values that do not go together.
-    """
-
-    num_beams: int = 1
-    length_penalty: float = 0.6
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    n_best: int = 1
-    seed: int = 0
-
-    def __post_init__(self):
-        if self.num_beams < 1 or self.n_best < 1 or self.top_k < 0:
-            raise UserError(
-                f"expected num_beams and n_best of 1 or more and top_k of 0 or more, got {self.num_beams}, "
-                f"{self.n_best} and {self.top_k}"
-            )
-        if not 0.0 <= self.temperature < math.inf:
-            raise UserError(f"temperature: expected a number of 0 or more, got {self.temperature}")
-        if not 0.0 < self.top_p <= 1.0:
-            raise UserError(f"top_p: expected a share above 0 and up to 1, got {self.top_p}")
-        if not 0 <= self.seed < 1 << 32:
-            raise UserError(f"seed: expected a number from 0 to {(1 << 32) - 1}, got {self.seed}")
-        if self.samples and self.num_beams > 1:
-            raise UserError("temperature and num_beams exclude each other: sample, or search with beams")
-        if not self.samples and (self.top_k or self.top_p < 1.0):
-            raise UserError("top_k and top_p are for sampling: give a temperature above 0 too")
-        if not self.samples and self.n_best > self.num_beams:
-            raise UserError(
-                f"n_best {self.n_best} needs as many beams, there are {self.num_beams}; or a temperature"
-            )
-
-    @property
-    def samples(self) -> bool:
-        """Whether tokens are drawn."""
-        return self.temperature > 0.0
-
-    @property
-    def is_greedy(self) -> bool:
-        """Whether the likeliest token is taken at each step."""
-        return not self.samples and self.num_beams == 1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -146,7 +88,7 @@ class Engine:
         self,
         texts: Sequence[str],
         targets_length: int,
-        decoding: Decoding = Decoding(),
+        decoding: Decoding = Decoding(),  # noqa: B008, frozen
         streams: Sequence[int] | None = None,
         progress: Callable[[int], None] | None = None,
         start_id: int = 0,

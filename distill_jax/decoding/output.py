@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
+from distill_jax import files
 from distill_jax.errors import UserError
 
 
@@ -103,10 +104,7 @@ def _claim(target: pathlib.Path, settings: Mapping[str, Any]) -> None:
                 "choose another output, or delete it"
             )
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = beside.with_suffix(".tmp")
-    temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    temporary.rename(beside)
+    files.write_text(beside, json.dumps(settings, indent=2) + "\n")
 
 
 def _whole_rows(path: pathlib.Path) -> tuple[int, int]:

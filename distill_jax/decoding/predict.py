@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from distill_jax.config import Decoding
 from distill_jax.data.schema import Example
 from distill_jax.data.views import ANSWER, TASK_IDS, View
-from distill_jax.decoding.engine import Decoding, Engine, Hypothesis, Score
+from distill_jax.decoding.engine import Engine, Hypothesis, Score
 from distill_jax.errors import UserError
 
 LABEL_LENGTH = 64  # a label is never decoded further, however long rationales may be

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill_jax.checkpoints import orbax as checkpoints
+from distill_jax.config import Decoding
 from distill_jax.data.schema import Example
 from distill_jax.data.views import View
-from distill_jax.decoding.engine import Decoding
 from distill_jax.decoding.predict import Prediction, Request, check_examples, needed_views, predict
 from distill_jax.decoding.student import load_student
 from distill_jax.errors import UserError
@@ -20,7 +20,7 @@ class Predictor:
 
     Args:
       model_dir: the run's folder.
-      step: of a checkpoint; None for the latest.
+      step: of a checkpoint: a number, `latest` (or None) or `best`.
       batch_size: inputs worked off at a time.
       weights: what they are kept in: `float32`, `bfloat16` or `int8`, see `models.weights`.
 
@@ -28,11 +28,13 @@ class Predictor:
       UserError: when it is not the folder of a run, or has no such checkpoint.
     """
 
-    def __init__(self, model_dir: str, step: int | None = None, batch_size: int = 64, weights: str = "float32"):
+    def __init__(
+        self, model_dir: str, step: int | str | None = None, batch_size: int = 64, weights: str = "float32"
+    ):
         if batch_size < 1:
             raise UserError(f"batch_size: expected 1 or more, got {batch_size}")
         self.student = load_student(str(model_dir))
-        self.step = checkpoints.steps(str(model_dir))[-1] if step is None else step
+        self.step = checkpoints.pick_step(str(model_dir), step)
         self.engine = self.student.engine(self.step, batch_size, weights)
 
     def predict(

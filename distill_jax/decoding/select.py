@@ -4,8 +4,8 @@ import itertools
 import random
 from collections.abc import Iterable, Iterator, Sequence
 
+from distill_jax.config import Decoding
 from distill_jax.data.schema import Example
-from distill_jax.decoding.engine import Decoding
 from distill_jax.decoding.predict import Request, output_length
 from distill_jax.decoding.predictor import Predictor
 from distill_jax.errors import UserError

@@ -6,7 +6,7 @@ from typing import Any
 
 from distill_jax.checkpoints import orbax as checkpoints
 from distill_jax.checkpoints import run_dir
-from distill_jax.data import sources
+from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.decoding.engine import Engine
@@ -14,8 +14,7 @@ from distill_jax.decoding.quantization import shrink
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
-from distill_jax.tasks import own, registry
-from distill_jax.tasks.registry import DistillationTask
+from distill_jax.tasks import registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +55,18 @@ def load_student(model_dir: str, data_dir: str | None = None) -> Student:
       UserError: when it is not the folder of a run.
     """
     run = run_dir.load(model_dir)
-    sources.use(data_dir, run.teacher_name)
     if not run.mixture_or_task_name:
         raise UserError(
             f"{model_dir}: was converted without a task: convert it again with --task NAME, such as "
             "svamp_step_by_step"
         )
-    with registry.without_seqio():
-        if run.own_data is not None:
-            own.register_own(run.own_data)
-        task, views = registry.resolve(run.mixture_or_task_name, run.label_source, run.module)
+    task, views = registry.resolve(
+        run.mixture_or_task_name,
+        run.label_source,
+        run.module,
+        data_dir=data_dir,
+        teacher=run.teacher_name,
+        own_data=run.own_data,
+    )
     model = Transformer(T5Config(**run.model))
     return Student(model_dir, run, model, load_vocabulary(model_dir), task, views)

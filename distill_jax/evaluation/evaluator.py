@@ -5,13 +5,14 @@ import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from distill_jax.config import Decoding
 from distill_jax.data.schema import Example
+from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary
-from distill_jax.decoding.engine import Decoding, Engine
+from distill_jax.decoding.engine import Engine
 from distill_jax.decoding.predict import Request, needed_views, predict
 from distill_jax.errors import UserError
-from distill_jax.tasks.registry import DistillationTask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,3 +123,26 @@ def evaluate(
         teacher = task.score_labels(examples, [example.teacher_label for example in examples])
         metrics |= {f"teacher_{name}": value for name, value in teacher.items()}
     return Evaluation(metrics, rows, examples)
+
+
+def make_evaluator(run: Any) -> Callable[[Any, str], dict[str, float]]:
+    """What a trainer is handed to score its student with: `evaluator(params, split) -> metrics`.
+
+    Args:
+      run: a built run, of `training.build`.
+    """
+
+    def evaluator(params: Any, split: str) -> dict[str, float]:
+        return evaluate(
+            params,
+            run.model,
+            run.vocabulary,
+            run.task,
+            run.views,
+            split,
+            batch_size=4 * run.config.batch_size,
+            task_feature_lengths=run.config.task_feature_lengths,
+            num_examples=run.config.eval_examples,
+        ).metrics
+
+    return evaluator

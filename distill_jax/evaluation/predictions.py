@@ -1,16 +1,14 @@
 """Predictions as JSON lines."""
 
 import json
-import pathlib
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from distill_jax import files
 
-def write_predictions(path: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Writes a row a line; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    temporary.rename(path)
+
+def write_predictions(path: str | os.PathLike, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes one row per line; see `files.atomic_write`."""
+    with files.atomic_write(path) as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from distill_jax.data.schema import Example
+from distill_jax.data.task import DistillationTask
 from distill_jax.evaluation.significance import RESAMPLES, accuracy_interval
 from distill_jax.scoring.calibration import expected_calibration_error
 from distill_jax.scoring.classes import class_report, confusion_matrix
-from distill_jax.tasks.registry import DistillationTask
 
 
 def _agreement(

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 
@@ -53,11 +52,32 @@ def class_tables(result: Mapping[str, Any]) -> list[Table]:
     return [report, confusion]
 
 
-def print_evaluation(title: str, results: Sequence[Mapping[str, Any]]) -> None:
-    """Prints all checkpoints' metrics, and of the last the figures of each class."""
-    console = Console()
-    for table in (metrics_table(title, results), *class_tables(results[-1])):
-        console.print(table)
+def evaluation_tables(title: str, results: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """The metrics of all checkpoints, and of the last the figures of each class."""
+    return [metrics_table(title, results), *class_tables(results[-1])]
+
+
+def comparison_table(result: Mapping[str, Any]) -> Table:
+    """What `comparison.compare_files` gives: both accuracies, their difference, its interval and p values."""
+    first, second = result["files"]
+    low, high = result["interval"]
+    table = Table(title=f"{result['rows']} rows\nA: {first}\nB: {second}", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for name, value in {
+        "accuracy of A": f"{result['accuracies'][0]:.4f}",
+        "accuracy of B": f"{result['accuracies'][1]:.4f}",
+        "difference B - A": f"{result['difference']:+.4f}",
+        "its 95% interval (paired bootstrap)": f"{low:+.4f} to {high:+.4f}",
+        "p (paired bootstrap)": f"{result['bootstrap_p']:.4g}",
+        "p (McNemar, exact)": f"{result['mcnemar_p']:.4g}",
+        "both right": str(result["both"]),
+        "only A right": str(result["only_first"]),
+        "only B right": str(result["only_second"]),
+        "both wrong": str(result["neither"]),
+    }.items():
+        table.add_row(name, value)
+    return table
 
 
 def cost(exact: Mapping[str, Any], small: Mapping[str, Any]) -> str:
@@ -73,8 +93,3 @@ def cost(exact: Mapping[str, Any], small: Mapping[str, Any]) -> str:
         if "accuracy" in name or "rouge" in name
     ]
     return f"cost of {small['weights']} weights, step {small['step']}: {'; '.join(changes)}"
-
-
-def print_cost(exact: Mapping[str, Any], small: Mapping[str, Any]) -> None:
-    """Prints `cost`."""
-    print(cost(exact, small))

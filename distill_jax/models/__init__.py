@@ -1,1 +1,6 @@
-"""The student network: T5 in Flax Linen, and its cached decoding."""
+"""The student network, T5 in Flax Linen, and the losses of its training.
+
+In: the shape of a student (`config.T5Config`), token ids [batch, length], and for the losses the targets and
+what is known of the teacher's distribution. Out: logits [batch, length, vocab], decoder states, scalar losses.
+Arrays carry logical axis names; which of them are sharded is decided by `training.partitioning`, or by T5X.
+"""

@@ -11,18 +11,21 @@ REMAT_POLICIES = ("none", "full", "dots")
 
 @dataclasses.dataclass(frozen=True)
 class T5Config:
-    """Shape of a T5; the fields are those of `t5x.examples.t5.network.T5Config`, and three of ours.
+    """Shape of a T5: the fields of `t5x.examples.t5.network.T5Config`, `scan_unroll` and `remat`.
 
     T5 1.0 is `mlp_activations=("relu",), logits_via_embedding=True`; T5 1.1 is
     `("gelu", "linear")` and False.
 
     Attributes:
-      vocab_size: rows of the embedding; None leaves it to the engine (the vocabulary, rounded up).
+      vocab_size: rows of the embedding; None takes the vocabulary's size, rounded up.
       dtype: of activations and matmuls; parameters are always float32.
       scan_layers: one set of stacked parameters under `layers`, compiled once whatever the depth.
-      scan_unroll: layers in one turn of the scan: more compile longer, and XLA may overlap or fuse across them.
-      remat: what the backward pass computes again: "none", "full" (each layer) or "dots" (each layer
-        but its matmuls).
+      scan_unroll: layers in one iteration of the scan; more compile longer, but XLA may fuse across them.
+      remat: what the backward pass recomputes: "none", "full" (each layer) or "dots" (all of a layer but its
+        matmuls).
+
+    Raises:
+      UserError: for a value that is unknown or out of range.
     """
 
     vocab_size: int | None

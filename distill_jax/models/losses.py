@@ -1,8 +1,8 @@
-"""The losses: which tokens count how much, and their cross entropy without the whole logits.
+"""The weight of each token in a method's loss, and the cross entropy of tokens in chunks.
 
-A method's loss is a weighted sum of token cross entropies, `sum(weights * cross_entropy)`. All that is
-particular to a method is in the weights, which need only the token counts of the global batch: so the
-same loss comes out however the batch is packed, split into microbatches or spread over devices.
+A method's loss is a weighted sum of token cross entropies, `sum(weights * cross_entropy)`. A method differs
+from another only in its weights, which need the token counts of the global batch alone. So the loss is the
+same however the batch is packed, split into microbatches or sharded over devices.
 """
 
 from collections.abc import Mapping
@@ -31,10 +31,15 @@ def step_by_step_weights(alpha: float = 0.5) -> dict[str, float]:
     return {"label": alpha, "rationale": 1.0 - alpha}
 
 
+def single_task_weights() -> dict[str, float]:
+    """Weights of one target that holds rationale and label: the mean over its tokens."""
+    return {"single_task": 1.0}
+
+
 def token_weights(
     decoder_task_ids: jax.Array, decoder_loss_weights: jax.Array, view_weights: Mapping[str, float]
 ) -> jax.Array:
-    """Spreads each view's weight evenly over that view's tokens in the batch.
+    """Distributes each view's weight evenly over that view's tokens in the batch.
 
     Token `i` of view `v` gets `view_weights[v] * w_i / sum_{j in v} w_j`, so that the weighted sum of
     cross entropies is `sum_v view_weights[v] * mean_v(cross entropy)`: each view is a mean over its own
@@ -43,7 +48,7 @@ def token_weights(
     Args:
       decoder_task_ids: int32 [batch, length], 0 is padding, else a value of `views.TASK_IDS`.
       decoder_loss_weights: float32 [batch, length], 0 where a token does not count.
-      view_weights: weight of each view by name; a view that is not named weighs nothing.
+      view_weights: weight of each view by name; views that are not named have weight 0.
 
     Returns:
       float32 [batch, length].
@@ -71,8 +76,8 @@ def _pick(logits, targets):
     return jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
 
 
-def _in_chunks(chunk, *arrays):
-    """Pads token-major arrays to whole chunks: [tokens, ...] -> [chunks, chunk, ...]."""
+def in_chunks(chunk, *arrays):
+    """Pads token-major arrays to full chunks: [tokens, ...] -> [chunks, chunk, ...]."""
     tokens = arrays[0].shape[0]
     pad = -tokens % chunk
     return [jnp.pad(a, [(0, pad)] + [(0, 0)] * (a.ndim - 1)).reshape(-1, chunk, *a.shape[1:]) for a in arrays]
@@ -81,8 +86,8 @@ def _in_chunks(chunk, *arrays):
 def weighted_cross_entropy(states, kernel, targets, weights, chunk=2048, z_loss=0.0):
     """Weighted sum of token cross entropies, from decoder states, in chunks of tokens.
 
-    `[tokens, vocab]` is never held whole, forward or backward: since the weights are known, the
-    gradients are taken in the same pass over the chunks as the loss, with no second forward.
+    The logits [tokens, vocab] are never in memory as a whole. The weights are known in the forward pass, so
+    that the gradients are computed in it too, chunk by chunk, without a second forward pass.
 
     Args:
       states: [tokens, emb_dim], the decoder's output after its final norm.
@@ -117,7 +122,7 @@ def _cross_entropy(states, kernel, targets, weights, chunk, z_loss):
         return None, (jnp.sum(w * loss), cross_entropy, correct)
 
     _, (loss, cross_entropy, correct) = jax.lax.scan(
-        body, None, tuple(_in_chunks(chunk, states, targets, weights))
+        body, None, tuple(in_chunks(chunk, states, targets, weights))
     )
     tokens = states.shape[0]
     return loss.sum(), cross_entropy.reshape(-1)[:tokens], correct.reshape(-1)[:tokens]
@@ -141,7 +146,7 @@ def _forward(states, kernel, targets, weights, chunk, z_loss):
     kernel_grad, (loss, cross_entropy, correct, states_grad) = jax.lax.scan(
         body,
         jnp.zeros(kernel.shape, jnp.float32),
-        tuple(_in_chunks(chunk, states, targets, weights)),
+        tuple(in_chunks(chunk, states, targets, weights)),
     )
     tokens = states.shape[0]
     states_grad = states_grad.reshape(-1, states.shape[1])[:tokens].astype(states.dtype)
@@ -163,176 +168,6 @@ def _backward(chunk, z_loss, residuals, cotangents):
 _cross_entropy.defvjp(_forward, _backward)
 
 
-def single_task_weights() -> dict[str, float]:
-    """Weights of one target that holds rationale and label: the mean over its tokens."""
-    return {"single_task": 1.0}
-
-
-def class_divergence(scores: jax.Array, probs: jax.Array, groups: jax.Array, temperature: float) -> jax.Array:
-    """KL from a teacher's class probabilities to a student's, at a temperature, times its square.
-
-    `T**2 * sum_c p_c * (log p_c - log q_c)` with `p = softmax(log(probs) / T)` and
-    `q = softmax(scores / T)` over the classes of an example (Hinton et al. 2015, arXiv:1503.02531,
-    section 2; the square keeps the gradients' size).
-
-    Args:
-      scores: float32 [batch, classes], the student's log-probability of each label, however many
-        examples share a row.
-      probs: float32 [batch, classes], the teacher's; they sum to 1 over an example.
-      groups: int32 [batch, classes], the example a class belongs to, from 1; 0 is padding.
-      temperature: T, above 0.
-
-    Returns:
-      float32 [batch]: the sum over the examples of a row.
-    """
-    same = (groups[:, :, None] == groups[:, None, :]) & (groups[:, None, :] > 0)
-    is_class = groups > 0
-
-    def log_softmax(x):
-        # Over the classes of the same example: entry [b, i] minus logsumexp_j of its group.
-        spread = jnp.where(same, x[:, None, :], -jnp.inf)
-        log_z = jax.nn.logsumexp(jnp.where(is_class[:, :, None], spread, 0.0), axis=-1)
-        return x - log_z
-
-    possible = probs > 0.0
-    # A class the teacher rules out stays out at every temperature: a finite, very low logit.
-    log_p = log_softmax(jnp.where(possible, jnp.log(jnp.where(possible, probs, 1.0)), -1e9) / temperature)
-    p = jnp.where(possible & is_class, jnp.exp(log_p), 0.0)
-    log_q = log_softmax(scores / temperature)
-    return temperature**2 * jnp.sum(jnp.where(p > 0.0, p * (log_p - log_q), 0.0), axis=-1)
-
-
-DIVERGENCES = ("forward_kl", "reverse_kl", "jensen_shannon")
-
-
-def token_divergence(
-    student_logits: jax.Array,
-    teacher_logits: jax.Array,
-    kind: str = "forward_kl",
-    temperature: float = 1.0,
-    beta: float = 0.5,
-) -> jax.Array:
-    """Divergence of two next-token distributions `p` (teacher) and `q` (student), times `T**2`.
-
-    - `forward_kl`: `sum p log(p / q)` (Hinton et al. 2015).
-    - `reverse_kl`: `sum q log(q / p)` (Gu et al. 2024, arXiv:2306.08543).
-    - `jensen_shannon`, generalised: `beta KL(p | m) + (1 - beta) KL(q | m)` with
-      `m = beta p + (1 - beta) q` (Agarwal et al. 2024, arXiv:2306.13649, eq. 1).
-
-    Args:
-      student_logits: float [..., vocab].
-      teacher_logits: float [..., vocab]; no gradient flows through them.
-      kind: of `DIVERGENCES`.
-      temperature: both logits are divided by it.
-      beta: of `jensen_shannon`, in (0, 1).
-
-    Returns:
-      float32 [...].
-    """
-    log_q = jax.nn.log_softmax(student_logits.astype(jnp.float32) / temperature)
-    teacher_logits = jax.lax.stop_gradient(teacher_logits.astype(jnp.float32))
-    log_p = jax.nn.log_softmax(teacher_logits / temperature)
-    return temperature**2 * _divergence(log_p, log_q, kind, beta)
-
-
-def top_k_divergence(
-    student_logits: jax.Array,
-    teacher_ids: jax.Array,
-    teacher_log_probs: jax.Array,
-    kind: str = "forward_kl",
-    temperature: float = 1.0,
-    beta: float = 0.5,
-) -> jax.Array:
-    """`token_divergence` where only the teacher's `k` likeliest tokens are known.
-
-    All other tokens are one outcome more, with what is left of both distributions: so it is at most the
-    divergence of the whole distributions, and equal to it where `k` is the vocabulary.
-
-    Args:
-      student_logits: float [..., vocab].
-      teacher_ids: int32 [..., k], all different.
-      teacher_log_probs: float32 [..., k], log-probabilities at `temperature`.
-      kind: of `DIVERGENCES`.
-      temperature: the student's logits are divided by it.
-      beta: of `jensen_shannon`, in (0, 1).
-
-    Returns:
-      float32 [...].
-    """
-    log_q = jax.nn.log_softmax(student_logits.astype(jnp.float32) / temperature)
-    top_q = jnp.take_along_axis(log_q, teacher_ids, axis=-1)
-    flat = log_q.reshape(-1, log_q.shape[-1])
-    rows = jnp.arange(flat.shape[0])[:, None]
-    others = flat.at[rows, teacher_ids.reshape(flat.shape[0], -1)].set(-jnp.inf).reshape(log_q.shape)
-    rest_q = _logsumexp_of_some(others)
-    # What float32 leaves of 1 - sum(p) is noise below 1e-6.
-    rest_p = jnp.log(jnp.maximum(1.0 - jnp.exp(teacher_log_probs).sum(axis=-1), 1e-6))
-    rest_p = jnp.where(jnp.isneginf(rest_q), -jnp.inf, rest_p)
-    log_p = jnp.concatenate([teacher_log_probs, rest_p[..., None]], axis=-1)
-    log_q = jnp.concatenate([top_q, rest_q[..., None]], axis=-1)
-    return temperature**2 * _divergence(jax.lax.stop_gradient(log_p), log_q, kind, beta)
-
-
-def _logsumexp_of_some(x: jax.Array) -> jax.Array:
-    """logsumexp over the last axis, -inf (without a NaN in its gradient) where all of it is -inf."""
-    none = jnp.isneginf(x).all(axis=-1, keepdims=True)
-    return jnp.where(none[..., 0], -jnp.inf, jax.nn.logsumexp(jnp.where(none, 0.0, x), axis=-1))
-
-
-def _kl(log_a: jax.Array, log_b: jax.Array) -> jax.Array:
-    """`sum a log(a / b)` over the last axis; outcomes that `a` rules out (-inf) add nothing."""
-    possible = ~jnp.isneginf(log_a)
-    log_a, log_b = jnp.where(possible, log_a, 0.0), jnp.where(possible, log_b, 0.0)
-    return jnp.sum(jnp.where(possible, jnp.exp(log_a) * (log_a - log_b), 0.0), axis=-1)
-
-
-def _divergence(log_p: jax.Array, log_q: jax.Array, kind: str, beta: float) -> jax.Array:
-    if kind == "forward_kl":
-        return _kl(log_p, log_q)
-    if kind == "reverse_kl":
-        return _kl(log_q, log_p)
-    if kind == "jensen_shannon":
-        if not 0.0 < beta < 1.0:
-            raise ValueError(f"beta must lie in (0, 1), got {beta}")
-        log_m = jnp.logaddexp(jnp.log(beta) + log_p, jnp.log1p(-beta) + log_q)
-        return beta * _kl(log_p, log_m) + (1.0 - beta) * _kl(log_q, log_m)
-    raise ValueError(f"unknown divergence {kind!r}: expected one of {', '.join(DIVERGENCES)}")
-
-
-def weighted_divergence(states, kernel, weights, chunk, divergence, known, kernels=()):
-    """Weighted sum of token divergences, from the decoder's states, in chunks of tokens.
-
-    `[tokens, vocab]` is not held whole: the logits of a chunk are computed again for its gradient.
-
-    Args:
-      states: [tokens, emb_dim], the student's.
-      kernel: [emb_dim, vocab].
-      weights: float32 [tokens].
-      chunk: tokens per chunk, of each shard of the batch.
-      divergence: (student logits [chunk, vocab], *chunks of `known`, *`kernels`) -> [chunk].
-      known: what is known of the teacher, arrays [tokens, ...].
-      kernels: output projections that `divergence` needs, [emb_dim, vocab].
-
-    Returns:
-      float32 scalar.
-    """
-
-    def total(states, weights, *rest):
-        known, (kernel, *kernels) = rest[:split], rest[split:]
-
-        @jax.checkpoint
-        def body(total, xs):
-            x, w, *chunks = xs
-            logits = x.astype(jnp.float32) @ kernel.astype(jnp.float32)
-            return total + jnp.sum(w * divergence(logits, *chunks, *kernels)), None
-
-        chunks = _in_chunks(min(chunk, states.shape[0]), states, weights, *known)
-        return jax.lax.scan(body, jnp.zeros((), jnp.float32), tuple(chunks))[0]
-
-    split = len(known)
-    return by_shard(total, (states, weights, *known), (kernel, *kernels), ("embed", "vocab"), jnp.sum)
-
-
 def token_log_probs(states, kernel, targets, chunk):
     """Differentiable log-probabilities of the targets: float32 [tokens], computed in chunks.
 
@@ -350,7 +185,7 @@ def token_log_probs(states, kernel, targets, chunk):
             logits = x.astype(jnp.float32) @ kernel.astype(jnp.float32)
             return None, _pick(logits, t) - jax.nn.logsumexp(logits, axis=-1)
 
-        chunks = _in_chunks(min(chunk, states.shape[0]), states, targets)
+        chunks = in_chunks(min(chunk, states.shape[0]), states, targets)
         return jax.lax.scan(body, None, tuple(chunks))[1].reshape(-1)[: states.shape[0]]
 
     return by_shard(log_probs, (states, targets), (kernel,), ("embed", "vocab"), jnp.ravel)

@@ -6,9 +6,9 @@ import jax
 def transposed(x: jax.Array) -> jax.Array:
     """[m, n] -> [n, m], for the left side of a product.
 
-    XLA's fast product on CPU (YNNPACK) takes no transposed left side: with one, XLA falls back on Eigen's,
-    which is a fifth slower on one core and a quarter on two. So it is laid out anew there, between barriers
-    that keep XLA from folding it back into the product.
+    XLA's fast product on CPU (YNNPACK) does not support a transposed left side. XLA then uses Eigen's, which
+    is a fifth slower on one core and a quarter on two. So the transpose is materialized on CPU, between
+    optimization barriers that keep XLA from folding it back into the product.
     """
     if jax.default_backend() != "cpu":
         return x.T

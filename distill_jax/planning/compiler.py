@@ -1,6 +1,6 @@
 """Compiles the train step for devices that are not there, in a process of its own.
 
-`python -m distill_jax.planning.compiler` reads a job as JSON from standard input and writes what it found to
+`python -m distill_jax.planning.compiler` reads a job as JSON from standard input and writes its figures to
 the file given as its argument. Nothing of the model is allocated: shapes go in, a program comes out.
 """
 
@@ -24,8 +24,8 @@ def compile_job(job: Any) -> dict[str, Any]:
 
     Returns:
       Bytes a device: `parameters`, `optimizer`, `batch`, `activations`, `arguments`, `temporaries`; `flops` a
-      device; `collectives`, the fields of `hlo.Collective`; `seconds` and `peak_rss` of the compilation;
-      `parameter_count`.
+      device, by operand type; `collectives`, the fields of `hlo.Collective`; `seconds` and `peak_rss` of the
+      compilation; `parameter_count`.
 
     Raises:
       UserError: when the compiler fails; its last words are in the message.
@@ -84,8 +84,8 @@ def _activation_bytes(job: Any, model: Any, params: Any, batch: Any) -> int:
     import jax
     from jax.extend.core import Var
 
+    from distill_jax.training.mesh import batch_shards, table
     from distill_jax.training.objectives import CrossEntropy
-    from distill_jax.training.partitioning import batch_shards, table
 
     rows = job.batch_size // job.microbatches
     batch = {name: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype) for name, x in batch.items()}

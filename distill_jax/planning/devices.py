@@ -1,4 +1,4 @@
-"""Peak figures of accelerators, as their makers publish them."""
+"""Peak figures of accelerators, each with the public page that states it."""
 
 import dataclasses
 
@@ -10,41 +10,82 @@ class Device:
     """One accelerator as JAX sees it.
 
     Attributes:
-      flops: bfloat16 operations a second, dense.
+      flops: operations a second of bfloat16 matrix products, dense.
+      flops_float32: of float32 matrix products at JAX's default precision.
       memory: bytes.
       memory_rate: bytes a second, of that memory.
-      link_rate: bytes a second that leave a device over all its fast links together.
-      domain: devices that these links join.
-      network_rate: bytes a second for each device beyond the domain.
+      link_rate: bytes a second that a device sends over all its fast links together.
+      domain: devices that fast links join: a slice of TPUs, a host of GPUs.
+      network_rate: bytes a second that a device sends beyond its domain.
+      source: where the figures are from.
     """
 
     flops: float
+    flops_float32: float
     memory: float
     memory_rate: float
     link_rate: float
     domain: int
     network_rate: float
+    source: str
 
 
-GB = 1e9
-GIB = 2**30
-# TPUs: cloud.google.com/tpu/docs (v4, v5e, v5p, v6e); interchip bandwidth one way, all links of a chip;
-# beyond the slice the data center network.
-# GPUs: NVIDIA's data sheets of A100 and H100 SXM; NVLink one way, eight to a node; beyond it an adapter of 200
-# or 400 Gbit/s for each.
-DEVICES = {
-    "tpu-v4": Device(275e12, 32 * GIB, 1228 * GB, 300 * GB, 4096, 3.1 * GB),
-    "tpu-v5e": Device(197e12, 16 * GB, 819 * GB, 200 * GB, 256, 3.1 * GB),
-    "tpu-v5p": Device(459e12, 95 * GIB, 2765 * GB, 600 * GB, 6144, 6.2 * GB),
-    "tpu-v6e": Device(918e12, 32 * GB, 1600 * GB, 400 * GB, 256, 12.5 * GB),
-    "a100-40g": Device(312e12, 40 * GB, 1555 * GB, 300 * GB, 8, 25 * GB),
-    "a100-80g": Device(312e12, 80 * GB, 2039 * GB, 300 * GB, 8, 25 * GB),
-    "h100": Device(989e12, 80 * GB, 3350 * GB, 450 * GB, 8, 50 * GB),
+GIB = 2**30 / 1e9  # GB in a GiB
+_TPU = "docs.cloud.google.com/tpu/docs/"
+# In TFLOP/s, GB and GB/s. Figures that a page gives for both directions, or with sparsity, are halved. float32:
+# at JAX's default precision, where TPUs multiply in one bfloat16 pass and these GPUs in TF32
+# (docs.jax.dev/en/latest/201/precision.html).
+_TABLE = {
+    "tpu-v4": (
+        (275, 275, 32 * GIB, 1200, 300, 4096, 3.3),
+        f"{_TPU}v4; 6 links of 50 GB/s: arXiv:2304.01433, table 4; network, 81 Tbit/s of 768 hosts of 4 chips: "
+        "arXiv:2204.02311, section 4.1",
+    ),
+    "tpu-v5e": ((197, 197, 16, 819, 200, 256, 3.125), f"{_TPU}v5e; 2 network cards of 100 Gbit/s for 8 chips"),
+    "tpu-v5p": ((459, 459, 95 * GIB, 2765, 600, 6144, 6.25), f"{_TPU}v5p; the largest slice has 6,144 chips"),
+    "tpu-v6e": ((918, 918, 32 * GIB, 1638, 400, 256, 12.5), f"{_TPU}v6e, {_TPU}tpu7x"),
+    "tpu-v7": (
+        (2307 / 2, 2307 / 2, 96 * GIB, 7380 / 2, 600 / 2, 2 * 9216, 12.5 / 2),
+        f"{_TPU}tpu7x; JAX sees a chip as two devices, each with half of it",
+    ),
+    "a100-40g": (
+        (312, 156, 40, 1555, 300, 8, 25),
+        "nvidia.com: data sheets of A100 SXM and DGX A100 (an adapter of 200 Gbit/s for each GPU)",
+    ),
+    "a100-80g": ((312, 156, 80, 2039, 300, 8, 25), "nvidia.com: data sheets of A100 SXM and DGX A100"),
+    "h100": (
+        (989.5, 494.5, 80, 3350, 450, 8, 50),
+        "nvidia.com: data sheets of H100 SXM and DGX H100 (an adapter of 400 Gbit/s for each GPU)",
+    ),
+    "h200": ((989.5, 494.5, 141, 4800, 450, 8, 50), "nvidia.com: data sheets of H200 SXM and DGX H200"),
+    "b200": (
+        (2250, 1100, 180, 8000, 900, 8, 50),
+        "nvidia.com: data sheets of HGX B200 and DGX B200 (1,440 GB and 64 TB/s for eight GPUs)",
+    ),
 }
 
 
+def _device(figures: tuple, source: str) -> Device:
+    flops, flops_float32, memory, memory_rate, link_rate, domain, network_rate = figures
+    return Device(
+        flops * 1e12,
+        flops_float32 * 1e12,
+        memory * 1e9,
+        memory_rate * 1e9,
+        link_rate * 1e9,
+        domain,
+        network_rate * 1e9,
+        source,
+    )
+
+
+DEVICES = {name: _device(*row) for name, row in _TABLE.items()}
+
+
 def get_device(name: str, **changes: float | None) -> Device:
-    """A device of the table, with some figures replaced; None leaves one as it is.
+    """A device of the table with some figures replaced, in the units of `Device`; None keeps the table's.
+
+    `flops` replaces the peaks of both kinds of products.
 
     Raises:
       UserError: for a name that is not in the table.
@@ -52,4 +93,6 @@ def get_device(name: str, **changes: float | None) -> Device:
     if name not in DEVICES:
         raise UserError(f"--device {name!r} is none of {', '.join(DEVICES)}: take one and override its figures")
     given = {field: value for field, value in changes.items() if value is not None}
+    if "flops" in given:
+        given["flops_float32"] = given["flops"]
     return dataclasses.replace(DEVICES[name], **given)

@@ -1,29 +1,40 @@
-"""Reads a partitioned HLO module: the work and the communication of one device, loops counted out."""
+"""Reads a partitioned HLO module: the matrix products and collectives of a device, loops multiplied out."""
 
 import collections
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
 
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([\w\-]+)\((.*)$")
 _ARRAY = re.compile(r"\b(pred|bf16|[fsu]\d+)\w*\[([\d,]*)\]")
 _NAME = re.compile(r"%([\w.\-]+)")
+_AXIS = re.compile(r"'([^']+)'(?::\((\d+)\)(\d+))?")
 _CALLED = re.compile(r"(?:to_apply|calls|true_computation|false_computation)=%?([\w.\-]+)")
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
-# What may stand between an all-reduce and the slice of it that a device keeps.
+# Operations allowed between an all-reduce and the slice of its result that a device keeps.
 _PASSES_ON = ("convert", "copy", "transpose", "reshape", "bitcast")
 
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """A collective operation: `size` bytes of its whole array, among `group` devices, `count` times a step."""
+    """A collective operation, run `count` times a step on an array of `size` bytes in all.
+
+    `groups` are the numbers of the devices that take part together: of all, by group.
+    """
 
     kind: str
     size: int
-    group: int
+    groups: Sequence[Sequence[int]]
     count: int
+
+    @property
+    def group(self) -> int:
+        """Devices in one group."""
+        return len(self.groups[0])
 
     @property
     def moved(self) -> float:
@@ -75,7 +86,7 @@ def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
 
 
 def _trip_count(while_: _Instruction, computations: Mapping[str, list[_Instruction]]) -> int:
-    """How often a loop runs: what XLA knows, else the number that its condition compares with."""
+    """Iterations of a loop: XLA's own count, else the constant that its condition compares with."""
     known = re.search(r'known_trip_count":\{"n":"(\d+)"', while_.rest)
     if known:
         return int(known[1])
@@ -87,7 +98,7 @@ def _trip_count(while_: _Instruction, computations: Mapping[str, list[_Instructi
 
 
 def _counts(computations: Mapping[str, list[_Instruction]], entry: str) -> dict[str, int]:
-    """How often each computation runs in a step; those applied to elements are left out."""
+    """How often each computation runs in a step; reductions' element functions are not counted."""
     counts: dict[str, int] = collections.Counter()
 
     def visit(name: str, times: int) -> None:
@@ -107,23 +118,56 @@ def _counts(computations: Mapping[str, list[_Instruction]], entry: str) -> dict[
     return counts
 
 
-def _group_size(rest: str, devices: int) -> int:
-    """Devices in one group of `replica_groups`, in any of XLA's three notations."""
-    if match := re.search(r"replica_groups=\[(\d+),(\d+)\]", rest):
-        return int(match[2])
-    if match := re.search(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(.*?\))? \{([^}]*)\}", rest):
-        sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", match[1])}
-        size = 1
-        for name, part in re.findall(r"'([^']+)'(?::\(\d+\)(\d+))?", match[2]):
-            size *= int(part) if part else sizes[name]
-        return size
-    if match := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
-        return len(match[1].split(","))
-    return devices
+def _groups(rest: str, devices: int) -> np.ndarray:
+    """The groups of devices of a collective, int [groups, size], from any of XLA's notations."""
+    if match := re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)+)\}", rest):
+        return _explicit(match[1])
+    if match := re.search(r"replica_groups=(\[[\d,]+\]<=\S+?)(?:, |$)", rest):
+        return _iota(match[1])
+    if match := re.search(r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\((.*?)\))? \{([^}]*)\}", rest):
+        return _mesh_groups(*match.groups())
+    if match := re.search(r"replica_groups=\{((?:\{[\d,]+\},?)+)\}", rest):
+        return _explicit(match[1])
+    return np.arange(devices)[None]
+
+
+def _explicit(text: str) -> np.ndarray:
+    """`{0,1},{2,3}`."""
+    return np.array([_dims(group) for group in re.findall(r"\{([\d,]+)\}", text)])
+
+
+def _iota(text: str) -> np.ndarray:
+    """`[4,2]<=[2,4]T(1,0)`: the numbers from 0 in the second shape, transposed, as groups."""
+    shape, _, numbers = text.partition("<=")
+    return _numbers(numbers or shape).reshape(_dims(shape.strip("[]")))
+
+
+def _numbers(text: str) -> np.ndarray:
+    """`[2,4]T(1,0)`: the numbers from 0 in a shape, transposed, flat."""
+    dims, order = re.match(r"\[([\d,]+)\](?:T\(([\d,]+)\))?", text).groups()
+    numbers = np.arange(math.prod(_dims(dims))).reshape(_dims(dims))
+    return numbers.transpose(_dims(order) if order else None).ravel()
+
+
+def _mesh_groups(mesh: str, device_ids: str | None, axes: str) -> np.ndarray:
+    """Groups along axes of a named mesh, or along a part `'a':(before)size` of one."""
+    sizes = {name: int(size) for name, size in re.findall(r"'([^']+)'=(\d+)", mesh)}
+    shape, grouped = [], []
+    found = _AXIS.findall(axes)
+    parts = {name: (int(before or 1), int(size or sizes[name])) for name, before, size in found}
+    if len(parts) < len(found):
+        raise ValueError(f"replica_groups of two parts of one axis: {axes}")
+    for name, size in sizes.items():
+        before, own = parts.get(name, (size, 1))
+        grouped.append(len(shape) + 1)
+        shape += [before, own, size // (before * own)]
+    devices = _numbers(device_ids) if device_ids else np.arange(math.prod(shape))
+    devices = np.moveaxis(devices.reshape(shape), grouped, range(-len(grouped), 0))
+    return devices.reshape(-1, math.prod(shape[axis] for axis in grouped))
 
 
 def _slices(whole: _Instruction, users: Mapping[str, list[_Instruction]]) -> int:
-    """Into how many parts an array is cut, of which a device keeps one; 1 if it is used whole."""
+    """Into how many slices an array is cut, of which a device uses one; 1 if it is used whole."""
     parts = []
     for user in users.get(whole.name, ()):
         if user.op == "dynamic-slice":
@@ -145,7 +189,12 @@ def collectives(text: str, devices: int) -> list[Collective]:
       devices: that it is partitioned for.
     """
     computations, entry = _parse(text)
-    found: dict[tuple[str, int, int], int] = collections.Counter()
+    found: dict[tuple, int] = collections.Counter()
+
+    def add(kind: str, size: int, groups: np.ndarray, count: int) -> None:
+        if groups.shape[1] > 1:
+            found[kind, size, tuple(map(tuple, groups.tolist()))] += count
+
     for name, count in _counts(computations, entry).items():
         users = collections.defaultdict(list)
         for instruction in computations[name]:
@@ -155,18 +204,17 @@ def collectives(text: str, devices: int) -> list[Collective]:
             kind = instruction.op.removesuffix("-start")
             if kind not in KINDS:
                 continue
-            group = _group_size(instruction.rest, devices)
-            size = _bytes(instruction.shape)
+            groups, size = _groups(instruction.rest, devices), _bytes(instruction.shape)
             if kind == "reduce-scatter":
-                size *= group
+                size *= groups.shape[1]
             if kind == "all-reduce":
-                # What of it a device keeps: TPU and GPU make a reduce-scatter of that.
-                parts = math.gcd(_slices(instruction, users), group)
-                if parts > 1:
-                    found["reduce-scatter", size, parts] += count
-                    size, group = size // parts, group // parts
-            if group > 1:
-                found[kind, size, group] += count
+                # TPU and GPU make a reduce-scatter of the part that a device keeps: among neighbours, since
+                # `fsdp`, over which a gradient is sharded, stands behind `data` in the mesh.
+                parts = math.gcd(_slices(instruction, users), groups.shape[1])
+                groups = np.sort(groups, axis=1).reshape(len(groups), -1, parts)
+                add("reduce-scatter", size, groups.reshape(-1, parts), count)
+                groups, size = groups.swapaxes(1, 2).reshape(-1, groups.shape[1]), size // parts
+            add(kind, size, groups, count)
     return [Collective(*key, count) for key, count in found.items()]
 
 
@@ -178,17 +226,17 @@ def by_kind(operations: Iterable[Collective]) -> dict[str, float]:
     return total
 
 
-def matmul_flops(text: str) -> float:
-    """Operations of all matrix products of a step on one device: 2 for each multiply and add."""
+def matmul_flops(text: str) -> dict[str, float]:
+    """Operations of the matrix products of a step on one device by operand type: 2 for a multiply and add."""
     computations, entry = _parse(text)
-    total = 0.0
+    total: dict[str, float] = collections.Counter()
     for name, count in _counts(computations, entry).items():
         shapes = {instruction.name: instruction.shape for instruction in computations[name]}
         for instruction in computations[name]:
             if instruction.op != "dot":
                 continue
-            lhs = _dims(_ARRAY.search(shapes[instruction.operands[0]])[2])
+            dtype, dims = _ARRAY.search(shapes[instruction.operands[0]]).groups()
             contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.rest)[1]
-            depth = math.prod(lhs[dim] for dim in _dims(contracted))
-            total += 2.0 * depth * math.prod(_dims(_ARRAY.search(instruction.shape)[2])) * count
-    return total
+            depth = math.prod(_dims(dims)[dim] for dim in _dims(contracted))
+            total[dtype] += 2.0 * depth * math.prod(_dims(_ARRAY.search(instruction.shape)[2])) * count
+    return dict(total)

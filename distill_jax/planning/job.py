@@ -1,20 +1,21 @@
 """The train step that is planned: a model, a mesh, a batch."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optax
 
 from distill_jax.models.config import T5Config
-from distill_jax.training import optimizers, partitioning, schedules
+from distill_jax.training import mesh, optimizers, schedules
 
 OPTIMIZERS = ("adamw", "adafactor")
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What is compiled; `mesh` has a size for every axis."""
+    """What is compiled: `mesh` has a size for every axis, `batch_size` is in rows of a global batch."""
 
     config: T5Config
     mesh: Mapping[str, int]
@@ -23,15 +24,12 @@ class Job:
     microbatches: int = 1
     optimizer: str = "adamw"
     loss_chunk: int = 2048
-    partition: str | Sequence = partitioning.DEFAULT
+    partition: str | Sequence = mesh.DEFAULT
 
     @property
     def devices(self) -> int:
         """The number of devices of the mesh."""
-        size = 1
-        for axis in self.mesh.values():
-            size *= axis
-        return size
+        return math.prod(self.mesh.values())
 
     def to_json(self) -> dict[str, Any]:
         """For the process that compiles; `from_json` is the inverse."""

@@ -9,7 +9,7 @@ from distill_jax.planning.compiler import compile_job
 from distill_jax.planning.devices import Device
 from distill_jax.planning.job import Job
 from distill_jax.planning.roofline import Roofline, roofline
-from distill_jax.training import partitioning
+from distill_jax.training import mesh as meshes
 
 PROPOSALS = 3
 _TRIES = 8  # meshes that are compiled to find these
@@ -17,7 +17,7 @@ _TRIES = 8  # meshes that are compiled to find these
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What was found; bytes, operations and seconds are of one device and one step.
+    """What a job needs; bytes, operations and seconds are of one device and one step.
 
     Attributes:
       job: what was compiled.
@@ -63,14 +63,14 @@ class Plan:
 
 
 def plan(job: Job, device: Device) -> Plan:
-    """Compiles one mesh and reckons it up.
+    """Compiles a job on its mesh, and sums up memory, communication and time.
 
     Raises:
-      UserError: when the mesh cannot be used, before anything is compiled.
+      UserError: when the mesh is not valid, before anything is compiled.
     """
-    partitioning.check(
+    meshes.check(
         job.mesh,
-        partitioning.table(job.partition),
+        meshes.table(job.partition),
         job.config,
         job.batch_size,
         job.microbatches,
@@ -91,9 +91,9 @@ def plan(job: Job, device: Device) -> Plan:
     return Plan(
         job,
         memory,
-        found["flops"],
+        sum(found["flops"].values()),
         hlo.by_kind(operations),
-        roofline(found["flops"], state, operations, device, job.devices, job.mesh["model"]),
+        roofline(found["flops"], state, operations, device),
         memory["total"] <= search.USABLE * device.memory,
         found["parameter_count"],
         found["seconds"],

@@ -1,4 +1,4 @@
-"""Which meshes are worth compiling: a rough reckoning of each, before any is compiled."""
+"""The meshes worth compiling: an estimate of each from its sizes, before any is compiled."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -6,23 +6,24 @@ from collections.abc import Iterator
 from distill_jax.models.config import T5Config
 from distill_jax.planning.devices import Device
 from distill_jax.planning.job import Job
-from distill_jax.training import partitioning
+from distill_jax.planning.roofline import axis_groups, link_seconds
+from distill_jax.training import mesh as meshes
 
-# Of a device's memory; the rest is the runtime's and what fragments.
+# Of a device's memory; the rest is for the runtime and fragmentation.
 USABLE = 0.95
 _STATE_BYTES = {"adamw": 12, "adafactor": 4.1}  # a parameter, its optimizer state included
 
 
 @dataclasses.dataclass(frozen=True)
 class Rough:
-    """A guess of a step on one device."""
+    """An estimate of a step on one device: seconds, and bytes of memory."""
 
     seconds: float
     memory: float
 
 
 def parameter_count(config: T5Config) -> float:
-    """Parameters of the matrices, which are all but a few of them."""
+    """The number of parameters in matrices, which are nearly all of them."""
     joined = config.num_heads * config.head_dim
     attention = 4 * config.emb_dim * joined
     mlp = (1 + len(config.mlp_activations)) * config.emb_dim * config.mlp_dim
@@ -31,7 +32,7 @@ def parameter_count(config: T5Config) -> float:
 
 
 def rough(job: Job, device: Device) -> Rough:
-    """Guesses time and memory of a step from the sizes alone; good enough to order meshes."""
+    """Estimates time and memory of a step from the sizes alone; good enough to order meshes."""
     config, mesh = job.config, job.mesh
     count = parameter_count(config)
     split = mesh["fsdp"] * mesh["model"]
@@ -46,12 +47,11 @@ def rough(job: Job, device: Device) -> Rough:
     memory = count * (_STATE_BYTES[job.optimizer] + 4) / split + activations + scores
 
     def link(axis: str) -> float:
-        size = mesh[axis]
-        near = job.devices <= device.domain or (axis == "model" and size <= device.domain)
-        return (size - 1) / size / (device.link_rate if near else device.network_rate)
+        return link_seconds("all-gather", 1.0, axis_groups(mesh, axis), device)
 
     passes = 3 if config.remat == "full" else 2
-    compute = 2 * (passes + 1) * count * tokens / mesh["model"] / device.flops / 2
+    peak = device.flops_float32 if config.dtype == "float32" else device.flops
+    compute = (passes + 1) * count * tokens / mesh["model"] / peak
     links = (passes * width + 4) * job.microbatches * count / mesh["model"] * link("fsdp")
     links += 2 * 4 * count / split * link("data")
     links += 2 * 2 * passes * layers * tokens * config.emb_dim * width * link("model")
@@ -59,12 +59,12 @@ def rough(job: Job, device: Device) -> Rough:
 
 
 def candidates(job: Job, device: Device, devices: int) -> Iterator[Job]:
-    """`job` on every mesh of so many devices that can be used and seems to fit, the fastest first."""
-    rules = partitioning.table(job.partition)
+    """`job` on every mesh of so many devices that is valid and seems to fit, the fastest first."""
+    rules = meshes.table(job.partition)
     jobs = [
         dataclasses.replace(job, mesh=mesh)
-        for mesh in partitioning.valid_meshes(rules, job.config, job.batch_size, job.microbatches, devices)
+        for mesh in meshes.valid_meshes(rules, job.config, job.batch_size, job.microbatches, devices)
     ]
-    guesses = {partitioning.describe(j.mesh): rough(j, device) for j in jobs}
-    fitting = [j for j in jobs if guesses[partitioning.describe(j.mesh)].memory < device.memory]
-    yield from sorted(fitting, key=lambda j: guesses[partitioning.describe(j.mesh)].seconds)
+    estimates = [(rough(candidate, device), candidate) for candidate in jobs]
+    fitting = [pair for pair in estimates if pair[0].memory < device.memory]
+    yield from (candidate for _, candidate in sorted(fitting, key=lambda pair: pair[0].seconds))

@@ -10,8 +10,8 @@ from typing import Any
 import prometheus_client
 from aiohttp import web
 
+from distill_jax.config import Decoding
 from distill_jax.data.schema import Example
-from distill_jax.decoding.engine import Decoding
 from distill_jax.decoding.microbatch import MicroBatcher
 from distill_jax.decoding.predict import Request
 from distill_jax.decoding.predictor import Predictor, to_example

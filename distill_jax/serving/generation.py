@@ -5,10 +5,11 @@ import itertools
 import string
 from collections.abc import Mapping, Sequence
 
+from distill_jax.config import Decoding
 from distill_jax.data.schema import Example
 from distill_jax.data.views import ANSWER, View
 from distill_jax.data.vocabularies import END, EOS_ID, Vocabulary
-from distill_jax.decoding.engine import Decoding, Engine, Hypothesis, TokenScore
+from distill_jax.decoding.engine import Engine, Hypothesis, TokenScore
 from distill_jax.decoding.predict import output_length, own_decoding
 from distill_jax.errors import UserError
 

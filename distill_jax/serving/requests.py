@@ -10,7 +10,8 @@ from typing import Annotated, Any, TypeVar
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from distill_jax.decoding.engine import LIKELIEST, Decoding
+from distill_jax.config import Decoding
+from distill_jax.decoding.engine import LIKELIEST
 from distill_jax.decoding.predict import Request
 from distill_jax.errors import UserError
 
@@ -79,7 +80,7 @@ class Body(pydantic.BaseModel):
     top_p: float = _number(1.0, 1e-6, 1.0)
     top_k: int = _number(0, 0, 1 << 20)
     num_beams: int | None = _number(None, 1, MAX_N)
-    length_penalty: float = _number(0.6, -10.0, 10.0)
+    length_penalty: float = _number(0.6, 0.0, 10.0)
 
     @pydantic.model_validator(mode="before")
     @classmethod

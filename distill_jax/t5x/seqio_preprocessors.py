@@ -16,7 +16,7 @@ TASK_IDS_FEATURE = "targets_task_ids"
 # Of soft labels; aligned with `targets`, and never 0, which packing takes for padding.
 CHOICES_FEATURE = "targets_choices"  # number of the choice within its example, from 1
 PROBS_FEATURE = "targets_choice_probs"  # bits of the float32, plus 1
-WEIGHTS_FEATURE = "targets_choice_weights"  # 2 for the gold label, else 1
+WEIGHTS_FEATURE = "targets_choice_weights"  # 2 for the reference label, else 1
 SOFT_FEATURES = (CHOICES_FEATURE, PROBS_FEATURE, WEIGHTS_FEATURE)
 
 
@@ -61,7 +61,7 @@ def tokenize_soft(dataset: tf.data.Dataset, output_features: Mapping[str, seqio.
             "targets": choices.flat_values,
             CHOICES_FEATURE: place + 1,
             PROBS_FEATURE: tf.gather(bits, place) + 1,
-            WEIGHTS_FEATURE: tf.where(place == texts["gold"], 2, 1),
+            WEIGHTS_FEATURE: tf.where(place == texts["reference"], 2, 1),
             "inputs_pretokenized": texts["inputs"],
             "targets_pretokenized": texts["targets"],
         }

@@ -8,9 +8,9 @@ import tensorflow as tf
 
 from distill_jax.data.schema import Example
 from distill_jax.data.selection import share
+from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View, soften
 from distill_jax.errors import UserError
-from distill_jax.tasks.registry import DistillationTask
 
 
 class ExampleSource(seqio.DataSource):
@@ -36,7 +36,7 @@ class ExampleSource(seqio.DataSource):
         seed: int = 0,
     ):
         super().__init__(splits=tuple(task.source.splits))
-        self._task, self._view = task, view
+        self.task, self._view = task, view
         self._fraction, self._count, self._seed = fraction, count, seed
 
     @property
@@ -55,9 +55,9 @@ class ExampleSource(seqio.DataSource):
             texts = view(example)
             return None if texts is None else {"inputs": texts[0], "targets": texts[1]}
         try:
-            label = soften(example, self._task.classes, view.target)
+            label = soften(example, self.task.classes, view.target)
         except ValueError as error:
-            raise UserError(f"{self._task.source.where(split, number)}: {error}") from None
+            raise UserError(f"{self.task.source.where(split, number)}: {error}") from None
         if label is None:
             return None
         return {
@@ -65,7 +65,7 @@ class ExampleSource(seqio.DataSource):
             "targets": example.label or "",
             "choices": label.choices,
             "probs": label.probs,
-            "gold": label.gold,
+            "reference": label.reference,
         }
 
     def get_dataset(
@@ -84,7 +84,7 @@ class ExampleSource(seqio.DataSource):
         index, count = (shard_info.index, shard_info.num_shards) if shard_info else (0, 1)
 
         def rows():
-            source = self._task.source
+            source = self.task.source
             fraction, number_wanted = (self._fraction, self._count) if split == "train" else (1.0, None)
             for number, example in share(source, split, fraction, number_wanted, self._seed):
                 if number % count == index:
@@ -98,6 +98,6 @@ class ExampleSource(seqio.DataSource):
             signature |= {
                 "choices": tf.TensorSpec((None,), tf.string),
                 "probs": tf.TensorSpec((None,), tf.float32),
-                "gold": tf.TensorSpec((), tf.int32),
+                "reference": tf.TensorSpec((), tf.int32),
             }
         return tf.data.Dataset.from_generator(rows, output_signature=signature)

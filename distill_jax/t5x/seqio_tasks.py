@@ -1,19 +1,20 @@
-"""The same tasks in SeqIO's registries: with the other `seqio_` modules the only code that imports TensorFlow.
+"""The registered tasks in SeqIO's registries, by one explicit call: `register`.
 
-Beside `inputs` and `targets` a task's data set has `targets_task_ids`, the view's number at each target
-token; see `seqio_preprocessors`.
+With the other `seqio_` modules this is the only code that imports TensorFlow. Beside `inputs` and `targets` a
+task's data set has `targets_task_ids`, the view's number at each target token; see `seqio_preprocessors`.
 """
 
 import fractions
 import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import seqio
 import tensorflow as tf
 
+from distill_jax.data.task import LABEL_SOURCES, METHODS, DistillationTask
 from distill_jax.data.views import SHARED, View
 from distill_jax.data.vocabularies import ByteVocabulary, SentencePieceVocabulary, Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
@@ -26,28 +27,58 @@ from distill_jax.t5x.seqio_preprocessors import (
 )
 from distill_jax.t5x.seqio_source import ExampleSource
 from distill_jax.tasks import registry
-from distill_jax.tasks.registry import METHODS, DistillationTask
+from distill_jax.tasks.definition import import_module
 
 _SCORED_BY = {
     "task_distillation": "standard",
     "soft_labels": "standard",
     "logit_distillation": "step_by_step",
 }
-
-_vocabulary: seqio.Vocabulary | None = None
-_registered: dict[str, tuple] = {}  # name -> arguments of `_add_method`
+_ALL = "distill_jax.t5x.tasks"  # adds every task; a run adds its own alone, with its vocabulary
 
 
-def vocabulary() -> seqio.Vocabulary:
-    """Vocabulary of the registered tasks: `use_vocabulary`'s, else DISTILL_JAX_SENTENCEPIECE's, else bytes."""
-    if _vocabulary is not None:
-        return _vocabulary
-    path = os.environ.get("DISTILL_JAX_SENTENCEPIECE")
-    return seqio.SentencePieceVocabulary(path) if path else seqio.ByteVocabulary()
+def register(
+    tasks: Iterable[DistillationTask] | None = None, vocabulary: str | seqio.Vocabulary | None = None
+) -> seqio.Vocabulary:
+    """Adds the views and mixtures of tasks to SeqIO; what is there already stays as it is.
+
+    Args:
+      tasks: default all of our registry, shipped and registered.
+      vocabulary: see `seqio_vocabulary`; default that of the tasks which SeqIO has from here, else
+        DISTILL_JAX_SENTENCEPIECE, else bytes.
+
+    Returns:
+      The vocabulary.
+
+    Raises:
+      UserError: when a task is in SeqIO with another vocabulary: SeqIO has one of a name in a process.
+    """
+    if tasks is None:
+        tasks = [registry.get_task(name) for name in registry.task_names()]
+    if vocabulary is None:
+        there = next((vocabulary_of(name) for name in seqio.TaskRegistry.names() if task_of(name)), None)
+        vocabulary = there or os.environ.get("DISTILL_JAX_SENTENCEPIECE") or "bytes"
+    chosen = seqio_vocabulary(vocabulary)
+    for task in tasks:
+        for method in METHODS:
+            if method != SHARED:
+                _add_method(task, method, "reference", "", chosen)
+        for method in ("label", "step_by_step"):
+            _add_method(task, method, "teacher", "_teacher", chosen)
+    return chosen
 
 
-def _seqio_vocabulary(spec: str) -> seqio.Vocabulary:
-    """SeqIO's own reader for what `load_vocabulary` reads; files on `gs://` are read by TensorFlow."""
+def seqio_vocabulary(spec: str | seqio.Vocabulary) -> seqio.Vocabulary:
+    """SeqIO's own reader for what `load_vocabulary` reads; files on `gs://` are read by TensorFlow.
+
+    Args:
+      spec: SeqIO's own, or `bytes`, a SentencePiece file, or a folder that `train` or `prepare` wrote.
+
+    Raises:
+      UserError: when it cannot be read.
+    """
+    if not isinstance(spec, str):
+        return spec
     if spec.startswith("gs://"):
         return seqio.SentencePieceVocabulary(spec)
     loaded = load_vocabulary(spec)
@@ -57,29 +88,18 @@ def _seqio_vocabulary(spec: str) -> seqio.Vocabulary:
     return seqio.SentencePieceVocabulary(str(path / "vocabulary.model" if path.is_dir() else path))
 
 
-def use_vocabulary(spec: str | seqio.Vocabulary) -> seqio.Vocabulary:
-    """Gives the tasks their vocabulary: those registered from now on, and those that are.
+def task_of(name: str) -> DistillationTask | None:
+    """The task that a name of SeqIO's was made of; None for one that is not ours, or unknown."""
+    if name not in seqio.TaskRegistry.names() and name not in seqio.MixtureRegistry.names():
+        return None
+    provider = seqio.get_mixture_or_task(name)
+    source = (provider.tasks[0] if isinstance(provider, seqio.Mixture) else provider).source
+    return source.task if isinstance(source, ExampleSource) else None
 
-    Args:
-      spec: SeqIO's own, or `bytes`, a SentencePiece file, or a folder that `train` or `prepare` wrote.
 
-    Returns:
-      SeqIO's vocabulary, for the model.
-
-    Raises:
-      UserError: when it cannot be read.
-    """
-    global _vocabulary
-    chosen = _seqio_vocabulary(spec) if isinstance(spec, str) else spec
-    if chosen != vocabulary():
-        _vocabulary = chosen
-        for name in _registered:
-            for provider in (seqio.MixtureRegistry, seqio.TaskRegistry):
-                if name in provider.names():
-                    provider.remove(name)
-        for task, method, source, ending, subset in list(_registered.values()):
-            _add_method(task, method, source, ending, **subset)
-    return chosen
+def vocabulary_of(name: str) -> seqio.Vocabulary:
+    """The vocabulary of one of SeqIO's tasks or mixtures."""
+    return seqio.get_mixture_or_task(name).output_features["targets"].vocabulary
 
 
 def own_vocabulary(vocabulary: seqio.Vocabulary) -> Vocabulary:
@@ -137,9 +157,9 @@ def _score_views(targets, predictions, *, task: DistillationTask) -> dict[str, f
     return scores
 
 
-def _add_task(name: str, task: DistillationTask, view: View, **subset) -> None:
+def _add_task(name: str, task: DistillationTask, view: View, vocabulary: seqio.Vocabulary, **subset) -> None:
     features: Mapping[str, seqio.Feature] = {
-        feature: seqio.Feature(vocabulary(), add_eos=not (view.soft and feature == "targets"))
+        feature: seqio.Feature(vocabulary, add_eos=not (view.soft and feature == "targets"))
         for feature in ("inputs", "targets")
     }
     postprocess, fns = None, list(task.rationale_metric_fns)
@@ -172,44 +192,43 @@ def _metric_of_views(task: DistillationTask) -> Callable:
     return label_and_rationale
 
 
-def _add_method(task: DistillationTask, method: str, source: str, ending: str, **subset) -> None:
-    """Registers `<task>_<method><ending>`: a task, or a mixture of the tasks of its views."""
-    _registered.setdefault(f"{task.name}_{method}{ending}", (task, method, source, ending, subset))
+def _add_method(
+    task: DistillationTask, method: str, source: str, ending: str, vocabulary: seqio.Vocabulary, **subset
+) -> None:
+    """Adds `<task>_<method><ending>`, unless it is there: a task, or a mixture of the tasks of its views."""
+    name = f"{task.name}_{method}{ending}"
+    if name in seqio.TaskRegistry.names() or name in seqio.MixtureRegistry.names():
+        if task_of(name) is None:
+            raise UserError(f"SeqIO has another task {name!r}: choose another name for {task.name!r}")
+        if vocabulary_of(name) != vocabulary:
+            raise UserError(
+                f"the task {name!r} is in SeqIO with another vocabulary, {vocabulary_of(name)}, "
+                f"not {vocabulary}: register it once in a process, with the vocabulary of the run"
+            )
+        return
     views = task.views(method, source)
     if len(views) == 1:
-        name = f"{task.name}_{method}{ending}"
-        if name not in seqio.TaskRegistry.names():
-            _add_task(name, task, views[0], **subset)
+        _add_task(name, task, views[0], vocabulary, **subset)
         return
     parts = []
     for view in views:
         own = ending if subset or view.name == "label" else ""  # rationales are the teacher's anyway
-        _add_method(task, view.name, source, own, **subset)
+        _add_method(task, view.name, source, own, vocabulary, **subset)
         parts.append((f"{task.name}_{view.name}{own}", view.rate))
-    name = f"{task.name}_{method}{ending}"
-    if name not in seqio.MixtureRegistry.names():
-        seqio.MixtureRegistry.add(name, parts, mixture_cls=ViewMixture, sample_fn=in_turn)
-
-
-def register(task: DistillationTask) -> None:
-    """Adds a task's views and mixtures to SeqIO, unless they are there."""
-    for method in METHODS:
-        if method != SHARED:
-            _add_method(task, method, "gold", "")
-    for method in ("label", "step_by_step"):
-        _add_method(task, method, "teacher", "_teacher")
+    seqio.MixtureRegistry.add(name, parts, mixture_cls=ViewMixture, sample_fn=in_turn)
 
 
 def select(
     mixture_or_task_name: str,
     *,
     module: str | None = None,
-    label_source: str = "gold",
+    vocabulary: str | seqio.Vocabulary | None = None,
+    label_source: str = "reference",
     data_fraction: float = 1.0,
     num_examples: int | None = None,
     seed: int = 0,
 ) -> str:
-    """The name under which SeqIO knows a task or mixture with these of our options; registers it.
+    """The name under which SeqIO has a task or mixture with these of our options; adds it where it is ours.
 
     The examples are the same as `prepare` takes for the same options.
 
@@ -217,44 +236,69 @@ def select(
       mixture_or_task_name: one of ours such as `svamp_step_by_step`, or any of SeqIO's where the other
         options are left alone.
       module: that registers it.
-      label_source: gold or teacher.
+      vocabulary: see `register`.
+      label_source: reference or teacher.
       data_fraction: share of the train split to take.
       num_examples: or their number.
       seed: of which ones these are.
 
     Raises:
-      UserError: when there is no such task, method or label source.
+      UserError: when there is no such task, method or label source, and for a method that T5X cannot train.
     """
-    if module is not None:
-        registry.import_module(module)
     if mixture_or_task_name.endswith(f"_{SHARED}"):
         raise UserError(f"{mixture_or_task_name}: only our own engine shares the encoding; take step_by_step")
+    task = _add(mixture_or_task_name, module, vocabulary)
     everything = data_fraction == 1.0 and num_examples is None
-    if label_source == "gold" and everything:
+    if label_source == "reference" and everything:
         return mixture_or_task_name
+    if label_source not in LABEL_SOURCES:
+        raise UserError(f"LABEL_SOURCE {label_source!r}: expected {' or '.join(LABEL_SOURCES)}")
     if not 0.0 < data_fraction <= 1.0:
         raise UserError(f"DATA_FRACTION must lie in (0, 1], got {data_fraction}")
-    task, _ = registry.resolve(mixture_or_task_name, label_source)
-    method = mixture_or_task_name.removeprefix(f"{task.name}_")
-    if method.endswith("_teacher"):
-        method, label_source = method.removesuffix("_teacher"), "teacher"
+    if task is None:
+        raise UserError(f"{mixture_or_task_name}: LABEL_SOURCE and DATA_FRACTION need a task of our registry")
+    method = _method(mixture_or_task_name, task)
+    if mixture_or_task_name.endswith("_teacher"):
+        label_source = "teacher"
     ending, subset = "_teacher" if label_source == "teacher" else "", {}
     if not everything:
         share_name = f"{num_examples}" if num_examples is not None else f"{data_fraction:.6f}".rstrip("0")
         ending += f".{share_name}.seed{seed}"
         subset = {"fraction": data_fraction, "count": num_examples, "seed": seed}
-    _add_method(task, method, label_source, ending, **subset)
+    _add_method(task, method, label_source, ending, vocabulary_of(mixture_or_task_name), **subset)
     return f"{task.name}_{method}{ending}"
 
 
-def select_for_evaluation(mixture_or_task_name: str, *, module: str | None = None) -> str:
-    """The name of the task or mixture that scores a student of another: by gold labels, whatever it read.
+def select_for_evaluation(
+    mixture_or_task_name: str,
+    *,
+    module: str | None = None,
+    vocabulary: str | seqio.Vocabulary | None = None,
+) -> str:
+    """The name of the task or mixture that scores a student of another: by reference labels, whatever it read.
 
     So our own engine scores it. What is none of ours keeps its name.
     """
-    if module is not None:
-        registry.import_module(module)
-    if mixture_or_task_name not in _registered:
+    task = _add(mixture_or_task_name, module, vocabulary)
+    if task is None:
         return mixture_or_task_name
-    task, method, *_ = _registered[mixture_or_task_name]
+    method = _method(mixture_or_task_name, task)
     return f"{task.name}_{_SCORED_BY.get(method, method)}"
+
+
+def _add(name: str, module: str | None, vocabulary: str | seqio.Vocabulary | None) -> DistillationTask | None:
+    """Imports the module and adds the task of that name to SeqIO; None where the name is SeqIO's own."""
+    if module is not None and module != _ALL:
+        import_module(module)
+    if name in seqio.TaskRegistry.names() or name in seqio.MixtureRegistry.names():
+        task = task_of(name)
+    else:
+        task, _ = registry.resolve(name)
+    if task is not None:
+        register([task], vocabulary)
+    return task
+
+
+def _method(name: str, task: DistillationTask) -> str:
+    rest = name.removeprefix(f"{task.name}_")
+    return max((method for method in METHODS if rest.startswith(method)), key=len)

@@ -1,8 +1,9 @@
-"""Registers all shipped tasks with SeqIO: for MIXTURE_OR_TASK_MODULE and `--module_import`."""
+"""Its import is `seqio_tasks.register()`: for MIXTURE_OR_TASK_MODULE and SeqIO's `--module_import`.
 
-import importlib
+All shipped tasks are added, and those of modules that were imported before. The vocabulary is that of the tasks
+that were added before, if there are any, else DISTILL_JAX_SENTENCEPIECE's, else bytes.
+"""
 
-from distill_jax import tasks
+from distill_jax.t5x import seqio_tasks
 
-for _module in sorted(set(tasks.MODULES.values())):
-    importlib.import_module(f"distill_jax.tasks.{_module}")
+seqio_tasks.register()

@@ -1,13 +1,12 @@
 """From the store to rows for `distill-jax train --data`, a report, or figures alone."""
 
-import contextlib
 import dataclasses
 import json
 import os
-import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from distill_jax import files
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers import parsing
@@ -129,33 +128,21 @@ def write_rows(
     Raises:
       UserError: when no row has a label, or the file cannot be written.
     """
-    path = pathlib.Path(path)
     written = left_out = 0
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            for verdict, lines in judged:
-                figures.add(verdict, lines)
-                row = row_of(verdict)
-                if row is None:
-                    left_out += 1
-                    continue
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                written += 1
-            file.flush()
-            os.fsync(file.fileno())
+    with files.atomic_write(path) as file:
+        for verdict, lines in judged:
+            figures.add(verdict, lines)
+            row = row_of(verdict)
+            if row is None:
+                left_out += 1
+                continue
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            written += 1
         if not written:
             why = f" (samples: {problems})" if (problems := figures.problems_in_words()) else ""
             raise UserError(
                 f"{path}: nothing to write: none of the {left_out} rows has a label or an answer{why}"
             )
-        temporary.rename(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):  # it was renamed, or could not be made
-            temporary.unlink()
     return written, left_out
 
 

@@ -5,7 +5,11 @@ import re
 import string
 from collections.abc import Callable, Sequence
 
-from distill_jax.data.completions import UNPARSED, Completion, parse_anli, parse_cqa, parse_esnli, parse_svamp
+from distill_jax.data.completions import UNPARSED, Completion
+from distill_jax.tasks.anli import parse_anli
+from distill_jax.tasks.cqa import parse_cqa
+from distill_jax.tasks.esnli import parse_esnli
+from distill_jax.tasks.svamp import parse_svamp
 
 REFERENCE = {"svamp": parse_svamp, "cqa": parse_cqa, "anli": parse_anli, "esnli": parse_esnli}
 JSON = "json"

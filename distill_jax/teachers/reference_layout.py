@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from distill_jax import files
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import ReferenceSource
 from distill_jax.errors import UserError
@@ -79,17 +80,11 @@ def export_completions(
     """
     source = reference_source(rows)
     folder, written, texts, origin = pathlib.Path(folder), [], [], None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made: {error.strerror}") from None
     stem = source.stem(rows.split)
 
     def flush() -> None:
         path = folder / f"{stem}_CoT_{len(written)}.json"
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(texts), encoding="utf-8")
-        temporary.rename(path)
+        files.write_text(path, json.dumps(texts))
         written.append(path)
         texts.clear()
 

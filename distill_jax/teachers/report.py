@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from distill_jax.errors import UserError
+from distill_jax import files
 from distill_jax.evaluation import html
 from distill_jax.teachers.quality import PROBLEMS
 from distill_jax.teachers.secrets import redact
@@ -65,11 +65,6 @@ def write_report(path: str, title: str, summary: Mapping[str, Any], settings: Ma
         parts.append(html.heading(TITLES[kind]))
         cells = [(r["id"], r["input"], r["reference"] or "", r["teacher"] or "", r["completion"]) for r in rows]
         parts.append(html.table(["row", "input", "reference", "teacher", "completion"], cells))
-    page = pathlib.Path(path)
     figures = json.dumps({"settings": dict(settings), **summary}, indent=2, ensure_ascii=False)
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(redact(html.page(title, parts)), encoding="utf-8")
-        page.with_suffix(".json").write_text(redact(figures) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{page}: cannot be written: {error.strerror}") from None
+    files.write_text(path, redact(html.page(title, parts)))
+    files.write_text(pathlib.Path(path).with_suffix(".json"), redact(figures) + "\n")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from distill_jax import tasks
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import HeldOutSource, ReferenceSource, read_jsonl, table_of
+from distill_jax.data.sources.base import read_lines
 from distill_jax.data.sources.tables import TABLES
 from distill_jax.errors import UserError
 from distill_jax.scoring.metrics import is_same_text
@@ -48,11 +49,20 @@ def task_or_file(
     columns: Mapping[str, str] | None = None,
     classes: Sequence[str] | None = None,
     module: str | None = None,
+    data_dir: str | None = None,
 ) -> Rows:
     """Rows of a registered task, or of a JSONL, CSV or Parquet file.
 
     Of a task in the reference layout, all rows of the split's file are read, also those held out for
     validation: a file of completions belongs to a file of rows.
+
+    Args:
+      name: of the task, or the file's path.
+      split: of the task.
+      columns: of a file, see `sources.Columns`.
+      classes: of a file, the labels there are.
+      module: Python module that registers the task.
+      data_dir: folder of the data sets, where the task reads files.
 
     Raises:
       UserError: for an unknown task, split or kind of file, and for columns or classes of a task.
@@ -65,8 +75,7 @@ def task_or_file(
         )
     if columns or classes:
         raise UserError(f"columns and classes are of files; {name} is a task, which has its own")
-    with registry.without_seqio():
-        task = registry.get_task(name, module)
+    task = registry.get_task(name, module, data_dir)
     source = task.source.source if isinstance(task.source, HeldOutSource) else task.source
     if split not in source.splits:
         raise UserError(f"{name} has no split {split!r}: {', '.join(source.splits)}")
@@ -120,10 +129,7 @@ def read_ids(path: str) -> set[str]:
             raise UserError(f"{file}, line {without}: no 'id'")
         ids = {str(row["id"]) for _, row in rows}
     else:
-        try:
-            ids = {line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()}
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        ids = {line.strip(" \t\r\n") for _, line in read_lines(file)}
     if not ids:
         raise UserError(f"{file}: no row ids in this file")
     return ids

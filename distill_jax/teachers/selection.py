@@ -1,18 +1,18 @@
 """Which rows to have annotated next: the workflow of `distill-jax select`."""
 
 import json
-import logging
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
+from distill_jax import files
+from distill_jax.config import SelectConfig
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers.rows import read_ids
 from distill_jax.teachers.settings import rows_of
 
 
-def select(config) -> list[dict[str, Any]]:
+def select(config: SelectConfig) -> list[dict[str, Any]]:
     """Chooses `config.count` rows: those that a student is least sure of, or at random without a student.
 
     Writes them to `config.output`, as JSON lines, where that is given.
@@ -27,8 +27,6 @@ def select(config) -> list[dict[str, Any]]:
     Raises:
       UserError: when no row is left to choose from, and for files that cannot be read or written.
     """
-    if config.run is None and config.measure:
-        raise UserError("--measure needs a student: give its folder with --run")
     rows = rows_of(config)
     excluded = set().union(*map(read_ids, config.exclude))
     remaining = (example for example in rows.examples() if example.id not in excluded)
@@ -37,25 +35,21 @@ def select(config) -> list[dict[str, Any]]:
         raise UserError(f"{config.source}: no rows to choose from, {len(excluded)} ids are excluded")
     if config.output:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in chosen)
-        try:
-            pathlib.Path(config.output).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{config.output}: cannot be written: {error.strerror}") from None
+        files.write_text(config.output, text)
     return chosen
 
 
-def _at_random(config, rows: Iterator[Example]) -> list[dict[str, Any]]:
+def _at_random(config: SelectConfig, rows: Iterator[Example]) -> list[dict[str, Any]]:
     from distill_jax.decoding.select import at_random  # the decoding imports JAX
 
     return [{"id": name} for name in at_random(rows, config.count, config.seed)]
 
 
-def _least_sure(config, rows: Iterator[Example]) -> list[dict[str, Any]]:
+def _least_sure(config: SelectConfig, rows: Iterator[Example]) -> list[dict[str, Any]]:
     from distill_jax.decoding.predictor import Predictor
     from distill_jax.decoding.select import uncertainties
     from distill_jax.scoring.uncertainty import least_sure
 
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every file it opens
     predictor = Predictor(config.run, config.step, config.batch_size)
     chosen = least_sure(uncertainties(predictor, rows, config.measure), config.count)
     return [{"id": row.id, "uncertainty": row.uncertainty, "predicted_label": row.label} for row in chosen]

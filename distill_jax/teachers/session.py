@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 from collections.abc import Callable, Collection, Iterator
 
+from distill_jax.config import AnnotateConfig
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers import settings
@@ -67,7 +68,9 @@ class Session:
     price: Price | None
     store: Store
 
-    def __init__(self, config, *, ids: Collection[str] | None = None, client: Client | None = None):
+    def __init__(
+        self, config: AnnotateConfig, *, ids: Collection[str] | None = None, client: Client | None = None
+    ):
         self.config = config
         self.rows = settings.rows_of(config)
         self._ids = read_ids(config.ids) if ids is None and config.ids else ids

@@ -3,8 +3,7 @@
 import json
 from typing import Any
 
-from distill_jax.data import sources
-from distill_jax.data.schema import FIELDS
+from distill_jax.config import AnnotateConfig, RowsOptions
 from distill_jax.errors import UserError
 from distill_jax.teachers import demonstrations, limits, prices, prompts
 from distill_jax.teachers.clients import make_client
@@ -15,19 +14,23 @@ from distill_jax.teachers.rows import Rows, task_or_file
 REMOTE = ("openai", "anthropic", "gemini")  # clients that ask an endpoint; the others run in this process
 
 
-def rows_of(config) -> Rows:
+def rows_of(config: RowsOptions) -> Rows:
     """The rows of a task or a file, and what is known of their labels.
 
     Raises:
       UserError: see `rows.task_or_file`.
     """
-    sources.use(config.data_dir)
-    columns = {field: value for field in FIELDS if (value := getattr(config, f"column_{field}"))}
-    classes = config.classes.split(",") if config.classes else None
-    return task_or_file(config.source, config.split, columns=columns, classes=classes, module=config.module)
+    return task_or_file(
+        config.source,
+        config.split,
+        columns=config.columns,
+        classes=config.classes,
+        module=config.module,
+        data_dir=config.data_dir,
+    )
 
 
-def client_of(config) -> Client:
+def client_of(config: AnnotateConfig) -> Client:
     """The teacher's client.
 
     Raises:
@@ -45,13 +48,13 @@ def client_of(config) -> Client:
     return make_client(config.client, options)
 
 
-def protocol_of(config) -> str:
+def protocol_of(config: AnnotateConfig) -> str:
     """The protocol that the client will use, as far as that is known without making it."""
     by_client = {"transformers": config.protocol or "completions", "checkpoint": "checkpoint"}
     return by_client.get(config.client, config.protocol or "chat")
 
 
-def plan_of(config, rows: Rows, protocol: str, parser: str | None) -> AnnotationPlan:
+def plan_of(config: AnnotateConfig, rows: Rows, protocol: str, parser: str | None) -> AnnotationPlan:
     """What is asked of each row.
 
     Args:
@@ -88,7 +91,7 @@ def plan_of(config, rows: Rows, protocol: str, parser: str | None) -> Annotation
     )
 
 
-def sampling_of(config, stop: tuple[str, ...]) -> Sampling:
+def sampling_of(config: AnnotateConfig, stop: tuple[str, ...]) -> Sampling:
     """How the teacher samples; `stop` is the prompt's.
 
     Raises:
@@ -110,7 +113,7 @@ def sampling_of(config, stop: tuple[str, ...]) -> Sampling:
     )
 
 
-def _extra_body(config) -> dict[str, Any]:
+def _extra_body(config: AnnotateConfig) -> dict[str, Any]:
     try:
         extra = json.loads(config.extra_body or "{}")
     except ValueError:
@@ -122,7 +125,7 @@ def _extra_body(config) -> dict[str, Any]:
     return extra
 
 
-def price_of(config) -> prices.Price | None:
+def price_of(config: AnnotateConfig) -> prices.Price | None:
     """The price of the model; None where it is not known.
 
     Raises:
@@ -136,7 +139,7 @@ def price_of(config) -> prices.Price | None:
     return price
 
 
-def limits_of(config) -> limits.Limits:
+def limits_of(config: AnnotateConfig) -> limits.Limits:
     """The limits of a run."""
     return limits.Limits(
         config.concurrency,

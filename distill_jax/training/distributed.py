@@ -3,37 +3,40 @@
 import dataclasses
 import itertools
 import os
-import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import jax
 from jax.experimental import multihost_utils
 from orbax.checkpoint import multihost
 
 from distill_jax.errors import UserError
-from distill_jax.training import peers
 
 T = TypeVar("T")
 BY_HAND = ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID")
 START_SECONDS = 300
 MEETING_SECONDS = 24 * 3600
+# JAX ends every process of a run when one has not been heard of for so long, or has not come to the end with
+# the others. What a process does meanwhile does not matter: the heartbeat has a thread of its own.
+HEARTBEAT_SECONDS = 20
+SHUTDOWN_SECONDS = 30
 
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """How to join a run: `arguments` are those of `jax.distributed.initialize`, `how` is for messages."""
+    """How to join a run: `arguments` are those of `jax.distributed.initialize`, `name` is for messages."""
 
-    how: str
+    name: str
     arguments: dict[str, Any]
 
 
 def detect(environment: Mapping[str, str]) -> Cluster | None:
-    """Reads from the environment whether this process is one of several, and which.
+    """Reads from the environment whether this process is one of several; which one, JAX finds out itself.
 
-    In this order: by hand (COORDINATOR_ADDRESS, NUM_PROCESSES, PROCESS_ID); a SLURM step of several tasks;
-    a TPU slice of several hosts, as GKE describes it; and DISTRIBUTED=auto, which leaves it to JAX, as on
-    Cloud TPU VMs, whose metadata server knows.
+    In this order: by hand (COORDINATOR_ADDRESS, NUM_PROCESSES, PROCESS_ID); a SLURM step of several tasks; a TPU
+    slice of several hosts, as GKE describes it; and DISTRIBUTED=auto, which asks JAX, as on Cloud TPU VMs, whose
+    metadata server knows. A process that is started by hand within a SLURM job is one process: only `srun` sets
+    SLURM_STEP_NUM_TASKS to the number of processes it starts, while a job's other variables are in every shell.
 
     Returns:
       None for a run of one process.
@@ -41,21 +44,11 @@ def detect(environment: Mapping[str, str]) -> Cluster | None:
     Raises:
       UserError: when the variables are incomplete or contradict each other.
     """
-    given = {name: environment[name] for name in BY_HAND if environment.get(name)}
-    if given:
-        missing = [name for name in BY_HAND if name not in given]
-        if missing:
-            raise UserError(f"{', '.join(given)} given, but not {', '.join(missing)}: give all three")
-        address = given["COORDINATOR_ADDRESS"]
-        if not address.rpartition(":")[2].isdecimal() or ":" not in address:
-            raise UserError(f"COORDINATOR_ADDRESS {address!r}: expected HOST:PORT")
-        count, index = (_number(name, given[name]) for name in ("NUM_PROCESSES", "PROCESS_ID"))
-        if not 0 <= index < count:
-            raise UserError(f"PROCESS_ID {index}: expected a number from 0 to NUM_PROCESSES - 1 = {count - 1}")
-        arguments = {"coordinator_address": address, "num_processes": count, "process_id": index}
-        return Cluster(f"process {index} of {count}, coordinator {address}", arguments)
-    if int(environment.get("SLURM_NTASKS") or 1) > 1 and "SLURM_PROCID" in environment:
-        return Cluster(f"SLURM task {environment['SLURM_PROCID']} of {environment['SLURM_NTASKS']}", {})
+    if any(environment.get(name) for name in BY_HAND):
+        return _by_hand(environment)
+    tasks = environment.get("SLURM_STEP_NUM_TASKS", "")
+    if tasks.isdecimal() and int(tasks) > 1:
+        return Cluster(f"SLURM task {environment.get('SLURM_PROCID', '?')} of {tasks}", {})
     if "," in environment.get("TPU_WORKER_HOSTNAMES", "") or environment.get("MEGASCALE_COORDINATOR_ADDRESS"):
         return Cluster(f"TPU worker {environment.get('TPU_WORKER_ID', '?')}", {})
     mode = environment.get("DISTRIBUTED")
@@ -66,42 +59,63 @@ def detect(environment: Mapping[str, str]) -> Cluster | None:
     return None
 
 
-def _number(name: str, text: str) -> int:
+def _by_hand(environment: Mapping[str, str]) -> Cluster:
+    missing = [name for name in BY_HAND if not environment.get(name)]
+    if missing:
+        given = [name for name in BY_HAND if name not in missing]
+        raise UserError(f"{', '.join(given)} given, but not {', '.join(missing)}: give all three")
+    address = environment["COORDINATOR_ADDRESS"].strip()
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise UserError(f"COORDINATOR_ADDRESS {address!r}: expected HOST:PORT")
+    count = _number(environment, "NUM_PROCESSES", 1)
+    index = _number(environment, "PROCESS_ID", 0)
+    if index >= count:
+        raise UserError(f"PROCESS_ID {index}: expected a number from 0 to NUM_PROCESSES - 1 = {count - 1}")
+    arguments = {"coordinator_address": address, "num_processes": count, "process_id": index}
+    return Cluster(f"process {index} of {count}, coordinator {address}", arguments)
+
+
+def _number(environment: Mapping[str, str], name: str, minimum: int, default: int | None = None) -> int:
+    text = environment.get(name, "").strip()
+    if not text and default is not None:
+        return default
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
-        raise UserError(f"{name} {text!r}: expected a number") from None
+        number = minimum - 1
+    if number < minimum:
+        raise UserError(f"{name} {text!r}: expected a whole number from {minimum} on")
+    return number
 
 
-def initialize(model_dir: str) -> None:
+def initialize() -> None:
     """Joins the run that the environment describes; nothing if it describes none.
 
-    Args:
-      model_dir: the run's folder.
+    When a process of the run dies, JAX's coordination service ends the others: at once if it was process 0, else
+    after `HEARTBEAT_SECONDS`; after an error in one of them, by `SHUTDOWN_SECONDS`. Their status is not 0, and
+    JAX's own message is their last.
 
     Raises:
       UserError: when the variables are wrong, or the other processes cannot be reached.
     """
-    peers.begin(model_dir)
-    if jax.distributed.is_initialized():
-        return
+    seconds = _number(os.environ, "DISTRIBUTED_START_SECONDS", 1, START_SECONDS)
     cluster = detect(os.environ)
-    if cluster is None:
+    if cluster is None or jax.distributed.is_initialized():
         return
-    seconds = int(os.environ.get("DISTRIBUTED_START_SECONDS", START_SECONDS))
     try:
-        peers.join(**cluster.arguments, initialization_timeout=seconds)
+        jax.distributed.initialize(
+            **cluster.arguments,
+            initialization_timeout=seconds,
+            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            shutdown_timeout_seconds=SHUTDOWN_SECONDS,
+        )
     except (RuntimeError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise UserError(
-            f"{cluster.how}: could not join the other processes within {seconds} s: check that all were "
+            f"{cluster.name}: could not join the other processes within {seconds} s: check that all were "
             f"started and that the coordinator's port is open ({first})"
         ) from error
-
-
-def several() -> bool:
-    """Whether this process is one of several."""
-    return peers.count() > 1
 
 
 def is_primary() -> bool:
@@ -123,8 +137,9 @@ _meetings = itertools.count()
 
 def meet() -> None:
     """Waits for all processes, however long one of them works on its own; a dead one ends the wait."""
-    wait = multihost.get_barrier_sync_fn()
-    wait(key=f"distill_jax_{next(_meetings)}", timeout_ms=MEETING_SECONDS * 1000)
+    if jax.process_count() > 1:
+        wait = multihost.get_barrier_sync_fn()
+        wait(key=f"distill_jax_{next(_meetings)}", timeout_ms=MEETING_SECONDS * 1000)
 
 
 def compiled_together(step: Callable) -> Callable:
@@ -132,7 +147,7 @@ def compiled_together(step: Callable) -> Callable:
 
     They compile at their own pace, while a collective operation waits only seconds for the others.
     """
-    if not several():
+    if jax.process_count() == 1:
         return step
     compiled = None
 
@@ -151,10 +166,3 @@ def to_host(tree: Any) -> Any:
     if jax.process_count() == 1:
         return jax.device_get(tree)
     return jax.device_get(multihost_utils.process_allgather(tree, tiled=True))
-
-
-def exit_now(status: int) -> NoReturn:
-    """Ends this process without waiting for the others, which may be gone, or wait for it."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)

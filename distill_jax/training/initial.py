@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 
 from distill_jax.checkpoints.formats.parameters import check, to_tree
-from distill_jax.checkpoints.reading import open_checkpoint
+from distill_jax.checkpoints.reading import Checkpoint, open_checkpoint
+from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import train_state
 
 
-def initial_params(model, path: str | None, seed: int) -> Any:
+def initial_params(model, path: str | None, seed: int, vocabulary: Vocabulary) -> Any:
     """Float32 parameters of `model`: random when `path` is None, else those of the checkpoint.
 
     Args:
@@ -20,18 +21,21 @@ def initial_params(model, path: str | None, seed: int) -> Any:
       path: a run's folder or one of its checkpoints, a T5X checkpoint, or a Hugging Face folder; local, `gs://…`
         or `hf://ORG/NAME`.
       seed: of random parameters.
+      vocabulary: the student's.
 
     Raises:
-      UserError: when the checkpoint is missing or does not fit; names the parameter and both shapes.
+      UserError: when the checkpoint is missing, is of a run with another vocabulary, or does not fit; names the
+        parameter and both shapes.
     """
     if path is None:
         return train_state.init_params(model, seed)
     checkpoint = open_checkpoint(path)
     check(path, checkpoint.parameters, model.config, "the model's gin file")
+    _check_vocabulary(f"INITIAL_CHECKPOINT_PATH {path}", checkpoint, vocabulary)
     return jax.tree.map(jnp.asarray, to_tree(checkpoint.parameters, model.config.scan_layers))
 
 
-def load_teacher(path: str | None, vocabulary: Any) -> tuple[Transformer, Any]:
+def load_teacher(path: str | None, vocabulary: Vocabulary) -> tuple[Transformer, Any]:
     """A white-box teacher: its model and float32 parameters.
 
     Args:
@@ -45,16 +49,20 @@ def load_teacher(path: str | None, vocabulary: Any) -> tuple[Transformer, Any]:
         raise UserError("this method needs a teacher: give TEACHER_CHECKPOINT_PATH (--teacher-checkpoint)")
     checkpoint = open_checkpoint(path)
     config = checkpoint.model_config()
-    run = checkpoint.run()
-    if run is not None and run.vocabulary:
-        if run.vocabulary != vocabulary.fingerprint:
-            raise UserError(
-                f"TEACHER_CHECKPOINT_PATH {path}: was trained with the vocabulary {run.vocabulary}, the "
-                f"student's is {vocabulary.fingerprint}: give --vocabulary {checkpoint.run_folder}"
-            )
-    elif config.vocab_size < vocabulary.vocab_size:
+    _check_vocabulary(f"TEACHER_CHECKPOINT_PATH {path}", checkpoint, vocabulary)
+    if config.vocab_size < vocabulary.vocab_size:
         raise UserError(
             f"TEACHER_CHECKPOINT_PATH {path}: has {config.vocab_size} ids, the student's vocabulary "
             f"{vocabulary.vocab_size}: both must have the same vocabulary"
         )
     return Transformer(config), jax.tree.map(jnp.asarray, to_tree(checkpoint.parameters))
+
+
+def _check_vocabulary(option: str, checkpoint: Checkpoint, vocabulary: Vocabulary) -> None:
+    """Two vocabularies of one size have the same shapes: only the run says which one its ids are of."""
+    run = checkpoint.run()
+    if run is not None and run.vocabulary not in ("", vocabulary.fingerprint):
+        raise UserError(
+            f"{option}: was trained with the vocabulary {run.vocabulary}, the student's is "
+            f"{vocabulary.fingerprint}: give --vocabulary {checkpoint.run_folder}"
+        )

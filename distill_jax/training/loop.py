@@ -8,37 +8,39 @@ from typing import Any
 import jax
 
 from distill_jax.checkpoints.orbax import Checkpointer
-from distill_jax.training import distributed, peers
+from distill_jax.config import TrainConfig
+from distill_jax.training import distributed
+from distill_jax.training.listener import Listener
 from distill_jax.training.metrics import MetricWriter
 from distill_jax.training.nonfinite import Guard
 from distill_jax.training.partitioning import Partitioner
 from distill_jax.training.preemption import Preempted, Watch
-from distill_jax.training.progress import ProgressBar
 from distill_jax.training.step import means
 from distill_jax.training.train_state import TrainState
 
 
 class _Log:
-    """Metrics to the run's folder and to the screen, in the first process; nothing in the others."""
+    """Metrics to the run's folder and to the listener, in the first process; nothing in the others."""
 
-    def __init__(self, model_dir: str, train_steps: int, start_step: int):
-        self._writer = self._bar = None
+    def __init__(self, model_dir: str, train_steps: int, start_step: int, listener: Listener):
+        self._writer = None
         if distributed.is_primary():
-            self._writer = MetricWriter(model_dir, start_step)
-            self._bar = ProgressBar(train_steps, start_step)
+            self._writer, self._listener = MetricWriter(model_dir, start_step), listener
+            listener.begin(start_step, train_steps)
 
     def train(self, step: int, metrics: dict[str, float], speed: float, left: float) -> None:
         if self._writer is not None:
             self._writer.write(step, metrics | {"tokens_per_second": speed})
-            self._bar.update(step, metrics, speed, left)
+            self._listener.train(step, metrics, speed, left)
 
     def validation(self, step: int, scores: dict[str, float]) -> None:
         if self._writer is not None:
             self._writer.write(step, scores, "validation")
+            self._listener.validation(step, scores)
 
     def close(self) -> None:
         if self._writer is not None:
-            self._bar.close()
+            self._listener.close()
             self._writer.close()
 
 
@@ -92,29 +94,23 @@ def run(
     checkpointer: Checkpointer,
     guard: Guard,
     place: Partitioner,
+    config: TrainConfig,
     *,
-    model_dir: str,
-    train_steps: int,
     validate: Callable[[Any], dict[str, float]] | None,
-    log_period: int,
-    eval_period: int,
-    checkpoint_period: int,
+    listener: Listener,
 ) -> dict[str, float]:
-    """Steps from `state` to `train_steps`.
+    """Steps from `state` to the last.
 
     Args:
-      state: to go on from.
+      state: to start or resume from.
       loader: batches of this host's rows, from the place of `state`; its `get_state` is saved.
       train_step: (state, batch) -> (state, metrics).
       checkpointer: takes the state and the loader's place.
       guard: looks at every step.
       place: the mesh.
-      model_dir: the run's folder.
-      train_steps: in all.
+      config: folder, steps and periods of the run.
       validate: (parameters) -> scores; None for none.
-      log_period: steps between two lines.
-      eval_period: steps between two validations.
-      checkpoint_period: steps between two checkpoints.
+      listener: is told of metrics.
 
     Returns:
       See `trainer.train`.
@@ -123,17 +119,30 @@ def run(
       UserError: from `guard` and `checkpointer`.
       Preempted: see `trainer.train`.
     """
-    start_step = int(state.step)
-    log = _Log(model_dir, train_steps, start_step)
+    start_step, train_steps = int(state.step), config.train_steps
+    log = _Log(config.model_dir, train_steps, start_step, listener)
     pending = _Pending(guard, start_step)
     means_now: dict[str, float] = {}
     last_scores: dict[str, float] = {}
     began = logged = time.monotonic()
     tokens = 0
+
+    def validated(step: int) -> dict[str, float]:
+        nonlocal logged
+        scores = validate(state.params)
+        log.validation(step, scores)
+        checkpointer.record(step, scores)
+        logged = time.monotonic()
+        return scores
+
+    def due(step: int) -> bool:
+        return validate is not None and (step % config.eval_period == 0 or step == train_steps)
+
     try:
         with Watch() as watch:
+            if start_step and due(start_step) and not checkpointer.is_validated(start_step):
+                last_scores = validated(start_step)  # the process before this one was stopped meanwhile
             for step, batch in zip(range(start_step + 1, train_steps + 1), loader, strict=False):
-                peers.at(step, train_steps)
                 tokens += int((batch["encoder_segment_ids"] > 0).sum())
                 tokens += int((batch["decoder_segment_ids"] > 0).sum())
                 with place.active():
@@ -141,22 +150,19 @@ def run(
                 pending.add(metrics)
                 last = step == train_steps
                 stop = watch.reached(step)
-                if step % log_period == 0 or last or stop:
+                if step % config.log_period == 0 or last or stop:
                     means_now = pending.average()
                     now = time.monotonic()
                     speed = tokens * place.rows()[1] / (now - logged)
                     left = (now - began) / (step - start_step) * (train_steps - step)
                     log.train(step, means_now, speed, left)
                     tokens, logged = 0, now
-                scores = None
-                if validate is not None and (step % eval_period == 0 or last) and not stop:
-                    scores = validate(state.params)
-                    log.validation(step, scores)
-                    logged = time.monotonic()
-                if step % checkpoint_period == 0 or last or stop or scores is not None:
+                if step % config.checkpoint_period == 0 or last or stop or due(step):
                     pending.look()
-                    checkpointer.save(state, loader.get_state(), scores)
-                last_scores = scores or last_scores
+                    checkpointer.save(state, loader.get_state())
+                if due(step) and (last or not stop):
+                    last_scores = validated(step)
+                    stop = stop or watch.reached(step)
                 if stop and not last:
                     checkpointer.wait()
                     raise Preempted(f"told to stop: saved at step {step} of {train_steps}")
@@ -166,5 +172,6 @@ def run(
     finally:
         log.close()
     checkpointer.close()
-    validated = {f"validation/{name}": value for name, value in last_scores.items()}
-    return means_now | validated | {"steps": train_steps, "seconds": time.monotonic() - began}
+    distributed.meet()  # at its exit JAX waits for the others too, but not for long
+    final = {f"validation/{name}": value for name, value in last_scores.items()}
+    return means_now | final | {"steps": train_steps, "seconds": time.monotonic() - began}

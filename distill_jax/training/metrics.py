@@ -5,6 +5,8 @@ import pathlib
 
 from tensorboardX import SummaryWriter
 
+from distill_jax import files
+
 
 class MetricWriter:
     """Appends to `<model_dir>/metrics.jsonl` and `<model_dir>/tensorboard/`.
@@ -20,9 +22,7 @@ class MetricWriter:
         if path.exists():
             lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
             kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= start_step]
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(kept))
-            temporary.rename(path)
+            files.write_text(path, "".join(kept))
         self._file = path.open("a")
         self._summary = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
 

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from distill_jax.data.views import TASK_IDS
-from distill_jax.models import losses
+from distill_jax.models import divergences, losses
 from distill_jax.models.t5 import Transformer, output_kernel
 
 Batch = Mapping[str, jax.Array]
@@ -106,7 +106,7 @@ class CrossEntropy:
 class SoftLabels:
     """Class probabilities of the teacher, mixed with the cross entropy of the gold label.
 
-    `(1 - cross_entropy_weight) * KL + cross_entropy_weight * CE`: the KL of `losses.class_divergence` over
+    `(1 - cross_entropy_weight) * KL + cross_entropy_weight * CE`: the KL of `divergences.class_divergence` over
     all labels a row can have, each scored by its log-probability under the student, as a mean over the
     examples; the cross entropy as a mean over the gold labels' tokens.
 
@@ -140,7 +140,7 @@ class SoftLabels:
         first = own * (batch["decoder_positions"] == 0)[:, :, None]
         probs = jnp.einsum("bt,btc->bc", batch["decoder_choice_probs"], first)
         groups = jnp.einsum("bt,btc->bc", batch["decoder_cross_segment_ids"].astype(jnp.float32), first)
-        divergence = losses.class_divergence(scores, probs, groups.astype(jnp.int32), self.temperature)
+        divergence = divergences.class_divergence(scores, probs, groups.astype(jnp.int32), self.temperature)
         metrics["divergence"] = divergence.sum()
         metrics["divergence_count"] = probs.sum()
         mixed = (1.0 - self.cross_entropy_weight) * jnp.sum(batch["example_share"] * divergence)
@@ -152,12 +152,12 @@ class LogitDistillation:
     """The next-token distributions of a white-box teacher, mixed with cross entropy.
 
     `(1 - cross_entropy_weight) * D + cross_entropy_weight * CE`, both with the token weights of the views,
-    `D` of `losses.token_divergence`. The teacher runs beside the student, without dropout; or, where the
+    `D` of `divergences.token_divergence`. The teacher runs beside the student, without dropout; or, where the
     batch has its stored next tokens (`training.stored_logits`), not at all.
 
     Attributes:
       teacher_model: a `Transformer` with the student's vocabulary.
-      kind: of `losses.DIVERGENCES`.
+      kind: of `divergences.DIVERGENCES`.
       temperature: T.
       beta: of Jensen-Shannon.
       cross_entropy_weight: in [0, 1].
@@ -181,7 +181,7 @@ class LogitDistillation:
         options = {"kind": self.kind, "temperature": self.temperature, "beta": self.beta}
         kernels = []
         if "decoder_teacher_ids" in batch:
-            divergence = partial(losses.top_k_divergence, **options)
+            divergence = partial(divergences.top_k_divergence, **options)
             features = (batch["decoder_teacher_ids"], batch["decoder_teacher_log_probs"])
             known = [x.reshape(-1, x.shape[-1]) for x in features]
         else:
@@ -192,10 +192,12 @@ class LogitDistillation:
 
             def divergence(logits, states, kernel):
                 teacher_logits = states.astype(jnp.float32) @ kernel.astype(jnp.float32)
-                return losses.token_divergence(logits, teacher_logits, **options)
+                return divergences.token_divergence(logits, teacher_logits, **options)
 
         weights = batch["weights"].reshape(-1)
-        divergence = losses.weighted_divergence(states, kernel, weights, loss_chunk, divergence, known, kernels)
+        divergence = divergences.weighted_divergence(
+            states, kernel, weights, loss_chunk, divergence, known, kernels
+        )
         metrics["divergence"] = divergence
         metrics["divergence_count"] = jnp.sum(batch["weights"])
         mixed = (1.0 - self.cross_entropy_weight) * divergence

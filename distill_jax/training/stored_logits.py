@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from distill_jax import files
 from distill_jax.data import cache
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import Prepared, hash_of, write_rows
@@ -95,7 +96,7 @@ def store_top_k(
                 for row_ids, row_log_probs, record in zip(ids, log_probs, kept, strict=False):
                     yield _with_top_k(decode_row(record), row_ids, row_log_probs)
 
-        with cache.new_folder(folder) as temporary:
+        with files.new_folder(folder, cache.ADVICE) as temporary:
             write_rows(temporary / "rows.array_record", rows())
             (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
     return dataclasses.replace(records, path=folder, key=key, manifest=manifest)

@@ -1,116 +1,59 @@
-"""A whole training run: prepare, restore or start, step, log, evaluate, checkpoint."""
+"""A whole training run: build, resume or start, step, evaluate, checkpoint."""
 
 import collections
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import optax
 
 from distill_jax.checkpoints import run_dir
-from distill_jax.checkpoints.orbax import Checkpointer
-from distill_jax.data import sources
+from distill_jax.checkpoints.orbax import Checkpointer, latest_step
+from distill_jax.config import TrainConfig
 from distill_jax.data.loader import Loader
-from distill_jax.data.prepare import Prepared, prepare
-from distill_jax.data.selection import Filters
-from distill_jax.data.vocabularies import load_vocabulary
-from distill_jax.evaluation.evaluator import evaluate
+from distill_jax.errors import UserError
 from distill_jax.models.t5 import Transformer
-from distill_jax.tasks import own, registry
-from distill_jax.training import distributed, host_memory, loop, partitioning
+from distill_jax.training import distributed, loop, methods, partitioning
+from distill_jax.training.build import Run, build
+from distill_jax.training.listener import Listener
 from distill_jax.training.nonfinite import Guard
-from distill_jax.training.objectives import CrossEntropy, Objective
-from distill_jax.training.start import check_views, example_ids, start, with_teacher, with_vocabulary_size
+from distill_jax.training.objectives import Objective
+from distill_jax.training.start import example_ids, start
 from distill_jax.training.step import make_eval_step, make_train_step, means
-from distill_jax.training.stored_logits import store_top_k
+
+DECAYING = ("linear", "cosine")  # schedules that depend on the number of steps
+log = logging.getLogger("distill_jax")
+
+
+class Evaluator(Protocol):
+    """What scores parameters beside the validation loss; `evaluation.evaluator` makes one."""
+
+    def __call__(self, params: Any, split: str) -> dict[str, float]:
+        """Metrics of a split; the parameters lie on this host."""
+        ...
 
 
 def train(
+    config: TrainConfig,
     *,
-    model: Transformer,
-    model_dir: str,
-    mixture_or_task_name: str,
-    task_feature_lengths: Mapping[str, int],
-    vocabulary: str,
-    optimizer: optax.GradientTransformation,
-    view_weights: Mapping[str, float],
-    batch_size: int,
-    train_steps: int,
-    objective: Objective = CrossEntropy(),  # noqa: B008, frozen
-    teacher_checkpoint_path: str | None = None,
-    teacher_top_k: int | None = None,
-    own_data: Mapping[str, Any] | None = None,
-    label_source: str = "gold",
-    rationale_rate: float | None = None,
-    data_fraction: float = 1.0,
-    num_examples: int | None = None,
-    filters: Filters = Filters(),  # noqa: B008, frozen
-    pack: bool = True,
-    data_dir: str | None = None,
-    teacher_name: str | None = None,
-    module: str | None = None,
-    initial_checkpoint_path: str | None = None,
-    seed: int = 0,
-    mesh: Mapping[str, int] | None = None,
-    partition: str | Sequence = partitioning.DEFAULT,
-    microbatches: int = 1,
-    loss_chunk: int = 2048,
-    z_loss: float = 0.0,
-    max_skipped_steps: int = 10,
-    log_period: int = 10,
-    eval_period: int = 1000,
-    eval_examples: int | None = None,
-    checkpoint_period: int = 1000,
-    keep_checkpoints: int | None = 3,
-    keep_best_checkpoints: int = 1,
-    summarize_config: Callable[[str], None] | None = None,
+    model: Transformer | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    objective: Objective | None = None,
+    evaluator: Callable[[Run], Evaluator] | None = None,
+    listener: Listener | None = None,
 ) -> dict[str, float]:
-    """Trains a student, from the latest checkpoint in `model_dir` if there is one.
+    """Trains a student, from the latest checkpoint in its folder if there is one.
 
-    One of several processes ends with one line when another is gone; see `peers.join`.
+    One of several processes ends when another is gone; see `distributed.initialize`.
 
     Args:
-      model: the student; its config may leave `vocab_size` open (None).
-      model_dir: the run's folder, see `run_dir`.
-      mixture_or_task_name: a registered name, such as `svamp_step_by_step`.
-      task_feature_lengths: `{"inputs": …, "targets": …}` in tokens; the lengths of a packed row.
-      vocabulary: `bytes`, a SentencePiece file, or `train:SIZE`; see `data.vocabularies`.
-      optimizer: an optax optimizer.
-      view_weights: weight of each view's mean loss, of `distill_jax.models.losses`.
-      batch_size: rows of a global batch (packed rows, where `pack`).
-      train_steps: updates in all, those before a restart included.
-      objective: what is minimised, of `training.objectives`.
-      teacher_checkpoint_path: a white-box teacher, where the objective needs one, given as
-        `initial_checkpoint_path` is, with the student's vocabulary.
-      teacher_top_k: the teacher runs once, and so many of its likeliest next tokens are kept in the records;
-        None runs it beside the student.
-      own_data: of `data.own.describe`: the user's files, registered as a task first.
-      label_source: `gold` or `teacher`, what the label view is trained on.
-      rationale_rate: rationales for each label in the records; None takes the task's.
-      data_fraction: share of the training examples to use, nested and the same for every method.
-      num_examples: or their number.
-      filters: which of these to keep.
-      pack: several examples to a row, kept apart by segment ids.
-      data_dir: folder of the data sets; default the environment's DISTILL_JAX_DATA_DIR.
-      teacher_name: folder of the teacher's completions in the paper's layout, `llm` unless named; `none`
-        reads the rows alone.
-      module: Python module that registers the task, where it is not one of ours.
-      initial_checkpoint_path: a run's folder, one of its checkpoints, a T5X checkpoint or a Hugging Face
-        folder; local, `gs://…` or `hf://ORG/NAME`.
-      seed: of the parameters, the order of the data and the dropout.
-      mesh: devices along `data`, `fsdp` and `model`; see `partitioning.mesh_sizes`.
-      partition: what is spread over which of them, a preset or a table; see `partitioning.table`.
-      microbatches: parts a batch is worked off in, to save memory.
-      loss_chunk: tokens whose logits a shard of the batch holds at a time.
-      z_loss: factor of `log(Z)**2` per token.
-      max_skipped_steps: updates in a row that may be skipped because something was not finite.
-      log_period: steps between two lines of metrics.
-      eval_period: steps between two evaluations of the validation split; 0 for none.
-      eval_examples: validation examples to decode; None for all.
-      checkpoint_period: steps between two checkpoints; one is always written at the end.
-      keep_checkpoints: the latest to keep; None keeps all.
-      keep_best_checkpoints: the best by validation accuracy to keep beside those.
-      summarize_config: called with `model_dir` once the folder is claimed.
+      config: of the run.
+      model: in place of the configuration's network.
+      optimizer: in place of the configuration's optimizer and schedule.
+      objective: in place of the method's loss.
+      evaluator: makes, of the built run, what scores the validation split; None leaves it at the loss.
+      listener: is told of metrics, in the first process.
 
     Returns:
       The last training metrics, validation metrics (`validation/…`), `steps` and `seconds`.
@@ -119,147 +62,138 @@ def train(
       UserError: for anything the user can set right, before the first step where possible.
       Preempted: when told to stop by SIGTERM, once everything is saved.
     """
-    host_memory.keep_freed()
-    distributed.initialize(model_dir)
-    sources.use(data_dir, teacher_name)
-    place = partitioning.make_partitioner(model.config, batch_size, microbatches, mesh, partition)
-    with registry.without_seqio():
-        if own_data is not None:
-            own.register_own(own_data)
-        task, views = registry.resolve(mixture_or_task_name, label_source, module)
-    check_views(mixture_or_task_name, views, view_weights)
-    common = {
-        "vocabulary": vocabulary,
-        "task_feature_lengths": dict(task_feature_lengths),
-        "pack": pack,
-        "label_source": label_source,
-        "rationale_rate": rationale_rate,
-        "seed": seed,
-        "module": module,
-    }
-    records = distributed.first_alone(
-        lambda: prepare(
-            mixture_or_task_name,
-            "train",
-            data_fraction=data_fraction,
-            num_examples=num_examples,
-            filters=filters,
-            **common,
-        )
+    distributed.initialize()
+    run = build(config, model, optimizer, objective)
+    distributed.first_alone(lambda: claim(run))
+    return fit(run, evaluator and evaluator(run), listener or Listener())
+
+
+def claim(run: Run) -> None:
+    """Makes the folder this run's, or checks that it is; writes what the run is.
+
+    Raises:
+      UserError: when the folder holds another run.
+    """
+    config = run.config
+    identity = run_dir.Run(
+        mixture_or_task_name=run.name,
+        label_source=config.label_source,
+        module=config.module,
+        task_feature_lengths=dict(config.task_feature_lengths),
+        vocabulary=run.vocabulary.fingerprint,
+        data=run.records.key,
+        model=dataclasses.asdict(run.model.config),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        view_weights=dict(run.view_weights),
+        objective=repr(run.objective),
+        teacher=config.teacher_checkpoint_path if run.objective.needs_teacher else None,
+        own_data=run.own_data,
+        teacher_name=config.teacher,
     )
-    vocabulary = load_vocabulary(records.vocabulary)
-    common["vocabulary"] = records.vocabulary
-    validation = None
-    if eval_period:
-        validation = distributed.first_alone(lambda: prepare(mixture_or_task_name, "validation", **common))
-    model = with_vocabulary_size(model, vocabulary)
-    partitioning.check_model(place, model.config, batch_size, microbatches)
-    stores = objective.needs_teacher and teacher_top_k is not None
-    if stores:
+    run_dir.claim(config.model_dir, identity, config)
+    _check_steps(config)
+    if distributed.is_primary():
+        run.vocabulary.save(config.model_dir)
+        run_dir.write_config(config.model_dir, config)
 
-        def keep(records: Prepared) -> Prepared:
-            path, temperature = teacher_checkpoint_path, objective.temperature
-            return distributed.first_alone(
-                lambda: store_top_k(records, path, teacher_top_k, temperature=temperature)
-            )
 
-        records, validation = keep(records), validation and keep(validation)
-    teacher = None
-    if objective.needs_teacher and not stores:
-        objective, teacher = with_teacher(
-            objective, teacher_checkpoint_path, vocabulary, batch_size, microbatches, place
+def _check_steps(config: TrainConfig) -> None:
+    """Tells of a schedule that other steps than before make jump; refuses it where it has ended."""
+    before = (run_dir.read_config(config.model_dir) or {}).get("train_steps")
+    done = latest_step(config.model_dir)
+    if config.schedule not in DECAYING or before in (None, config.train_steps) or done is None:
+        return
+    if done >= before < config.train_steps:
+        raise UserError(
+            f"{config.model_dir}: the run has ended: its {config.schedule} learning rate fell to 0 at step "
+            f"{before}, and {config.train_steps} steps would raise it again: train on in another folder, with "
+            f"--init {config.model_dir} --model-dir NEW"
         )
-    run = run_dir.Run(
-        mixture_or_task_name=mixture_or_task_name,
-        label_source=label_source,
-        module=module,
-        task_feature_lengths=dict(task_feature_lengths),
-        vocabulary=vocabulary.fingerprint,
-        data=records.key,
-        model=dataclasses.asdict(model.config),
-        batch_size=batch_size,
-        seed=seed,
-        view_weights=dict(view_weights),
-        objective=repr(objective),
-        teacher=teacher_checkpoint_path if objective.needs_teacher else None,
-        own_data=own_data,
-        teacher_name=teacher_name,
+    old, new = (
+        float(methods.make_schedule(dataclasses.replace(config, train_steps=steps))(done))
+        for steps in (before, config.train_steps)
+    )
+    log.warning(
+        "TRAIN_STEPS was %d, now %d: the %s learning rate after step %d is %g instead of %g",
+        before,
+        config.train_steps,
+        config.schedule,
+        done,
+        new,
+        old,
     )
 
-    def claim() -> None:
-        run_dir.claim(model_dir, run)
-        if distributed.is_primary():
-            vocabulary.save(model_dir)
-            if summarize_config is not None:
-                summarize_config(model_dir)
 
-    distributed.first_alone(claim)
+def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, float]:
+    """Steps a built run to its end; see `train`."""
+    config, place = run.config, run.place
     checkpointer = Checkpointer(
-        model_dir, keep=keep_checkpoints, keep_best=keep_best_checkpoints, metric="label_accuracy"
+        config.model_dir,
+        keep=config.keep_checkpoints,
+        keep_best=config.keep_best_checkpoints,
+        metric="label_accuracy",
     )
     share, shares = place.rows()
-    loader = Loader(records.path, batch_size, seed=seed, process_index=share, process_count=shares)
-    state, shardings = start(model, optimizer, checkpointer, loader, initial_checkpoint_path, seed, place)
+    loader = Loader(
+        run.records.path, config.batch_size, seed=config.seed, process_index=share, process_count=shares
+    )
+    state, shardings = start(run, checkpointer, loader)
     train_step = distributed.compiled_together(
         make_train_step(
-            model,
-            optimizer,
-            view_weights,
-            objective=objective,
-            seed=seed,
-            microbatches=microbatches,
-            loss_chunk=loss_chunk,
-            z_loss=z_loss,
+            run.model,
+            run.optimizer,
+            run.view_weights,
+            objective=run.objective,
+            seed=config.seed,
+            microbatches=config.microbatches,
+            loss_chunk=config.loss_chunk,
+            z_loss=config.z_loss,
             shardings=shardings,
         )
     )
-    eval_step = make_eval_step(model, view_weights, objective=objective, loss_chunk=loss_chunk)
-
-    def validate(params) -> dict[str, float]:
-        losses = _validation_losses(eval_step, params, teacher, validation.path, batch_size, place)
-        scores = evaluate(
-            partitioning.local_copy(params),
-            model,
-            vocabulary,
-            task,
-            views,
-            "validation",
-            batch_size=4 * batch_size,
-            task_feature_lengths=task_feature_lengths,
-            num_examples=eval_examples,
-        ).metrics
-        return losses | scores
-
-    ids = example_ids(task, "train")
+    ids = example_ids(run.task, "train")
     guard = Guard(
-        model_dir,
-        max_skipped_steps,
+        config.model_dir,
+        config.max_skipped_steps,
         lambda step: ids(loader.examples(step - 1)),
         write=distributed.is_primary(),
     )
     return loop.run(
         state,
         loader,
-        lambda state, batch: train_step(state, partitioning.put_batch(batch, place), teacher),
+        lambda state, batch: train_step(state, partitioning.put_batch(batch, place), run.teacher),
         checkpointer,
         guard,
         place,
-        model_dir=model_dir,
-        train_steps=train_steps,
-        validate=validate if eval_period else None,
-        log_period=log_period,
-        eval_period=eval_period,
-        checkpoint_period=checkpoint_period,
+        config,
+        validate=_validation(run, evaluator) if config.eval_period else None,
+        listener=listener,
     )
 
 
-def _validation_losses(eval_step, params, teacher, path, batch_size, place) -> dict[str, float]:
+def _validation(run: Run, evaluator: Evaluator | None) -> Callable[[Any], dict[str, float]]:
+    """(parameters) -> the scores of the validation split."""
+    eval_step = make_eval_step(
+        run.model, run.view_weights, objective=run.objective, loss_chunk=run.config.loss_chunk
+    )
+
+    def validate(params: Any) -> dict[str, float]:
+        scores = {} if run.validation is None else validation_losses(run, eval_step, params)
+        if evaluator is not None:
+            scores |= evaluator(partitioning.local_copy(params), "validation")
+        return scores
+
+    return validate
+
+
+def validation_losses(run: Run, eval_step: Callable, params: Any) -> dict[str, float]:
     """Per-view means over the validation split, by teacher forcing."""
     total = collections.Counter()
-    share, shares = place.rows()
+    share, shares = run.place.rows()
     loader = Loader(
-        path,
-        batch_size,
+        run.validation.path,
+        run.config.batch_size,
         seed=0,
         shuffle=False,
         num_epochs=1,
@@ -268,8 +202,8 @@ def _validation_losses(eval_step, params, teacher, path, batch_size, place) -> d
         process_count=shares,
     )
     for batch in loader:
-        with place.active():
-            metrics = eval_step(params, partitioning.put_batch(batch, place), teacher)
+        with run.place.active():
+            metrics = eval_step(params, partitioning.put_batch(batch, run.place), run.teacher)
         metrics = distributed.to_host(metrics)
         total.update({name: float(value) for name, value in metrics.items() if name != "loss"})
     return means(total)

@@ -1,9 +1,8 @@
 """The runs of the demo: one student, two methods, several training-set sizes, one or more seeds.
 
-Both methods start from the same random student and see the same examples in batches of about the same
-number, each at its own best learning rate. Step-by-step works off two views of an example, so its step
-costs more; standard fine-tuning is therefore measured twice: at the same number of steps, and after as
-many more as make up for the difference in FLOPs, as XLA counts them.
+Both methods start from the same random student and see the same examples, about as many in a batch, each at
+its own best learning rate. A step of step-by-step costs more, since it trains on two views of an example. So
+standard fine-tuning is scored twice: at the same number of steps, and at equal FLOPs, as XLA counts them.
 """
 
 import dataclasses
@@ -13,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-from distill_jax.tasks import registry
 
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import Prepared, prepare
@@ -22,6 +20,7 @@ from distill_jax.evaluation.evaluator import evaluate
 from distill_jax.models import losses
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
+from distill_jax.tasks import registry
 from distill_jax.training import optimizers, schedules, train_state
 from distill_jax.training.step import make_train_step
 
@@ -30,19 +29,19 @@ METHODS = ("standard", "step_by_step")
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What a comparison is made with.
+    """Settings of a comparison.
 
     Attributes:
       task: an embedded task.
-      split: what is scored; learning rates were chosen on validation (`benchmarks/demo_rates.py`).
+      split: scored; the learning rates were chosen on validation (`experiments.demo_rates`).
       train_sizes: numbers of training examples.
       steps: updates of step-by-step, and of standard at equal steps.
       learning_rates: by method, constant after `warmup_steps`.
-      b2: of AdamW; 0.999 learns much later in so few steps.
+      b2: of AdamW; with 0.999 so few steps learn much less.
       alpha: weight of the label loss in step-by-step.
       vocabulary: trained on the task's text.
       student: shape of the T5.
-      rows: packed rows of a batch, by method: about the same number of examples in each.
+      rows: packed rows of a batch, by method, for about the same number of examples.
       lengths: tokens of a packed row, by method.
     """
 
@@ -98,7 +97,7 @@ class Comparison:
 
     def _prepared(self, method: str, size: int, seed: int) -> Prepared:
         return prepare(
-            f"{self.settings.task}_{method}",
+            *registry.resolve(f"{self.settings.task}_{method}"),
             "train",
             vocabulary=self.settings.vocabulary,
             task_feature_lengths=self.settings.lengths[method],
@@ -130,7 +129,7 @@ class Comparison:
         Args:
           method: standard or step_by_step.
           size: training examples.
-          seed: of the parameters, of the examples that are chosen and of their order.
+          seed: of the parameters, of the choice of examples and of their order.
           samples: test rows to return with their predictions.
 
         Returns:
@@ -163,8 +162,7 @@ class Comparison:
         return results
 
     def _scores(self, params: Any, method: str, vocabulary: str, samples: int) -> dict[str, Any]:
-        with registry.without_seqio():
-            task, views = registry.resolve(f"{self.settings.task}_{method}")
+        task, views = registry.resolve(f"{self.settings.task}_{method}")
         decode = functools.partial(
             evaluate,
             params,
@@ -184,15 +182,15 @@ class Comparison:
 def compare(
     settings: Settings, seeds: Sequence[int], on_result: Callable[[dict[str, Any]], None]
 ) -> list[dict[str, Any]]:
-    """All runs of the demo; `on_result` is told of each as it ends."""
+    """All runs of the demo; `on_result` is called with each result."""
     comparison = Comparison(settings)
     results = []
     for seed in seeds:
         for size in settings.train_sizes:
             is_last = size == settings.train_sizes[-1] and seed == seeds[-1]
             for method in METHODS:
-                wanted = 4 if is_last and method == "step_by_step" else 0
-                for result in comparison.run(method, size, seed, samples=wanted):
+                samples = 4 if is_last and method == "step_by_step" else 0
+                for result in comparison.run(method, size, seed, samples):
                     on_result(result)
                     results.append(result)
     return results

@@ -1,4 +1,4 @@
-"""`distill-jax demo`: runs the comparison, prints it, and writes report.html and results.json."""
+"""Runs the demo's comparison, prints it, and writes report.html and results.json."""
 
 import dataclasses
 import json
@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from distill_jax.experiments.demo.experiment import Settings, compare
 from rich.console import Console
 from rich.table import Table
 
 from distill_jax.errors import UserError
 from distill_jax.evaluation import html
-from distill_jax.evaluation.plots import accuracy_figure, curves
+from distill_jax.experiments.demo.experiment import Settings, compare
+from distill_jax.experiments.plots import accuracy_figure, curves
 
 NAMES = {
     ("step_by_step", "equal steps"): "step-by-step",
@@ -53,17 +53,18 @@ def _report(results: Sequence[dict[str, Any]], settings: Settings, seeds: int) -
         [
             html.paragraph(
                 f"A small T5 is trained on the generated task `{settings.task}` by both methods, from the same "
-                "random start. Standard fine-tuning learns the label. Step-by-step learns "
-                "the label and, as a second task, the reason for it; when it is tested it gives the "
-                f"label alone, as the other does. {seeds} seed(s); test split of 1,000 examples."
+                "random parameters. Standard fine-tuning learns the label. Step-by-step learns the label and, "
+                "as a second task, the rationale. At test time both generate the label alone. "
+                f"{seeds} seed(s); test split of 1,000 examples."
             ),
             accuracy_figure(results),
             html.table(columns, rows),
             html.paragraph(
                 f"Equal steps: {settings.steps} updates of about the same number of examples. Equal "
-                "compute: standard goes on until its FLOPs, counted by XLA, are those of step-by-step."
+                "compute: as many more updates of standard as it takes to reach the FLOPs of step-by-step, "
+                "as XLA counts them."
             ),
-            html.heading("What the step-by-step student says"),
+            html.heading("Predictions of the step-by-step student"),
             html.table(
                 ["input", "label", "predicted label", "predicted rationale"],
                 [
@@ -82,10 +83,10 @@ def _report(results: Sequence[dict[str, Any]], settings: Settings, seeds: int) -
 
 
 def checked_folder(task: str, seeds: int, output: str) -> pathlib.Path:
-    """The folder of the results, made where it is not there.
+    """The folder of the results, created if it does not exist.
 
     Raises:
-      UserError: for a task that is not embedded, no seeds, or a folder that cannot be made.
+      UserError: for another task than the demo's, no seeds, or a folder that cannot be created.
     """
     if task != "entailment":
         raise UserError(f"the demo is made for the task entailment, not {task!r}")
@@ -110,7 +111,7 @@ def run(task: str, seeds: int, output: str) -> int:
     settings = Settings(task=task)
     began = time.monotonic()
 
-    def tell(result: dict[str, Any]) -> None:
+    def show(result: dict[str, Any]) -> None:
         console.print(
             f"{result['train_examples']:>6,} examples  seed {result['seed']}  "
             f"{NAMES[result['method'], result['comparison']]:24}"
@@ -120,7 +121,7 @@ def run(task: str, seeds: int, output: str) -> int:
             soft_wrap=True,
         )
 
-    results = compare(settings, range(seeds), tell)
+    results = compare(settings, range(seeds), show)
     columns, rows = summary_rows(results)
     table = Table(title="Label accuracy on 1,000 test examples")
     for column in columns:
@@ -136,12 +137,12 @@ def run(task: str, seeds: int, output: str) -> int:
             markup=False,
             soft_wrap=True,
         )
-    written = {
+    figures = {
         "task": task,
         "settings": dataclasses.asdict(settings),
         "runs": [{k: v for k, v in r.items() if k != "samples"} for r in results],
     }
-    (folder / "results.json").write_text(json.dumps(written, indent=2) + "\n")
+    (folder / "results.json").write_text(json.dumps(figures, indent=2) + "\n")
     (folder / "report.html").write_text(_report(results, settings, seeds), encoding="utf-8")
     console.print(f"\n{folder}/report.html and {folder}/results.json: {time.monotonic() - began:.0f} s")
     return 0

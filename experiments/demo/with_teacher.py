@@ -1,7 +1,7 @@
-"""The demo with a teacher of its own: trained, served, asked over HTTP, and distilled by two methods.
+"""The demo with a teacher of its own: it is trained, served over HTTP, asked for annotations, and distilled.
 
-What costs time is kept in the output folder: the teacher's run, its completions, the students' runs. The same
-call goes on from there.
+The output folder holds what takes time: the teacher's run, its completions, the students' runs. The same call
+resumes from there.
 """
 
 import dataclasses
@@ -11,12 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from distill_jax.experiments.demo import annotations, students
-from distill_jax.tasks import own, registry
 
 from distill_jax.data.selection import share
 from distill_jax.decoding.student import load_student
-from distill_jax.teachers.rows import task_or_file
+from distill_jax.experiments.demo import annotations, students
+from distill_jax.tasks import registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Student:
 
     Attributes:
       method: of `students.METHODS`.
-      labels: what its label view is trained on, gold or teacher.
+      labels: source of the labels that it is trained on, a value of LABEL_SOURCE.
       trained_on: the same in words.
     """
 
@@ -35,7 +34,7 @@ class Student:
 
 
 STUDENTS = (
-    Student("standard", "gold", "gold labels"),
+    Student("standard", "reference", "reference labels"),
     Student("step_by_step", "teacher", "teacher's labels, reasons"),
     Student("soft_labels", "teacher", "teacher's labels, probabilities"),
 )
@@ -43,11 +42,11 @@ STUDENTS = (
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What the comparison is made with.
+    """Settings of the comparison.
 
     Attributes:
       task: an embedded task with classes.
-      rows: that the teacher annotates for a seed's students.
+      rows: number of rows that the teacher annotates for the students of a seed.
       teacher_steps: updates of the teacher.
       steps: updates of a student.
     """
@@ -59,28 +58,28 @@ class Settings:
 
 
 def parameters(run: pathlib.Path) -> int:
-    """Number of a run's parameters."""
+    """The number of a run's parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(load_student(str(run)).params()))
 
 
 def compare(
-    settings: Settings, seeds: Sequence[int], folder: pathlib.Path, tell: Callable[[str], None]
+    settings: Settings, seeds: Sequence[int], folder: pathlib.Path, report: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Trains and asks the teacher, then trains and scores the students.
+    """Trains the teacher, has it annotate the rows, then trains and scores the students.
 
     Args:
       settings: see `Settings`.
       seeds: of the students; each has its own rows, parameters and order.
-      folder: for the runs and the completions.
-      tell: is told of each step as it ends.
+      folder: of the runs and the completions.
+      report: called with a line of text when a part is done.
 
     Returns:
-      `teacher` (accuracy, parameters, seconds), `annotation` (figures of `export.Figures.summary`, `calls`,
-      seconds) and `runs`, one for each student and seed. Seconds are of this call: of what was there
-      already, the time to find that out.
+      `teacher` (accuracy, parameters, seconds), `annotation` (figures of `Figures.summary`, `calls`,
+      seconds) and `runs`, one for each student and seed. Seconds are of this call, so that a part that is done
+      already takes nearly none.
 
     Raises:
-      UserError: when the folder holds another comparison, or was stopped while asking.
+      UserError: when the folder holds another comparison, or annotation was stopped.
     """
     teacher, began = folder / "teacher", time.monotonic()
     packing = students.METHODS["step_by_step"].packing()
@@ -94,61 +93,56 @@ def compare(
             "seconds": round(seconds, 1),
         }
     }
-    tell(f"teacher: accuracy {figures['teacher']['accuracy']:.1%}, {seconds:.0f} s")
+    report(f"teacher: accuracy {figures['teacher']['accuracy']:.1%}, {seconds:.0f} s")
 
-    with registry.without_seqio():
-        task = registry.get_task(settings.task)
+    task = registry.get_task(settings.task)
     ids = {
         seed: {example.id for _, example in share(task.source, "train", 1.0, settings.rows, seed)}
         for seed in seeds
     }
-    began, annotated = time.monotonic(), folder / "annotated.jsonl"
+    began, path = time.monotonic(), folder / "annotated.jsonl"
     with annotations.served(teacher) as served:
-        tell(f"serving {served.model} on {served.base_url}")
-        rows = task_or_file(settings.task)
-        asked = annotations.annotate(
-            served, rows, set().union(*ids.values()), folder / "completions.jsonl", annotated
+        report(f"serving {served.model} on {served.base_url}")
+        annotated = annotations.annotate(
+            served, task, set().union(*ids.values()), folder / "completions.jsonl", path
         )
     seconds = time.monotonic() - began
-    figures["annotation"] = asked | {"seconds": round(seconds, 1)}
-    tell(
-        f"annotated {asked['rows']:,} rows, {asked['calls']:,} calls in all, right on "
-        f"{asked['accuracy']['value']:.1%}, {seconds:.0f} s"
+    figures["annotation"] = annotated | {"seconds": round(seconds, 1)}
+    report(
+        f"annotated {annotated['rows']:,} rows, {annotated['calls']:,} calls in all, right on "
+        f"{annotated['accuracy']['value']:.1%}, {seconds:.0f} s"
     )
 
-    said = annotations.read_rows(annotated)
+    rows = annotations.read_rows(path)
     figures["runs"] = []
     for seed in seeds:
-        own_rows = [row for row in said if row["id"] in ids[seed]]
-        description = annotations.own_data(task, own_rows, folder / "data", f"rows_{seed}")
+        own_rows = [row for row in rows if row["id"] in ids[seed]]
+        data = annotations.own_data(task, own_rows, folder / "data", f"rows_{seed}")
         for student in STUDENTS:
-            result = _run(settings, student, seed, description, folder)
+            result = _run(settings, student, seed, data, folder)
             figures["runs"].append(result)
-            tell(
+            report(
                 f"seed {seed}  {student.method:14} accuracy {result['accuracy']:.1%}  {result['seconds']:.0f} s"
             )
     return figures
 
 
 def _run(
-    settings: Settings, student: Student, seed: int, description: dict[str, Any], folder: pathlib.Path
+    settings: Settings, student: Student, seed: int, data: dict[str, Any], folder: pathlib.Path
 ) -> dict[str, Any]:
-    """Trains and scores a student; its line of the figures."""
+    """Trains and scores a student; its entry of `runs`."""
     began, run = time.monotonic(), folder / f"{student.method}-{seed}"
     method = students.METHODS[student.method]
-    with registry.without_seqio():
-        name = own.register_own(description).name
     students.train(
         run,
         method,
         seed,
-        own_data=description,
-        mixture_or_task_name=f"{name}_{student.method}",
         vocabulary=str(folder / "teacher"),
         label_source=student.labels,
         train_steps=settings.steps,
         checkpoint_period=settings.steps,
         **method.packing(),
+        **data,
     )
     seconds = time.monotonic() - began
     return {

@@ -1,12 +1,8 @@
 """`prepare` and SeqIO take the same examples."""
 
-import sys
-
 import pytest
-from distill_jax.tasks import registry
 
 from benchmarks import prepare_peers
-from distill_jax.t5x import seqio_tasks
 
 
 @pytest.fixture
@@ -14,15 +10,8 @@ def own_registries(monkeypatch):
     """What the benchmark registers with SeqIO is gone afterwards."""
     import seqio
 
-    monkeypatch.delitem(sys.modules, "distill_jax.tasks.cqa", raising=False)  # is to register itself again
-    monkeypatch.setattr(seqio_tasks, "_registered", {})
-    monkeypatch.setattr(seqio_tasks, "_vocabulary", None)
-    for owner, name in (
-        (registry, "_tasks"),
-        (seqio.TaskRegistry, "_REGISTRY"),
-        (seqio.MixtureRegistry, "_REGISTRY"),
-    ):
-        monkeypatch.setattr(owner, name, {})
+    for provider in (seqio.TaskRegistry, seqio.MixtureRegistry):
+        monkeypatch.setattr(provider, "_REGISTRY", {})
 
 
 @pytest.mark.slow

@@ -57,7 +57,7 @@ def test_results_name_no_folder_of_this_machine():
 def test_tables_say_who_was_not_there():
     made = run.assemble({"train": TRAIN, "startup": STARTUP}, Settings(), "a machine")
     shown = text_of(results.table(made), results.startup_table(made["startup"]))
-    assert "2.00 x" in shown and "not there" in shown and "not run" in shown and "0.05 GiB" in shown
+    assert "2.00 x" in shown and "not installed" in shown and "not run" in shown and "0.05 GiB" in shown
 
 
 def test_a_number_that_is_none_is_not_written(tmp_path):

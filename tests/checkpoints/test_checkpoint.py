@@ -22,7 +22,7 @@ def make_run(folder, config, params, steps=(4,)):
     """A run's folder as training leaves it."""
     run = run_dir.Run(
         mixture_or_task_name="svamp_step_by_step",
-        label_source="gold",
+        label_source="reference",
         module=None,
         task_feature_lengths={"inputs": 64, "targets": 32},
         vocabulary="bytes",
@@ -81,7 +81,7 @@ def test_the_format_is_found_out_and_training_starts_from_any(formats, assert_sa
         assert checkpoint.model_config() == config
         assert_same(checkpoint.parameters, params)
         model = models[number % 2]
-        started = initial.initial_params(model, str(folder / path), 0)
+        started = initial.initial_params(model, str(folder / path), 0, ByteVocabulary())
         assert_same(from_tree(jax.device_get(started)), params)
 
 
@@ -102,11 +102,11 @@ def test_a_checkpoint_of_another_architecture_than_the_gin_file_names_the_parame
         with pytest.raises(
             UserError, match=r"no parameter encoder/layers_3/\S+: the model's gin file asks for"
         ):
-            initial.initial_params(deeper, str(folder / path), 0)
+            initial.initial_params(deeper, str(folder / path), 0, ByteVocabulary())
         with pytest.raises(
             UserError, match=r"mlp/wi_0/kernel has shape \[16, 24\], the model's gin file asks for \[16, 32\]"
         ):
-            initial.initial_params(wider, str(folder / path), 0)
+            initial.initial_params(wider, str(folder / path), 0, ByteVocabulary())
 
 
 def test_a_run_whose_checkpoint_is_not_its_own_is_refused(formats, tmp_path):

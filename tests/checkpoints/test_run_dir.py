@@ -7,7 +7,7 @@ from distill_jax.errors import UserError
 
 RUN = run_dir.Run(
     mixture_or_task_name="svamp_step_by_step",
-    label_source="gold",
+    label_source="reference",
     module=None,
     task_feature_lengths={"inputs": 64, "targets": 32},
     vocabulary="abc",

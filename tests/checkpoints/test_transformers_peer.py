@@ -127,8 +127,7 @@ def test_transformers_generates_our_tokens_on_svamp(svamp_student, tmp_path):
     checkpoint = open_checkpoint(str(svamp_student))
     model, params = Transformer(checkpoint.model_config()), to_tree(checkpoint.parameters)
     vocabulary = load_vocabulary(svamp_student)
-    with registry.without_seqio():
-        task, views = registry.resolve("svamp_step_by_step")
+    task, views = registry.resolve("svamp_step_by_step")
     examples = list(itertools.islice(task.source.examples("test"), ROWS))
     assert len(examples) == ROWS
     decode = jax.jit(greedy_decode, static_argnums=0, static_argnames="max_decode_length")

@@ -51,7 +51,7 @@ def test_a_row_needs_a_target_unless_told():
         ("label_probs", [1.5]),
         ("label_probs", 0.5),
         ("choices", "yes, no"),
-        ("choices", ["yes", "yes"]),
+        ("choices", ["yes", None]),
         ("choices", []),
         ("input", 3),
         ("input", " "),

@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from distill_jax.tasks.registry import resolve
 
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import prepare
@@ -15,7 +16,7 @@ LENGTHS = {"inputs": 64, "targets": 64}
 def path(toy):
     """29 rows, one example each."""
     return prepare(
-        "toy_standard",
+        *resolve("toy_standard"),
         "train",
         vocabulary="bytes",
         task_feature_lengths=LENGTHS,
@@ -135,7 +136,7 @@ def test_fewer_rows_than_a_batch(path):
 
 def test_packed_rows(toy):
     path = prepare(
-        "toy_step_by_step",
+        *resolve("toy_step_by_step"),
         "test",
         vocabulary="bytes",
         task_feature_lengths={"inputs": 256, "targets": 128},

@@ -12,7 +12,7 @@ from distill_jax.tasks import registry
 
 from distill_jax.data import prepare as prepare_module
 from distill_jax.data.loader import Loader
-from distill_jax.data.prepare import prepare, resolve_vocabulary
+from distill_jax.data.prepare import resolve_vocabulary
 from distill_jax.data.records import decode_row
 from distill_jax.data.sources import JsonlSource
 from distill_jax.data.views import TASK_IDS
@@ -21,6 +21,11 @@ from distill_jax.errors import UserError
 
 LENGTHS = {"inputs": 128, "targets": 96}
 COMMON = {"vocabulary": "bytes", "task_feature_lengths": LENGTHS}
+
+
+def prepare(name, split, label_source="reference", rationale_rate=None, **options):
+    task, views = registry.resolve(name, label_source, rationale_rate=rationale_rate)
+    return prepare_module.prepare(task, views, split, **options)
 
 
 def rows_of(prepared):
@@ -224,7 +229,7 @@ def test_vocabulary_of_the_task_is_shared_by_its_methods(toy):
     assert len(cache_entries("vocabularies")) == 1
 
 
-def test_truncated_targets_are_counted_and_told(toy, caplog):
+def test_truncated_texts_are_counted_and_told(toy, caplog):
     lengths = {"inputs": 20, "targets": 20}
     for _ in range(2):  # when it is found prepared, too
         caplog.clear()
@@ -233,10 +238,11 @@ def test_truncated_targets_are_counted_and_told(toy, caplog):
         cut = sum(len(text) > 19 for text in why)
         assert prepared.manifest["truncated_targets"] == cut
         assert prepared.manifest["truncated_inputs"] == 600
-        (record,) = caplog.records
-        assert f"{cut} of 600 targets are longer than 20 tokens" in record.getMessage()
+        inputs, targets = caplog.messages
+        assert "toy train: 600 of 600 inputs are longer than 20 tokens" in inputs
+        assert f"toy train: {cut} of 600 targets are longer than 20 tokens" in targets
     caplog.clear()
-    prepare("toy_standard", "train", vocabulary="bytes", task_feature_lengths=lengths)
+    prepare("toy_standard", "train", vocabulary="bytes", task_feature_lengths={"inputs": 128, "targets": 20})
     assert not caplog.records
 
 
@@ -277,14 +283,11 @@ def test_unparsed_completions_are_counted(files):
 def table(tmp_path, *rows):
     path = tmp_path / "my.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with registry.without_seqio():
-        source = JsonlSource({"train": [path], "test": [path]})
-        registry.register_distillation_task("table", source)
+    registry.register_distillation_task("table", JsonlSource({"train": [path], "test": [path]}))
     return path
 
 
-def test_row_without_the_label_a_view_needs(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "_tasks", {})
+def test_row_without_the_label_a_view_needs(tmp_path):
     path = table(
         tmp_path,
         {"input": "1?", "label": "1", "teacher_label": "1", "id": "a"},
@@ -297,15 +300,14 @@ def test_row_without_the_label_a_view_needs(tmp_path, monkeypatch):
     assert manifest["views"] == {"label": 2, "rationale": 1}
 
 
-def test_training_needs_every_view_and_evaluation_does_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "_tasks", {})
+def test_training_needs_every_view_and_evaluation_does_not(tmp_path):
     table(tmp_path, {"input": "1?", "label": "1"})
     message = message_of("table_step_by_step", "train")
     assert message == "table train: none of the 1 examples has a rationale"
     manifest = prepare("table_step_by_step", "test", **COMMON).manifest
     assert manifest["views"] == {"label": 1, "rationale": 0}
-    assert "none of the 1 examples" in message_of("table_rationale", "test")
-    assert cache_entries() == [prepare("table_step_by_step", "test", **COMMON).path.name]
+    nothing = prepare("table_rationale", "test", **COMMON)
+    assert nothing.manifest["rows"] == 0 == nothing.manifest["encoder_fill"] and rows_of(nothing) == []
 
 
 def test_full_disk(toy, monkeypatch):
@@ -344,11 +346,12 @@ KILLED = """
 import os, sys
 from distill_jax.data import prepare as p
 from distill_jax.data.prepare import prepare
+from distill_jax.tasks.registry import resolve
 pid = os.getpid()
 def encode_row(row):
     os.kill(pid, 9)
 p.encode_row = encode_row
-prepare("entailment_standard", "validation", vocabulary="bytes",
+prepare(*resolve("entailment_standard"), "validation", vocabulary="bytes",
         task_feature_lengths={"inputs": 512, "targets": 64})
 """
 
@@ -369,7 +372,7 @@ def test_killed_half_way(tmp_path):
 def test_another_process_was_faster(toy, monkeypatch):
     first = prepare("toy_standard", "train", **COMMON)
     rows = (first.path / "rows.array_record").stat().st_ino
-    with prepare_module.cache.new_folder(first.path) as temporary:
+    with prepare_module.files.new_folder(first.path) as temporary:
         (temporary / "late").write_text("too late")
     assert cache_entries() == [first.path.name]
     assert (first.path / "rows.array_record").stat().st_ino == rows
@@ -377,4 +380,4 @@ def test_another_process_was_faster(toy, monkeypatch):
 
 def test_name_of_a_prepared_folder(toy):
     name = prepare("toy_step_by_step", "test", **COMMON).path.name
-    assert re.fullmatch(r"toy_step_by_step-test-[0-9a-f]{16}", name)
+    assert re.fullmatch(r"toy_label_rationale-test-[0-9a-f]{16}", name)

@@ -2,8 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from distill_jax.tasks import registry
-from distill_jax.tasks.registry import register_distillation_task
+from distill_jax.tasks.definition import define_task
 
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource
@@ -16,7 +15,7 @@ def test_reference_layout(files):
     texts = json.loads(path.read_text())
     texts[0], texts[1] = "no answer", texts[1].replace("(1 + 1)", "(1 + 2)")
     path.write_text(json.dumps(texts))
-    figures = task_statistics("files", vocabulary="bytes")
+    figures = task_statistics(define_task("files", files.source), vocabulary="bytes")
     assert figures["vocabulary"] == "bytes"
     assert set(figures["splits"]) == {"train", "test"}
     train = figures["splits"]["train"]
@@ -33,42 +32,35 @@ def test_reference_layout(files):
 
 def generate(rng, name):
     number = int(rng.integers(0, 1000))
-    gold = None if number % 2 else str(number)
+    reference = None if number % 2 else str(number)
     teacher = None if number % 3 == 0 else f" {number} " if number % 4 == 0 else "wrong"
-    return Example(name, f"{number}?", gold, teacher, "because" if teacher else None)
+    return Example(name, f"{number}?", reference, teacher, "because" if teacher else None)
 
 
-def test_accuracy_is_over_rows_with_a_gold_label(monkeypatch):
-    monkeypatch.setattr(registry, "_tasks", {})
-    with registry.without_seqio():
-        task = register_distillation_task("some", GeneratedSource(generate, {"train": 200}))
+def test_accuracy_is_over_rows_with_a_reference_label():
+    task = define_task("some", GeneratedSource(generate, {"train": 200}))
     examples = list(task.source.examples("train"))
-    gold = [e for e in examples if e.label is not None]
-    right = [e for e in gold if e.teacher_label and e.teacher_label.strip() == e.label]
-    figures = task_statistics("some", vocabulary="bytes")["splits"]["train"]
-    assert figures["teacher_accuracy"] == pytest.approx(len(right) / len(gold))
+    reference = [e for e in examples if e.label is not None]
+    right = [e for e in reference if e.teacher_label and e.teacher_label.strip() == e.label]
+    figures = task_statistics(task, vocabulary="bytes")["splits"]["train"]
+    assert figures["teacher_accuracy"] == pytest.approx(len(right) / len(reference))
     assert figures["unparsed"] == sum(e.teacher_label is None for e in examples)
 
 
 def test_one_split_and_a_wrong_one(toy):
-    assert set(task_statistics("toy", ["test"], "bytes")["splits"]) == {"test"}
+    assert set(task_statistics(toy, ["test"], "bytes")["splits"]) == {"test"}
     with pytest.raises(UserError, match="no split 'dev'"):
-        task_statistics("toy", ["dev"], "bytes")
-    with pytest.raises(UserError, match="unknown task"):
-        task_statistics("toys")
+        task_statistics(toy, ["dev"], "bytes")
 
 
-def test_postprocess_comes_before_the_metric(monkeypatch):
-    monkeypatch.setattr(registry, "_tasks", {})
+def test_postprocess_comes_before_the_metric():
 
     def first_word(text, example=None, is_target=False):
         return text.split()[0]
 
     def make(rng, name):
         word = str(rng.random())
-        return Example(name, word, f"{word} gold", f"{word} teacher", "why")
+        return Example(name, word, f"{word} reference", f"{word} teacher", "why")
 
-    with registry.without_seqio():
-        source = GeneratedSource(make, {"train": 20})
-        register_distillation_task("words", source, label_postprocess_fn=first_word)
-    assert task_statistics("words", vocabulary="bytes")["splits"]["train"]["teacher_accuracy"] == 1
+    task = define_task("words", GeneratedSource(make, {"train": 20}), label_postprocess_fn=first_word)
+    assert task_statistics(task, vocabulary="bytes")["splits"]["train"]["teacher_accuracy"] == 1

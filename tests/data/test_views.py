@@ -44,8 +44,8 @@ def test_copies_are_exact(rate, of_ten):
 
 def test_soft_label_of_the_row_itself():
     soft = soften(EXAMPLE, ("no", "yes"))
-    assert (soft.choices, soft.probs, soft.gold) == (("4", "5"), (0.25, 0.75), 0)
-    assert soften(EXAMPLE, None, "teacher_label").gold == 1
+    assert (soft.choices, soft.probs, soft.reference) == (("4", "5"), (0.25, 0.75), 0)
+    assert soften(EXAMPLE, None, "teacher_label").reference == 1
 
 
 def test_soft_label_of_the_task():
@@ -59,7 +59,7 @@ def test_soft_label_of_the_task():
 
 def test_a_teacher_without_probabilities_is_certain():
     soft = soften(Example("1", "x", "no", "yes"), None)
-    assert (soft.choices, soft.probs, soft.gold) == (("no", "yes"), (0.0, 1.0), 0)
-    assert soften(Example("1", "x", None, "yes"), ("no", "yes")).gold == -1
+    assert (soft.choices, soft.probs, soft.reference) == (("no", "yes"), (0.0, 1.0), 0)
+    assert soften(Example("1", "x", None, "yes"), ("no", "yes")).reference == -1
     assert soften(Example("1", "x", "no"), ("no", "yes")) is None
     assert soften(Example("1", "x", "no", "maybe"), ("no", "yes")) is None

@@ -2,9 +2,10 @@ import jax
 import numpy as np
 import pytest
 
+from distill_jax.config import Decoding
 from distill_jax.data.vocabularies import EOS_ID, load_vocabulary
 from distill_jax.decoding import engine as engine_module
-from distill_jax.decoding.engine import Decoding, Engine
+from distill_jax.decoding.engine import Engine
 from distill_jax.decoding.search import greedy_decode
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config

@@ -2,10 +2,11 @@ import math
 
 import pytest
 
+from distill_jax.config import Decoding
 from distill_jax.data.schema import Example
 from distill_jax.data.views import ANSWER
 from distill_jax.decoding import predict as predict_module
-from distill_jax.decoding.engine import Decoding, Score
+from distill_jax.decoding.engine import Score
 from distill_jax.decoding.predict import (
     PREDICTED,
     Choice,

@@ -110,4 +110,4 @@ def test_mistakes_give_one_line(data, tmp_path, capsys):
     assert "no rows to choose from, 5 ids are excluded" in fails(capsys, *base, "--exclude", every)
     assert "none.txt: cannot be read" in fails(capsys, *base, "--exclude", tmp_path / "none.txt")
     assert "no such file" in fails(capsys, *base, "--run", tmp_path / "none")
-    assert "cannot be written" in fails(capsys, *base, "--output", tmp_path / "none" / "ids.jsonl")
+    assert "cannot be written" in fails(capsys, *base, "--output", every / "ids.jsonl")

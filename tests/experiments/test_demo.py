@@ -1,11 +1,11 @@
 import json
 
 import pytest
-from distill_jax.experiments.demo import experiment, main
 
 from distill_jax.errors import UserError
 from distill_jax.evaluation import html
-from distill_jax.evaluation.plots import accuracy_figure
+from distill_jax.experiments.demo import experiment, main
+from distill_jax.experiments.plots import accuracy_figure
 
 
 def result(method, comparison, size, seed, accuracy):

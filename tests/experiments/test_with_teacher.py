@@ -8,19 +8,17 @@ import pytest
 pytest.importorskip("aiohttp")
 pytest.importorskip("openai")
 
+from distill_jax.cli import main as cli
 from distill_jax.experiments.demo import teacher_report
 from distill_jax.experiments.demo.with_teacher import Settings
-from distill_jax.tasks import registry
-from distill_jax.tasks.entailment import CLASSES
-
-from distill_jax.cli import main as cli
 from distill_jax.serving import app
 from distill_jax.serving.generation import Generation, Piece
+from distill_jax.tasks.entailment import CLASSES
 from distill_jax.training.preemption import EXIT_STATUS, Preempted
 
 
 def line(method, seed, accuracy, seconds):
-    steps = {"labels": "gold", "steps": 8, "parameters": 287_552}
+    steps = {"labels": "reference", "steps": 8, "parameters": 287_552}
     return {"method": method, "seed": seed, "accuracy": accuracy, "seconds": seconds, **steps}
 
 
@@ -32,7 +30,7 @@ FIGURES = {
         "answered": 20,
         "seconds": 5.0,
         "accuracy": {"value": 0.9, "low": 0.7, "high": 0.97},
-        "shown": {"wrong": [{"id": "train-1", "input": "<b>", "gold": "neutral", "completion": "So."}]},
+        "shown": {"wrong": [{"id": "train-1", "input": "<b>", "reference": "neutral", "completion": "So."}]},
     },
     "runs": [
         line(method, seed, base + 0.1 * seed, 10.0 + seed)
@@ -45,7 +43,7 @@ FIGURES = {
 def test_the_table_by_hand():
     teacher, standard, step_by_step, soft = teacher_report.table_rows(FIGURES)
     assert teacher[0] == "teacher" and teacher[2:] == ["0.59M parameters, reason, label", "95.0%", "60"]
-    assert standard[:2] == ["standard", "gold labels"]
+    assert standard[:2] == ["standard", "reference labels"]
     assert standard[2:] == ["0.29M parameters, label", "55.0% (50.0 / 60.0)", "10"]
     assert step_by_step[3] == "75.0% (70.0 / 80.0)" and soft[3] == "65.0% (60.0 / 70.0)"
     assert all(len(row) == len(teacher_report.COLUMNS) for row in (teacher, standard, step_by_step, soft))
@@ -74,7 +72,6 @@ def answers(engine, form, examples, decoding, streams, *, targets_length, with_p
 @pytest.mark.slow
 def test_the_whole_of_it_at_a_small_scale_and_with_another_seed(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DISTILL_JAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(registry, "_tasks", dict(registry._tasks))
     monkeypatch.setattr(app, "generate", answers)
     small = Settings(rows=12, teacher_steps=2, steps=2)
     monkeypatch.setattr(teacher_report, "Settings", lambda task: small)
@@ -84,7 +81,7 @@ def test_the_whole_of_it_at_a_small_scale_and_with_another_seed(tmp_path, monkey
     printed = capsys.readouterr().out
     written = json.loads((output / "results.json").read_text())
     assert [run["method"] for run in written["runs"]] == ["standard", "step_by_step", "soft_labels"]
-    assert [run["labels"] for run in written["runs"]] == ["gold", "teacher", "teacher"]
+    assert [run["labels"] for run in written["runs"]] == ["reference", "teacher", "teacher"]
     assert all(0.0 <= run["accuracy"] <= 1.0 for run in [written["teacher"], *written["runs"]])
     assert written["teacher"]["parameters"] > 1.5 * written["runs"][0]["parameters"]
     assert written["annotation"]["calls"] == written["annotation"]["rows"] == 12

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distill_jax.models import losses
+from distill_jax.models import divergences, losses
 from distill_jax.models.config import T5Config
 from distill_jax.models.layers import Embed
 from distill_jax.planning import hlo
@@ -27,11 +27,11 @@ def cross_entropy(states, kernel):
 
 
 def to_teacher(logits, states, kernel):
-    return losses.token_divergence(logits, states @ kernel, "jensen_shannon")
+    return divergences.token_divergence(logits, states @ kernel, "jensen_shannon")
 
 
 def divergence(states, kernel):
-    return losses.weighted_divergence(states, kernel, weights, 5, to_teacher, [other], [kernel])
+    return divergences.weighted_divergence(states, kernel, weights, 5, to_teacher, [other], [kernel])
 
 
 def log_probs(states, kernel):

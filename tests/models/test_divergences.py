@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distill_jax.models import losses
+from distill_jax.models import divergences, losses
 
-KINDS = losses.DIVERGENCES
+KINDS = divergences.DIVERGENCES
 
 
 def logits_of(*probabilities):
@@ -21,12 +21,14 @@ def test_token_divergences_by_hand():
     teacher, student = logits_of(0.75, 0.25), logits_of(0.5, 0.5)
     forward = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     reverse = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
-    np.testing.assert_allclose(losses.token_divergence(student, teacher), [forward], rtol=1e-5)
-    np.testing.assert_allclose(losses.token_divergence(student, teacher, "reverse_kl"), [reverse], rtol=1e-5)
+    np.testing.assert_allclose(divergences.token_divergence(student, teacher), [forward], rtol=1e-5)
+    np.testing.assert_allclose(
+        divergences.token_divergence(student, teacher, "reverse_kl"), [reverse], rtol=1e-5
+    )
     m = (0.25 * 0.75 + 0.75 * 0.5, 0.25 * 0.25 + 0.75 * 0.5)  # beta p + (1 - beta) q, beta = 1/4
     of_p = 0.75 * math.log(0.75 / m[0]) + 0.25 * math.log(0.25 / m[1])
     of_q = 0.5 * math.log(0.5 / m[0]) + 0.5 * math.log(0.5 / m[1])
-    found = losses.token_divergence(student, teacher, "jensen_shannon", beta=0.25)
+    found = divergences.token_divergence(student, teacher, "jensen_shannon", beta=0.25)
     np.testing.assert_allclose(found, [0.25 * of_p + 0.75 * of_q], rtol=1e-5)
 
 
@@ -35,7 +37,7 @@ def test_the_temperature_softens_both_and_its_square_keeps_the_gradients():
     p = 1.0 / (1.0 + math.exp(-2.0))  # softmax(4 / 2, 0)
     expected = 4.0 * (p * math.log(p / 0.5) + (1 - p) * math.log((1 - p) / 0.5))
     np.testing.assert_allclose(
-        losses.token_divergence(student, teacher, temperature=2.0), [expected], rtol=1e-5
+        divergences.token_divergence(student, teacher, temperature=2.0), [expected], rtol=1e-5
     )
 
 
@@ -43,8 +45,8 @@ def test_the_temperature_softens_both_and_its_square_keeps_the_gradients():
 def test_a_divergence_is_zero_for_equals_and_never_below(kind):
     rng = np.random.default_rng(0)
     student, teacher = (jnp.asarray(rng.normal(size=(50, 9)) * 3, jnp.float32) for _ in range(2))
-    np.testing.assert_allclose(losses.token_divergence(teacher, teacher, kind), 0.0, atol=1e-5)
-    assert (losses.token_divergence(student, teacher, kind) > 0).all()
+    np.testing.assert_allclose(divergences.token_divergence(teacher, teacher, kind), 0.0, atol=1e-5)
+    assert (divergences.token_divergence(student, teacher, kind) > 0).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -53,22 +55,24 @@ def test_extreme_logits_stay_finite(kind):
     teacher = jnp.array([[-1e4, 1e4, 0.0], [1e4, 0.0, -1e4], [-1e4, 1e4, 1e4]])
 
     def total(student):
-        return losses.token_divergence(student, teacher, kind).sum()
+        return divergences.token_divergence(student, teacher, kind).sum()
 
     value, grad = jax.value_and_grad(total)(student)
     assert np.isfinite(value) and np.isfinite(grad).all()
     ids = jnp.array([[1], [0], [2]])
     log_probs = jnp.take_along_axis(jax.nn.log_softmax(teacher), ids, axis=-1)
-    value, grad = jax.value_and_grad(lambda s: losses.top_k_divergence(s, ids, log_probs, kind).sum())(student)
+    value, grad = jax.value_and_grad(lambda s: divergences.top_k_divergence(s, ids, log_probs, kind).sum())(
+        student
+    )
     assert np.isfinite(value) and np.isfinite(grad).all()
 
 
 def test_forward_kl_has_the_gradient_of_cross_entropy():
     rng = np.random.default_rng(1)
     student, teacher = (jnp.asarray(rng.normal(size=(1, 6)), jnp.float32) for _ in range(2))
-    grad = jax.grad(lambda s: losses.token_divergence(s, teacher).sum())(student)
+    grad = jax.grad(lambda s: divergences.token_divergence(s, teacher).sum())(student)
     np.testing.assert_allclose(grad, jax.nn.softmax(student) - jax.nn.softmax(teacher), atol=1e-6)
-    to_teacher = jax.grad(lambda t: losses.token_divergence(student, t).sum())(teacher)
+    to_teacher = jax.grad(lambda t: divergences.token_divergence(student, t).sum())(teacher)
     np.testing.assert_array_equal(to_teacher, 0.0)
 
 
@@ -77,11 +81,11 @@ def test_forward_kl_has_the_gradient_of_cross_entropy():
 def test_the_likeliest_tokens_bound_the_whole_from_below(kind, temperature):
     rng = np.random.default_rng(2)
     student, teacher = (jnp.asarray(rng.normal(size=(4, 8)) * 2, jnp.float32) for _ in range(2))
-    whole = losses.token_divergence(student, teacher, kind, temperature)
+    whole = divergences.token_divergence(student, teacher, kind, temperature)
     known = []
     for k in range(1, 9):
         log_probs, ids = jax.lax.top_k(jax.nn.log_softmax(teacher / temperature), k)
-        known.append(losses.top_k_divergence(student, ids, log_probs, kind, temperature))
+        known.append(divergences.top_k_divergence(student, ids, log_probs, kind, temperature))
     np.testing.assert_allclose(known[-1], whole, rtol=1e-4, atol=1e-6)
     assert (np.diff(np.stack(known), axis=0) > -1e-5).all()  # more tokens, more of the divergence
     assert (known[2] < whole).all()
@@ -89,9 +93,9 @@ def test_the_likeliest_tokens_bound_the_whole_from_below(kind, temperature):
 
 def test_the_rest_is_one_outcome_by_hand():
     teacher, student = logits_of(0.5, 0.3, 0.2), logits_of(0.2, 0.5, 0.3)
-    found = losses.top_k_divergence(student, jnp.array([[0]]), jnp.log(jnp.array([[0.5]])))
+    found = divergences.top_k_divergence(student, jnp.array([[0]]), jnp.log(jnp.array([[0.5]])))
     np.testing.assert_allclose(found, [0.5 * math.log(0.5 / 0.2) + 0.5 * math.log(0.5 / 0.8)], rtol=1e-5)
-    assert losses.token_divergence(student, teacher) > found
+    assert divergences.token_divergence(student, teacher) > found
 
 
 def test_class_divergence_by_hand():
@@ -100,10 +104,10 @@ def test_class_divergence_by_hand():
     probs = jnp.array([[0.75, 0.25, 1.0, 0.0, 0.0, 0.0]])
     groups = jnp.array([[1, 1, 2, 2, 2, 0]])
     first = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
-    found = losses.class_divergence(scores, probs, groups, 1.0)
+    found = divergences.class_divergence(scores, probs, groups, 1.0)
     np.testing.assert_allclose(found, [first + math.log(1.0 / 0.2)], rtol=1e-5)
     # Scores are compared within an example: what all of them share does not count.
-    shifted = losses.class_divergence(scores.at[0, :2].add(-7.0), probs, groups, 1.0)
+    shifted = divergences.class_divergence(scores.at[0, :2].add(-7.0), probs, groups, 1.0)
     np.testing.assert_allclose(shifted, found, rtol=1e-5)
 
 
@@ -111,7 +115,7 @@ def test_class_divergence_at_a_temperature():
     scores, probs = jnp.array([[0.0, 0.0]]), jnp.array([[0.9, 0.1]])
     p = math.sqrt(0.9) / (math.sqrt(0.9) + math.sqrt(0.1))  # softmax(log p / 2)
     expected = 4.0 * (p * math.log(2 * p) + (1 - p) * math.log(2 * (1 - p)))
-    found = losses.class_divergence(scores, probs, jnp.array([[1, 1]]), 2.0)
+    found = divergences.class_divergence(scores, probs, jnp.array([[1, 1]]), 2.0)
     np.testing.assert_allclose(found, [expected], rtol=1e-5)
 
 
@@ -119,7 +123,7 @@ def test_class_divergence_at_extreme_scores():
     probs, groups = jnp.array([[1.0, 0.0, 0.0]]), jnp.array([[1, 1, 0]])
 
     def total(scores):
-        return losses.class_divergence(scores, probs, groups, 1.0).sum()
+        return divergences.class_divergence(scores, probs, groups, 1.0).sum()
 
     value, grad = jax.value_and_grad(total)(jnp.array([[-1e4, 0.0, 0.0]]))
     np.testing.assert_allclose(value, 1e4)
@@ -129,9 +133,9 @@ def test_class_divergence_at_extreme_scores():
 @pytest.mark.parametrize("beta", [0.0, 1.0])
 def test_what_is_refused(beta):
     with pytest.raises(ValueError, match="beta"):
-        losses.token_divergence(jnp.zeros((1, 2)), jnp.zeros((1, 2)), "jensen_shannon", beta=beta)
+        divergences.token_divergence(jnp.zeros((1, 2)), jnp.zeros((1, 2)), "jensen_shannon", beta=beta)
     with pytest.raises(ValueError, match="unknown divergence 'kl'"):
-        losses.token_divergence(jnp.zeros((1, 2)), jnp.zeros((1, 2)), "kl")
+        divergences.token_divergence(jnp.zeros((1, 2)), jnp.zeros((1, 2)), "kl")
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
@@ -142,10 +146,12 @@ def test_chunks_change_neither_divergence_nor_gradients(chunk):
     )
 
     def ours(states, kernel):
-        return losses.weighted_divergence(states, kernel, weights, chunk, losses.token_divergence, [teacher])
+        return divergences.weighted_divergence(
+            states, kernel, weights, chunk, divergences.token_divergence, [teacher]
+        )
 
     def whole(states, kernel):
-        return jnp.sum(weights * losses.token_divergence(states @ kernel, teacher))
+        return jnp.sum(weights * divergences.token_divergence(states @ kernel, teacher))
 
     found, expected = (jax.value_and_grad(f, (0, 1))(states, kernel) for f in (ours, whole))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5), found, expected)
@@ -158,3 +164,15 @@ def test_token_log_probs():
     targets = jnp.array([0, 3, 1, 1, 2])
     expected = jax.nn.log_softmax(states @ kernel)[jnp.arange(5), targets]
     np.testing.assert_allclose(losses.token_log_probs(states, kernel, targets, 2), expected, rtol=1e-5)
+
+
+def test_a_token_that_the_teacher_rules_out_keeps_the_reverse_divergence_finite():
+    # q = (1/2, 1/2) over two tokens, the teacher (1, 0): 1/2 log(1/2 / 1) + 1/2 log(1/2 / tiny).
+    student, ids = jnp.zeros((1, 2)), jnp.array([[0, 1]])
+    log_probs = jnp.array([[0.0, -jnp.inf]])
+    value, grad = jax.value_and_grad(
+        lambda s: divergences.top_k_divergence(s, ids, log_probs, "reverse_kl").sum()
+    )(student)
+    tiny = math.log(float(jnp.finfo(jnp.float32).tiny))
+    np.testing.assert_allclose(value, math.log(0.5) - 0.5 * tiny, rtol=1e-5)
+    assert np.isfinite(grad).all() and grad[0, 1] > 0  # downhill is away from the token

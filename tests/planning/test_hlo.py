@@ -49,7 +49,7 @@ def test_by_hand():
         ("all-gather", 32 * 4 * 2, 4, 5),
         ("reduce-scatter", 256, 2, 5),  # all-reduced, then sliced in two
         ("all-reduce", 400, 4, 1),
-        ("collective-permute", 40, 8, 1),
+        ("collective-permute", 40, 2, 1),
     }
     assert hlo.by_kind(hlo.collectives(MODULE, 8)) == {
         "all-gather": 5 * 256 * 3 / 4,
@@ -58,7 +58,35 @@ def test_by_hand():
         "collective-permute": 40.0,
         "all-to-all": 0.0,
     }
-    assert hlo.matmul_flops(MODULE) == 5 * 2 * 32 * 16 * 4
+    assert hlo.matmul_flops(MODULE) == {"bf16": 5 * 2 * 32 * 16 * 4}
+
+
+@pytest.mark.parametrize(
+    ("notation", "groups"),
+    [
+        ("[2,4]<=[8]", [[0, 1, 2, 3], [4, 5, 6, 7]]),
+        ("[4,2]<=[2,4]T(1,0)", [[0, 4], [1, 5], [2, 6], [3, 7]]),
+        ("{{0,1},{2,3},{4,5},{6,7}}", [[0, 1], [2, 3], [4, 5], [6, 7]]),
+        ("mesh['a'=2,'b'=4] {'a'}", [[0, 4], [1, 5], [2, 6], [3, 7]]),
+        ("mesh['a'=2,'b'=4], device_ids=([4,2]T(1,0)) {'a'}", [[0, 1], [2, 3], [4, 5], [6, 7]]),
+        ("mesh['a'=8] {'a':(2)2}", [[0, 2], [1, 3], [4, 6], [5, 7]]),
+        ("{}", [[0, 1, 2, 3, 4, 5, 6, 7]]),
+    ],
+)
+def test_the_groups_of_every_notation(notation, groups):
+    module = MODULE.replace("mesh['a'=2,'b'=4], device_ids=([8]) {'b'}", notation)
+    (found,) = [c.groups for c in hlo.collectives(module, 8) if c.size == 400]
+    assert [list(group) for group in found] == groups
+
+
+def test_what_a_device_keeps_of_an_all_reduce_is_reduced_among_neighbours():
+    module = MODULE.replace("replica_groups={{0,1},{2,3},{4,5},{6,7}}", "replica_groups=[1,8]<=[8]")
+    found = {c.kind: c for c in hlo.collectives(module, 8) if c.count == 5 and c.kind != "all-gather"}
+    assert (
+        found["reduce-scatter"].groups == ((0, 1), (2, 3), (4, 5), (6, 7))
+        and found["reduce-scatter"].size == 256
+    )
+    assert found["all-reduce"].groups == ((0, 2, 4, 6), (1, 3, 5, 7)) and found["all-reduce"].size == 128
 
 
 def test_a_loop_of_unknown_length_is_refused():

@@ -1,5 +1,6 @@
 """Plans against arithmetic by hand."""
 
+import dataclasses
 import json
 import sys
 
@@ -27,18 +28,15 @@ XXL = T5Config(
     scan_layers=True,
     remat="full",
 )
-SMALL = T5Config(
+SMALL = dataclasses.replace(
+    XXL,
     vocab_size=1024,
-    dtype="bfloat16",
     emb_dim=64,
     num_heads=4,
     num_encoder_layers=2,
     num_decoder_layers=2,
     head_dim=16,
     mlp_dim=128,
-    mlp_activations=("gelu", "linear"),
-    scan_layers=True,
-    remat="full",
 )
 
 
@@ -115,7 +113,7 @@ def test_meshes_are_proposed(monkeypatch):
             "activations": 1,
             "temporaries": 5,
             "not_donated": 0,
-            "flops": 1e9 * job.mesh["model"],
+            "flops": {"bf16": 1e9 * job.mesh["model"]},
             "collectives": [],
             "parameter_count": 10,
             "seconds": 1.0,
@@ -145,6 +143,15 @@ def test_the_rough_order_prefers_what_moves_less():
     assert meshes and all(mesh["fsdp"] * mesh["model"] >= 8 for mesh in meshes)  # 16 GB: 133 GB must be split
 
 
+def test_float32_products_take_the_float32_peak(no_compiler, compiled):
+    device = get_device("h100")
+    found = plan(JOB, device)
+    by_hand = compiled["flops"]["bf16"] / 989.5e12 + compiled["flops"]["f32"] / 494.5e12
+    assert found.time.compute == pytest.approx(by_hand)
+    assert found.flops == sum(compiled["flops"].values())
+    assert plan(JOB, get_device("h100", flops=1e12)).time.compute == pytest.approx(found.flops / 1e12)
+
+
 def test_the_command(capsys, no_compiler):
     flags = ["--mesh", "data=2,fsdp=2,model=2", "--batch", "8", "--lengths", "64,32", "--steps", "3600"]
     command = ["plan", "--model", "t5_1_1/tiny", *flags, "--gin.VOCAB_SIZE=512"]
@@ -153,7 +160,7 @@ def test_the_command(capsys, no_compiler):
     assert found["mesh"] == {"data": 2, "fsdp": 2, "model": 2}
     assert found["device_hours"] == pytest.approx(8 * found["seconds"]["step"])
     assert cli.main(command) == 0
-    assert "memory: optimizer, GiB" in capsys.readouterr().out
+    assert "memory: optimizer, GB" in capsys.readouterr().out
     assert cli.main([*command, "--memory-gb", "0.0001"]) == 1  # does not fit
     assert cli.main(["plan", "--model", "xxl", "--batch", "4"]) == 1
     assert "give --mesh" in capsys.readouterr().err

@@ -2,9 +2,9 @@ import pytest
 
 pytest.importorskip("pydantic")
 
+from distill_jax.config import Decoding
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import load_vocabulary
-from distill_jax.decoding.engine import Decoding
 from distill_jax.decoding.predict import Request
 from distill_jax.errors import UserError
 from distill_jax.serving.generation import Generation, Piece, forms

@@ -1,8 +1,7 @@
 """A generated task in SeqIO's registries, for this folder alone."""
 
 import pytest
-from distill_jax.tasks import registry
-from distill_jax.tasks.registry import register_distillation_task
+from distill_jax.tasks.definition import define_task
 
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource
@@ -33,11 +32,10 @@ def counting():
 
     from distill_jax.t5x import seqio_tasks
 
-    places = (registry, "_tasks"), (seqio.TaskRegistry, "_REGISTRY"), (seqio.MixtureRegistry, "_REGISTRY")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(seqio_tasks, "_registered", {})
-        patch.setattr(seqio_tasks, "_vocabulary", None)
-        for owner, name in places:
-            patch.setattr(owner, name, {})
+        for provider in (seqio.TaskRegistry, seqio.MixtureRegistry):
+            patch.setattr(provider, "_REGISTRY", {})
         source = GeneratedSource(count_up, {"train": 200, "validation": 24})
-        yield register_distillation_task("counting", source, label_metric_fns=(equation_accuracy,))
+        task = define_task("counting", source, label_metric_fns=(equation_accuracy,))
+        seqio_tasks.register([task], "bytes")
+        yield task

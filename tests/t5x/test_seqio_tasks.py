@@ -1,7 +1,6 @@
 """The tasks in SeqIO, and that ours and SeqIO's features are the same tokens."""
 
 import collections
-import importlib
 import itertools
 import os
 import subprocess
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
 from distill_jax.tasks import registry
+from distill_jax.tasks.definition import define_task
 from distill_jax.tasks.registry import register_distillation_task
 
 from distill_jax.data.prepare import prepare
@@ -25,6 +25,7 @@ seqio = pytest.importorskip("seqio")
 pytestmark = pytest.mark.slow  # TensorFlow takes seconds to import
 
 LENGTHS = {"inputs": 40, "targets": 30}
+FOREIGN = seqio.FunctionDataSource(lambda split, shuffle_files, seed=None: None, splits=["train"])
 VIEWS = ("standard", "task_distillation", "label", "rationale", "label_teacher")
 
 
@@ -54,12 +55,7 @@ def model(tmp_path):
 @pytest.fixture
 def registries(monkeypatch):
     """What a test registers is gone after it."""
-    from distill_jax.t5x import seqio_tasks
-
     monkeypatch.delenv("DISTILL_JAX_SENTENCEPIECE", raising=False)
-    monkeypatch.setattr(registry, "_tasks", {})
-    monkeypatch.setattr(seqio_tasks, "_registered", {})
-    monkeypatch.setattr(seqio_tasks, "_vocabulary", None)
     for name in (seqio.TaskRegistry, seqio.MixtureRegistry):
         monkeypatch.setattr(name, "_REGISTRY", dict(name._REGISTRY))
 
@@ -67,12 +63,15 @@ def registries(monkeypatch):
 @pytest.fixture(params=["bytes", "sentencepiece"])
 def task(request, monkeypatch, registries, model):
     """(task in SeqIO's registries and ours, vocabulary spec), for this test alone."""
+    from distill_jax.t5x import seqio_tasks
+
     spec = "bytes"
     if request.param == "sentencepiece":
         spec = str(model)
         monkeypatch.setenv("DISTILL_JAX_SENTENCEPIECE", spec)
     source = GeneratedSource(birds, {"train": 40, "validation": 5})
     task = register_distillation_task("birds", source, label_metric_fns=(metric,), label_postprocess_fn=shout)
+    seqio_tasks.register([task])
     return task, spec
 
 
@@ -82,7 +81,8 @@ def seqio_tokens(name, split):
 
 
 def our_tokens(name, split, spec):
-    prepared = prepare(name, split, vocabulary=spec, task_feature_lengths=LENGTHS, pack=False)
+    task, views = registry.resolve(name)
+    prepared = prepare(task, views, split, vocabulary=spec, task_feature_lengths=LENGTHS, pack=False)
     reader = ArrayRecordReader(str(prepared.path / "rows.array_record"))
     segments = [decode_row(record)[0] for record in reader.read_all()]
     return [(s.inputs.tolist(), s.targets.tolist()) for s in segments]
@@ -117,7 +117,9 @@ def test_mixture(task):
 @pytest.mark.parametrize("rate", [0.5, 1.5])
 def test_the_mixture_draws_in_the_proportion_asked_for(task, rate):
     """Exactly: 400 labels and as many rationales as the rate says."""
-    register_distillation_task("rated", task[0].source, rationale_rate=rate)
+    from distill_jax.t5x import seqio_tasks
+
+    seqio_tasks.register([define_task("rated", task[0].source, rationale_rate=rate)])
     mixture = seqio.get_mixture_or_task("rated_step_by_step")
     assert sorted(mixture.get_rate(t) for t in mixture.tasks) == sorted([1.0, rate])
     dataset = mixture.get_dataset(LENGTHS, "train", shuffle=True, num_epochs=None, seed=1)
@@ -157,12 +159,11 @@ def test_selected_examples_are_those_of_prepare(task):
     name = seqio_tasks.select("birds_step_by_step", label_source="teacher", data_fraction=0.25, seed=4)
     assert seqio_tasks.select("birds_step_by_step", label_source="teacher", data_fraction=0.25, seed=4) == name
     prepared = prepare(
-        "birds_step_by_step",
+        *registry.resolve("birds_step_by_step", "teacher"),
         "train",
         vocabulary=task[1],
         task_feature_lengths=LENGTHS,
         pack=False,
-        label_source="teacher",
         data_fraction=0.25,
         seed=4,
     )
@@ -175,26 +176,34 @@ def test_selected_examples_are_those_of_prepare(task):
     assert seqio_tasks.select("birds_label") == "birds_label"
     assert seqio_tasks.select_for_evaluation(name) == "birds_step_by_step"
     assert seqio_tasks.select_for_evaluation("birds_task_distillation") == "birds_standard"
+    seqio.TaskRegistry.add("somebody_elses", source=FOREIGN, preprocessors=[], output_features={})
     assert seqio_tasks.select_for_evaluation("somebody_elses") == "somebody_elses"
+    with pytest.raises(UserError, match="somebody_elses: LABEL_SOURCE and DATA_FRACTION need a task of our"):
+        seqio_tasks.select("somebody_elses", num_examples=3)
+    with pytest.raises(UserError, match="only our own engine shares"):
+        seqio_tasks.select("birds_step_by_step_shared")
     with pytest.raises(UserError, match="unknown mixture or task 'birds_nothing'"):
         seqio_tasks.select("birds_nothing", label_source="teacher")
     with pytest.raises(UserError, match="LABEL_SOURCE 'gpt'"):
         seqio_tasks.select("birds_label", label_source="gpt")
 
 
-def test_another_vocabulary(task, model):
-    """Tasks that are registered change with it, the model gets the same object's equal."""
+def test_a_task_has_one_vocabulary(task, model):
+    """What is in SeqIO stays: an unspecified vocabulary is that of the task, another one a plain error."""
     from distill_jax.t5x import seqio_tasks
 
-    for spec in ("bytes", str(model), str(model.parent)):
-        chosen = seqio_tasks.use_vocabulary(spec)
-        assert seqio.TaskRegistry.get("birds_label").output_features["targets"].vocabulary == chosen
-        ours = "bytes" if spec == "bytes" else str(model)
-        assert seqio_tokens("birds_label", "train") == our_tokens("birds_label", "train", ours)
-        assert seqio_tasks.own_vocabulary(chosen).encode("two birds") == chosen.encode("two birds")
-    assert "birds_step_by_step" in seqio.MixtureRegistry.names()
+    before = dict(seqio.TaskRegistry._REGISTRY)
+    chosen = seqio_tasks.register([task[0]])
+    assert seqio_tasks.register([task[0]], task[1]) == chosen == seqio_tasks.seqio_vocabulary(task[1])
+    assert seqio.TaskRegistry._REGISTRY == before
+    other = "bytes" if task[1] != "bytes" else str(model.parent)
+    with pytest.raises(UserError, match="'birds_standard' is in SeqIO with another vocabulary"):
+        seqio_tasks.register([task[0]], other)
+    with pytest.raises(UserError, match="is in SeqIO with another vocabulary"):
+        seqio_tasks.select("birds_label", vocabulary=other)
+    assert seqio_tasks.own_vocabulary(chosen).encode("two birds") == chosen.encode("two birds")
     with pytest.raises(UserError, match="no such file"):
-        seqio_tasks.use_vocabulary("nowhere.model")
+        seqio_tasks.seqio_vocabulary("nowhere.model")
 
 
 def test_single_task_scores_label_and_rationale(task):
@@ -222,16 +231,20 @@ register_distillation_task("fish", GeneratedSource(generate, {"train": 30, "vali
 
 def test_offline_cache(registries, tmp_path, monkeypatch):
     """SeqIO's Beam pipeline writes what is made on the fly; `use_cached` reads it, ids and all."""
+    from distill_jax.t5x import seqio_tasks
+
     pytest.importorskip("apache_beam", reason="requirements-beam.txt is not installed")
     (tmp_path / "fish_task.py").write_text(CACHED)
     cached = tmp_path / "cached"
     path = os.pathsep.join([str(tmp_path), *sys.path])
     environment = os.environ | {"PYTHONPATH": path, "DISTILL_JAX_SOURCE_SHARDS": "2"}
     command = [sys.executable, "-m", "seqio.scripts.cache_tasks_main", "--tasks=fish_(label|rationale)"]
-    command += [f"--output_cache_dir={cached}", "--module_import=fish_task", "--min_shards=2"]
+    command += [f"--output_cache_dir={cached}", "--module_import=fish_task"]
+    command += ["--module_import=distill_jax.t5x.tasks", "--min_shards=2"]
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=300)
     monkeypatch.syspath_prepend(str(tmp_path))
-    importlib.import_module("fish_task")
+    fish = registry.get_task("fish", "fish_task")
+    seqio_tasks.register([fish])
     monkeypatch.setattr(seqio.utils, "_GLOBAL_CACHE_DIRECTORIES", [str(cached)])
 
     def rows(use_cached):
@@ -257,24 +270,36 @@ def test_metrics_and_postprocess_are_the_same_objects(task):
     assert set(label.splits) == {"train", "validation"}
 
 
-def test_registered_twice(task):
-    again = register_distillation_task(
-        "birds", task[0].source, label_metric_fns=(metric,), label_postprocess_fn=shout
-    )
-    assert registry.get_task("birds") is again
-    assert seqio_tokens("birds_label", "validation")
-
-
-def test_registered_for_the_engine_first(task):
-    """A process that imported a module for the engine gets its SeqIO tasks by asking."""
+def test_registering_a_task_of_ours_does_not_touch_seqio(task):
     from distill_jax.t5x import seqio_tasks
 
-    with registry.without_seqio():
-        later = register_distillation_task("later", task[0].source)
+    later = register_distillation_task("later", task[0].source)
     assert "later_label" not in seqio.TaskRegistry.names()
-    seqio_tasks.register(later)
-    seqio_tasks.register(later)
+    seqio_tasks.register()  # all there are
+    assert seqio_tasks.task_of("later_step_by_step") is later
+    assert {"later_label", "entailment_label", "svamp_rationale"} <= set(seqio.TaskRegistry.names())
     assert seqio_tokens("later_label", "train") == seqio_tokens("birds_label", "train")
+
+
+def test_the_module_adds_all_tasks(tmp_path):
+    """A user's module before it, as T5X and `--module_import` take both; the environment's vocabulary."""
+    (tmp_path / "fish_task.py").write_text(CACHED)
+    train_vocabulary([f"{n} fish?" for n in range(200)], 350).save(tmp_path)
+    code = """
+import fish_task, distill_jax.t5x.tasks, seqio
+from distill_jax.t5x import seqio_tasks
+assert {"fish_label", "svamp_label", "cqa_rationale"} <= set(seqio.TaskRegistry.names())
+assert "fish_step_by_step" in seqio.MixtureRegistry.names()
+print(type(seqio_tasks.vocabulary_of("fish_label")).__name__)
+"""
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    found = {}
+    for spec in ("", str(tmp_path / "vocabulary.model")):
+        environment = os.environ | {"PYTHONPATH": path, "DISTILL_JAX_SENTENCEPIECE": spec}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found[spec] = done.stdout.strip()
+    assert list(found.values()) == ["ByteVocabulary", "SentencePieceVocabulary"]
 
 
 def test_seqio_evaluator_scores_as_we_do(task):

@@ -9,8 +9,7 @@ from distill_jax.scoring.equations import evaluate_equation
 
 
 def examples(name, split, count=None):
-    with registry.without_seqio():
-        source = registry.get_task(name).source
+    source = registry.get_task(name).source
     found = list(source.examples(split))
     return found[:count]
 

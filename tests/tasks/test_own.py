@@ -1,16 +1,11 @@
 import json
 
 import pytest
-from distill_jax.tasks import own, registry
+from distill_jax.tasks import own
 
 from distill_jax.errors import UserError
 
 COLUMNS = {"input": "question", "label": "answer", "rationale": "why"}
-
-
-@pytest.fixture(autouse=True)
-def no_tasks(monkeypatch):
-    monkeypatch.setattr(registry, "_tasks", {})
 
 
 def write(path, count=20):
@@ -19,15 +14,14 @@ def write(path, count=20):
     return str(path)
 
 
-def register(*arguments, **options):
+def make(*arguments, **options):
     description = own.describe(*arguments, **options)
     assert json.loads(json.dumps(description)) == description  # a run's folder remembers it
-    with registry.without_seqio():
-        return own.register_own(description)
+    return own.own_task(description)
 
 
 def test_one_file(tmp_path):
-    task = register(write(tmp_path / "My Data-1.jsonl"), columns=COLUMNS)
+    task = make(write(tmp_path / "My Data-1.jsonl"), columns=COLUMNS)
     assert task.name == "my_data_1"
     assert {split: task.source.size(split) for split in task.source.splits} == {
         "train": 18,
@@ -40,13 +34,13 @@ def test_one_file(tmp_path):
 
 def test_three_files_and_classes(tmp_path):
     files = [write(tmp_path / f"{name}.jsonl", n) for name, n in (("a", 20), ("b", 4), ("c", 5))]
-    task = register(*files, columns=COLUMNS, classes=["yes", "no"])
+    task = make(*files, columns=COLUMNS, classes=["yes", "no"])
     assert [task.source.size(split) for split in ("train", "validation", "test")] == [20, 4, 5]
     assert task.classes == ("yes", "no")
 
 
 def test_validation_serves_as_test(tmp_path):
-    task = register(write(tmp_path / "a.jsonl"), write(tmp_path / "b.jsonl", 4), columns=COLUMNS)
+    task = make(write(tmp_path / "a.jsonl"), write(tmp_path / "b.jsonl", 4), columns=COLUMNS)
     assert [e.id for e in task.source.examples("test")] == [e.id for e in task.source.examples("validation")]
 
 
@@ -54,7 +48,7 @@ def test_rationales_from_another_file(tmp_path):
     (tmp_path / "why.csv").write_text("id,rationale\na-1,Because.\n")
     columns = {"input": "question", "label": "answer"}
     path = write(tmp_path / "a.jsonl")
-    task = register(path, path, rationales=str(tmp_path / "why.csv"), columns=columns)
+    task = make(path, path, rationales=str(tmp_path / "why.csv"), columns=columns)
     first, second, *_ = task.source.examples("train")
     assert (first.rationale, second.rationale) == ("Because.", None)
 
@@ -65,6 +59,6 @@ def test_mistakes(tmp_path):
     with pytest.raises(UserError, match="files of one kind"):
         own.describe(write(tmp_path / "a.jsonl"), str(tmp_path / "b.csv"))
     with pytest.raises(UserError, match="unknown field 'text'"):
-        register(write(tmp_path / "a.jsonl"), columns={"text": "question"})
+        make(write(tmp_path / "a.jsonl"), columns={"text": "question"})
     with pytest.raises(UserError, match="no such file"):
-        list(register(str(tmp_path / "none.jsonl")).source.examples("train"))
+        list(make(str(tmp_path / "none.jsonl")).source.examples("train"))

@@ -5,7 +5,7 @@ import os
 import pathlib
 
 import pytest
-from distill_jax.tasks import registry
+from distill_jax.tasks.registry import get_task, resolve
 
 from distill_jax.data.originals import import_original
 from distill_jax.data.prepare import prepare
@@ -20,11 +20,6 @@ def datasets(tmp_path, monkeypatch):
         pytest.skip("no data sets beside the repository")
     monkeypatch.setenv("DISTILL_JAX_DATA_DIR", str(SHARED / "datasets"))
     monkeypatch.setenv("DISTILL_JAX_CACHE", str(tmp_path))
-
-
-def get_task(name):
-    with registry.without_seqio():
-        return registry.get_task(name)
 
 
 def test_svamp_rows(datasets):
@@ -54,7 +49,7 @@ def test_cqa_rows(datasets):
 )
 def test_statistics(datasets, name, rows, accuracy):
     """Rows and teacher accuracy that the release's own parser finds."""
-    figures = task_statistics(name)["splits"]
+    figures = task_statistics(get_task(name))["splits"]
     assert {split: f["rows"] for split, f in figures.items()} == rows
     rounded = {split: round(f["teacher_accuracy"], 4) for split, f in figures.items()}
     assert rounded == accuracy
@@ -71,7 +66,9 @@ def test_splits_share_no_row_and_lose_none(datasets):
 
 def test_prepared_svamp(datasets):
     lengths = {"inputs": 512, "targets": 320}
-    prepared = prepare("svamp_step_by_step", "train", vocabulary="train:2000", task_feature_lengths=lengths)
+    prepared = prepare(
+        *resolve("svamp_step_by_step"), "train", vocabulary="train:2000", task_feature_lengths=lengths
+    )
     manifest = prepared.manifest
     assert manifest["examples"] == manifest["views"]["label"] == 720
     assert manifest["views"]["rationale"] + manifest["without_target"]["rationale"] == 720

@@ -277,6 +277,7 @@ def test_a_student_as_the_teacher(store, monkeypatch):
 
     student = _student(View("label", "label", "[label] "), View("rationale", "rationale", "[rationale] "))
     monkeypatch.setattr(predictor, "load_student", lambda folder: student)
+    monkeypatch.setattr(predictor.checkpoints, "pick_step", lambda folder, step: int(step))
     rows = examples(5)
     client = make_client("checkpoint", {"model": "run@7", "batch_size": 2})
     plan = make_plan("checkpoint", parser=client.parser)

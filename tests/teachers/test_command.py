@@ -3,12 +3,12 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
-from distill_jax.tasks import own, registry
 from teacher_helpers import CLASSES, examples, lines
 
 from distill_jax.cli import annotate as command
 from distill_jax.cli import main as cli
 from distill_jax.data.prepare import prepare
+from distill_jax.tasks import own, registry
 from distill_jax.teachers import clients, quality
 
 
@@ -40,8 +40,7 @@ def flags(server, tmp_path, *more):
     return [*base, *map(str, more)]
 
 
-def test_what_comes_out_is_what_train_reads(loopback, tmp_path, data, monkeypatch):
-    monkeypatch.setattr(registry, "_tasks", dict(registry._tasks))
+def test_what_comes_out_is_what_train_reads(loopback, tmp_path, data):
     server, output, page = loopback(), tmp_path / "out.jsonl", tmp_path / "report.html"
     more = ["--classes", ",".join(CLASSES), "--samples", "3", "--seed", "1", "--logprobs", "3"]
     delivered = ["--output", output, "--report", page]
@@ -52,17 +51,12 @@ def test_what_comes_out_is_what_train_reads(loopback, tmp_path, data, monkeypatc
         assert row["teacher_label"] in CLASSES and row["rationale"].startswith("Reason ")
         assert sum(row["label_probs"]) == pytest.approx(1.0, abs=1e-5)
         assert "label" not in row and 0 < row["agreement"] <= 1
-    with registry.without_seqio():
-        task = own.register_own(own.describe(str(output), classes=list(CLASSES)))
-        for method in ("step_by_step", "soft_labels"):  # as `train --data` prepares it
-            prepared = prepare(
-                f"{task.name}_{method}",
-                "train",
-                vocabulary="bytes",
-                task_feature_lengths={"inputs": 256, "targets": 128},
-                label_source="teacher",
-            )
-            assert prepared.manifest["examples"] > 0
+    description = own.describe(str(output), classes=list(CLASSES))
+    for method in ("step_by_step", "soft_labels"):  # as `train --data` prepares it
+        task, views = registry.resolve(method, "teacher", own_data=description)
+        lengths = {"inputs": 256, "targets": 128}
+        prepared = prepare(task, views, "train", vocabulary="bytes", task_feature_lengths=lengths)
+        assert prepared.manifest["examples"] > 0
     assert len(list(task.source.examples("train"))) + len(list(task.source.examples("validation"))) == 12
     shown = page.read_text()
     assert "<table>" in shown and "So the answer is" in shown and "default@" in shown

@@ -1,12 +1,12 @@
 import json
 
 import pytest
-from distill_jax.tasks.registry import get_task, without_seqio
 from teacher_helpers import CLASSES
 
 from distill_jax import tasks
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
+from distill_jax.tasks.registry import get_task
 from distill_jax.teachers import parsing
 from distill_jax.teachers.demonstrations import read_demonstrations, selector
 from distill_jax.teachers.prompts import Demonstration, load_template, shipped
@@ -57,8 +57,7 @@ def test_there_is_a_prompt_for_every_shipped_task():
 def test_the_shipped_prompts_suit_their_tasks(name):
     """Labels of demonstrations are right by the task's own metric and classes."""
     template = load_template(name)
-    with without_seqio():
-        task = get_task(name)
+    task = get_task(name)
     for shown in template.demonstrations:
         assert task.classes is None or shown.label in task.classes
         assert task.agrees(Example("", "", label=shown.label, teacher_label=shown.label))

@@ -1,15 +1,14 @@
 import json
 
 import pytest
-from distill_jax.tasks import registry
-from distill_jax.tasks.registry import register_distillation_task
 from loopback_teacher import Loopback
 from teacher_helpers import lines
 
 from distill_jax.cli import main as cli
-from distill_jax.data.completions import parse_svamp
 from distill_jax.data.sources import ReferenceSource
 from distill_jax.scoring.metrics import equation_accuracy
+from distill_jax.tasks.registry import register_distillation_task
+from distill_jax.tasks.svamp import parse_svamp
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -55,14 +54,12 @@ def read_row(row):
 def task(tmp_path, monkeypatch):
     """A task in the reference layout without any completions: 25 rows of train."""
     monkeypatch.setenv("DISTILL_JAX_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(registry, "_tasks", {})
     folder = tmp_path / "files"
     folder.mkdir()
     rows = [{"input": f"{n} birds\nHow many?", "label": f"( {n} + 1 )"} for n in range(25)]
     (folder / "files_train.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with registry.without_seqio():
-        source = ReferenceSource("files", read_row, parse_svamp)
-        return register_distillation_task("files", source, label_metric_fns=(equation_accuracy,))
+    source = ReferenceSource("files", read_row, parse_svamp)
+    return register_distillation_task("files", source, label_metric_fns=(equation_accuracy,))
 
 
 def reply(prompt, body):

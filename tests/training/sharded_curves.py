@@ -15,6 +15,7 @@ from distill_jax.models import losses
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import optimizers, partitioning, start, train_state
+from distill_jax.training.mesh import describe
 from distill_jax.training.step import make_train_step
 
 STEPS, ROWS = 20, 16
@@ -91,7 +92,7 @@ def main(scan: bool, microbatches: int) -> None:
     print(json.dumps({"name": "single", "losses": curve(model, optimizer, microbatches)}), flush=True)
     for preset, mesh in MESHES.items():
         place = partitioning.make_partitioner(config, ROWS, microbatches, mesh, preset)
-        found = {"name": f"{preset} {partitioning.describe(place.mesh.shape)}"}
+        found = {"name": f"{preset} {describe(place.mesh.shape)}"}
         found["losses"] = curve(model, optimizer, microbatches, place)
         print(json.dumps(found), flush=True)
 

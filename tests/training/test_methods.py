@@ -5,7 +5,6 @@ import json
 import jax
 import numpy as np
 import pytest
-from distill_jax.tasks import registry
 
 from distill_jax.checkpoints import orbax as checkpoints
 from distill_jax.cli import main as cli
@@ -35,7 +34,6 @@ def data(tmp_path_factory):
 
 
 def train(monkeypatch, data, folder, method, steps, *flags):
-    monkeypatch.setattr(registry, "_tasks", {})
     command = ["train", "--data", data, *COLUMNS, "--method", method, "--model", "byt5/tiny", *flags]
     command += ["--steps", str(steps), "--batch-size", "2", "--lengths", "96,64", "--model-dir", str(folder)]
     gin = {"EVAL_PERIOD": 0, "CHECKPOINT_PERIOD": 2, "LOG_PERIOD": 1, "SCHEDULE": "@schedules.constant()"}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distill_jax.data.records import Segment, to_features
-from distill_jax.models import losses
+from distill_jax.models import divergences, losses
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import optimizers, train_state
@@ -85,9 +85,9 @@ def soft_loss_by_hand(model, params, temperature, weight):
         log_q = jax.nn.log_softmax(scores / temperature)
         kl = sum(a * (np.log(a) - b) for a, b in zip(p, log_q, strict=True) if a > 0)
         total += temperature**2 * kl / len(segments)
-        if segment.gold >= 0:
-            gold -= scores[segment.gold]
-            tokens += segment.choices[segment.gold]
+        if segment.reference >= 0:
+            gold -= scores[segment.reference]
+            tokens += segment.choices[segment.reference]
     return (1 - weight) * total + weight * gold / tokens
 
 
@@ -121,7 +121,7 @@ def mean_divergence_by_hand(model, params, teacher_model, teacher_params, kind):
     sums = {1: [], 2: []}
     for row, segment in enumerate(segments):
         tokens = slice(len(segment.targets))
-        sums[segment.task_id] += losses.token_divergence(q[row, tokens], p[row, tokens], kind).tolist()
+        sums[segment.task_id] += divergences.token_divergence(q[row, tokens], p[row, tokens], kind).tolist()
     return 0.4 * np.mean(sums[1]) + 0.6 * np.mean(sums[2])
 
 

@@ -7,10 +7,9 @@ import optax
 import pytest
 from jax.sharding import PartitionSpec
 
-from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
-from distill_jax.training import optimizers, partitioning, start
+from distill_jax.training import mesh, optimizers, partitioning, start
 
 CONFIG = T5Config(
     vocab_size=128,
@@ -22,67 +21,14 @@ CONFIG = T5Config(
     mlp_dim=64,
     mlp_activations=("gelu", "linear"),
 )
-BOTH = partitioning.table(partitioning.DEFAULT)
-
-
-def sizes(data=1, fsdp=1, model=1):
-    return {"data": data, "fsdp": fsdp, "model": model}
-
-
-@pytest.mark.parametrize(
-    ("mesh", "batch", "devices", "message"),
-    [
-        (sizes(data=3), 12, 8, r"its product is 3, but there are 8 device\(s\); the nearest .*: data=4"),
-        (sizes(model=16), 16, 16, "model=16 does not divide num_heads 8; .*data=2,fsdp=1,model=8"),
-        (sizes(data=8), 12, 8, "BATCH_SIZE 12 does not divide over 8 .*: the nearest that does is 16; "),
-        (sizes(fsdp=64), 64, 64, "fsdp=64 does not divide emb_dim 32"),
-        (sizes(data=7), 5, 7, "no mesh can be used with this batch size"),
-    ],
-)
-def test_a_mesh_that_cannot_be_used_is_refused_with_the_nearest(mesh, batch, devices, message):
-    with pytest.raises(UserError, match=message):
-        partitioning.check(mesh, BOTH, CONFIG, batch, 1, devices)
-
-
-def test_every_mesh_that_is_proposed_can_be_used():
-    meshes = list(partitioning.valid_meshes(BOTH, CONFIG, 16, 2, 16))
-    assert sizes(data=2, fsdp=2, model=4) in meshes
-    assert all(mesh["data"] * mesh["fsdp"] * 2 <= 16 and mesh["model"] <= 8 for mesh in meshes)
-    for mesh in meshes:
-        partitioning.check(mesh, BOTH, CONFIG, 16, 2, 16)
-
-
-def test_an_axis_that_nothing_uses_is_refused():
-    rules = partitioning.table("data_parallel")
-    with pytest.raises(UserError, match="nothing is spread over model=2"):
-        partitioning.check(sizes(data=4, model=2), rules, CONFIG, 8, 1, 8)
-
-
-def test_sizes_of_the_mesh():
-    assert partitioning.mesh_sizes(None, "fully_sharded", 8) == sizes(fsdp=8)
-    assert partitioning.mesh_sizes(None, partitioning.DEFAULT, 8) == sizes(data=8)
-    assert partitioning.mesh_sizes({"fsdp": -1, "model": 2}, partitioning.DEFAULT, 8) == sizes(fsdp=4, model=2)
-    assert partitioning.parse_mesh("data=8, fsdp=4") == {"data": 8, "fsdp": 4}
-    for mesh, message in [
-        ({"rows": 2}, "unknown axis 'rows'"),
-        ({"data": 0}, "data must be a number from 1"),
-        ({"data": -1, "fsdp": -1}, "only one axis can be -1"),
-    ]:
-        with pytest.raises(UserError, match=message):
-            partitioning.mesh_sizes(mesh, partitioning.DEFAULT, 8)
-    with pytest.raises(UserError, match="expected AXIS=N"):
-        partitioning.parse_mesh("8x8")
-    with pytest.raises(UserError, match="is none of data_parallel"):
-        partitioning.table("zero")
-    with pytest.raises(UserError, match="'mlp' goes to 'pipe'"):
-        partitioning.table([("mlp", "pipe")])
 
 
 def specs(optimizer):
     """PartitionSpec by path of a state on a mesh of one device: the names are what matters."""
     model = Transformer(CONFIG)
     place = partitioning.Partitioner(
-        jax.make_mesh((1, 1, 1), partitioning.AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3), BOTH
+        jax.make_mesh((1, 1, 1), mesh.AXES, axis_types=(jax.sharding.AxisType.Auto,) * 3),
+        mesh.table(mesh.DEFAULT),
     )
     state = place.state(start.state_shapes(model, optimizer), model)
     return {
@@ -142,7 +88,7 @@ def test_every_preset_gives_the_curve_of_a_single_device(case):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     single, *spread = [json.loads(line) for line in done.stdout.splitlines()]
-    assert single["name"] == "single" and len(spread) == len(partitioning.PRESETS)
+    assert single["name"] == "single" and len(spread) == len(mesh.PRESETS)
     assert len(single["losses"]) == 20 and single["losses"][-1] < single["losses"][0]
     for run in spread:
         np.testing.assert_allclose(run["losses"], single["losses"], rtol=1e-5, err_msg=run["name"])

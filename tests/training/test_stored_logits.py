@@ -67,14 +67,13 @@ def teacher(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def records():
-    with registry.without_seqio():
-        return prepare(
-            "entailment_logit_distillation",
-            "train",
-            vocabulary="bytes",
-            task_feature_lengths={"inputs": 96, "targets": 48},
-            num_examples=30,
-        )
+    return prepare(
+        *registry.resolve("entailment_logit_distillation"),
+        "train",
+        vocabulary="bytes",
+        task_feature_lengths={"inputs": 96, "targets": 48},
+        num_examples=30,
+    )
 
 
 def test_all_stored_tokens_are_the_teacher_beside_the_student(teacher, records):

@@ -6,23 +6,21 @@ and is [buckets, heads]; a gated feed-forward is `DenseReluDense.wi_0`, `wi_1`. 
 """
 
 import json
-import math
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-import safetensors
 
 from distill_jax.checkpoints.formats.parameters import Parameter, Parameters, check
+from distill_jax.checkpoints.formats.safetensors_files import Tensor, read_tensors, write_tensors
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
 
 _ACTIVATIONS = {
     "relu": ("relu",),
-    "gelu": ("gelu",),
+    "gelu_new": ("gelu",),
     "silu": ("silu",),
     "gated-relu": ("relu", "linear"),
     "gated-gelu": ("gelu", "linear"),
@@ -39,9 +37,6 @@ _FIXED = {
 }
 _EMBEDDINGS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # each is `shared.weight` again
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"  # in the first T5s
-_DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
-INDEX = "model.safetensors.index.json"
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 def _attention(theirs: str, ours: str) -> Iterator[tuple[str, str, bool]]:
@@ -108,8 +103,10 @@ def _model_config(path: pathlib.Path, config: Mapping[str, Any], has_head: bool)
     """
     kind = config["model_type"]
     projection = config.get("feed_forward_proj", "relu" if kind == "t5" else "gated-gelu")
+    projection = "gated-gelu" if projection == "gated-gelu_new" else projection
     if projection not in _ACTIVATIONS:
-        raise UserError(f"{path}: feed_forward_proj {projection!r} is none of {', '.join(_ACTIVATIONS)}")
+        exact = "; T5X's and our GELU is gelu_new, the tanh approximation" if projection == "gelu" else ""
+        raise UserError(f"{path}: feed_forward_proj {projection!r} is none of {', '.join(_ACTIVATIONS)}{exact}")
     tied = config.get("tie_word_embeddings", kind == "t5")
     tied = config.get("scale_decoder_outputs", tied and not (kind == "mt5" and has_head))
     try:
@@ -129,76 +126,6 @@ def _model_config(path: pathlib.Path, config: Mapping[str, Any], has_head: bool)
         raise UserError(f"{path}: not the config of a T5: {error!r}") from None
 
 
-def refuse_pickle(path: str | os.PathLike) -> None:
-    """Raises a UserError that says what to do instead; a pickle is never opened."""
-    raise UserError(
-        f"{path}: a pickle can run code and is not read; where transformers and torch are, save the model "
-        'again as safetensors: python -c "from transformers import T5ForConditionalGeneration as T; '
-        f"T.from_pretrained('{pathlib.Path(path).parent}').save_pretrained('safetensors')\""
-    )
-
-
-def _files(folder: pathlib.Path) -> list[pathlib.Path]:
-    index = folder / INDEX
-    if index.exists():
-        try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{index}: not an index of safetensors files: {error!r}") from None
-        for name in names:
-            if not name.endswith(".safetensors") or pathlib.PurePath(name).name != name:
-                raise UserError(f"{index}: {name!r} is not a safetensors file beside it")
-        return [folder / name for name in names]
-    if (folder / "model.safetensors").exists():
-        return [folder / "model.safetensors"]
-    pickles = sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
-    if pickles:
-        refuse_pickle(pickles[0])
-    raise UserError(f"{folder}: no model.safetensors in there")
-
-
-def _stored(path: pathlib.Path) -> dict[str, Parameter]:
-    """Their name -> parameter as it is stored in a file."""
-
-    def fetch(name: str, index: Any) -> np.ndarray:
-        # Opened each time: a mapped file would count all it has read as this process's memory.
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return file.get_tensor(name) if index is ... else file.get_slice(name)[index]
-
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            parameters = {}
-            for name in file.keys():
-                view = file.get_slice(name)
-                if view.get_dtype() not in ("F64", *_DTYPES.values()):
-                    raise UserError(f"{path}: {name} is stored as {view.get_dtype()}, expected floats")
-                shape = tuple(view.get_shape())
-                parameters[name] = Parameter(shape, lambda index, name=name: fetch(name, index))
-            return parameters
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file: the checkpoint is not whole") from None
-    except (safetensors.SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a whole safetensors file: {_first_cut(path) or error}") from None
-
-
-def _first_cut(path: pathlib.Path) -> str | None:
-    """What a file that is too short lacks first; None when it is broken otherwise."""
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length < path.stat().st_size else {}
-    except (ValueError, OSError):
-        return None
-    header.pop("__metadata__", None)
-    there = path.stat().st_size - 8 - length
-    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        begin, end = entry["data_offsets"]
-        if end > there:
-            found = max(there - begin, 0)
-            return f"{name} of shape {entry['shape']} should have {end - begin} bytes, there are {found}"
-    return None
-
-
 def read_huggingface(folder: str | os.PathLike) -> tuple[Parameters, T5Config]:
     """Opens a folder that `transformers` saved.
 
@@ -210,52 +137,44 @@ def read_huggingface(folder: str | os.PathLike) -> tuple[Parameters, T5Config]:
     """
     folder = pathlib.Path(folder)
     description = _read_config(folder / "config.json")
-    stored: dict[str, Parameter] = {}
-    for path in _files(folder):
-        stored |= _stored(path)
+    stored = read_tensors(folder)
     for name in _EMBEDDINGS:
         if name in stored:
             stored.setdefault("shared.weight", stored[name])
     config = _model_config(folder / "config.json", description, "lm_head.weight" in stored)
-    repeated = [*_EMBEDDINGS, _UNUSED]
-    if config.logits_via_embedding:
-        repeated.append("lm_head.weight")
-    elif description.get("tie_word_embeddings") and "shared.weight" in stored:
+    copies = [*_EMBEDDINGS, *(["lm_head.weight"] if config.logits_via_embedding else [])]
+    _check_copies(folder, stored, copies)
+    if not config.logits_via_embedding and description.get("tie_word_embeddings") and "shared.weight" in stored:
         stored.setdefault("lm_head.weight", stored["shared.weight"])  # tied, but not scaled
     names = {theirs: (ours, transposed) for theirs, ours, transposed in _names(config)}
     parameters = {}
     for theirs, parameter in stored.items():
         if theirs in names:
             ours, transposed = names[theirs]
-            parameters[ours] = _transposed(parameter) if transposed else parameter
-        elif theirs not in repeated:
+            parameters[ours] = _transpose(parameter) if transposed else parameter
+        elif theirs not in (*copies, _UNUSED):
             parameters[theirs] = parameter  # for `check` to refuse
     names_there = {ours: theirs for theirs, (ours, _) in names.items()}
     check(str(folder), parameters, config, "config.json", names_there)
     return parameters, config
 
 
-def _transposed(parameter: Parameter) -> Parameter:
+def _transpose(parameter: Parameter) -> Parameter:
     return Parameter(parameter.shape[::-1], lambda index: parameter.fetch(...).T[index])
 
 
-def _shards(
-    tensors: Mapping[str, tuple[int, ...]], itemsize: int, limit: int
-) -> list[tuple[str, dict[str, tuple[int, ...]]]]:
-    """(file name, name -> shape) of each file; none is larger than `limit` bytes but for a tensor that is."""
-    shards: list[dict[str, tuple[int, ...]]] = [{}]
-    size = 0
-    for name, shape in tensors.items():
-        nbytes = math.prod(shape) * itemsize
-        if shards[-1] and size + nbytes > limit:
-            shards.append({})
-            size = 0
-        shards[-1][name] = shape
-        size += nbytes
-    if len(shards) == 1:
-        return [("model.safetensors", shards[0])]
-    count = len(shards)
-    return [(f"model-{n:05}-of-{count:05}.safetensors", shard) for n, shard in enumerate(shards, 1)]
+def _check_copies(folder: pathlib.Path, stored: Mapping[str, Parameter], names: Iterable[str]) -> None:
+    """Refuses tensors that T5 has only as copies of the embedding, and that are others in the files."""
+    embedding = stored.get("shared.weight")
+    for name in names:
+        copy = stored.get(name)
+        if copy is None or embedding is None or copy is embedding:
+            continue
+        if copy.shape != embedding.shape or not np.array_equal(copy.read(), embedding.read()):
+            raise UserError(
+                f"{folder}: {name} differs from shared.weight, which T5 has in its place: the model was trained "
+                "with two embeddings, or with an output layer that config.json ties (tie_word_embeddings)"
+            )
 
 
 def write_huggingface(
@@ -285,16 +204,8 @@ def write_huggingface(
     folder.mkdir(parents=True, exist_ok=True)
     theirs = {ours: (name, transposed) for name, ours, transposed in _names(config)}
     # In the order of the source: a scanned run gives all layers of a parameter at once.
-    sources = {theirs[ours][0]: (parameter, theirs[ours][1]) for ours, parameter in parameters.items()}
-    shapes = {name: p.shape[::-1] if transposed else p.shape for name, (p, transposed) in sources.items()}
-    itemsize = jnp.dtype(dtype).itemsize
-    weight_map = {}
-    for file_name, shard in _shards(shapes, itemsize, shard_bytes):
-        _write_shard(folder / file_name, shard, sources, dtype)
-        weight_map |= dict.fromkeys(shard, file_name)
-    if len(set(weight_map.values())) > 1:
-        total = sum(math.prod(shape) for shape in shapes.values()) * itemsize
-        _write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+    tensors = {theirs[ours][0]: Tensor(p, theirs[ours][1]) for ours, p in parameters.items()}
+    write_tensors(folder, tensors, dtype, shard_bytes)
     _write_json(
         folder / "config.json",
         {
@@ -317,31 +228,6 @@ def write_huggingface(
     )
     ids = {name: _FIXED[name] for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
     _write_json(folder / "generation_config.json", ids)
-
-
-def _write_shard(
-    path: pathlib.Path,
-    shapes: Mapping[str, tuple[int, ...]],
-    sources: Mapping[str, tuple[Parameter, bool]],
-    dtype: str,
-) -> None:
-    """Writes a safetensors file tensor by tensor; the library's own writer wants all of them at once."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    numpy_dtype = jnp.dtype(dtype)
-    offset = 0
-    for name, shape in shapes.items():
-        end = offset + math.prod(shape) * numpy_dtype.itemsize
-        header[name] = {"dtype": _DTYPES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
-        offset = end
-    encoded = json.dumps(header, separators=(",", ":")).encode()
-    encoded += b" " * (-len(encoded) % 8)
-    with path.open("wb") as file:
-        file.write(len(encoded).to_bytes(8, "little") + encoded)
-        for name in shapes:
-            parameter, transposed = sources[name]
-            array = parameter.read()
-            array = (array.T if transposed else array).astype(numpy_dtype, order="C", copy=False)
-            file.write(array.view(np.uint8).data)
 
 
 def _write_json(path: pathlib.Path, content: Any) -> None:

@@ -1,23 +1,35 @@
-"""Hugging Face's tokenizer files for our vocabularies, and back; without transformers or tokenizers.
+"""Hugging Face's tokenizer files for our vocabularies, and back; without transformers.
 
-A SentencePiece vocabulary is written twice: `spiece.model`, the model itself, and `tokenizer.json`, the same as
-the `tokenizers` library has it, since transformers 5 reads any `spiece.model` of T5 as a unigram model
-without byte fallback. Bytes are ByT5's tokenizer.
+A SentencePiece vocabulary is written twice: `spiece.model`, the model itself, and `tokenizer.json`, the same for
+the `tokenizers` library, since transformers 5 reads any `spiece.model` of T5 as a unigram model without byte
+fallback. Bytes are ByT5's tokenizer. A model that tokens were added to becomes a `TokenizerVocabulary`.
 """
 
-import base64
 import json
 import os
 import pathlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import tokenizers
 from sentencepiece import sentencepiece_model_pb2
+from tokenizers import decoders, normalizers, pre_tokenizers, processors
 
-from distill_jax.data.vocabularies import PAD_ID, UNK_ID, ByteVocabulary, SentencePieceVocabulary, Vocabulary
+from distill_jax import files
+from distill_jax.data.vocabularies import (
+    PAD_ID,
+    UNK_ID,
+    ByteVocabulary,
+    SentencePieceVocabulary,
+    TokenizerVocabulary,
+    Vocabulary,
+)
 from distill_jax.errors import UserError
 
 SPACE = "\u2581"
+BYT5_EXTRA_IDS = 125
 _SPECIAL = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 def write_tokenizer(folder: str | os.PathLike, vocabulary: Vocabulary, vocab_size: int) -> None:
@@ -29,100 +41,67 @@ def write_tokenizer(folder: str | os.PathLike, vocabulary: Vocabulary, vocab_siz
       vocab_size: rows of the model's embedding.
     """
     folder = pathlib.Path(folder)
+    config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    extra_ids = vocabulary.extra_ids
     if isinstance(vocabulary, ByteVocabulary):
-        extra_ids = min(vocab_size - vocabulary.vocab_size, 125)  # ByT5 has 125, its embedding 384 rows
-        sentinels = [f"<extra_id_{n}>" for n in range(extra_ids)]
-        config = {"tokenizer_class": "ByT5Tokenizer", "extra_ids": extra_ids}
-    else:
-        sentinels = [f"<extra_id_{n}>" for n in range(vocabulary.extra_ids)]
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", "extra_ids": vocabulary.extra_ids}
+        config = {"tokenizer_class": "ByT5Tokenizer"}
+        extra_ids = min(vocab_size - vocabulary.vocab_size, BYT5_EXTRA_IDS)  # the embedding has 384 rows
+    elif isinstance(vocabulary, SentencePieceVocabulary):
         (folder / "spiece.model").write_bytes(vocabulary.model)
-        _write(folder / "tokenizer.json", _tokenizer(vocabulary))
+        _to_tokenizer(vocabulary).save(str(folder / "tokenizer.json"))
+    else:
+        (folder / "tokenizer.json").write_text(vocabulary.content, encoding="utf-8")
     # Spelt out, since ByT5's tokenizer would take the spaces around a plain `</s>` away.
     end = {"content": "</s>", "lstrip": False, "rstrip": False, "normalized": False, "single_word": False}
+    sentinels = [f"<extra_id_{n}>" for n in range(extra_ids)]
     special = {**_SPECIAL, "eos_token": end, "additional_special_tokens": sentinels}
     _write(folder / "special_tokens_map.json", special)
-    config |= {**special, "eos_token": {"__type": "AddedToken", **end}, "clean_up_tokenization_spaces": False}
-    _write(folder / "tokenizer_config.json", config)
+    config |= {"extra_ids": extra_ids, **special, "eos_token": {"__type": "AddedToken", **end}}
+    _write(folder / "tokenizer_config.json", config | {"clean_up_tokenization_spaces": False})
 
 
 def _write(path: pathlib.Path, content: Any) -> None:
     path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
-def _tokenizer(vocabulary: SentencePieceVocabulary) -> dict[str, Any]:
-    """`tokenizer.json` of a SentencePiece model, BPE or unigram, and its sentinels."""
+def _to_tokenizer(vocabulary: SentencePieceVocabulary) -> tokenizers.Tokenizer:
+    """A SentencePiece model, BPE or unigram, and its sentinels for the `tokenizers` library."""
     proto = sentencepiece_model_pb2.ModelProto.FromString(vocabulary.model)
-    trainer = proto.trainer_spec
+    trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
     sentinels = [f"<extra_id_{n}>" for n in reversed(range(vocabulary.extra_ids))]
     if trainer.model_type == trainer.BPE:
-        pieces = {piece.piece: n for n, piece in enumerate(proto.pieces)}
-        model: dict[str, Any] = {
-            "type": "BPE",
-            "unk_token": "<unk>",
-            "fuse_unk": True,
-            "vocab": pieces | {s: len(pieces) + n for n, s in enumerate(sentinels)},
-            "merges": _merges(proto),
-        }
+        pieces = [piece.piece for piece in proto.pieces] + sentinels
+        ids = {piece: n for n, piece in enumerate(pieces)}
+        model = tokenizers.models.BPE(
+            ids, _merges(proto), unk_token="<unk>", fuse_unk=True, byte_fallback=trainer.byte_fallback
+        )
     else:
-        scored = [[piece.piece, piece.score] for piece in proto.pieces]
-        model = {"type": "Unigram", "unk_id": UNK_ID, "vocab": scored + [[s, 0.0] for s in sentinels]}
-    model["byte_fallback"] = trainer.byte_fallback
-    normalizers: list[dict[str, Any]] = []
-    if proto.normalizer_spec.precompiled_charsmap:
-        charsmap = base64.b64encode(proto.normalizer_spec.precompiled_charsmap).decode()
-        normalizers.append({"type": "Precompiled", "precompiled_charsmap": charsmap})
-    if proto.normalizer_spec.remove_extra_whitespaces:
-        normalizers.append({"type": "Strip", "strip_left": True, "strip_right": True})
-        normalizers.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
-    metaspace = {
-        "type": "Metaspace",
-        "replacement": SPACE,
-        "prepend_scheme": "always" if proto.normalizer_spec.add_dummy_prefix else "never",
-        "split": trainer.split_by_whitespace,
-    }
-    decoders: list[dict[str, Any]] = [metaspace]
+        scored = [(piece.piece, piece.score) for piece in proto.pieces] + [(s, 0.0) for s in sentinels]
+        model = tokenizers.models.Unigram(scored, UNK_ID, trainer.byte_fallback)
+    tokenizer = tokenizers.Tokenizer(model)
+    steps = []
+    if normalizer.precompiled_charsmap:
+        steps.append(normalizers.Precompiled(normalizer.precompiled_charsmap))
+    if normalizer.remove_extra_whitespaces:
+        steps += [normalizers.Strip(), normalizers.Replace(tokenizers.Regex(" {2,}"), " ")]
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    scheme = "always" if normalizer.add_dummy_prefix else "never"
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, scheme, split=trainer.split_by_whitespace)
+    tokenizer.decoder = decoders.Metaspace(SPACE, scheme, split=trainer.split_by_whitespace)
     if trainer.byte_fallback:
-        decoders = [
-            {"type": "Replace", "pattern": {"String": SPACE}, "content": " "},
-            {"type": "ByteFallback"},
-            {"type": "Fuse"},
-            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
-        ]
-    added = [(n, proto.pieces[n].piece, False) for n in range(PAD_ID, UNK_ID + 1)]
-    added += [(len(proto.pieces) + n, sentinel, True) for n, sentinel in enumerate(sentinels)]
-    end = {"SpecialToken": {"id": "</s>", "type_id": 0}}
-    first, second = ({"Sequence": {"id": name, "type_id": 0}} for name in "AB")
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [
-            {
-                "id": n,
-                "content": content,
-                "single_word": False,
-                "lstrip": lstrip,
-                "rstrip": False,
-                "normalized": False,
-                "special": True,
-            }
-            for n, content, lstrip in added
-        ],
-        "normalizer": {"type": "Sequence", "normalizers": normalizers},
-        "pre_tokenizer": metaspace,
-        "post_processor": {
-            "type": "TemplateProcessing",
-            "single": [first, end],
-            "pair": [first, end, second, end],
-            "special_tokens": {"</s>": {"id": "</s>", "ids": [1], "tokens": ["</s>"]}},
-        },
-        "decoder": {"type": "Sequence", "decoders": decoders},
-        "model": model,
-    }
+        spaces = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+        tokenizer.decoder = decoders.Sequence([*spaces, decoders.Strip(" ", 1, 0)])
+    tokenizer.post_processor = processors.TemplateProcessing("$A </s>", "$A </s> $B </s>", [("</s>", 1)])
+    special = [_added(proto.pieces[n].piece) for n in range(PAD_ID, UNK_ID + 1)]
+    tokenizer.add_special_tokens(special + [_added(sentinel, lstrip=True) for sentinel in sentinels])
+    return tokenizer
 
 
-def _merges(proto) -> list[list[str]]:
+def _added(content: str, **flags: bool) -> tokenizers.AddedToken:
+    return tokenizers.AddedToken(content, **{"normalized": False, "special": True, **flags})
+
+
+def _merges(proto) -> list[tuple[str, str]]:
     """Pairs of pieces that join, best first: SentencePiece's BPE keeps only scores of the results."""
     normal = {p.piece: p.score for p in proto.pieces if p.type == p.NORMAL}
     merges = []
@@ -130,27 +109,108 @@ def _merges(proto) -> list[list[str]]:
         for cut in range(1, len(piece)):
             left, right = piece[:cut], piece[cut:]
             if left in normal and right in normal:
-                merges.append((-score, cut, [left, right]))
+                merges.append((-score, cut, (left, right)))
     return [pair for _, _, pair in sorted(merges)]
 
 
 def read_tokenizer(folder: str | os.PathLike) -> Vocabulary | None:
-    """The vocabulary of a Hugging Face folder; None where there is none that we can read.
+    """The vocabulary of a Hugging Face folder; None where it has none.
+
+    The ids are transformers': a model's own pieces, its sentinels (100, or as many as `extra_ids` says), then
+    the tokens that were added to it.
 
     Raises:
       UserError: when the files are there and are not those of a T5 tokenizer.
     """
     folder = pathlib.Path(folder)
-    path = folder / "tokenizer_config.json"
-    config: dict[str, Any] = {}
-    if path.exists():
-        try:
-            config = dict(json.loads(path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{path}: not the config of a tokenizer: {error}") from None
+    config_path, spiece, whole = (
+        folder / name for name in ("tokenizer_config.json", "spiece.model", "tokenizer.json")
+    )
+    config = _read(config_path)
     if config.get("tokenizer_class") == "ByT5Tokenizer":
+        added = _added_tokens(folder, config)
+        others = [name for name in added if not name.startswith("<extra_id_") and name not in _SPECIAL.values()]
+        if others:
+            raise UserError(f"{folder}: a ByT5 tokenizer with the added tokens {', '.join(others)}: not read")
         return ByteVocabulary()
-    spiece = folder / "spiece.model"
     if not spiece.exists():
+        return TokenizerVocabulary(_text(whole), str(whole)) if whole.exists() else None
+    files.refuse_lfs_pointer(spiece)
+    vocabulary = SentencePieceVocabulary(spiece.read_bytes(), _extra_ids(config_path, config), str(spiece))
+    tokenizer = _to_tokenizer(vocabulary)
+    added = {
+        name: token
+        for name, token in _added_tokens(folder, config).items()
+        if tokenizer.token_to_id(name) is None and tokenizer.token_to_id(SPACE + name) is None
+    }
+    if not added:
+        return vocabulary
+    if whole.exists():
+        return TokenizerVocabulary(_text(whole), str(whole))
+    for name, (stated, flags) in sorted(added.items(), key=_by_number):
+        tokenizer.add_tokens([_added(name, **flags)])
+        number = tokenizer.token_to_id(name)
+        if stated not in (None, number):
+            raise UserError(
+                f"{folder}: the added token {name!r} has the id {stated}, expected {number}, the next after the "
+                f"{vocabulary.vocab_size} of spiece.model and its sentinels"
+            )
+    return TokenizerVocabulary(tokenizer.to_str(), str(spiece))
+
+
+def _by_number(token: tuple[str, tuple[int | None, Any]]) -> tuple[bool, int]:
+    number = token[1][0]
+    return number is None, number or 0
+
+
+def _extra_ids(path: pathlib.Path, config: Mapping[str, Any]) -> int | None:
+    """The number of sentinels in any form that JSON has for it; None where nothing is said."""
+    stated = config.get("extra_ids")
+    if stated is None:
         return None
-    return SentencePieceVocabulary(spiece.read_bytes(), config.get("extra_ids"), str(spiece))
+    try:
+        number = float(stated)
+    except (TypeError, ValueError):
+        number = -1.0
+    if isinstance(stated, bool) or number < 0 or not number.is_integer():
+        raise UserError(f"{path}: extra_ids is {stated!r}, expected a number of sentinels, such as 100")
+    return int(number)
+
+
+def _added_tokens(
+    folder: pathlib.Path, config: Mapping[str, Any]
+) -> dict[str, tuple[int | None, dict[str, bool]]]:
+    """Each token that the files add: text -> (id, where one is given; flags of `AddedToken`)."""
+    tokens: dict[str, tuple[int | None, dict[str, bool]]] = {}
+    path = folder / "tokenizer.json"
+    entries: Iterable[Any] = _read(path).get("added_tokens", ())
+    decoder = config.get("added_tokens_decoder") or {}
+    try:
+        for name, number in _read(folder / "added_tokens.json").items():
+            tokens[name] = int(number), {"special": False}
+        path = folder / "tokenizer_config.json"
+        for entry in [*entries, *({"id": number, **token} for number, token in decoder.items())]:
+            flags = {flag: bool(entry[flag]) for flag in _FLAGS if flag in entry}
+            tokens[entry["content"]] = int(entry["id"]), flags
+        for key in ("additional_special_tokens", "extra_special_tokens"):
+            special = config.get(key) or ()
+            for token in special.values() if isinstance(special, Mapping) else special:
+                tokens.setdefault(token["content"] if isinstance(token, Mapping) else token, (None, {}))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: not the config of a tokenizer: {error!r}") from None
+    return tokens
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no such file."""
+    if not path.exists():
+        return {}
+    try:
+        return dict(json.loads(_text(path)))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: not the config of a tokenizer: {error}") from None
+
+
+def _text(path: pathlib.Path) -> str:
+    files.refuse_lfs_pointer(path)
+    return path.read_text(encoding="utf-8")

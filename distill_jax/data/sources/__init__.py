@@ -1,10 +1,10 @@
-"""Where examples come from. A source streams them split by split and has a fingerprint.
+"""Where examples come from. A source streams them split by split and has a fingerprint of each split.
 
 The paper's release (`ReferenceSource`), files of rows (`JsonlSource`, `CsvSource`, `ParquetSource`), hubs
 (`TfdsSource`, `HuggingFaceSource`, `SeqioSource`), a generator (`GeneratedSource`); and sources made of these.
 """
 
-from distill_jax.data.sources.base import Source, data_dir, read_jsonl, use
+from distill_jax.data.sources.base import Source, located, read_jsonl
 from distill_jax.data.sources.columns import FIELDS, Columns
 from distill_jax.data.sources.generated import GeneratedSource
 from distill_jax.data.sources.hubs import HuggingFaceSource, SeqioSource, TfdsSource
@@ -28,9 +28,8 @@ __all__ = [
     "SeqioSource",
     "Source",
     "TfdsSource",
-    "data_dir",
     "held_out",
+    "located",
     "read_jsonl",
     "table_of",
-    "use",
 ]

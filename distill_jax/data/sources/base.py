@@ -1,5 +1,6 @@
-"""What all sources share: the protocol, reading JSON lines, fingerprints, and texts that are checked."""
+"""What all sources share: the protocol, reading lines of text, fingerprints, and texts that are checked."""
 
+import codecs
 import functools
 import hashlib
 import inspect
@@ -14,7 +15,10 @@ from distill_jax.errors import UserError
 
 
 class Source(Protocol):
-    """What the registry asks of a source."""
+    """What a task asks of a source.
+
+    A source that reads the folder of the data sets has a method `located` too; see the function.
+    """
 
     splits: Sequence[str]
 
@@ -35,26 +39,26 @@ class Source(Protocol):
         ...
 
 
-def use(data_dir: str | os.PathLike | None = None, teacher_name: str | None = None) -> None:
-    """Sets where files are read from in this process, for what is not None.
+def located(source: Source, data_dir: str | os.PathLike | None = None, teacher: str | None = None) -> Source:
+    """The source that reads this data folder and this teacher; itself, where it depends on neither.
 
     Args:
-      data_dir: folder of the data sets: DISTILL_JAX_DATA_DIR.
-      teacher_name: folder of the completions within a set, or `none`: DISTILL_JAX_TEACHER.
+      source: any; one of the paper's layout, or made of such, has a method `located(data_dir, teacher)`.
+      data_dir: folder of the data sets; None leaves what the source has, DISTILL_JAX_DATA_DIR at first.
+      teacher: folder of the completions within a set, or `none`; None leaves what the source has,
+        DISTILL_JAX_TEACHER or `llm` at first.
     """
-    if data_dir is not None:
-        os.environ["DISTILL_JAX_DATA_DIR"] = str(data_dir)
-    if teacher_name is not None:
-        os.environ["DISTILL_JAX_TEACHER"] = teacher_name
+    method = getattr(source, "located", None)
+    return source if method is None else method(data_dir, teacher)
 
 
-def data_dir() -> pathlib.Path:
-    """The folder of the data sets: `DISTILL_JAX_DATA_DIR`.
+def data_folder(data_dir: str | os.PathLike | None) -> pathlib.Path:
+    """The folder of the data sets: `data_dir`, or DISTILL_JAX_DATA_DIR.
 
     Raises:
-      UserError: when it is not set, or no folder.
+      UserError: when neither is given, or it is no folder.
     """
-    value = os.environ.get("DISTILL_JAX_DATA_DIR")
+    value = data_dir or os.environ.get("DISTILL_JAX_DATA_DIR")
     if not value:
         raise UserError(
             "this task reads files: say where with --data-dir DIR, --gin.DATA_DIR=DIR or DISTILL_JAX_DATA_DIR"
@@ -64,32 +68,40 @@ def data_dir() -> pathlib.Path:
     return pathlib.Path(value)
 
 
-def read_jsonl(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (line number from 1, object) of each line that is not blank.
+def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
+    """Yields (number from 1, text) of each line that is not blank.
+
+    Lines end in a line feed, a carriage return, or both; a line of white space of any script is blank.
 
     Raises:
-      UserError: for a missing file, and for a line that is not a JSON object.
+      UserError: for a file that cannot be read, or is not UTF-8.
     """
     try:
         with path.open(encoding="utf-8-sig") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    yield number, _json_object(path, number, line)
+                    yield number, line
     except (UnicodeDecodeError, OSError) as error:
         raise unreadable(path, error) from None
 
 
+def read_jsonl(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (line number from 1, object) of each line that is not blank.
+
+    Raises:
+      UserError: for a file that cannot be read, and for a line that is not a JSON object.
+    """
+    for number, line in read_lines(path):
+        yield number, _json_object(path, number, line)
+
+
 def count_lines(path: pathlib.Path) -> int:
-    """Number of the lines that are not blank.
+    """Number of the lines of `read_lines`.
 
     Raises:
       UserError: for a file that cannot be read.
     """
-    try:
-        with path.open("rb") as file:
-            return sum(1 for line in file if line.strip())
-    except OSError as error:
-        raise unreadable(path, error) from None
+    return sum(1 for _ in read_lines(path))
 
 
 def _json_object(path: pathlib.Path, number: int, line: str) -> dict[str, Any]:
@@ -116,6 +128,8 @@ def unreadable(path: pathlib.Path, error: Exception) -> UserError:
     if isinstance(error, FileNotFoundError):
         return UserError(f"{path}: no such file")
     if isinstance(error, UnicodeDecodeError):
+        if error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return UserError(f"{path}: UTF-16 text: save it as UTF-8")
         return UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})")
     return UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
 
@@ -140,11 +154,14 @@ def code_of(function: Callable) -> str:
     """Name of a function and text of its module, so that an edit changes the fingerprint."""
     if isinstance(function, functools.partial):
         return f"{function.args} {function.keywords} {code_of(function.func)}"
+    if not hasattr(function, "__qualname__"):  # an object with __call__
+        return f"{vars(function)} {code_of(type(function))}"
     name = f"{function.__module__}.{function.__qualname__}"
     try:
         return name + inspect.getsource(inspect.getmodule(function) or function)
     except (OSError, TypeError):  # no file: made in a console
-        return name + function.__code__.co_code.hex()
+        code = getattr(function, "__code__", None)
+        return name + (f"{code.co_code.hex()} {code.co_consts}" if code else "")
 
 
 def text_of(where: str, row: Mapping[str, Any], column: str) -> str:

@@ -48,6 +48,10 @@ class Columns:
             return None
         if not isinstance(value, str | int | float):
             raise UserError(f"{where}: expected text in {self.columns[field]!r}, got {value!r:.40}")
+        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+            value = int(value)  # a column of integers with a null in it is one of floats
+        if field in ("label", "teacher_label") and type(value) is int and value == -1:
+            return None  # what sets with numbered classes have for a row without a label
         return encodable(where, str(value)) if str(value).strip() else None
 
     def _list(self, where: str, row: Mapping[str, Any], field: str) -> list | None:
@@ -76,12 +80,12 @@ class Columns:
         values = self._list(where, row, "choices")
         if values is None:
             return None
-        texts = [encodable(where, v) for v in values if isinstance(v, str) and v.strip()]
-        if not texts or len(set(texts)) != len(values):
+        texts = [str(v) for v in values if isinstance(v, str | int | float) and str(v).strip()]
+        if not texts or len(texts) != len(values):
             column = self.columns["choices"]
             got = row.get(column)
-            raise UserError(f"{where}: expected a list of different texts in {column!r}, got {got!r:.40}")
-        return tuple(texts)
+            raise UserError(f"{where}: expected a list of texts in {column!r}, got {got!r:.40}")
+        return tuple(dict.fromkeys(encodable(where, text) for text in texts))
 
     def identity(self, where: str, row: Mapping[str, Any]) -> str | None:
         """The id of a row, if it has one."""
@@ -121,6 +125,7 @@ class Columns:
         fields = self.targets(where, row)
         if self._needs_target and all(value is None for value in fields.values()):
             expected = ", ".join(repr(self.columns[field]) for field in TARGETS)
-            raise UserError(f"{where}: no label and no rationale: expected one of {expected}")
+            hint = " (a label of -1 says that there is none)" if row.get(self.columns["label"]) == -1 else ""
+            raise UserError(f"{where}: no label and no rationale{hint}: expected one of {expected}")
         name = self.identity(where, row) or default_id
         return Example(name, text, **fields, choices=self._choices(where, row))

@@ -1,6 +1,7 @@
 """Sets of TensorFlow Datasets, of Hugging Face's hub, and SeqIO tasks, as rows with named columns.
 
-They are fetched by their own libraries when they are first read. Class numbers become class names.
+They are fetched by their own libraries when they are first read. Class numbers become class names; -1 stands
+for a row without a label.
 """
 
 import functools
@@ -13,6 +14,7 @@ import numpy as np
 from distill_jax.data.schema import Example
 from distill_jax.data.sources.base import fingerprint_of
 from distill_jax.data.sources.columns import Columns
+from distill_jax.data.vocabularies import END
 from distill_jax.errors import UserError
 
 SPLITS = {"train": "train", "validation": "validation", "test": "test"}
@@ -96,6 +98,19 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def _decode(vocabulary, ids: list[int]) -> str:
+    """Text of a SeqIO vocabulary's ids, with `</s>` for each end token that something follows."""
+    parts: list[list[int]] = [[]]
+    for token in ids:
+        if token == vocabulary.eos_id:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    while len(parts) > 1 and not any(parts[-1]):  # the last end token, and padding
+        parts.pop()
+    return END.join(vocabulary.decode(part) for part in parts)
+
+
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return f"{text[:300]}…" if len(text) > 300 else text or type(error).__name__
@@ -130,8 +145,10 @@ class TfdsSource(_HubSource):
         for row in tfds.as_numpy(self._builder.as_dataset(split=split)):
             plain = {}
             for name, value in row.items():
-                named = isinstance(features[name], tfds.features.ClassLabel) and value >= 0
-                plain[name] = features[name].int2str(value) if named else _plain(value)
+                if isinstance(features[name], tfds.features.ClassLabel):
+                    plain[name] = features[name].int2str(value) if value >= 0 else None
+                else:
+                    plain[name] = _plain(value)
             yield plain
 
     def size(self, split: str) -> int:
@@ -174,7 +191,10 @@ class HuggingFaceSource(_HubSource):
 
         classes = {name: f for name, f in rows.features.items() if isinstance(f, ClassLabel)}
         for row in rows:
-            names = {n: f.int2str(row[n]) for n, f in classes.items() if row[n] is not None and row[n] >= 0}
+            names = {
+                name: feature.int2str(row[name]) if row[name] is not None and row[name] >= 0 else None
+                for name, feature in classes.items()
+            }
             yield row | names
 
     def size(self, split: str) -> int:
@@ -219,5 +239,5 @@ class SeqioSource(_HubSource):
             texts = {name: _plain(value) for name, value in row.items()}
             for name, feature in self._task.output_features.items():
                 text = texts.pop(f"{name}_pretokenized", None)
-                texts[name] = feature.vocabulary.decode(texts[name]) if text is None else text
+                texts[name] = _decode(feature.vocabulary, texts[name]) if text is None else text
             yield texts

@@ -1,5 +1,6 @@
 """A teacher's labels and rationales from one file, joined by id to the examples of another source."""
 
+import copy
 import dataclasses
 import json
 import pathlib
@@ -8,7 +9,7 @@ from typing import Any
 
 from distill_jax.data.completions import Completion
 from distill_jax.data.schema import Example
-from distill_jax.data.sources.base import Source, code_of, fingerprint_of
+from distill_jax.data.sources.base import Source, code_of, fingerprint_of, located
 from distill_jax.data.sources.columns import Columns
 from distill_jax.data.sources.tables import table_of
 from distill_jax.errors import UserError
@@ -39,6 +40,12 @@ class JoinedSource:
         self._columns = Columns(columns)
         self._parse = parse_completion
 
+    def located(self, data_dir=None, teacher=None) -> "JoinedSource":
+        """See `sources.located`."""
+        source = copy.copy(self)
+        source._source = located(self._source, data_dir, teacher)
+        return source
+
     @property
     def splits(self) -> tuple[str, ...]:
         """See `Source`."""
@@ -50,7 +57,7 @@ class JoinedSource:
         if self._parse is not None and isinstance(completion, str):
             parsed = self._parse(completion)
             fields = {"teacher_label": parsed.label, "rationale": parsed.rationale} | fields
-        fields.pop("label", None)  # gold is the source's
+        fields.pop("label", None)  # the reference label is the source's
         if not fields:
             raise UserError(f"{where}: no teacher_label, rationale or label_probs in this row")
         return fields
@@ -76,7 +83,7 @@ class JoinedSource:
         """Streams a split; see `Source`.
 
         Raises:
-          UserError: when no id of the split is in the file.
+          UserError: when no id of the train split is in the file; other splits may do without a teacher.
         """
         said, missed = self._said(), None
         joined = 0
@@ -88,7 +95,7 @@ class JoinedSource:
             else:
                 joined += 1
                 yield dataclasses.replace(example, **fields)
-        if missed is not None and not joined:
+        if missed is not None and not joined and split == "train":
             raise UserError(
                 f"{self._path}: none of its {len(said)} ids is in {split}, whose ids are such as {missed!r}"
             )

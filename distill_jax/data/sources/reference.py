@@ -1,5 +1,6 @@
 """The layout of the paper's release: rows in JSON lines, raw completions of a teacher in numbered chunks."""
 
+import copy
 import dataclasses
 import itertools
 import json
@@ -13,7 +14,7 @@ from distill_jax.data.schema import Example
 from distill_jax.data.sources.base import (
     code_of,
     count_lines,
-    data_dir,
+    data_folder,
     encodable,
     fingerprint_of,
     read_jsonl,
@@ -23,16 +24,12 @@ from distill_jax.data.sources.base import (
 from distill_jax.errors import UserError
 
 
-def _teacher() -> str:
-    return os.environ.get("DISTILL_JAX_TEACHER") or "llm"
-
-
 class ReferenceSource:
     """The layout of the paper's release: rows in JSON lines, completions in numbered chunks.
 
     `<data_dir>/<name>/<name>_<split>.json` holds an object a line,
     `<data_dir>/<name>/<teacher>/<split>_CoT_<k>.json` a list of raw completions, together in row
-    order; the teacher's folder is `llm`, or what DISTILL_JAX_TEACHER says: `none` is no teacher.
+    order.
 
     Args:
       name: of the folder and in the file names.
@@ -40,6 +37,8 @@ class ReferenceSource:
         is not there, and ValueError or TypeError for one it cannot read.
       parse_completion: see `data.completions`.
       has_validation: whether there is a `<name>_valid.json`; `HeldOutSource` is for sets that have none.
+      data_dir: folder of the data sets; default DISTILL_JAX_DATA_DIR, read when it is needed.
+      teacher: folder of the completions, `none` for rows alone; default DISTILL_JAX_TEACHER, or `llm`.
     """
 
     def __init__(
@@ -48,15 +47,30 @@ class ReferenceSource:
         read_row: Callable[[Mapping[str, Any]], tuple],
         parse_completion: Callable[[str], Completion],
         has_validation: bool = False,
+        data_dir: str | os.PathLike | None = None,
+        teacher: str | None = None,
     ):
         self.name = name
         self.splits = ("train", "validation", "test") if has_validation else ("train", "test")
         self._read_row = read_row
         self._parse = parse_completion
+        self._data_dir, self._teacher_name = data_dir, teacher
+
+    def located(
+        self, data_dir: str | os.PathLike | None = None, teacher: str | None = None
+    ) -> "ReferenceSource":
+        """See `sources.located`."""
+        source = copy.copy(self)
+        source._data_dir = data_dir or self._data_dir
+        source._teacher_name = teacher or self._teacher_name
+        return source
+
+    def _teacher(self) -> str:
+        return self._teacher_name or os.environ.get("DISTILL_JAX_TEACHER") or "llm"
 
     def _rows_file(self, split: str) -> pathlib.Path:
         stem = "valid" if split == "validation" else split
-        return data_dir() / self.name / f"{self.name}_{stem}.json"
+        return data_folder(self._data_dir) / self.name / f"{self.name}_{stem}.json"
 
     def stem(self, split: str) -> str:
         """What the names of a split's files of completions begin with: train, valid or test."""
@@ -68,7 +82,7 @@ class ReferenceSource:
         Raises:
           UserError: when one is missing.
         """
-        teacher = _teacher()
+        teacher = self._teacher()
         if teacher == "none":
             return []  # a fingerprint's; there is nothing to read
         rows_file = self._rows_file(split)
@@ -135,7 +149,7 @@ class ReferenceSource:
 
     def examples(self, split: str) -> Iterator[Example]:
         """Streams a split; see `Source`."""
-        if _teacher() == "none":
+        if self._teacher() == "none":
             yield from self.rows(split)
             return
         for example, _, completion in self._pairs(split):
@@ -174,7 +188,7 @@ class ReferenceSource:
 
     def fingerprint(self, split: str) -> str:
         """Hash of the split's files and of the code that reads them; see `Source`."""
-        code = (_teacher(), code_of(self._read_row), code_of(self._parse))
+        code = (self._teacher(), code_of(self._read_row), code_of(self._parse))
         return fingerprint_of(split, *code, self._rows_file(split), *self._chunks(split))
 
     def where(self, split: str, number: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from distill_jax.data.schema import Example
-from distill_jax.data.sources.base import Source, fingerprint_of
+from distill_jax.data.sources.base import Source, fingerprint_of, located
 
 
 def held_out(rows: int, share: float = 0.1) -> np.ndarray:
@@ -32,6 +32,10 @@ class HeldOutSource:
     def __init__(self, source: Source):
         self.source = source
         self.splits = tuple(dict.fromkeys(["train", "validation", "test", *source.splits]))
+
+    def located(self, data_dir=None, teacher=None) -> "HeldOutSource":
+        """See `sources.located`."""
+        return HeldOutSource(located(self.source, data_dir, teacher))
 
     def _is_part(self, split: str) -> bool:
         return split in ("train", "validation") or split not in self.source.splits
@@ -78,6 +82,15 @@ class ConcatenatedSource:
     def __init__(self, parts: Mapping[str, Sequence[tuple[Source, str]]]):
         self._parts = {split: tuple(sources) for split, sources in parts.items()}
         self.splits = tuple(self._parts)
+
+    def located(self, data_dir=None, teacher=None) -> "ConcatenatedSource":
+        """See `sources.located`."""
+        return ConcatenatedSource(
+            {
+                split: [(located(source, data_dir, teacher), name) for source, name in sources]
+                for split, sources in self._parts.items()
+            }
+        )
 
     def examples(self, split: str) -> Iterator[Example]:
         """See `Source`."""

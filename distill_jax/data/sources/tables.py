@@ -34,6 +34,7 @@ class _TableSource:
         self._columns = Columns(columns, needs_target)
         self._paths = {split: [pathlib.Path(p) for p in files] for split, files in paths.items()}
         self.splits = tuple(self._paths)
+        self._stems = _different_stems(self._paths)
 
     def _rows(self, path: pathlib.Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         raise NotImplementedError
@@ -50,7 +51,8 @@ class _TableSource:
     def examples(self, split: str) -> Iterator[Example]:
         """Streams a split; see `Source`."""
         for path, number, row in self.rows(split):
-            yield self._columns.example(f"{path}, {self.unit} {number}", f"{path.stem}-{number}", row)
+            where = f"{path}, {self.unit} {number}"
+            yield self._columns.example(where, f"{self._stems[path]}-{number}", row)
 
     def inputs(self, split: str) -> Iterator[tuple[Mapping[str, Any], Example]]:
         """Rows of a split as they are, and what a student needs of each; no label is asked for.
@@ -75,6 +77,19 @@ class _TableSource:
         return f"{path}, {self.unit} {row}"
 
 
+def _different_stems(paths: Mapping[str, Sequence[pathlib.Path]]) -> dict[pathlib.Path, str]:
+    """What the ids of a file's rows begin with: its stem; the split too, where another file has that stem."""
+    stems: dict[pathlib.Path, str] = {}
+    for split, files in paths.items():
+        for path in files:
+            name, number = path.stem, 1
+            while path not in stems and name in stems.values():
+                name = f"{path.stem}-{split}" + (f"-{number}" if number > 1 else "")
+                number += 1
+            stems.setdefault(path, name)
+    return stems
+
+
 class JsonlSource(_TableSource):
     """JSON lines, an object each; see `_TableSource` for the arguments."""
 
@@ -95,6 +110,9 @@ class CsvSource(_TableSource):
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 reader = csv.DictReader(file, strict=True)
+                twice = [name for name in reader.fieldnames or () if reader.fieldnames.count(name) > 1]
+                if twice:
+                    raise UserError(f"{path}: two columns are named {twice[0]!r}: rename one of them")
                 for number, row in enumerate(reader, 1):
                     if None in row or None in row.values():
                         expected = len(reader.fieldnames)

@@ -1,18 +1,24 @@
-"""The progress bar of a run: step, losses, tokens/s and the time left."""
+"""The progress bar of a training run: step, losses, tokens/s and the time left."""
 
 import sys
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from distill_jax.training.listener import Listener
 
-class ProgressBar:
+
+class ProgressBar(Listener):
     """A live bar on a terminal; where there is none, a plain line at each update."""
 
-    def __init__(self, total_steps: int, start_step: int = 0):
+    def __init__(self):
         self._console = Console(stderr=True)
-        self._total = total_steps
         self._bar = None
+
+    def begin(self, step: int, train_steps: int) -> None:
+        """Shows the bar."""
+        self._total = train_steps
         if self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("training"),
@@ -23,10 +29,12 @@ class ProgressBar:
                 console=self._console,
             )
             self._bar.start()
-            self._task = self._bar.add_task("", total=total_steps, completed=start_step, text="")
+            self._task = self._bar.add_task("", total=train_steps, completed=step, text="")
 
-    def update(self, step: int, metrics: dict[str, float], tokens_per_second: float, left: float):
-        """Shows the latest means; `left` is the estimate of the seconds to the end."""
+    def train(
+        self, step: int, metrics: Mapping[str, float], tokens_per_second: float, seconds_left: float
+    ) -> None:
+        """Shows the latest means."""
         losses = "  ".join(
             f"{name.removesuffix('_loss')} {value:.3f}"
             for name, value in metrics.items()
@@ -36,7 +44,7 @@ class ProgressBar:
         if self._bar:
             self._bar.update(self._task, completed=step, text=text)
         else:
-            print(f"step {step}/{self._total}  {text}  {left:.0f} s left", file=sys.stderr, flush=True)
+            print(f"step {step}/{self._total}  {text}  {seconds_left:.0f} s left", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Leaves the terminal as it was."""

@@ -10,7 +10,7 @@ import pytest
 STEPS = """
 import json, resource, threading
 import numpy as np
-from distill_jax.training import host_memory
+from distill_jax.cli import host_memory
 kept = host_memory.keep_freed() if {keep} else None
 faults = []
 def steps():

@@ -1,0 +1,80 @@
+"""Every option, once: a field of a frozen dataclass.
+
+What enters: texts of flags, gin files of macros, a run's `config.json`, or keyword arguments in Python. What
+leaves: a checked configuration object, which the rest of the package reads by attribute, and the command line
+parsers and the page docs/options.md, which follow from the same fields. Does without JAX.
+"""
+
+from distill_jax.config.annotation import AnnotateConfig, StoreExportConfig, StoreImportConfig
+from distill_jax.config.data import (
+    DataOptions,
+    ImportConfig,
+    PrepareConfig,
+    RowsOptions,
+    ShowConfig,
+    StatisticsConfig,
+)
+from distill_jax.config.options import REQUIRED, Options, option
+from distill_jax.config.planning import DemoConfig, PlanConfig
+from distill_jax.config.sources import Sources, build, from_macros
+from distill_jax.config.student import (
+    CompareConfig,
+    ConvertConfig,
+    Decoding,
+    EvalConfig,
+    InferConfig,
+    SelectConfig,
+    ServeConfig,
+)
+from distill_jax.config.training import MethodOptions, ModelOptions, OptimizerOptions, TrainConfig
+
+COMMANDS: dict[str, type[Options]] = {
+    "demo": DemoConfig,
+    "data show": ShowConfig,
+    "data stats": StatisticsConfig,
+    "data import": ImportConfig,
+    "prepare": PrepareConfig,
+    "annotate": AnnotateConfig,
+    "store import": StoreImportConfig,
+    "store export": StoreExportConfig,
+    "select": SelectConfig,
+    "train": TrainConfig,
+    "eval": EvalConfig,
+    "compare": CompareConfig,
+    "infer": InferConfig,
+    "serve": ServeConfig,
+    "plan": PlanConfig,
+    "convert": ConvertConfig,
+}
+
+__all__ = [
+    "COMMANDS",
+    "REQUIRED",
+    "AnnotateConfig",
+    "CompareConfig",
+    "ConvertConfig",
+    "DataOptions",
+    "Decoding",
+    "DemoConfig",
+    "EvalConfig",
+    "ImportConfig",
+    "InferConfig",
+    "MethodOptions",
+    "ModelOptions",
+    "OptimizerOptions",
+    "Options",
+    "PlanConfig",
+    "PrepareConfig",
+    "RowsOptions",
+    "SelectConfig",
+    "ServeConfig",
+    "ShowConfig",
+    "Sources",
+    "StatisticsConfig",
+    "StoreExportConfig",
+    "StoreImportConfig",
+    "TrainConfig",
+    "build",
+    "from_macros",
+    "option",
+]

@@ -1,0 +1,346 @@
+"""An option is a field: its type, default and help, from which flag, macro, checks and docs row follow.
+
+`Options` is the base of all configuration classes. They are frozen, take keywords only, and check the kind and
+range of each value when they are made, whether it comes from a flag, a gin file, JSON or Python.
+"""
+
+import ast
+import dataclasses
+import difflib
+import functools
+import math
+import numbers
+import os
+import re
+import types
+import typing
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from distill_jax.errors import UserError
+
+REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "required"})()
+_WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", tuple: "a list"}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Option:
+    """What a field's metadata hold under `option`; see `option`."""
+
+    help: str
+    flags: tuple[str, ...]
+    macro: str | None
+    minimum: float | None
+    maximum: float | None
+    above: float | None
+    below: float | None
+    choices: tuple[str, ...]
+    keys: tuple[str, ...]
+    off: tuple[str, ...]
+    metavar: str | None
+    positional: bool
+    repeat: bool
+    path: bool
+    identity: bool
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    flags: tuple[str, ...] = (),
+    macro: str | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] = (),
+    keys: tuple[str, ...] = (),
+    off: tuple[str, ...] = (),
+    metavar: str | None = None,
+    positional: bool = False,
+    repeat: bool = False,
+    path: bool = False,
+    identity: bool = False,
+) -> Any:
+    """A field of an `Options` class.
+
+    Args:
+      default: its value where none is given; `REQUIRED` for none.
+      help: one line.
+      flags: names of flags without dashes, the usual first; the field's own name is always one of them.
+      macro: T5X's name; default the field's in capitals.
+      minimum: smallest number.
+      maximum: largest number.
+      above: numbers must be larger.
+      below: numbers must be smaller.
+      choices: texts that can be given.
+      keys: of a mapping: its keys, in the order of the short form `512,256`.
+      off: further flags that mean False.
+      metavar: what help calls the value.
+      positional: given without a flag.
+      repeat: a flag that may be repeated, each time with one text.
+      path: a file or folder; written to JSON as an absolute path where it is there.
+      identity: part of what a run is: resuming it with another value is refused.
+    """
+    if isinstance(default, dict):
+        given = {"default_factory": lambda: dict(default)}
+    else:
+        given = {"default": default}
+    entry = Option(
+        help,
+        flags,
+        macro,
+        minimum,
+        maximum,
+        above,
+        below,
+        choices,
+        keys,
+        off,
+        metavar,
+        positional,
+        repeat,
+        path,
+        identity,
+    )
+    return dataclasses.field(**given, metadata={"option": entry})
+
+
+def default_of(field: dataclasses.Field) -> Any:
+    """The default of a field, `REQUIRED` where it has none."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def macro_of(field: dataclasses.Field) -> str:
+    """The gin macro of a field."""
+    return field.metadata["option"].macro or field.name.upper()
+
+
+def flags_of(field: dataclasses.Field) -> tuple[str, ...]:
+    """The flags of a field, dashes included, the usual first; none for a positional argument."""
+    entry = field.metadata["option"]
+    if entry.positional:
+        return ()
+    return tuple(f"--{name}" for name in dict.fromkeys((*entry.flags, field.name.replace("_", "-"))))
+
+
+def label_of(field: dataclasses.Field) -> str:
+    """How messages call an option: `train_steps (--steps, TRAIN_STEPS)`."""
+    return f"{field.name} ({', '.join([*flags_of(field)[:1], macro_of(field)])})"
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """`did you mean X?`, or where nothing is near, what there is."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(known))}"
+
+
+@functools.cache
+def kinds_of(annotation: Any) -> tuple[tuple[type, ...], bool, type]:
+    """(base types, whether None is allowed, type of the items of a list or mapping) of an annotation."""
+    is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    parts = typing.get_args(annotation) if is_union else (annotation,)
+    items = [
+        typing.get_args(part)[-2 if typing.get_origin(part) is tuple else -1]
+        for part in parts
+        if typing.get_origin(part) in (tuple, dict)
+    ]
+    bases = tuple(typing.get_origin(part) or part for part in parts if part is not types.NoneType)
+    return bases, types.NoneType in parts, items[0] if items else str
+
+
+def expected(field: dataclasses.Field) -> str:
+    """What a value of a field has to be, in words."""
+    entry = field.metadata["option"]
+    kinds, optional, item = kinds_of(field.type)
+    if dict in kinds:
+        pairs = [f"{key}=N" for key in entry.keys] or ["NAME=N"]
+        words = [f"{','.join(pairs)}" + (f" or {','.join(['N'] * len(entry.keys))}" if entry.keys else "")]
+    else:
+        words = [_WORDS[kind] for kind in kinds if not (kind is str and entry.choices)]
+    bounds = [
+        f"{word} {bound:g}"
+        for word, bound in (
+            ("of at least", entry.minimum),
+            ("above", entry.above),
+            ("up to", entry.maximum),
+            ("below", entry.below),
+        )
+        if bound is not None
+    ]
+    if bounds and words:
+        words[0] += f" {' and '.join(bounds)}"
+    return " or ".join([*words, *entry.choices, *(["None"] if optional else [])])
+
+
+def _refuse(field: dataclasses.Field, value: Any) -> typing.NoReturn:
+    hint = ""
+    choices = field.metadata["option"].choices
+    if isinstance(value, str) and choices and (near := difflib.get_close_matches(value, choices, n=1)):
+        hint = f"; did you mean {near[0]}?"
+    raise UserError(f"{label_of(field)}: expected {expected(field)}, got {value!r:.80}{hint}")
+
+
+def _number(field: dataclasses.Field, value: Any, kinds: tuple[type, ...]) -> Any:
+    entry = field.metadata["option"]
+    if isinstance(value, numbers.Integral) and int in kinds:
+        value = int(value)
+    elif float in kinds:
+        value = float(value)
+    else:
+        _refuse(field, value)
+    inside = (
+        math.isfinite(value)
+        and (entry.minimum is None or value >= entry.minimum)
+        and (entry.maximum is None or value <= entry.maximum)
+        and (entry.above is None or value > entry.above)
+        and (entry.below is None or value < entry.below)
+    )
+    return value if inside else _refuse(field, value)
+
+
+def check(field: dataclasses.Field, value: Any) -> Any:
+    """The value of an option, as its type has it.
+
+    Raises:
+      UserError: for a value of another kind or outside the range; names flag and macro.
+    """
+    entry = field.metadata["option"]
+    kinds, optional, item = kinds_of(field.type)
+    if value is REQUIRED:
+        where = f"{flags_of(field)[0]} VALUE" if flags_of(field) else entry.metavar or field.name.upper()
+        raise UserError(f"no value for {field.name}: pass {where} or --gin.{macro_of(field)}=VALUE")
+    if value is None and optional:
+        return None
+    if isinstance(value, bool):
+        return value if bool in kinds else _refuse(field, value)
+    if isinstance(value, numbers.Real) and (int in kinds or float in kinds):
+        return _number(field, value, kinds)
+    if isinstance(value, str | os.PathLike) and str in kinds:
+        text = os.fspath(value)
+        known = not entry.choices or text in entry.choices
+        return text if known else _refuse(field, text)
+    if isinstance(value, list | tuple) and tuple in kinds:
+        inner = dataclasses.replace(entry, choices=()) if item is not str else entry
+        for part in value:
+            if item is str and (not isinstance(part, str) or (inner.choices and part not in inner.choices)):
+                _refuse(field, part)
+        return tuple(value)
+    if isinstance(value, Mapping) and dict in kinds:
+        if entry.keys and set(value) != set(entry.keys):
+            _refuse(field, dict(value))
+        for part in value.values():
+            if not isinstance(part, numbers.Real) or isinstance(part, bool):
+                _refuse(field, dict(value))
+        return {str(name): _number(field, part, (item,)) for name, part in value.items()}
+    _refuse(field, value)
+
+
+def parse(field: dataclasses.Field, text: str) -> Any:
+    """The value of an option that a flag's text stands for.
+
+    Raises:
+      UserError: see `check`.
+    """
+    kinds, optional, item = kinds_of(field.type)
+    stripped = text.strip()
+    if bool in kinds and stripped.lower() in ("true", "false", "1", "0"):
+        return stripped.lower() in ("true", "1")
+    for kind, pattern in ((int, r"[+-]?[0-9]+"), (float, r"[+-]?[0-9.]+([eE][+-]?[0-9]+)?")):
+        if kind in kinds and re.fullmatch(pattern, stripped):
+            try:
+                return check(field, kind(stripped))
+            except ValueError:
+                _refuse(field, text)
+    if optional and stripped.lower() == "none" and str not in kinds:
+        return None
+    if str in kinds:
+        return check(field, text)
+    if tuple in kinds:
+        return check(field, tuple(part.strip() for part in text.split(",")) if stripped else ())
+    if dict in kinds:
+        return check(field, _pairs(field, stripped, item))
+    _refuse(field, text)
+
+
+def _pairs(field: dataclasses.Field, text: str, item: type) -> dict[str, Any]:
+    """Reads `data=8,fsdp=2`, and `512,256` where the option has keys."""
+    parts = [part.strip() for part in text.split(",")]
+    keys = field.metadata["option"].keys
+    if keys and len(parts) == len(keys) and not any("=" in part for part in parts):
+        parts = [f"{key}={part}" for key, part in zip(keys, parts, strict=True)]
+    try:
+        pairs = [part.split("=") for part in parts]
+        values = {name.strip(): item(value) for name, value in pairs}
+    except ValueError:
+        _refuse(field, text)
+    return values if len(values) == len(pairs) else _refuse(field, text)
+
+
+def parse_gin(field: dataclasses.Field, text: str) -> Any:
+    """The value that the text of `--gin.NAME=VALUE` stands for: as gin writes it, or as a flag does.
+
+    A text needs no inner quotes. `@module.name()` is the choice `name`, where the option has such a choice.
+    """
+    kinds, optional, _ = kinds_of(field.type)
+    stripped = text.strip()
+    if stripped == "None" and optional:
+        return None
+    if reference := re.fullmatch(r"@(?:\w+[./])*(\w+)(?:\(\))?", stripped):
+        return check(field, reference[1]) if field.metadata["option"].choices else _refuse(field, text)
+    if stripped[:1] in tuple("'\"([{"):
+        try:
+            return check(field, ast.literal_eval(stripped))
+        except (SyntaxError, ValueError):
+            pass
+    return parse(field, stripped)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """Base of the configuration classes; a subclass checks across fields in a method `verify`."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, check(field, getattr(self, field.name)))
+        for cls in reversed(type(self).__mro__):
+            if "verify" in vars(cls):
+                vars(cls)["verify"](self)
+
+    @classmethod
+    def options(cls) -> dict[str, dataclasses.Field]:
+        """The fields by name."""
+        return {field.name: field for field in dataclasses.fields(cls)}
+
+    @classmethod
+    def by_macro(cls) -> dict[str, dataclasses.Field]:
+        """The fields by the name of their gin macro."""
+        return {macro_of(field): field for field in dataclasses.fields(cls)}
+
+    def identity(self) -> dict[str, Any]:
+        """The values, as in JSON, that make a run what it is."""
+        fields = self.options()
+        return {n: value for n, value in self.to_json().items() if fields[n].metadata["option"].identity}
+
+    def to_json(self) -> dict[str, Any]:
+        """All values, ready for `json.dumps`; paths of what is there are absolute."""
+        values = {}
+        for name, field in self.options().items():
+            value = getattr(self, name)
+            if field.metadata["option"].path and value and os.path.exists(value):
+                value = os.path.abspath(value)
+            values[name] = value
+        return values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], **changes: Any) -> typing.Self:
+        """The inverse of `to_json`, with some values changed.
+
+        Raises:
+          UserError: for a name that is no option.
+        """
+        for name in values:
+            if name not in cls.options():
+                raise UserError(f"no option {name!r}: {nearest(name, cls.options())}")
+        return cls(**{**values, **changes})

@@ -1,0 +1,129 @@
+"""Where the values of a configuration come from: a saved `config.json`, gin files, gin bindings, flags."""
+
+import dataclasses
+import json
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from distill_jax.config import gin_files
+from distill_jax.config.gin_files import Binding, Macro, Reference
+from distill_jax.config.options import Options, check, macro_of, nearest, parse, parse_gin
+from distill_jax.errors import UserError
+
+T = TypeVar("T", bound=Options)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What a command line gives beside the flags of single options; later ones count more.
+
+    Attributes:
+      config: a `config.json`, or the folder of the run that it is of.
+      model: a file of gin_configs/models, such as `t5_1_1/small` or `small`.
+      gin_files: paths, or names below gin_configs.
+      gin_bindings: (macro, text).
+      search_paths: folders to look for gin files in.
+    """
+
+    config: str | None = None
+    model: str | None = None
+    gin_files: Sequence[str] = ()
+    gin_bindings: Sequence[tuple[str, str]] = ()
+    search_paths: Sequence[str] = ()
+
+
+def build(cls: type[T], sources: Sources = Sources(), texts: Mapping[str, Any] = {}, **values: Any) -> T:
+    """A configuration from all that a command line gives.
+
+    Args:
+      cls: its class.
+      sources: files and gin bindings.
+      texts: texts of flags by field; a list for a flag that was repeated, a bool for a switch.
+      **values: values that count more than all of these.
+
+    Raises:
+      UserError: for a name that is no option of `cls`, a value of another kind or range, and what a file holds
+        that is no macro.
+    """
+    found = _saved(cls, sources.config) if sources.config else {}
+    found |= _from_gin(cls, sources)
+    for name, text in texts.items():
+        field = cls.options()[name]
+        if isinstance(text, str):
+            text = parse(field, text)
+        found[name] = check(field, text)
+    return cls(**found | values)
+
+
+def _saved(cls: type[Options], path: str) -> dict[str, Any]:
+    file = pathlib.Path(path)
+    file = file / "config.json" if file.is_dir() else file
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"--config {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise UserError(f"--config {file}: not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"--config {file}: expected an object of options and values")
+    for name in values:
+        if name not in cls.options():
+            raise UserError(f"--config {file}: no option {name!r}: {nearest(name, cls.options())}")
+    return values
+
+
+def _from_gin(cls: type[Options], sources: Sources) -> dict[str, Any]:
+    """Values by field, of gin files and bindings."""
+    bindings: dict[str, Binding] = {}
+    by_macro = cls.by_macro()
+    if sources.model is not None:  # its file says more than each command needs
+        shape = gin_files.read(model_file(sources.model), sources.search_paths)
+        bindings |= {name: binding for name, binding in shape.items() if name in by_macro}
+    for name in sources.gin_files:
+        bindings |= gin_files.read(name, sources.search_paths)
+    given = {}
+    for name, text in sources.gin_bindings:
+        where = f"--gin.{name}"
+        if name not in by_macro and name not in gin_files.helpers(bindings.values()):
+            raise UserError(f"{where}: {_unknown(name, by_macro)}")
+        given[name] = text
+        bindings[name] = Binding(Macro(text[1:]) if re.fullmatch(r"%\w+", text) else text, where)
+    helpers = gin_files.helpers(bindings.values())
+    values = {}
+    for name, value in gin_files.resolve(bindings).items():
+        if name not in by_macro:
+            if name in helpers:
+                continue
+            raise UserError(f"{bindings[name].where}: {_unknown(name, by_macro)}")
+        field = by_macro[name]
+        from_text = name in given and bindings[name].value == given[name]
+        try:
+            if isinstance(value, Reference):
+                value = parse_gin(field, f"@{value.name}")
+            values[field.name] = parse_gin(field, value) if from_text else check(field, value)
+        except UserError as error:
+            where = "" if from_text else f"{bindings[name].where}: "
+            raise UserError(f"{where}{error}") from None
+    return values
+
+
+def _unknown(name: str, known: Mapping[str, Any]) -> str:
+    if "." in name or "/" in name:
+        return f"{name} binds a function's argument, which only T5X does; our engine takes macros, NAME = value"
+    return f"no option is called {name}; {nearest(name, known)}"
+
+
+def model_file(name: str) -> str:
+    """The gin file of a model: `small` and `t5_1_1/small` are models/t5_1_1/small.gin."""
+    return f"models/{name if '/' in name else f't5_1_1/{name}'}.gin"
+
+
+def from_macros(cls: type[T], macros: Mapping[str, Any], **values: Any) -> T:
+    """A configuration from macros that somebody else has read; those that `cls` does not have are left out."""
+    by_macro = cls.by_macro()
+    return cls(**{by_macro[name].name: value for name, value in macros.items() if name in by_macro} | values)
+
+
+__all__ = ["Sources", "build", "from_macros", "macro_of", "model_file"]

@@ -1,0 +1,205 @@
+"""Options of what is done with a trained student: decode, evaluate, predict, select, serve, convert."""
+
+import dataclasses
+
+from distill_jax.config.data import LENGTHS, RowsOptions
+from distill_jax.config.options import REQUIRED, Options, option
+from distill_jax.errors import UserError
+
+WEIGHTS = ("float32", "bfloat16", "int8")
+CHECKPOINT = "latest, best by validation, or a number"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Decoding(Options):
+    """How a text is decoded; the default is greedy
+
+    Raises:
+      UserError: for values that do not go together.
+    """
+
+    num_beams: int = option(1, "more than 1: beam search", flags=("beams",), minimum=1)
+    length_penalty: float = option(
+        0.6, "of beam search: 0 ranks by log-probability, larger prefers longer texts", minimum=0
+    )
+    temperature: float = option(0.0, "above 0: draw each token, from logits divided by it", minimum=0)
+    top_k: int = option(0, "draw from the K likeliest tokens only; 0 for no bound", minimum=0)
+    top_p: float = option(
+        1.0, "draw from the likeliest tokens that together have this share", above=0, maximum=1
+    )
+    n_best: int = option(1, "texts of each input: the best beams, or so many samples", minimum=1)
+    seed: int = option(0, "of the samples", macro="RANDOM_SEED", minimum=0, maximum=(1 << 32) - 1)
+
+    def verify(self) -> None:
+        """Sampling and beam search exclude each other."""
+        if self.samples and self.num_beams > 1:
+            raise UserError("temperature and num_beams exclude each other: sample, or search with beams")
+        if not self.samples and (self.top_k or self.top_p < 1.0):
+            raise UserError("top_k and top_p are for sampling: give a temperature above 0 too")
+        if not self.samples and self.n_best > self.num_beams:
+            raise UserError(
+                f"n_best {self.n_best} needs as many beams, there are {self.num_beams}; or a temperature"
+            )
+
+    @property
+    def samples(self) -> bool:
+        """Whether tokens are drawn."""
+        return self.temperature > 0.0
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the likeliest token is taken at each step."""
+        return not self.samples and self.num_beams == 1
+
+    @property
+    def decoding(self) -> "Decoding":
+        """These options alone, of a configuration that holds others too."""
+        return Decoding(**{name: getattr(self, name) for name in Decoding.options()})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StudentOptions(Options):
+    """The student"""
+
+    model_dir: str = option(REQUIRED, "the run's folder", positional=True, metavar="MODEL_DIR", path=True)
+    step: int | str = option(
+        "latest", CHECKPOINT, macro="CHECKPOINT_STEP", choices=("latest", "best"), minimum=0
+    )
+    batch_size: int = option(64, "inputs per batch", minimum=1)
+    weights: str = option("float32", "quantization of the weights", choices=WEIGHTS)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelOptions(Options):
+    """How a label is found"""
+
+    label_by: str = option(
+        "generate",
+        "rank: the likeliest of the choices or classes; constrain: write what can only be one of these",
+        choices=("generate", "rank", "constrain"),
+    )
+    normalize_scores: bool = option(
+        False, "rank by the mean of the tokens' log-probabilities, not by their sum", off=("raw-scores",)
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvalConfig(LabelOptions, StudentOptions):
+    """The evaluation"""
+
+    split: str = option("test", "train, validation or test")
+    step: int | str = option(
+        "latest", f"{CHECKPOINT}; or all", macro="CHECKPOINT_STEP", choices=("latest", "best", "all"), minimum=0
+    )
+    num_beams: int = option(1, "more than 1: beam search", flags=("beams",), minimum=1)
+    eval_examples: int | None = option(None, "the first so many; default all", minimum=1)
+    bootstrap_resamples: int = option(10_000, "samples for the accuracy's interval", minimum=1)
+    seed: int = option(0, "of these", macro="RANDOM_SEED", minimum=0)
+    eval_output_dir: str | None = option(None, "for predictions and metrics.jsonl; default MODEL_DIR/eval")
+    data_dir: str | None = option(None, "folder of the data sets, where the task reads files", path=True)
+    compare_weights: bool = option(False, "evaluate with float32 weights too, and say what the others cost")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InferConfig(Decoding, LabelOptions, StudentOptions):
+    """Inputs and outputs"""
+
+    input: str = option("-", "JSONL, CSV or Parquet; - is standard input")
+    output: str = option("-", "JSONL, continued where it stopped; - is standard output")
+    input_format: str | None = option(
+        None, "default by the file's ending, else jsonl", choices=("jsonl", "csv", "parquet")
+    )
+    input_column: str = option("input", "column of the text", metavar="COLUMN")
+    choices_column: str = option(
+        "choices", "column of the labels to rank, where the task has no classes", metavar="COLUMN"
+    )
+    rationale_column: str = option(
+        "rationale", "column of the teacher's rationale, for a student of rationale_input", metavar="COLUMN"
+    )
+    label: bool = option(True, "predict labels")
+    rationale: bool = option(False, "predict rationales too")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SelectConfig(RowsOptions):
+    """What to select"""
+
+    count: int = option(REQUIRED, "rows to choose", minimum=1)
+    run: str | None = option(None, "student that is asked; default choose at random", metavar="FOLDER")
+    step: int | str = option(
+        "latest", CHECKPOINT, macro="CHECKPOINT_STEP", choices=("latest", "best"), minimum=0
+    )
+    measure: str | None = option(
+        None,
+        "default margin; log-prob where there are no labels to rank",
+        choices=("margin", "entropy", "least-confidence", "log-prob"),
+    )
+    exclude: tuple[str, ...] = option(
+        (), "ids that are annotated already, one a line, or JSONL with id", repeat=True, metavar="FILE"
+    )
+    seed: int = option(0, "of the choice at random", macro="RANDOM_SEED", minimum=0)
+    batch_size: int = option(64, "inputs per batch", minimum=1)
+    output: str | None = option(None, "JSONL with scores; default the ids, one a line", metavar="FILE")
+
+    def verify(self) -> None:
+        """A measure is a student's."""
+        if self.run is None and self.measure:
+            raise UserError("--measure needs a student: give its folder with --run")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServeConfig(StudentOptions):
+    """The server"""
+
+    batch_size: int = option(32, "inputs per batch", minimum=1)
+    host: str = option("127.0.0.1", "default this machine only")
+    port: int = option(8000, "0 takes a free one", minimum=0, maximum=65535)
+    name: str | None = option(None, "of the model; default the folder's")
+    template: str | None = option(None, "of an answer, such as '{rationale} The answer is {label}.'")
+    max_queue: int = option(1024, "inputs that may wait; more get 429", minimum=1)
+    max_wait_ms: float = option(2.0, "milliseconds that an input waits for others", minimum=0)
+    timeout: float = option(120.0, "seconds until a request is given up", above=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConvertConfig(Options):
+    """The conversion"""
+
+    source: str = option(
+        REQUIRED,
+        "run, T5X checkpoint or Hugging Face folder; local, gs:// or hf://ORG/NAME",
+        positional=True,
+        metavar="SOURCE",
+    )
+    destination: str = option(
+        REQUIRED, "folder to write, which must not be there", positional=True, metavar="DESTINATION"
+    )
+    to: str = option(REQUIRED, "format", choices=("distill-jax", "t5x", "t5x-orbax", "huggingface"))
+    step: int | str = option(
+        "latest",
+        f"{CHECKPOINT}; of a result whose source has none",
+        macro="CHECKPOINT_STEP",
+        choices=("latest", "best"),
+        minimum=0,
+    )
+    task: str | None = option(None, "to evaluate a result of ours on, such as svamp_step_by_step")
+    task_feature_lengths: dict[str, int] | None = option(
+        None, "tokens of that task", flags=("lengths",), keys=LENGTHS, minimum=2, metavar="INPUTS,TARGETS"
+    )
+    vocabulary: str | None = option(None, "bytes, a SentencePiece file or URL, or a run's folder")
+    activations: tuple[str, ...] | None = option(None, "of a T5X source, where not the usual: silu,linear")
+    scan_layers: bool = option(False, "layers stacked, for SCAN_LAYERS = True")
+    ocdbt: bool = option(True, "Orbax in a few files; --no-ocdbt: a folder an array")
+    dtype: str = option("float32", "of Hugging Face files", choices=("float32", "bfloat16", "float16"))
+    shard_gb: float = option(5.0, "size of a Hugging Face file at most", above=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompareConfig(Options):
+    """The comparison"""
+
+    first: str = option(REQUIRED, "predictions of `distill-jax eval`", positional=True, metavar="A.jsonl")
+    second: str = option(REQUIRED, "another run's, of the same examples", positional=True, metavar="B.jsonl")
+    resamples: int = option(10_000, "bootstrap samples", minimum=1)
+    seed: int = option(0, "of these", macro="RANDOM_SEED", minimum=0)
+    json: bool = option(False, "print JSON")

@@ -1,0 +1,89 @@
+"""Labels and rationales for a file of inputs, written window by window, so that a stopped command resumes."""
+
+import itertools
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from distill_jax.checkpoints import run_dir
+from distill_jax.config import InferConfig
+from distill_jax.data.sources.tables import TABLES
+from distill_jax.decoding.output import Output, open_output, to_json
+from distill_jax.decoding.predict import PREDICTED, Request
+from distill_jax.decoding.predictor import Predictor
+from distill_jax.errors import UserError
+
+WINDOW = 8  # batches that are read, sorted by length, predicted and written at a time
+
+
+def open_source(path: str, input_format: str | None, columns: Mapping[str, str]):
+    """The source of a file's rows; `-` is standard input.
+
+    Raises:
+      UserError: for a column that is unknown.
+    """
+    name = "/dev/stdin" if path == "-" else path
+    suffix = pathlib.Path(name).suffix.lower()
+    if input_format is None:
+        input_format = suffix.removeprefix(".") if suffix in TABLES else "jsonl"
+    return TABLES[f".{input_format}"]({"all": [name]}, columns)
+
+
+def _skip_done(rows: Iterator, output: Output) -> None:
+    """Moves `rows` past those that are in the output already.
+
+    Raises:
+      UserError: when the input is not the one that the output was begun with.
+    """
+
+    def given(row: Mapping[str, Any], names) -> str:
+        return to_json({name: row.get(name) for name in names if name not in PREDICTED})
+
+    for number, old in enumerate(output.rows(), 1):
+        row, example = next(rows, (None, None))
+        if row is None or given(row, row) != given(old, row):
+            where = "the input ends before it" if row is None else f"it is not of {example.id}"
+            raise UserError(
+                f"{output.name}, line {number}: {where}: the output of another input; "
+                "choose another output, or delete it"
+            )
+
+
+def infer_run(config: InferConfig) -> None:
+    """Predicts the label of each input, and its rationale if asked for; rows keep their order.
+
+    The output has the input rows with the fields of `Prediction.row`. The same command, given again, resumes
+    after its last whole row, and a sample depends on the seed and the number of its row alone.
+
+    Raises:
+      UserError: for bad input, an output of something else, and a student that predicts no such thing.
+    """
+    decoding = config.decoding
+    request = Request(config.label, config.rationale, config.label_by, config.normalize_scores, decoding)
+    columns = {
+        "input": config.input_column,
+        "choices": config.choices_column,
+        "rationale": config.rationale_column,
+    }
+    rows = open_source(config.input, config.input_format, columns).inputs("all")
+    window = WINDOW * config.batch_size
+    first = list(itertools.islice(rows, window))  # what is wrong with these is told before the model loads
+    rows = itertools.chain(first, rows)
+    predictor = Predictor(config.model_dir, config.step, config.batch_size, config.weights)
+    predictor.views(request)
+    settings = {
+        "model_dir": str(pathlib.Path(config.model_dir).absolute()),
+        "run": run_dir.fingerprint(config.model_dir),
+        "step": predictor.step,
+        "columns": columns,
+        **{name: getattr(request, name) for name in ("label", "rationale", "label_by", "normalize_scores")},
+        **decoding.to_json(),
+        **({} if config.weights == "float32" else {"weights": config.weights}),  # older outputs do not have it
+    }
+    with open_output(config.output, settings) as output:
+        _skip_done(rows, output)
+        while batch := list(itertools.islice(rows, window)):
+            predictions = predictor.predict_examples(
+                [example for _, example in batch], request, range(output.done, output.done + len(batch))
+            )
+            output.append([{**row, **p.row()} for (row, _), p in zip(batch, predictions, strict=True)])

@@ -1,0 +1,89 @@
+"""Evaluates checkpoints of a run, and writes metrics and predictions to its folder."""
+
+import dataclasses
+import itertools
+import json
+import pathlib
+from typing import Any
+
+from distill_jax.checkpoints import orbax as checkpoints
+from distill_jax.config import Decoding, EvalConfig
+from distill_jax.decoding.quantization import shrink
+from distill_jax.decoding.student import load_student
+from distill_jax.evaluation.evaluator import evaluate
+from distill_jax.evaluation.predictions import write_predictions
+from distill_jax.evaluation.summary import summarize
+
+
+@dataclasses.dataclass(frozen=True)
+class RunEvaluation:
+    """What `evaluate_run` found.
+
+    Attributes:
+      title: task, split and how labels were found.
+      results: of each checkpoint and kind of weights the metrics, with `step`; see `evaluator.evaluate` and
+        `summary.summarize`.
+      weights: the kinds of weights.
+      predictions: the file with the predictions of the last.
+    """
+
+    title: str
+    results: list[dict[str, Any]]
+    weights: list[str]
+    predictions: pathlib.Path
+
+
+def evaluate_run(config: EvalConfig) -> RunEvaluation:
+    """Evaluates one or all checkpoints of a run.
+
+    Predictions are `<split>-<step>.jsonl` in the output folder; `-rank` or `-constrain` follows where labels
+    are found so, and the weights where they are not float32. Metrics are appended to `metrics.jsonl`.
+
+    Raises:
+      UserError: for a folder that is no run, a missing checkpoint or split, or labels that cannot be ranked.
+    """
+    student = load_student(config.model_dir, config.data_dir)
+    steps = checkpoints.steps(config.model_dir)
+    if config.step != "all":
+        steps = [checkpoints.pick_step(config.model_dir, config.step)]
+    folder = pathlib.Path(config.eval_output_dir or pathlib.Path(config.model_dir) / "eval")
+    weights = [config.weights]
+    if config.compare_weights and config.weights != "float32":
+        weights.insert(0, "float32")
+    results: list[dict[str, Any]] = []
+    for step, kind in itertools.product(steps, weights):
+        evaluation = evaluate(
+            shrink(student.params(step), kind),
+            student.model,
+            student.vocabulary,
+            student.task,
+            student.views,
+            config.split,
+            batch_size=config.batch_size,
+            task_feature_lengths=student.lengths,
+            decoding=Decoding(num_beams=config.num_beams),
+            label_by=config.label_by,
+            normalize_scores=config.normalize_scores,
+            num_examples=config.eval_examples,
+        )
+        suffix = "" if config.label_by == "generate" else f"-{config.label_by}"
+        suffix += "" if kind == "float32" else f"-{kind}"
+        predictions = folder / f"{config.split}-{step}{suffix}.jsonl"
+        write_predictions(predictions, evaluation.rows)
+        figures = summarize(
+            student.task,
+            evaluation.examples,
+            evaluation.rows,
+            resamples=config.bootstrap_resamples,
+            seed=config.seed,
+        )
+        settings = {"step": step, "split": config.split, "label_by": config.label_by}
+        settings |= {} if kind == "float32" else {"weights": kind}
+        results.append({**settings, **evaluation.metrics, **figures})
+        with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(results[-1], ensure_ascii=False) + "\n")
+    how = {"rank": "labels ranked", "constrain": "labels constrained"}.get(config.label_by, "labels generated")
+    if config.weights != "float32":
+        how += f", {' and '.join(weights)} weights"
+    title = f"{student.run.mixture_or_task_name}, {config.split}, {how}"
+    return RunEvaluation(title, results, weights, predictions)

@@ -1,0 +1,179 @@
+"""Files and folders that appear whole or not at all: written under a temporary name, synced, renamed.
+
+A full or read-only disk is one line for the user, whichever library finds it so.
+"""
+
+import contextlib
+import errno
+import itertools
+import os
+import pathlib
+import shutil
+import socket
+from collections.abc import Iterator
+from typing import IO
+
+from distill_jax.errors import UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REFUSED = (
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
+# Libraries that write by themselves (TensorStore, Arrow) raise errors of their own with the system's words.
+_WORDS = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
+_PARTIAL = ".partial"
+_LFS = b"version https://git-lfs.github.com/spec/"
+_numbers = itertools.count()  # tells the threads of a process apart
+
+
+@contextlib.contextmanager
+def disk_errors(path: str | os.PathLike, advice: str = "choose another place") -> Iterator[None]:
+    """Turns errors of writing `path` into one line; errors of reading other files pass.
+
+    Args:
+      path: the file or folder that the block writes.
+      advice: what the user can do, beside making room.
+
+    Raises:
+      UserError: when the disk is full, read-only or broken, or the path may not be written.
+    """
+    try:
+        yield
+    except Exception as error:
+        number = _errno(error, pathlib.Path(path))
+        if number in _FULL:
+            raise UserError(f"{path}: no space left on the disk: free some, or {advice}") from error
+        if number in _REFUSED:
+            raise UserError(f"{path}: cannot be written ({os.strerror(number)}): {advice}") from error
+        raise
+
+
+def _errno(error: Exception, path: pathlib.Path) -> int | None:
+    """The system's number of an error of writing `path`; None for an error of anything else."""
+    if not isinstance(error, OSError) or error.errno is None:
+        return next((number for words, number in _WORDS.items() if words in str(error)), None)
+    if not isinstance(error.filename, str | os.PathLike):  # found while writing, or of an open descriptor
+        return error.errno
+    place, named = path.absolute().parent, pathlib.Path(error.filename).absolute()
+    return error.errno if named.is_relative_to(place) or place.is_relative_to(named) else None
+
+
+@contextlib.contextmanager
+def atomic_write(
+    path: str | os.PathLike, *, binary: bool = False, advice: str = "choose another place"
+) -> Iterator[IO]:
+    """An open file that becomes `path` when the block ends, and vanishes when it fails.
+
+    Folders above it are made. A link is followed; a device or a pipe is written as it is.
+
+    Args:
+      path: of the file; one that exists is replaced.
+      binary: a file of bytes, else of UTF-8 text.
+      advice: see `disk_errors`.
+
+    Raises:
+      UserError: see `disk_errors`.
+    """
+    mode = {"mode": "wb"} if binary else {"mode": "w", "encoding": "utf-8"}
+    target = pathlib.Path(path).resolve()
+    with disk_errors(path, advice):
+        if target.exists() and not target.is_file() and not target.is_dir():
+            with target.open(**mode) as file:
+                yield file
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(target)
+        try:
+            with temporary.open(**mode) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+            _sync(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Writes a whole UTF-8 file; see `atomic_write`."""
+    with atomic_write(path) as file:
+        file.write(text)
+
+
+def refuse_lfs_pointer(path: str | os.PathLike) -> None:
+    """Raises a UserError when a file is what Git leaves in place of a large one; an OSError when there is none."""
+    with open(path, "rb") as file:
+        if file.read(len(_LFS)) == _LFS:
+            raise UserError(
+                f"{path}: a Git LFS pointer, not the file itself: run git lfs pull in its folder, or download it"
+            )
+
+
+@contextlib.contextmanager
+def new_folder(folder: str | os.PathLike, advice: str = "choose another place") -> Iterator[pathlib.Path]:
+    """A temporary folder, absolute, that becomes `folder` when the block ends, and vanishes when it fails.
+
+    All files in it are on the disk before it gets its name. Where another process was faster, its folder stays.
+
+    Args:
+      folder: to be made; those above it are made too.
+      advice: see `disk_errors`.
+
+    Raises:
+      UserError: see `disk_errors`.
+    """
+    target = pathlib.Path(folder).absolute()
+    with disk_errors(folder, advice):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _temporary(target)
+        try:
+            temporary.mkdir()
+            yield temporary
+            for place, _, names in os.walk(temporary, topdown=False):
+                for name in names:
+                    _sync(pathlib.Path(place, name))
+                _sync(pathlib.Path(place))
+            try:
+                temporary.rename(target)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            _sync(target.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _sync(path: pathlib.Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _temporary(target: pathlib.Path) -> pathlib.Path:
+    """A name beside `target` that says which process makes it; removes what killed processes left there."""
+    start = f"{target.name}.{socket.gethostname()}."
+    for path in target.parent.glob(f"*{_PARTIAL}"):
+        pid = path.name.removeprefix(start).split(".")[0]
+        if path.name.startswith(start) and pid.isdigit() and not _alive(int(pid)):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    return target.with_name(f"{start}{os.getpid()}.{next(_numbers)}{_PARTIAL}")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

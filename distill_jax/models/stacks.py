@@ -1,0 +1,171 @@
+"""The encoder and the decoder of a T5: stacks of layers, unrolled or under `nn.scan`."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen import partitioning
+
+from distill_jax.models.config import T5Config
+from distill_jax.models.layers import (
+    MASKED,
+    Attention,
+    LayerNorm,
+    MlpBlock,
+    Projection,
+    RelativePositionBias,
+)
+
+Array = jax.Array
+
+
+class EncoderLayer(nn.Module):
+    """Self-attention and feed-forward, each after a norm and added to its input."""
+
+    config: T5Config
+    deterministic: bool
+
+    @nn.compact
+    def __call__(self, x: Array, bias: Array) -> tuple[Array, None]:
+        """[batch, length, embed] and its attention bias -> the same shape; None is for `nn.scan`."""
+        cfg, deterministic = self.config, self.deterministic
+        dropout = nn.Dropout(cfg.dropout_rate, (-2,), deterministic=deterministic)
+        y = LayerNorm(cfg.dtype, name="pre_attention_layer_norm")(x)
+        x = x + dropout(Attention(cfg, deterministic, name="attention")(y, y, bias, None))
+        y = LayerNorm(cfg.dtype, name="pre_mlp_layer_norm")(x)
+        return x + dropout(MlpBlock(cfg, deterministic, name="mlp")(y)), None
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, attention to the encoder's output, feed-forward."""
+
+    config: T5Config
+    deterministic: bool
+
+    @nn.compact
+    def __call__(
+        self, x: Array, encoded: Array, bias: Array, cross_bias: Array, cache_index: Array | None
+    ) -> tuple[Array, None]:
+        """[batch, length, embed] -> the same shape; None is for `nn.scan`."""
+        cfg, deterministic = self.config, self.deterministic
+        dropout = nn.Dropout(cfg.dropout_rate, (-2,), deterministic=deterministic)
+        y = LayerNorm(cfg.dtype, name="pre_self_attention_layer_norm")(x)
+        attention = Attention(cfg, deterministic, name="self_attention")
+        x = x + dropout(attention(y, y, bias, cache_index))
+        y = LayerNorm(cfg.dtype, name="pre_cross_attention_layer_norm")(x)
+        attention = Attention(cfg, deterministic, cross=True, name="encoder_decoder_attention")
+        x = x + dropout(attention(y, encoded, cross_bias, cache_index))
+        y = LayerNorm(cfg.dtype, name="pre_mlp_layer_norm")(x)
+        return x + dropout(MlpBlock(cfg, deterministic, name="mlp")(y)), None
+
+
+def _apply_layers(layer_class, count: int, cfg: T5Config, deterministic: bool, x: Array, *args):
+    """Runs `count` layers: `layers_<n>`, or one scanned `layers` with stacked parameters."""
+    if cfg.remat != "none":
+        policy = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
+        layer_class = partitioning.remat(layer_class, prevent_cse=not cfg.scan_layers, policy=policy[cfg.remat])
+    if not cfg.scan_layers:
+        for n in range(count):
+            x, _ = layer_class(cfg, deterministic, name=f"layers_{n}")(x, *args)
+        return x
+    scanned = partitioning.scan_with_axes(
+        layer_class,
+        variable_axes={"params": 0, "cache": 0, "cross": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=nn.broadcast,
+        length=count,
+        unroll=cfg.scan_unroll,
+        axis_name="layers",
+    )
+    return scanned(cfg, deterministic, name="layers")(x, *args)[0]
+
+
+class Encoder(nn.Module):
+    """Embedding, layers, norm."""
+
+    config: T5Config
+    embed: nn.Module
+
+    @nn.compact
+    def __call__(self, tokens: Array, mask: Array, deterministic: bool) -> Array:
+        """int32 [batch, length], bool mask [batch, 1, length, length] -> [batch, length, embed]."""
+        cfg = self.config
+        positions = jnp.arange(tokens.shape[1])
+        relative = RelativePositionBias(cfg.num_heads, True, name="relpos_bias")
+        bias = jnp.where(mask, relative(positions, positions), MASKED)
+        x = nn.Dropout(cfg.dropout_rate, (-2,))(self.embed(tokens), deterministic=deterministic)
+        x = _apply_layers(EncoderLayer, cfg.num_encoder_layers, cfg, deterministic, x, bias)
+        x = LayerNorm(cfg.dtype, name="encoder_norm")(x)
+        return nn.Dropout(cfg.dropout_rate)(x, deterministic=deterministic)
+
+
+class Decoder(nn.Module):
+    """Embedding, layers, norm; then, apart, the logits."""
+
+    config: T5Config
+    embed: nn.Module
+
+    def setup(self):
+        cfg = self.config
+        if not cfg.logits_via_embedding:
+            init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+            self.logits_dense = Projection(cfg.vocab_size, ("embed", "vocab"), "float32", init)
+
+    @nn.compact
+    def hidden(
+        self,
+        encoded: Array,
+        tokens: Array,
+        mask: Array | None,
+        cross_mask: Array,
+        deterministic: bool,
+        decode: bool,
+        max_decode_length: int | None,
+        row_starts: Array | None = None,
+    ) -> Array:
+        """int32 [batch, length] -> [batch, length, embed], the input of the logits.
+
+        With `row_starts`, int32 [batch], the cache is a ring of `max_decode_length` places: step n is kept at
+        place n modulo that number for every row, whenever the row began.
+        """
+        cfg = self.config
+        cache_index = None
+        queries = keys = jnp.arange(tokens.shape[1])
+        if decode:
+            is_laid_out = self.has_variable("cache", "cache_index")
+            index = self.variable("cache", "cache_index", jnp.zeros, (), jnp.int32)
+            cache_index = index.value
+            if is_laid_out:
+                index.value += 1
+                keys, queries = jnp.arange(max_decode_length), cache_index[None]
+            mask = keys[None, :] <= queries[:, None]
+        relative = RelativePositionBias(cfg.num_heads, False, name="relpos_bias")
+        if decode and row_starts is not None and is_laid_out:
+            # Distances are the same for all rows; what a row has not written itself is masked.
+            age = (cache_index - keys) % max_decode_length
+            by_age = relative(keys[-1:], keys)[..., ::-1]
+            mask = age <= (cache_index - row_starts)[:, None, None, None]
+            bias = jnp.where(mask, jnp.take(by_age, age, axis=-1), MASKED)
+            cache_index = cache_index % max_decode_length
+        else:
+            bias = jnp.where(mask, relative(queries, keys), MASKED)
+        cross_bias = jnp.where(cross_mask, 0.0, MASKED)
+        y = nn.Dropout(cfg.dropout_rate, (-2,))(self.embed(tokens), deterministic=deterministic)
+        y = _apply_layers(
+            DecoderLayer,
+            cfg.num_decoder_layers,
+            cfg,
+            deterministic,
+            y,
+            encoded,
+            bias,
+            cross_bias,
+            cache_index,
+        )
+        y = LayerNorm(cfg.dtype, name="decoder_norm")(y)
+        return nn.Dropout(cfg.dropout_rate, (-2,))(y, deterministic=deterministic)
+
+    def logits(self, states: Array) -> Array:
+        """[batch, length, embed] -> float32 [batch, length, vocab]."""
+        if self.config.logits_via_embedding:
+            return self.embed.attend(states) / jnp.sqrt(states.shape[-1])
+        return self.logits_dense(states)

@@ -1,0 +1,192 @@
+"""From a configuration to all that a run needs before its first step: data, network, loss, optimizer, mesh."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optax
+
+from distill_jax.config import TrainConfig
+from distill_jax.data.prepare import Prepared, prepare
+from distill_jax.data.selection import Filters
+from distill_jax.data.task import DistillationTask
+from distill_jax.data.views import View
+from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
+from distill_jax.errors import UserError
+from distill_jax.models.t5 import Transformer
+from distill_jax.tasks.resolve import resolve
+from distill_jax.training import distributed, methods, partitioning
+from distill_jax.training.initial import load_teacher
+from distill_jax.training.objectives import Objective
+from distill_jax.training.partitioning import Partitioner
+from distill_jax.training.stored_logits import store_top_k
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run, built.
+
+    Attributes:
+      config: as given.
+      name: TASK_METHOD.
+      own_data: the description of own files; None for a task.
+      task: gives the examples and the metric functions.
+      views: of each example.
+      view_weights: weight of each view's mean loss.
+      records: prepared training rows.
+      validation: prepared validation rows; None where there are none.
+      vocabulary: of both sides.
+      model: the student's network, `vocab_size` filled in.
+      objective: what is minimised, with the teacher's network where it needs one.
+      teacher: parameters of the teacher beside the student; None without one.
+      optimizer: an optax optimizer.
+      place: the mesh and what is sharded over it.
+    """
+
+    config: TrainConfig
+    name: str
+    own_data: Mapping[str, Any] | None
+    task: DistillationTask
+    views: Sequence[View]
+    view_weights: Mapping[str, float]
+    records: Prepared
+    validation: Prepared | None
+    vocabulary: Vocabulary
+    model: Transformer
+    objective: Objective
+    teacher: Any
+    optimizer: optax.GradientTransformation
+    place: Partitioner
+
+
+def build(
+    config: TrainConfig,
+    model: Transformer | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    objective: Objective | None = None,
+) -> Run:
+    """Prepares the data and makes what `trainer.fit` needs.
+
+    Args:
+      config: of the run.
+      model: in place of the configuration's network; its `vocab_size` may be open (None).
+      optimizer: in place of the configuration's.
+      objective: in place of the method's.
+
+    Raises:
+      UserError: for data, a teacher or a mesh that does not go together with the rest.
+    """
+    model = model or methods.make_model(config)
+    place = partitioning.make_partitioner(
+        model.config, config.batch_size, config.microbatches, config.mesh, config.partitioning
+    )
+    named = resolve(config)
+    weights = methods.view_weights(config)
+    check_views(named.name, named.views, weights)
+    records, validation = _prepare(config, named.task, named.views)
+    vocabulary = load_vocabulary(records.vocabulary)
+    model = with_vocabulary_size(model, vocabulary)
+    partitioning.check_model(place, model.config, config.batch_size, config.microbatches)
+    objective = objective or methods.make_objective(config)
+    teacher = None
+    if objective.needs_teacher and config.teacher_top_k is not None:
+        records, validation = (
+            part and _with_stored_logits(config, objective, part) for part in (records, validation)
+        )
+    elif objective.needs_teacher:
+        objective, teacher = with_teacher(config, objective, vocabulary, place)
+    return Run(
+        config=config,
+        name=named.name,
+        own_data=named.own_data,
+        task=named.task,
+        views=named.views,
+        view_weights=weights,
+        records=records,
+        validation=validation,
+        vocabulary=vocabulary,
+        model=model,
+        objective=objective,
+        teacher=teacher,
+        optimizer=optimizer or methods.make_optimizer(config),
+        place=place,
+    )
+
+
+def _prepare(
+    config: TrainConfig, task: DistillationTask, views: Sequence[View]
+) -> tuple[Prepared, Prepared | None]:
+    """The training rows, and the validation rows where there are any to evaluate on."""
+    common = {"task_feature_lengths": config.task_feature_lengths, "pack": config.pack, "seed": config.seed}
+    records = distributed.first_alone(
+        lambda: prepare(
+            task,
+            views,
+            "train",
+            vocabulary=config.vocabulary,
+            data_fraction=config.data_fraction,
+            num_examples=config.num_examples,
+            filters=Filters(**config.filters),
+            **common,
+        )
+    )
+    if not config.eval_period:
+        return records, None
+    validation = distributed.first_alone(
+        lambda: prepare(task, views, "validation", vocabulary=records.vocabulary, **common)
+    )
+    return records, validation if validation.manifest["rows"] else None
+
+
+def _with_stored_logits(config: TrainConfig, objective: Objective, records: Prepared) -> Prepared:
+    """The records with the teacher's likeliest next tokens."""
+    return distributed.first_alone(
+        lambda: store_top_k(
+            records,
+            config.teacher_checkpoint_path,
+            config.teacher_top_k,
+            temperature=objective.temperature,
+        )
+    )
+
+
+def with_teacher(
+    config: TrainConfig, objective: Objective, vocabulary: Vocabulary, place: Partitioner
+) -> tuple[Objective, Any]:
+    """The objective with its teacher's network, and the teacher's parameters on the mesh.
+
+    Raises:
+      UserError: when there is no such teacher, or it cannot be spread over the mesh.
+    """
+    model, params = load_teacher(config.teacher_checkpoint_path, vocabulary)
+    partitioning.check_model(place, model.config, config.batch_size, config.microbatches)
+    return dataclasses.replace(objective, teacher_model=model), partitioning.put(params, place.params(model))
+
+
+def with_vocabulary_size(model: Transformer, vocabulary: Vocabulary) -> Transformer:
+    """The network with as many ids as the vocabulary needs, where its config leaves the number open.
+
+    The number is rounded up to a multiple of 128, which is what matrix units like.
+
+    Raises:
+      UserError: when the config's number is smaller than the vocabulary.
+    """
+    config = model.config
+    if config.vocab_size is None:
+        rounded = -(-vocabulary.vocab_size // 128) * 128
+        return Transformer(dataclasses.replace(config, vocab_size=rounded))
+    if config.vocab_size < vocabulary.vocab_size:
+        raise UserError(
+            f"VOCAB_SIZE is {config.vocab_size}, but the vocabulary has {vocabulary.vocab_size} ids"
+        )
+    return model
+
+
+def check_views(name: str, views: Sequence[View], view_weights: Mapping[str, float]) -> None:
+    """Raises UserError unless the method weighs the mixture's views."""
+    names, weighed = {view.name for view in views}, set(view_weights)
+    if names != weighed:
+        raise UserError(
+            f"MIXTURE_OR_TASK_NAME {name!r} has the views {sorted(names)}, but the recipe weighs "
+            f"{sorted(weighed)}: take the recipe of the same method"
+        )

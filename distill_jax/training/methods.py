@@ -1,0 +1,63 @@
+"""What a configuration says of the network, the loss and the optimizer, as objects."""
+
+from collections.abc import Mapping
+
+import optax
+
+from distill_jax.config import TrainConfig
+from distill_jax.models import losses
+from distill_jax.models.config import T5Config
+from distill_jax.models.t5 import Transformer
+from distill_jax.training import optimizers, schedules
+from distill_jax.training.objectives import CrossEntropy, LogitDistillation, Objective, SoftLabels
+
+
+def make_model(config: TrainConfig) -> Transformer:
+    """The network; its `vocab_size` may be open (None)."""
+    return Transformer(T5Config(**config.shape))
+
+
+def view_weights(config: TrainConfig) -> Mapping[str, float]:
+    """The weight of each view's mean loss: as given, else the method's."""
+    if config.view_weights is not None:
+        return config.view_weights
+    if config.method_name in ("step_by_step", "step_by_step_shared", "logit_distillation"):
+        return losses.step_by_step_weights(config.alpha)
+    return losses.single_task_weights() if config.method_name == "single_task" else losses.standard_weights()
+
+
+def make_objective(config: TrainConfig) -> Objective:
+    """The loss of the method; a white-box teacher is put in by `build`."""
+    if config.method_name == "soft_labels":
+        return SoftLabels(temperature=config.temperature, cross_entropy_weight=config.cross_entropy_weight)
+    if config.method_name == "logit_distillation":
+        return LogitDistillation(
+            kind=config.divergence,
+            temperature=config.temperature,
+            beta=config.beta,
+            cross_entropy_weight=config.cross_entropy_weight,
+        )
+    return CrossEntropy()
+
+
+def make_schedule(config: TrainConfig) -> optax.Schedule:
+    """The learning rate by step."""
+    arguments = {"learning_rate": config.learning_rate, "warmup_steps": config.warmup_steps}
+    if config.schedule in ("linear", "cosine"):
+        arguments["total_steps"] = config.train_steps
+    return getattr(schedules, config.schedule)(**arguments)
+
+
+def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """The optimizer with its schedule."""
+    clip_norm = {} if config.clip_norm is None else {"clip_norm": config.clip_norm or None}
+    if config.optimizer == "adafactor":
+        return optimizers.adafactor(make_schedule(config), decay_rate=config.adafactor_decay_rate, **clip_norm)
+    return optimizers.adamw(
+        make_schedule(config),
+        b1=config.adam_b1,
+        b2=config.adam_b2,
+        eps=config.adam_eps,
+        weight_decay=config.weight_decay,
+        **clip_norm,
+    )

@@ -1,0 +1,30 @@
+"""The figures of an experiment as a file, and the page of the docs that is made from them."""
+
+import argparse
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+FOLDER = pathlib.Path("experiments/results")
+
+
+def add_flags(parser: argparse.ArgumentParser, name: str) -> None:
+    """Adds `--results`, `--output` and `--page-only` for the experiment of a name."""
+    parser.add_argument("--results", default=str(FOLDER / f"{name}.json"), help="file of the figures")
+    parser.add_argument("--output", default=f"docs/{name}.md", help="page that is made from them")
+    parser.add_argument("--page-only", action="store_true", help="run nothing: make the page of --results anew")
+
+
+def deliver(
+    args: argparse.Namespace, run: Callable[[], Mapping[str, Any]], page: Callable[[Mapping[str, Any]], str]
+) -> None:
+    """Runs the experiment, or reads its figures with `--page-only`; writes the page, and prints it."""
+    results = pathlib.Path(args.results)
+    if not args.page_only:
+        figures = run()
+        results.parent.mkdir(parents=True, exist_ok=True)
+        results.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    text = page(json.loads(results.read_text(encoding="utf-8")))
+    pathlib.Path(args.output).write_text(text, encoding="utf-8")
+    print(text)

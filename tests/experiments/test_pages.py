@@ -1,0 +1,64 @@
+"""The pages of the docs that experiments write: figures by hand, and the pages of the files that are there."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+pytest.importorskip("aiohttp")
+pytest.importorskip("openai")
+
+from distill_jax.experiments import active_annotation, methods, results
+
+PAGES = {"methods": methods.page, "shared_encoding": methods.page, "active": active_annotation.page}
+
+
+def test_calls_to_reach_an_accuracy_by_hand():
+    budgets, means = [100, 200, 400], [0.5, 0.6, 0.7]
+    assert active_annotation.calls_to_reach(budgets, means, 0.4) == 100
+    assert active_annotation.calls_to_reach(budgets, means, 0.6) == pytest.approx(200)
+    assert active_annotation.calls_to_reach(budgets, means, 0.65) == pytest.approx(300)
+    assert active_annotation.calls_to_reach(budgets, means, 0.71) is None
+
+
+def test_the_statement_says_yes_no_or_not_for_every_seed():
+    budgets = [100, 200, 400]
+    random = np.array([[0.5, 0.6, 0.7], [0.5, 0.6, 0.7]])
+    better = random + np.array([0.0, 0.1, 0.1])
+    text = active_annotation.statement(budgets, {"random": random, "active": better})
+    assert text.startswith("**Yes.**") and "with 200 (linear" in text and "50% fewer" in text
+    assert "ahead in 4 of 4 pairs, by +10.0 points" in text
+    text = active_annotation.statement(budgets, {"random": random, "active": 2 * random - better})
+    assert text.startswith("**No.**") and "active annotation at most 60.0%" in text
+    mixed = random + np.array([[0.0, 0.2, 0.2], [0.0, -0.1, -0.1]])
+    text = active_annotation.statement(budgets, {"random": random, "active": mixed})
+    assert text.startswith("**In the mean, but not for every seed.**") and "by seed +20.0, -10.0" in text
+
+
+def test_a_page_is_made_anew_from_the_figures(tmp_path, capsys):
+    row = {"at_test_time": "label", "accuracies": [0.6, 0.7], "rate": 5e-4, "seconds": 104.2}
+    figures = {
+        "command": "python -m x",
+        "rows": 1000,
+        "seeds": 2,
+        "steps": 800,
+        "examples": 32,
+        "teacher": 0.997,
+    }
+    (tmp_path / "methods.json").write_text(json.dumps(figures | {"methods": {"standard": row}}))
+    page = tmp_path / "methods.md"
+    methods.main(["--page-only", "--results", str(tmp_path / "methods.json"), "--output", str(page)])
+    assert page.read_text() == capsys.readouterr().out.removesuffix("\n")
+    assert page.read_text().endswith("| `standard` | label | 65.0% | 60.0 / 70.0 | 0.0005 | 104 |\n")
+
+    figures = {"budgets": [100, 200], "steps": 9, "seeds": 1, "measure": "margin", "pool": 300, "teacher": 0.9}
+    figures |= {"accuracies": {"random": [[0.5, 0.6]], "active": [[0.5, 0.65]]}}
+    figures |= {"labels": {"random": {"neutral": 1.0}, "active": {"neutral": 0.25}}}
+    assert "| 200 | 60.0% | 60.0 | 65.0% | 65.0 | +5.0 |\n" in active_annotation.page(figures)
+
+
+@pytest.mark.parametrize("name", [n for n in PAGES if (results.FOLDER / f"{n}.json").exists()])
+def test_the_page_of_the_docs_is_that_of_the_figures(name):
+    figures = json.loads((results.FOLDER / f"{name}.json").read_text())
+    assert pathlib.Path(f"docs/{name}.md").read_text() == PAGES[name](figures)
