@@ -118,7 +118,8 @@ class OptimizerOptions(Options):
         identity=True,
     )
     warmup_steps: int = option(0, "steps until the rate is at its peak", minimum=0, identity=True)
-    weight_decay: float = option(0.0, "decoupled weight decay of adamw", minimum=0, identity=True)
+    weight_decay: float = option(0.0, "decoupled weight decay", minimum=0, identity=True)
+    weight_decay_all: bool = option(False, "decay norms, biases and position biases too", identity=True)
     adam_b1: float = option(0.9, "decay of adamw's first moment", minimum=0, below=1, identity=True)
     adam_b2: float = option(0.999, "decay of adamw's second moment", minimum=0, below=1, identity=True)
     adam_eps: float = option(1e-8, "added to adamw's denominator", above=0, identity=True)

@@ -9,7 +9,7 @@ from distill_jax.cli import annotate as command
 from distill_jax.cli import main as cli
 from distill_jax.data.prepare import prepare
 from distill_jax.tasks import own, registry
-from distill_jax.teachers import clients, quality, report
+from distill_jax.teachers import clients, quality
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_log_probabilities_are_read_with_the_prompt_they_came_from(loopback, tmp
 def test_the_parsers_of_flags_know_what_there_is():
     """They name it themselves: importing it would take the command line its half second."""
     assert command.CLIENTS == tuple(clients.CLIENTS) and command.CHECKS == tuple(quality.CHECKS)
-    assert set(report.PROBLEMS) == {"unparsed", "unknown_label", "cut", "refused", *quality.CHECKS}
+    assert set(quality.PROBLEMS) == {"unparsed", "unknown_label", "cut", "refused", *quality.CHECKS}
 
 
 def test_a_temperature_that_is_not_sent(loopback, tmp_path, data):

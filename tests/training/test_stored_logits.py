@@ -13,6 +13,7 @@ from distill_jax.data.vocabularies import ByteVocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
 from distill_jax.models.losses import step_by_step_weights
+from distill_jax.models.t5 import Transformer
 from distill_jax.tasks import registry
 from distill_jax.training import trainer
 from distill_jax.training.initial import load_teacher
