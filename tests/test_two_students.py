@@ -4,14 +4,12 @@ import concurrent.futures
 import json
 
 import pytest
-from distill_jax.tasks import own
 
+import distill_jax
 from distill_jax.checkpoints import run_dir
+from distill_jax.config import TrainConfig
 from distill_jax.decoding.predictor import Predictor
 from distill_jax.decoding.student import load_student
-from distill_jax.models.config import T5Config
-from distill_jax.models.t5 import Transformer
-from distill_jax.training import optimizers, trainer
 
 pytestmark = pytest.mark.slow
 SHAPE = dict(vocab_size=512, emb_dim=16, num_heads=2, num_encoder_layers=1, num_decoder_layers=1, head_dim=8)
@@ -20,18 +18,20 @@ INPUTS = ["thing 3", "thing 14", "thing 15"]
 
 
 def train(folder, **data):
-    trainer.train(
-        model=Transformer(T5Config(**SHAPE, mlp_dim=32)),
+    config = TrainConfig(
+        **SHAPE,
+        mlp_dim=32,
         model_dir=str(folder),
         task_feature_lengths={"inputs": 64, "targets": 32},
-        optimizer=optimizers.adamw(1e-3),
-        view_weights={"label": 0.5, "rationale": 0.5},
+        learning_rate=1e-3,
+        schedule="constant",
         batch_size=2,
         train_steps=2,
         eval_period=2,
         eval_examples=2,
         **data,
     )
+    distill_jax.train(config)
 
 
 @pytest.fixture(autouse=True)
@@ -56,12 +56,11 @@ def own_student(root, name):
         for n in range(20)
     ]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    description = own.describe(str(folder / "train.jsonl"), classes=CLASSES[name])
     vocabulary = {"a": "bytes", "b": "train:300"}[name]
     train(
         root / f"run-{name}",
-        mixture_or_task_name="train_step_by_step",
-        own_data=description,
+        data=str(folder / "train.jsonl"),
+        classes=CLASSES[name],
         vocabulary=vocabulary,
     )
     return str(root / f"run-{name}")
@@ -112,10 +111,10 @@ def test_two_teachers_and_two_data_folders(tmp_path):
         runs[teacher] = tmp_path / f"run-{teacher}"
         train(
             runs[teacher],
-            mixture_or_task_name="svamp_step_by_step",
+            mixture_or_task_name="svamp",
             vocabulary="bytes",
             data_dir=str(tmp_path / folder),
-            teacher_name=teacher,
+            teacher=teacher,
         )
     assert len({run_dir.load(str(run)).data for run in runs.values()}) == 3
     students = {t: load_student(str(run), str(tmp_path / cases[t][0])) for t, run in runs.items()}

@@ -30,7 +30,10 @@ def test_shipped_files_are_found_and_hold_options_alone():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("from __gin__ import dynamic_registration\n", r"run.gin, line 1: 'from __gin__ .* which only T5X does"),
+        (
+            "from __gin__ import dynamic_registration\n",
+            r"run.gin, line 1: 'from __gin__ .* which only T5X does",
+        ),
         ("ALPHA = 0.5\nimport os\n", "line 2: 'import os'"),
         ("\ntrainer.train.seed = 3\n", "line 2: 'trainer.train.seed = 3' wires code"),
         ("trainer.train:\n  seed = 3\n", "line 1: .* wires code"),
@@ -39,7 +42,10 @@ def test_shipped_files_are_found_and_hold_options_alone():
         ("ALPHA = %NOTHING\n", "line 1: %NOTHING"),
         ("ALPHA = %ALPHA\n", "line 1: ALPHA refers to itself"),
         ("A = %B\nB = %A\nALPHA = %A\n", "refers to itself"),
-        ("ALPHA = 2\n", r"line 1: alpha \(--alpha, ALPHA\): expected a number of at least 0 and up to 1, got 2"),
+        (
+            "ALPHA = 2\n",
+            r"line 1: alpha \(--alpha, ALPHA\): expected a number of at least 0 and up to 1, got 2",
+        ),
         ("ALPHA = \n", "run.gin, line 1"),
         ("include 'run.gin'\n", "includes itself"),
         ("include 'recipes/standart.gin'\n", "did you mean recipes/standard.gin?"),

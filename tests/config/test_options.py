@@ -39,7 +39,9 @@ def test_a_new_field_is_flag_macro_help_check_identity_and_docs_row(tmp_path):
     (tmp_path / "own.gin").write_text("WARM_RESTARTS = 7\n")
     assert parsed(WithNewOption, *common, f"--gin_file={tmp_path}/own.gin").warm_restarts == 7
     help_text = flags.Parser(options=WithNewOption).format_help()
-    assert "--restarts N, --warm-restarts N" in help_text and "restarts of the schedule (default 2)" in help_text
+    assert (
+        "--restarts N, --warm-restarts N" in help_text and "restarts of the schedule (default 2)" in help_text
+    )
     (row,) = [line for line in docs.rows(WithNewOption) if "warm_restarts" in line]
     assert row.startswith("| `--restarts`, `--warm-restarts` | `WARM_RESTARTS` | `warm_restarts` |")
     with pytest.raises(UserError, match=r"warm_restarts \(--restarts, WARM_RESTARTS\): expected .* at least 0"):
@@ -76,7 +78,10 @@ def test_defaults_pass_their_own_checks_and_survive_json(cls):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--steps", "1e1"], r"train_steps \(--steps, TRAIN_STEPS\): expected a whole number of at least 1, got '1e1'"),
+        (
+            ["--steps", "1e1"],
+            r"train_steps \(--steps, TRAIN_STEPS\): expected a whole number of at least 1, got '1e1'",
+        ),
         (["--gin.TRAIN_STEPS=1e1"], "expected a whole number"),
         (["--steps", "0"], "of at least 1, got 0"),
         (["--steps", "-3"], "of at least 1, got -3"),
@@ -115,7 +120,11 @@ def test_a_folder_may_have_any_name(name):
     [
         (["--lengths", "512, 256"], "task_feature_lengths", {"inputs": 512, "targets": 256}),
         (["--lengths", "targets=5,inputs=6"], "task_feature_lengths", {"inputs": 6, "targets": 5}),
-        (["--gin.TASK_FEATURE_LENGTHS={'inputs': 3, 'targets': 2}"], "task_feature_lengths", {"inputs": 3, "targets": 2}),
+        (
+            ["--gin.TASK_FEATURE_LENGTHS={'inputs': 3, 'targets': 2}"],
+            "task_feature_lengths",
+            {"inputs": 3, "targets": 2},
+        ),
         (["--mesh", "data=8, fsdp=2"], "mesh", {"data": 8, "fsdp": 2}),
         (["--gin.MESH=None"], "mesh", None),
         (["--classes", "-1, 0,1"], "classes", ("-1", "0", "1")),
@@ -169,7 +178,7 @@ def test_python_gets_the_same_checks():
         config.TrainConfig(**TASK, batch_size=2.5)
     with pytest.raises(UserError, match="pack"):
         config.TrainConfig(**TASK, pack=1)
-    with pytest.raises(UserError, match="no value for model_dir"):
+    with pytest.raises(UserError, match="no value for MODEL_DIR"):
         config.TrainConfig(mixture_or_task_name="svamp")
     assert config.TrainConfig(**TASK | {"model_dir": pathlib.Path("a")}).model_dir == "a"
     with pytest.raises(dataclasses.FrozenInstanceError):

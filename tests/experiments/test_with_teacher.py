@@ -125,7 +125,7 @@ def test_a_run_that_is_told_to_stop_says_so(monkeypatch, capsys):
     monkeypatch.setattr(teacher_report, "run", stopped)
     assert cli.main(["demo", "--with-teacher"]) == EXIT_STATUS
     assert capsys.readouterr().err == (
-        "told to stop: saved at step 3 of 9; the same command goes on from there\n"
+        "told to stop: saved at step 3 of 9; the same command resumes from there\n"
     )
 
 
