@@ -5,33 +5,24 @@ import json
 
 import pytest
 
-import distill_jax
 from distill_jax.checkpoints import run_dir
 from distill_jax.config import TrainConfig
 from distill_jax.decoding.predictor import Predictor
 from distill_jax.decoding.student import load_student
+from distill_jax.training import trainer
 
 pytestmark = pytest.mark.slow
-SHAPE = dict(vocab_size=512, emb_dim=16, num_heads=2, num_encoder_layers=1, num_decoder_layers=1, head_dim=8)
+SHAPE = dict(emb_dim=16, num_heads=2, num_encoder_layers=1, num_decoder_layers=1, head_dim=8, mlp_dim=32)
 CLASSES = {"a": ["yes", "no"], "b": ["red", "green"]}
 INPUTS = ["thing 3", "thing 14", "thing 15"]
 
 
-def train(folder, **data):
-    config = TrainConfig(
-        **SHAPE,
-        mlp_dim=32,
-        model_dir=str(folder),
-        task_feature_lengths={"inputs": 64, "targets": 32},
-        learning_rate=1e-3,
-        schedule="constant",
-        batch_size=2,
-        train_steps=2,
-        eval_period=2,
-        eval_examples=2,
-        **data,
+def train(folder, **options):
+    lengths = {"inputs": 64, "targets": 32}
+    common = {"train_steps": 2, "eval_period": 2, "eval_examples": 2, "batch_size": 2, "vocab_size": 512}
+    trainer.train(
+        TrainConfig(model_dir=str(folder), task_feature_lengths=lengths, **SHAPE, **common, **options)
     )
-    distill_jax.train(config)
 
 
 @pytest.fixture(autouse=True)
@@ -42,27 +33,18 @@ def environment(tmp_path, monkeypatch):
 
 
 def own_student(root, name):
-    """Trains on `<root>/<name>/train.jsonl`; what to train with, for the same call once more."""
+    """The folder of a run that was trained on `<root>/<name>/train.jsonl`."""
     folder = root / name
     folder.mkdir()
     one, two = CLASSES[name]
     rows = [
-        {
-            "id": f"{name}{n}",
-            "input": f"thing {n}",
-            "label": (one, two)[n % 2],
-            "rationale": f"It is {name} {n}.",
-        }
+        {"id": f"{name}{n}", "input": f"thing {n}", "label": (one, two)[n % 2], "rationale": f"It is {n}."}
         for n in range(20)
     ]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     vocabulary = {"a": "bytes", "b": "train:300"}[name]
-    train(
-        root / f"run-{name}",
-        data=str(folder / "train.jsonl"),
-        classes=CLASSES[name],
-        vocabulary=vocabulary,
-    )
+    data = {"data": str(folder / "train.jsonl"), "classes": tuple(CLASSES[name])}
+    train(root / f"run-{name}", vocabulary=vocabulary, **data)
     return str(root / f"run-{name}")
 
 
@@ -111,7 +93,7 @@ def test_two_teachers_and_two_data_folders(tmp_path):
         runs[teacher] = tmp_path / f"run-{teacher}"
         train(
             runs[teacher],
-            mixture_or_task_name="svamp",
+            mixture_or_task_name="svamp_step_by_step",
             vocabulary="bytes",
             data_dir=str(tmp_path / folder),
             teacher=teacher,

@@ -243,7 +243,7 @@ def prepare(
 def _scoring(task: DistillationTask) -> list[str]:
     """The code of the functions by which a teacher's label is right."""
     functions = [*task.label_metric_fns, *filter(None, [task.label_postprocess_fn])]
-    return [hash_of(code_of(function)) for function in functions] + [task.main_metric]
+    return [hash_of(code_of(function)) for function in functions] + [str(task.main_metric)]
 
 
 def _check_targets(

@@ -83,7 +83,7 @@ def _split_statistics(
         labelled = [example for _, example in window if example.label is not None]
         labels = [example.teacher_label for example in labelled]
         if labels:
-            right += task.score_labels(labelled, labels).get(task.main_metric, math.nan) * len(labels)
+            right += task.main_score(labelled, labels) * len(labels)
         references += len(labels)
         teachers += sum(label is not None for label in labels)
         unparsed += sum(e.teacher_label is None and e.rationale is None for _, e in window)

@@ -1,7 +1,8 @@
 """A task: where its examples come from, how a student sees them, and how answers are scored."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distill_jax.data import views
@@ -33,7 +34,8 @@ class DistillationTask:
       rationale_prefix: put before the input of the rationale view.
       classes: the labels there are, where they are few.
       rationale_rate: rationales for each label in what a student is trained on.
-      main_metric: of the label metrics the one by which checkpoints and teachers are judged.
+      main_metric: name of the label metric by which the best checkpoint and the right rows are chosen; see
+        `main_name` for its default.
 
     Raises:
       UserError: for a rate that is not above 0.
@@ -49,7 +51,7 @@ class DistillationTask:
     rationale_prefix: str = "[rationale] "
     classes: tuple[str, ...] | None = None
     rationale_rate: float = 1.0
-    main_metric: str = "accuracy"
+    main_metric: str | None = None
 
     def __post_init__(self):
         if not self.rationale_rate > 0.0:
@@ -82,13 +84,51 @@ class DistillationTask:
         """The label that a rationale speaks for; None where it speaks for none."""
         return self.rationale_label_fn(rationale, example)
 
+    def main_name(self, scores: Mapping[str, float]) -> str | None:
+        """The main one of some label metrics: `main_metric`, else `accuracy`, else the first; None of none.
+
+        Raises:
+          UserError: when the metric functions give no metric of the name `main_metric`.
+        """
+        if self.main_metric is None:
+            return "accuracy" if "accuracy" in scores else next(iter(scores), None)
+        if scores and self.main_metric not in scores:
+            raise UserError(
+                f"task {self.name}: main_metric {self.main_metric!r} is none of its metrics {', '.join(scores)}"
+            )
+        return self.main_metric if scores else None
+
+    def main_score(self, examples: Sequence[Example], predictions: Sequence[str | None]) -> float | None:
+        """The main metric of some predictions; None where no example has a reference label."""
+        scores = self.score_labels(examples, predictions)
+        name = self.main_name(scores)
+        return None if name is None else float(scores[name])
+
+    def is_right(self, example: Example, prediction: str | None) -> bool | None:
+        """Whether a prediction scores as the reference label itself does, by the main metric of this row.
+
+        None where that cannot be told: without a reference label, and for a metric that has no value on a
+        single row (nan or ValueError, such as a correlation's) or gives the reference label itself 0.
+        """
+        try:
+            score, best = (self.main_score([example], [text]) for text in (prediction, example.label))
+        except ValueError:
+            return None
+        if score is None or not best or math.isnan(best):
+            return None
+        return score == best
+
     def agrees(self, example: Example) -> bool:
-        """Whether the teacher's label is right: the same class, else by the task's main metric."""
+        """Whether the teacher's label is right: the same class, else by `is_right`, else by its text."""
+        label, answer = example.label, example.teacher_label
+        if label is None or answer is None:
+            return False
         options = example.choices or self.classes or ()
-        places = {place_of(label, options) for label in (example.label, example.teacher_label)}
+        places = {place_of(text, options) for text in (label, answer)}
         if -1 not in places:
             return len(places) == 1
-        return bool(self.score_labels([example], [example.teacher_label]).get(self.main_metric))
+        right = self.is_right(example, answer)
+        return label.strip() == answer.strip() if right is None else right
 
     def views(self, method: str, label_source: str = "reference") -> tuple[View, ...]:
         """The views of a method, by its name in `METHODS`."""

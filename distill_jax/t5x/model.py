@@ -24,9 +24,9 @@ from distill_jax.models.t5 import Transformer
 from distill_jax.t5x.feature_converter import ViewFeatureConverter
 from distill_jax.t5x.network import NetworkStates
 from distill_jax.t5x.seqio_tasks import own_vocabulary
+from distill_jax.training.build import with_vocabulary_size
 from distill_jax.training.initial import load_teacher
 from distill_jax.training.objectives import Batch, CrossEntropy, Objective
-from distill_jax.training.start import with_vocabulary_size
 
 
 class DistillationModel(models.EncoderDecoderModel):
@@ -37,7 +37,7 @@ class DistillationModel(models.EncoderDecoderModel):
 
     Args:
       module: `distill_jax.models.t5.Transformer` or `t5x.examples.t5.network.Transformer`.
-      input_vocabulary: of the task; see `data.seqio_tasks.use_vocabulary`.
+      input_vocabulary: of the task; see `seqio_tasks.seqio_vocabulary`.
       output_vocabulary: the same.
       optimizer_def: T5X's, or optax's as our engine takes it; None where nothing is trained.
       view_weights: weight of each view by name, of `distill_jax.models.losses`; None where nothing is trained.
@@ -134,7 +134,7 @@ class DistillationModel(models.EncoderDecoderModel):
           UserError: when there are no view weights, or the batch has no task ids.
         """
         if self._view_weights is None:
-            raise UserError("no VIEW_WEIGHTS: give the file of a method, such as t5x/step_by_step.gin")
+            raise UserError("no view weights: give the file of a method, such as t5x/step_by_step.gin")
         if "decoder_task_ids" not in batch:
             raise UserError(
                 "the task has no feature targets_task_ids: register it with "

@@ -235,7 +235,7 @@ def test_settings_that_would_change_the_loss_are_refused(counting):
         DistillationModel(jax_dense(), vocabulary, vocabulary)
     (batch,) = batches("counting_step_by_step", 1, pack=True)
     model = DistillationModel(ours(), vocabulary, vocabulary)
-    with pytest.raises(UserError, match="VIEW_WEIGHTS"):
+    with pytest.raises(UserError, match="no view weights"):
         model.eval_fn({}, batch)
     del batch["decoder_task_ids"]
     with pytest.raises(UserError, match="targets_task_ids"):

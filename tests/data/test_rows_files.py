@@ -1,0 +1,311 @@
+"""Rows files as people have them: size() is the number of examples, and splits are disjoint and stable."""
+
+import codecs
+import json
+import pathlib
+import tempfile
+
+import numpy as np
+import pytest
+from distill_jax.tasks import own, registry
+from distill_jax.tasks.definition import define_task
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill_jax.data.loader import Loader
+from distill_jax.data.prepare import prepare
+from distill_jax.data.records import decode_row
+from distill_jax.data.selection import Filters
+from distill_jax.data.sources import CsvSource, HeldOutSource, JsonlSource, ParquetSource
+from distill_jax.data.views import place_of, soften
+from distill_jax.data.vocabularies import train_vocabulary
+from distill_jax.errors import UserError
+
+LENGTHS = {"inputs": 64, "targets": 32}
+ODD = "\u2028\u2029\x85\x1c\x0b\x0c\u00a0\u3000\ufeff"  # what some take for the end of a line, or for nothing
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def task_of(path, **options):
+    return define_task("t", JsonlSource({split: [path] for split in ("train", "test")}), **options)
+
+
+texts = st.text(st.one_of(st.sampled_from(ODD + "ab "), st.characters(exclude_categories=["Cs"])), max_size=8)
+lines = st.one_of(
+    st.builds(
+        lambda text, label: json.dumps({"input": f"x{text}", "label": f"y{label}"}, ensure_ascii=False),
+        texts,
+        texts,
+    ),
+    st.text(ODD.replace("\ufeff", "") + " \t", max_size=3),
+    st.just(json.dumps({"input": "the same", "label": "row"})),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(lines, min_size=1, max_size=40),
+    ending=st.sampled_from(["\n", "\r\n", "\r"]),
+    bom=st.booleans(),
+    last=st.booleans(),
+)
+def test_any_file_of_rows(rows, ending, bom, last):
+    rows = [*rows, json.dumps({"input": "last", "label": "row"})]
+    text = ending.join(rows) + (ending if last else "")
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "rows.jsonl")
+        path.write_bytes(codecs.BOM_UTF8 * bom + text.encode())
+        source = JsonlSource({"train": [path]})
+        expected = [json.loads(row)["input"] for row in rows if row.startswith("{")]
+        assert [e.input for e in source.examples("train")] == expected
+        assert source.size("train") == len(expected)
+        held = HeldOutSource(source)
+        splits = {split: [e.id for e in held.examples(split)] for split in ("train", "validation")}
+        assert {split: held.size(split) for split in splits} == {
+            split: len(ids) for split, ids in splits.items()
+        }
+        assert not set(splits["train"]) & set(splits["validation"])
+        assert sorted(splits["train"] + splits["validation"]) == sorted(e.id for e in source.examples("train"))
+        again = HeldOutSource(JsonlSource({"train": [path]}))
+        assert {split: [e.id for e in again.examples(split)] for split in splits} == splits
+
+
+@settings(max_examples=8, deadline=None)
+@given(rows=st.lists(texts, min_size=1, max_size=20), seed=st.integers(0, 3))
+def test_an_epoch_is_a_permutation(rows, seed):
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(pathlib.Path(folder, "rows.jsonl"), [{"input": f"x{text}", "label": "y"} for text in rows])
+        task = task_of(path)
+        views = task.views("standard")
+        options = {"vocabulary": "bytes", "task_feature_lengths": LENGTHS, "cache_dir": folder}
+        records = prepare(task, views, "train", pack=False, **options)
+        loader = Loader(records.path, 1, seed=seed, num_epochs=2)
+        for _ in range(2):
+            seen = [next(loader)["encoder_input_tokens"][0].tobytes() for _ in rows]
+            plain = Loader(records.path, 1, seed=0, shuffle=False, num_epochs=1)
+            assert sorted(seen) == sorted(batch["encoder_input_tokens"][0].tobytes() for batch in plain)
+
+
+def test_another_encoding_is_named(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"input": "x", "label": "y"}), encoding="utf-16")
+    for read in (lambda s: list(s.examples("train")), lambda s: s.size("train")):
+        with pytest.raises(UserError, match="UTF-16 text: save it as UTF-8"):
+            read(JsonlSource({"train": [path]}))
+
+
+def test_whole_numbers_are_one_label_however_they_are_kept(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    table = pyarrow.Table.from_pylist(
+        [{"id": n, "input": "x", "label": n, "teacher_label": 2.5} for n in (1.0, 2.0)]
+    )
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    path = write(tmp_path / "t.jsonl", [{"id": n, "input": "x", "label": n} for n in (1, 2)])
+    one, two = ParquetSource({"train": [tmp_path / "t.parquet"]}), JsonlSource({"train": [path]})
+    assert [(e.id, e.label) for e in one.examples("train")] == [(e.id, e.label) for e in two.examples("train")]
+    assert {e.teacher_label for e in one.examples("train")} == {"2.5"}
+
+
+def test_a_label_of_minus_one_is_none(tmp_path):
+    """As SNLI has it where annotators did not agree: no class of that name, and an error that names the row."""
+    path = write(tmp_path / "t.jsonl", [{"input": "x", "label": 0}, {"input": "x", "label": -1}])
+    with pytest.raises(
+        UserError, match=r"t.jsonl, line 2: no label .*\(a label of -1 says that there is none\)"
+    ):
+        list(JsonlSource({"train": [path]}).examples("train"))
+    rows = [{"input": "x", "label": 0, "rationale": "r"}, {"input": "x", "label": -1.0, "rationale": "r"}]
+    examples = JsonlSource({"train": [write(tmp_path / "u.jsonl", rows)]}).examples("train")
+    assert [e.label for e in examples] == ["0", None]
+
+
+def test_two_columns_of_one_name(tmp_path):
+    (tmp_path / "t.csv").write_text("input,label,label\na,reference,predicted\n")
+    with pytest.raises(UserError, match="t.csv: two columns are named 'label'"):
+        list(CsvSource({"train": [tmp_path / "t.csv"]}).examples("train"))
+
+
+def test_choices_that_repeat_or_are_numbers(tmp_path):
+    rows = [
+        {"input": "q", "label": "6", "choices": [6, 5, 6]},
+        {"input": "q", "label": "a", "choices": ["a", "b"]},
+    ]
+    examples = list(JsonlSource({"train": [write(tmp_path / "t.jsonl", rows)]}).examples("train"))
+    assert [e.choices for e in examples] == [("6", "5"), ("a", "b")]
+
+
+def test_a_label_in_another_spelling_has_its_place(tmp_path):
+    rows = [
+        {"input": "q", "label": label, "label_probs": [0.9, 0.1]}
+        for label in ("yes ", "Yes", "yes", "NO", "maybe")
+    ]
+    examples = JsonlSource({"train": [write(tmp_path / "t.jsonl", rows)]}).examples("train")
+    assert [soften(e, ["yes", "no"]).reference for e in examples] == [0, 0, 0, 1, -1]
+    assert place_of("Yes", ["yes", "YES"]) == -1 and place_of("YES", ["yes", "YES"]) == 1
+    soft = soften(
+        next(
+            JsonlSource({"t": [write(tmp_path / "c.jsonl", [rows[0] | {"choices": ["yes ", "no"]}])]}).examples(
+                "t"
+            )
+        ),
+        None,
+    )
+    assert soft.reference == 0
+
+
+def test_files_of_one_stem_have_ids_of_their_own(tmp_path):
+    """The answers of a teacher to the training rows are not joined to the validation rows."""
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "data.jsonl", [{"input": f"of {name}", "label": "x"}])
+    answers = write(tmp_path / "r.jsonl", [{"id": "data-1", "rationale": "of the train row"}])
+    paths = [str(tmp_path / name / "data.jsonl") for name in "ab"]
+    task = own.own_task(own.describe(*paths, rationales=answers))
+    found = {split: next(task.source.examples(split)) for split in ("train", "validation", "test")}
+    assert {split: e.id for split, e in found.items()} == {
+        "train": "data-1",
+        "validation": "data-validation-1",
+        "test": "data-validation-1",
+    }
+    assert [e.rationale for e in found.values()] == ["of the train row", None, None]
+    same = JsonlSource({"train": paths[:1], "validation": paths[:1]})
+    assert {next(same.examples(split)).id for split in same.splits} == {"data-1"}
+
+
+TRAIN = [
+    {"id": f"t{n}", "input": f"row {n}", "teacher_label": ("no", "yes")[n % 2], "rationale": "because"}
+    for n in range(12)
+]
+VALIDATION = [{"id": f"v{n}", "input": f"row {n}", "label": ("no", "yes")[n % 2]} for n in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("method", "views"),
+    [
+        ("standard", {"label": 0}),
+        ("task_distillation", {"label": 0}),
+        ("step_by_step", {"label": 0, "rationale": 0}),
+        ("step_by_step_shared", {"label": 0, "rationale": 0}),
+        ("single_task", {"single_task": 0}),
+        ("rationale_input", {"label": 0}),
+        ("soft_labels", {"label": 0}),
+        ("logit_distillation", {"label": 0, "rationale": 0}),
+    ],
+)
+def test_a_validation_split_of_reference_labels_alone(tmp_path, method, views):
+    """Training on the teacher's labels: what a loss would need the teacher for is left out of the records."""
+    files = [write(tmp_path / f"{name}.jsonl", rows) for name, rows in (("train", TRAIN), ("val", VALIDATION))]
+    description = own.describe(*files, classes=["no", "yes"])
+    task, found = registry.resolve(method, "teacher", own_data=description)
+    options = {"vocabulary": "bytes", "task_feature_lengths": LENGTHS, "cache_dir": tmp_path}
+    assert prepare(task, found, "train", **options).manifest["rows"] > 0
+    manifest = prepare(task, found, "validation", **options).manifest
+    assert (manifest["rows"], manifest["views"], manifest["examples"]) == (0, views, 4)
+
+
+def test_rationales_of_the_training_rows_alone(tmp_path):
+    rows = [{"id": f"t{n}", "input": f"row {n}", "label": "ab"[n % 2]} for n in range(6)]
+    files = [write(tmp_path / "train.jsonl", rows), write(tmp_path / "val.jsonl", VALIDATION)]
+    why = write(tmp_path / "why.jsonl", [{"id": row["id"], "rationale": "because"} for row in rows])
+    task, views = registry.resolve("step_by_step", own_data=own.describe(*files, rationales=why))
+    options = {"vocabulary": "bytes", "task_feature_lengths": LENGTHS, "cache_dir": tmp_path}
+    assert prepare(task, views, "train", **options).manifest["views"] == {"label": 6, "rationale": 6}
+    assert prepare(task, views, "validation", **options).manifest["views"] == {"label": 4, "rationale": 0}
+    other = write(tmp_path / "other.jsonl", [{"id": "v0", "rationale": "because"}])
+    task, views = registry.resolve("step_by_step", own_data=own.describe(*files, rationales=other))
+    with pytest.raises(UserError, match="none of its 1 ids is in train, whose ids are such as 't5'"):
+        prepare(task, views, "train", **options)
+
+
+def test_a_message_names_the_filter_that_dropped_the_rows(tmp_path):
+    rows = [{"input": "a", "label": "x", "teacher_label": "y", "rationale": "short"}] * 3 + [
+        {"input": "b", "teacher_label": "y"}
+    ]
+    task = task_of(write(tmp_path / "t.jsonl", rows))
+    options = {"vocabulary": "bytes", "task_feature_lengths": LENGTHS, "cache_dir": tmp_path}
+
+    def message(filters, method="task_distillation"):
+        with pytest.raises(UserError) as raised:
+            prepare(task, task.views(method), "train", filters=filters, **options)
+        return str(raised.value)
+
+    assert message(Filters(agreeing=True)) == (
+        "t train: the filters dropped every example: ONLY_AGREEING 3 (teacher_disagrees), "
+        "ONLY_AGREEING 1 (no_reference_label); loosen them"
+    )
+    assert message(Filters(max_words=0), "rationale").endswith(
+        "none of the 1 examples has a rationale; the filters dropped MAX_RATIONALE_WORDS 3 (rationale_too_long)"
+    )
+
+
+def test_the_key_has_the_classes_and_the_functions_of_the_filter(tmp_path):
+    rows = [{"input": f"row {n}", "label_probs": [0.7, 0.2, 0.1]} for n in range(4)]
+    path = write(tmp_path / "t.jsonl", rows)
+    options = {"vocabulary": "bytes", "task_feature_lengths": LENGTHS, "cache_dir": tmp_path}
+
+    def targets(*classes):
+        task = task_of(path, classes=classes)
+        records = prepare(task, task.views("soft_labels"), "train", **options)
+        import grain
+
+        row = decode_row(grain.sources.ArrayRecordDataSource([str(records.path / "rows.array_record")])[0])
+        return (
+            bytes(i - 3 for i in row[0].targets if i > 2).decode(),
+            np.round(row[0].probs, 1).tolist(),
+            records.key,
+        )
+
+    one, two = targets("a", "b", "c"), targets("c", "b", "a")
+    assert (one[0], two[0]) == ("abc", "cba") and one[2] != two[2]
+
+    def lower(text, example=None, is_target=False):
+        return text.lower()
+
+    def key(**changes):
+        rows = [
+            {"input": "q", "label": "A", "teacher_label": "a"},
+            {"input": "r", "label": "B", "teacher_label": "B"},
+        ]
+        task = task_of(write(tmp_path / "u.jsonl", rows), **changes)
+        records = prepare(task, task.views("standard"), "train", filters=Filters(agreeing=True), **options)
+        return records.key, records.manifest["examples"]
+
+    (plain, one_left), (lowered, both) = key(), key(label_postprocess_fn=lower)
+    assert (one_left, both) == (1, 2) and plain != lowered
+
+
+def test_what_a_student_cannot_learn_is_counted_and_told(tmp_path, caplog):
+    rows = [
+        {"input": "one 鯨", "label": "ｙｅｓ", "rationale": "nan"},
+        {"input": "two", "label": "yes", "rationale": "None"},
+        {"input": "two", "label": "other", "rationale": "because"},
+    ]
+    task = task_of(write(tmp_path / "t.jsonl", rows), classes=("ｙｅｓ", "yes"))
+    train_vocabulary(["one two other because nan None yes label rationale"] * 3, 320).save(tmp_path / "v")
+    options = {"vocabulary": str(tmp_path / "v"), "task_feature_lengths": LENGTHS, "cache_dir": tmp_path}
+    manifest = prepare(task, task.views("step_by_step"), "train", **options).manifest
+    assert (manifest["null_rationales"], manifest["labels_of_no_class"]) == (2, 1)
+    assert manifest["equal_labels"] == [["ｙｅｓ", "yes"]]  # SentencePiece's NFKC writes both alike
+    for part in (
+        "2 rationales are `nan`",
+        "1 labels are none of the classes",
+        "'ｙｅｓ' and 'yes' have the same tokens",
+    ):
+        assert any(part in message and message.startswith("warning: t train: ") for message in caplog.messages)
+
+
+def test_classes_as_a_command_line_has_them(tmp_path):
+    path = write(tmp_path / "t.jsonl", VALIDATION)
+    assert own.describe(path, classes="billing, shipping,other,".split(","))["classes"] == [
+        "billing",
+        "shipping",
+        "other",
+    ]
+    assert own.describe(path, classes=[" "])["classes"] is None
+    with pytest.raises(UserError, match="a class is named twice"):
+        own.describe(path, classes=["a", "a "])
