@@ -109,11 +109,11 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def refuse_lfs_pointer(path: str | os.PathLike) -> None:
-    """Raises a UserError when a file is what Git leaves in place of a large one; an OSError when there is none."""
+    """Raises a UserError when a file is what Git leaves in place of a large one; OSError without the file."""
     with open(path, "rb") as file:
         if file.read(len(_LFS)) == _LFS:
             raise UserError(
-                f"{path}: a Git LFS pointer, not the file itself: run git lfs pull in its folder, or download it"
+                f"{path}: a Git LFS pointer, not the file itself: run git lfs pull there, or download the file"
             )
 
 

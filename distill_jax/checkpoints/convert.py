@@ -48,7 +48,7 @@ def convert(
 
     Args:
       source: see `open_checkpoint`.
-      destination: local, not there yet.
+      destination: a local folder that does not exist yet.
       to: of `FORMATS`.
       step: of the source, where it has several (`latest`, `best` or a number); of the destination, a number,
         where the source has none.

@@ -17,6 +17,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from distill_jax import files
 from distill_jax.checkpoints.formats.orbax_trees import is_tree, read_tree
 from distill_jax.checkpoints.formats.parameters import to_tree
+from distill_jax.checkpoints.stores import reason
 from distill_jax.errors import UserError
 
 SCORES = "scores.json"
@@ -161,10 +162,10 @@ class Checkpointer:
                 args=ocp.args.Composite(state=ocp.args.StandardRestore(like), loader=ocp.args.JsonRestore()),
             )
         except Exception as error:  # Orbax's parts have many kinds
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            cause = reason(error)[:200] or type(error).__name__
             raise UserError(
                 f"{self._manager.directory / str(step)}: cannot be restored: delete this folder to resume from "
-                f"the checkpoint before it ({reason})"
+                f"the checkpoint before it ({cause})"
             ) from error
         for later in [scored for scored in self._scores.by_step if scored > step]:
             del self._scores.by_step[later]  # of steps that were lost, and are done again

@@ -1,4 +1,4 @@
-"""Checkpoints elsewhere: what is needed of them, copied into the cache once.
+"""Checkpoints at a URL: the files that are needed of them, copied into the cache once per version.
 
 `hf://ORG/NAME[@REVISION]` comes from the Hugging Face hub, through its client and into its cache; any other URL
 (`gs://`, `s3://`, …) through fsspec and the package it names for the protocol.
@@ -34,19 +34,8 @@ _HUB_FILES = (
     ADAPTER,
 )
 # What file systems call the version of a file; where they say none of it, fsspec's own key stands for it.
-_VERSION = (
-    "etag",
-    "md5",
-    "md5hash",
-    "crc32c",
-    "checksum",
-    "generation",
-    "version",
-    "versionid",
-    "mtime",
-    "modified",
-)
-_VERSION += ("last_modified", "lastmodified", "updated", "created")
+_VERSION = {"etag", "md5", "md5hash", "crc32c", "checksum", "generation", "version", "versionid"}
+_VERSION |= {"mtime", "modified", "last_modified", "lastmodified", "updated", "created"}
 
 
 def is_remote(path: str) -> bool:
@@ -55,7 +44,7 @@ def is_remote(path: str) -> bool:
 
 
 def fetch(url: str, step: int | str | None = None) -> pathlib.Path:
-    """A local folder with the checkpoint at `url`; its optimizer's state is left there.
+    """A local folder with the checkpoint at `url`; its optimizer's state is not copied.
 
     Args:
       url: of a checkpoint or of the folder of several.
@@ -89,13 +78,13 @@ def _fetch_hub(url: str) -> pathlib.Path:
         folder = pathlib.Path(folder)
         if any(folder.glob("*.safetensors")):
             return folder
-        there = huggingface_hub.HfApi().list_repo_files(repository, revision=revision)
+        names = huggingface_hub.HfApi().list_repo_files(repository, revision=revision)
     except Exception as error:  # the client's own kinds, and those of whatever it speaks HTTP with
         raise UserError(f"{url}: cannot be fetched: {_one_line(error)}") from None
-    pickles = [name for name in there if name.endswith(PICKLES)]
+    pickles = [name for name in names if name.endswith(PICKLES)]
     if pickles:
         refuse_pickle(f"{repository}/{pickles[0]}")
-    raise UserError(f"{url}: no safetensors in there, only {', '.join(there) or 'nothing'}")
+    raise UserError(f"{url}: no safetensors in there, only {', '.join(names) or 'nothing'}")
 
 
 def _wanted(names: list[str], step: int | None) -> list[str]:
@@ -116,7 +105,7 @@ def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
         filesystem, root = fsspec.url_to_fs(url)
         root = root.rstrip("/")
         filesystem.invalidate_cache()  # a listing of before would hide what was written since
-        found = filesystem.find(root, detail=True)
+        infos = filesystem.find(root, detail=True)
         # T5X's configuration, and the run that an export of ours carries, are beside the checkpoint.
         parent = posixpath.dirname(root)
         beside = filesystem.find(f"{parent}/distill_jax", detail=True) if parent else {}
@@ -124,7 +113,7 @@ def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
             beside[f"{parent}/config.gin"] = filesystem.info(f"{parent}/config.gin")
     except Exception as error:  # each protocol's client has its own kinds
         raise UserError(f"{url}: cannot be fetched: {_one_line(error)}") from None
-    names = sorted(posixpath.relpath(path, root) for path in found)
+    names = sorted(posixpath.relpath(path, root) for path in infos)
     if not names:
         raise UserError(f"{url}: there is nothing there")
     wanted = [f"{root}/{name}" for name in _wanted(names, _number(filesystem, url, root, names, step))]
@@ -133,7 +122,7 @@ def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
         refuse_pickle(f"{url}/{pickles[0]}")
     wanted += beside
     # The versions belong to the key: a run's folder grows, and weights are overwritten in place.
-    versions = [(path, _version(filesystem, path, (found | beside)[path])) for path in wanted]
+    versions = [(path, _version(filesystem, path, (infos | beside)[path])) for path in wanted]
     key = hashlib.sha256(json.dumps([url, versions]).encode()).hexdigest()[:16]
     folder = cache.cache_dir() / "downloads" / key
     if not folder.exists():

@@ -21,9 +21,9 @@ CONFIG = "config.json"
 class Run:
     """Identity of a run: two runs with the same one may share a folder (the second resumes).
 
-    `model` holds the fields of `T5Config`; `vocabulary` is the fingerprint of the vocabulary saved
-    beside `run.json`; `data` the key of the prepared records; `own_data` the `data.own.describe` of files that
-    are no registered task.
+    `model` holds the fields of `T5Config`; `vocabulary` is the fingerprint of the vocabulary saved beside
+    `run.json`; `data` is the key of the prepared records; `own_data` describes files that are no registered
+    task, see `data.own.describe`.
     """
 
     mixture_or_task_name: str

@@ -9,7 +9,7 @@ import tensorstore as ts
 from distill_jax.checkpoints.formats.parameters import Parameter
 from distill_jax.errors import UserError
 
-CHUNK_BYTES = 64 * 1024 * 1024  # T5X's wish
+CHUNK_BYTES = 64 * 1024 * 1024  # as T5X writes
 
 
 def reason(error: Exception) -> str:
@@ -27,9 +27,9 @@ class ArrayReader:
 
     def __init__(self, where: str, prefix: str):
         self._where, self._prefix = where, prefix
-        # A run with scanned layers keeps all layers of a parameter in one chunk: layers are asked for one
-        # after the other, and this one is kept between them.
-        self._kept: tuple[str, np.ndarray] | None = None
+        # A run with scanned layers stores all layers of a parameter in one chunk. Layers are read one after the
+        # other, so the last chunk is cached.
+        self._cached: tuple[str, np.ndarray] | None = None
         self._stores: dict[str, ts.TensorStore] = {}
 
     def open(self, name: str, spec: dict[str, Any], shape: Sequence[int] | None = None) -> Parameter:
@@ -38,7 +38,7 @@ class ArrayReader:
         Args:
           name: ours, for messages.
           spec: where it is.
-          shape: what the checkpoint says of it elsewhere, if anything, for messages.
+          shape: as the checkpoint's metadata has it, if at all, for messages.
 
         Raises:
           UserError: when it is not there, or holds no floats.
@@ -48,10 +48,10 @@ class ArrayReader:
         try:
             store = ts.open(ts.Spec(spec), open=True).result()
         except ValueError as error:
-            there = f"{self._prefix}.{name.replace('/', '.')} there"
-            there += f", of shape {list(shape)}" if shape is not None else ""
+            stored = f"{self._prefix}.{name.replace('/', '.')} there"
+            stored += f", of shape {list(shape)}" if shape is not None else ""
             raise UserError(
-                f"{self._where}: parameter {name} ({there}) cannot be opened, the checkpoint is not whole: "
+                f"{self._where}: parameter {name} ({stored}) cannot be opened, the checkpoint is not whole: "
                 f"{reason(error)}"
             ) from None
         if not _is_float(store.dtype.numpy_dtype):
@@ -72,10 +72,10 @@ class ArrayReader:
         return Parameter(tuple(store.shape), fetch)
 
     def _whole(self, name: str) -> np.ndarray:
-        if self._kept is None or self._kept[0] != name:
-            self._kept = None  # before the next is read: each may be gigabytes
-            self._kept = name, self._read(name, self._stores[name])
-        return self._kept[1]
+        if self._cached is None or self._cached[0] != name:
+            self._cached = None  # before the next is read: each may be gigabytes
+            self._cached = name, self._read(name, self._stores[name])
+        return self._cached[1]
 
     def _read(self, name: str, store: ts.TensorStore) -> np.ndarray:
         try:
@@ -92,7 +92,7 @@ def _is_float(dtype: np.dtype) -> bool:
 
 
 def chunk_shape(shape: tuple[int, ...], itemsize: int, first: int | None = None) -> list[int]:
-    """The largest part of a parameter within `CHUNK_BYTES` whose sides divide its sides, as T5X wants it.
+    """The largest chunk of a parameter within `CHUNK_BYTES` whose sides divide its sides, as T5X requires.
 
     Args:
       shape: of the parameter.

@@ -3,6 +3,7 @@
 `</s>` in a text is the end token, as in Hugging Face's tokenizers: premise and hypothesis are joined by it.
 """
 
+import functools
 import hashlib
 import io
 import json
@@ -174,10 +175,8 @@ class TokenizerVocabulary:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text, on all cores."""
-        return _with_ends(lambda parts: [e.ids for e in self._encode_parts(parts)], texts)
-
-    def _encode_parts(self, parts: list[str]) -> list[tokenizers.Encoding]:
-        return self._tokenizer.encode_batch(parts, add_special_tokens=False)
+        encode = functools.partial(self._tokenizer.encode_batch, add_special_tokens=False)
+        return _with_ends(lambda parts: [encoding.ids for encoding in encode(parts)], texts)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text up to the first end token; special tokens and ids without a token are left out."""

@@ -60,4 +60,4 @@ def name_with_step(model: str) -> str:
     """`FOLDER@STEP` of the latest checkpoint, so that after further training it counts as another teacher."""
     if "@" in model:
         return model
-    return f"{model}@{checkpoints.steps(model)[-1]}"
+    return f"{model}@{checkpoints.pick_step(model)}"

@@ -33,10 +33,10 @@ class Cluster:
 def detect(environment: Mapping[str, str]) -> Cluster | None:
     """Reads from the environment whether this process is one of several; which one, JAX finds out itself.
 
-    In this order: by hand (COORDINATOR_ADDRESS, NUM_PROCESSES, PROCESS_ID); a SLURM step of several tasks; a TPU
-    slice of several hosts, as GKE describes it; and DISTRIBUTED=auto, which asks JAX, as on Cloud TPU VMs, whose
-    metadata server knows. A process that is started by hand within a SLURM job is one process: only `srun` sets
-    SLURM_STEP_NUM_TASKS to the number of processes it starts, while a job's other variables are in every shell.
+    In this order: by hand (COORDINATOR_ADDRESS, NUM_PROCESSES, PROCESS_ID); a SLURM step of several tasks; a
+    TPU slice of several hosts, as GKE describes it; and DISTRIBUTED=auto, which asks JAX, as on Cloud TPU VMs,
+    whose metadata server knows. A process that is started by hand within a SLURM job is one process: only
+    `srun` sets SLURM_STEP_NUM_TASKS, to the number it starts; a job's other variables are in every shell.
 
     Returns:
       None for a run of one process.
@@ -92,9 +92,9 @@ def _number(environment: Mapping[str, str], name: str, minimum: int, default: in
 def initialize() -> None:
     """Joins the run that the environment describes; nothing if it describes none.
 
-    When a process of the run dies, JAX's coordination service ends the others: at once if it was process 0, else
-    after `HEARTBEAT_SECONDS`; after an error in one of them, by `SHUTDOWN_SECONDS`. Their status is not 0, and
-    JAX's own message is their last.
+    When a process of the run dies, JAX's coordination service ends the others: at once if it was process 0,
+    else after `HEARTBEAT_SECONDS`; after an error in one of them, by `SHUTDOWN_SECONDS`. Their status is not 0,
+    and JAX's own message is their last.
 
     Raises:
       UserError: when the variables are wrong, or the other processes cannot be reached.

@@ -188,3 +188,24 @@ def test_the_activations_can_be_said(student, make_legacy):
     arguments = ["convert", str(folder / "checkpoint_3"), str(folder / "out"), "--to", "huggingface"]
     assert cli.main([*arguments, "--activations", "silu,linear"]) == 0
     assert open_checkpoint(str(folder / "out")).model_config() == config
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_relative_destination_is_in_the_current_folder(student, assert_same, monkeypatch, to):
+    folder, _, params = student
+    monkeypatch.chdir(folder)
+    convert("hf", "out/here", to)
+    assert_same(open_checkpoint(str(folder / "out" / "here")).parameters, params)
+
+
+def test_the_best_checkpoint_is_converted_where_it_is_asked_for(student):
+    folder, _, _ = student
+    convert(str(folder / "hf"), str(folder / "run"), "distill-jax", step=3)
+    with pytest.raises(UserError, match="no checkpoint has a validation score"):
+        convert(str(folder / "run"), str(folder / "out"), "t5x", step="best")
+    scores = {"metric": "label_accuracy", "mode": "max", "by_step": {"3": 0.5}}
+    (folder / "run" / "scores.json").write_text(json.dumps(scores))
+    convert(str(folder / "run"), str(folder / "out"), "t5x", step="best")
+    assert open_checkpoint(str(folder / "out")).step == 3
+    with pytest.raises(UserError, match="step 'best': the source has no steps"):
+        convert(str(folder / "hf"), str(folder / "other"), "t5x", step="best")

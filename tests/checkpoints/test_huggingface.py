@@ -194,3 +194,31 @@ def test_a_config_that_is_none_is_refused(tmp_path):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(UserError, match="not the config of a T5"):
             read_huggingface(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("lm_head.weight", "1.0"),
+        ("encoder.embed_tokens.weight", "1.0"),
+        ("decoder.embed_tokens.weight", "1.1"),
+    ],
+)
+def test_a_copy_of_the_embedding_that_is_none_is_named(make_student, assert_same, tmp_path, name, kind):
+    config, params = make_student(kind)
+    write_huggingface(tmp_path, from_tree(params), config)
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file({**tensors, name: tensors["shared.weight"]}, tmp_path / "model.safetensors")
+    assert_same(read_huggingface(tmp_path)[0], params)
+    save_file({**tensors, name: tensors["shared.weight"] + 1}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=f"{name} differs from shared.weight, which T5 has in its place"):
+        read_huggingface(tmp_path)
+
+
+def test_the_exact_gelu_is_refused(make_student, tmp_path):
+    config, params = make_student("1.0", mlp_activations=("gelu",))
+    write_huggingface(tmp_path, from_tree(params), config)
+    assert read_huggingface(tmp_path)[1] == config
+    edit_config(tmp_path, feed_forward_proj="gelu")
+    with pytest.raises(UserError, match="'gelu' is none of .*our GELU is gelu_new, the tanh approximation"):
+        read_huggingface(tmp_path)

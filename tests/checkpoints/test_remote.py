@@ -244,3 +244,37 @@ def test_the_wanted_files():
     assert remote._wanted(names, None) == ["checkpoint_12/checkpoint", "run.json"]
     assert remote._wanted(names, 1) == ["checkpoint_1/checkpoint", "run.json"]
     assert np.all([remote.is_remote("gs://a/b"), not remote.is_remote("/a/b")])
+
+
+def test_weights_that_were_overwritten_in_place_are_fetched_anew(make_student, tmp_path, bucket, cache):
+    config, params = make_student()
+    write_huggingface(tmp_path / "hf", from_tree(params), config)
+    upload(bucket, tmp_path / "hf", "/hf")
+    name = "decoder/logits_dense/kernel"
+    before = open_checkpoint("memory://hf").parameters[name].read()
+    params["decoder"]["logits_dense"]["kernel"] += 1  # the same names and sizes
+    write_huggingface(tmp_path / "hf", from_tree(params), config)
+    upload(bucket, tmp_path / "hf", "/hf")
+    np.testing.assert_array_equal(open_checkpoint("memory://hf").parameters[name].read(), before + 1)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_the_version_is_what_the_file_system_says():
+    class Silent:
+        def ukey(self, path):
+            return f"key of {path}"
+
+    assert remote._version(Silent(), "a", {"size": 3, "ETag": "x", "name": "a"}) == ["3", "ETag=x"]
+    assert remote._version(Silent(), "a", {"size": 3, "name": "a"}) == ["3", "key of a"]
+
+
+def test_the_best_step_of_a_run_in_a_bucket(make_student, make_legacy, tmp_path, bucket):
+    for step in (3, 20):
+        source = make_legacy(tmp_path / f"checkpoint_{step}", make_student()[1])
+        convert(str(source), str(tmp_path / str(step)), "distill-jax")
+        upload(bucket, tmp_path / str(step), "/run")
+    with pytest.raises(UserError, match="memory://run: no checkpoint has a validation score"):
+        open_checkpoint("memory://run", "best")
+    scores = {"metric": "label_accuracy", "mode": "max", "by_step": {"3": 0.5, "20": 0.2}}
+    bucket.pipe("/run/scores.json", json.dumps(scores).encode())
+    assert [open_checkpoint("memory://run", step).step for step in ("best", "latest", "20")] == [3, 20, 20]

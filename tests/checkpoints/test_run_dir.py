@@ -45,3 +45,10 @@ def test_a_folder_without_a_run_and_a_damaged_one(tmp_path):
     (tmp_path / "run.json").write_text('{"mixture')
     with pytest.raises(UserError, match="run.json: not a run description"):
         run_dir.load(str(tmp_path))
+
+
+def test_a_url_is_refused_before_a_folder_of_its_name_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="MODEL_DIR gs://bucket/run: expected a folder: mount the bucket"):
+        run_dir.claim("gs://bucket/run", RUN)
+    assert not list(tmp_path.iterdir())

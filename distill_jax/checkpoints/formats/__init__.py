@@ -1,1 +1,5 @@
-"""The layouts of checkpoints that others read and write: T5X's two, and Hugging Face's."""
+"""The file layouts of checkpoints, read and written without the code they come from.
+
+In goes a folder of T5X (msgpack and Zarr, or Orbax) or of Hugging Face (safetensors and tokenizer files), out
+comes a mapping from our parameter names to `parameters.Parameter`, and the other way round.
+"""

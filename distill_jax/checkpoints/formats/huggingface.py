@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from distill_jax.checkpoints.formats.parameters import Parameter, Parameters, check
-from distill_jax.checkpoints.formats.safetensors_files import Tensor, read_tensors, write_tensors
+from distill_jax.checkpoints.formats.safetensors_files import read_tensors, write_tensors
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
 
@@ -26,7 +26,7 @@ _ACTIVATIONS = {
     "gated-gelu": ("gelu", "linear"),
     "gated-silu": ("silu", "linear"),
 }
-# What T5 has and our layers do not let choose.
+# What config.json can state and our layers have built in.
 _FIXED = {
     "relative_attention_num_buckets": 32,
     "relative_attention_max_distance": 128,
@@ -89,9 +89,9 @@ def _read_config(path: pathlib.Path) -> dict[str, Any]:
     if kind not in ("t5", "mt5"):
         raise UserError(f"{path}: not the config of a T5: expected the model_type t5 or mt5, found {kind!r}")
     for name, value in _FIXED.items():
-        found = config.get(name)
-        if found is not None and found != value:
-            raise UserError(f"{path}: {name} is {found}, this T5 can only have {value}")
+        stated = config.get(name)
+        if stated is not None and stated != value:
+            raise UserError(f"{path}: {name} is {stated}, this T5 can only have {value}")
     return config
 
 
@@ -154,8 +154,8 @@ def read_huggingface(folder: str | os.PathLike) -> tuple[Parameters, T5Config]:
             parameters[ours] = _transpose(parameter) if transposed else parameter
         elif theirs not in (*copies, _UNUSED):
             parameters[theirs] = parameter  # for `check` to refuse
-    names_there = {ours: theirs for theirs, (ours, _) in names.items()}
-    check(str(folder), parameters, config, "config.json", names_there)
+    file_names = {ours: theirs for theirs, (ours, _) in names.items()}
+    check(str(folder), parameters, config, "config.json", file_names)
     return parameters, config
 
 
@@ -172,8 +172,8 @@ def _check_copies(folder: pathlib.Path, stored: Mapping[str, Parameter], names: 
             continue
         if copy.shape != embedding.shape or not np.array_equal(copy.read(), embedding.read()):
             raise UserError(
-                f"{folder}: {name} differs from shared.weight, which T5 has in its place: the model was trained "
-                "with two embeddings, or with an output layer that config.json ties (tie_word_embeddings)"
+                f"{folder}: {name} differs from shared.weight, which T5 has in its place: the model was "
+                "trained with two embeddings, or with an output layer that tie_word_embeddings denies"
             )
 
 
@@ -188,7 +188,7 @@ def write_huggingface(
 
     Args:
       folder: made if need be.
-      parameters: layers apart; one at a time is read.
+      parameters: one per layer; they are read one at a time.
       config: of the model.
       dtype: of the stored arrays; bfloat16 halves the files.
       shard_bytes: of a file at most; transformers' own default.
@@ -204,7 +204,10 @@ def write_huggingface(
     folder.mkdir(parents=True, exist_ok=True)
     theirs = {ours: (name, transposed) for name, ours, transposed in _names(config)}
     # In the order of the source: a scanned run gives all layers of a parameter at once.
-    tensors = {theirs[ours][0]: Tensor(p, theirs[ours][1]) for ours, p in parameters.items()}
+    tensors = {}
+    for ours, parameter in parameters.items():
+        name, transposed = theirs[ours]
+        tensors[name] = _transpose(parameter) if transposed else parameter
     write_tensors(folder, tensors, dtype, shard_bytes)
     _write_json(
         folder / "config.json",

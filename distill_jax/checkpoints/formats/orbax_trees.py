@@ -28,7 +28,7 @@ def is_tree(folder: pathlib.Path) -> bool:
     return (folder / "_METADATA").exists() or (folder / "manifest.ocdbt").exists()
 
 
-Leaves = dict[tuple[str, ...], list[int] | None]  # keys, and shapes where they are said
+Leaves = dict[tuple[str, ...], list[int] | None]  # keys, and shapes where the metadata has them
 
 
 def _described(folder: pathlib.Path) -> tuple[Leaves, bool]:
@@ -68,8 +68,8 @@ def read_tree(folder: pathlib.Path, prefix: str) -> Parameters:
     leaves, zarr3 = (_placeholders(folder), False) if old else _described(folder)
     wanted = {key: shape for key, shape in leaves.items() if key[0] == prefix}
     if not wanted:
-        there = sorted({key[0] for key in leaves})
-        raise UserError(f"{folder}: no {prefix} in there, only {', '.join(there) or 'nothing'}")
+        prefixes = sorted({key[0] for key in leaves})
+        raise UserError(f"{folder}: no {prefix} in there, only {', '.join(prefixes) or 'nothing'}")
     reader = ArrayReader(str(folder), prefix)
     ocdbt = (folder / "manifest.ocdbt").exists()
     parameters = {}
@@ -103,7 +103,7 @@ class _Lazy:
 class _LazyHandler(ocp.type_handlers.NumpyHandler):
     """Saves leaves one after the other, `_Lazy` ones piece by piece, as the numpy arrays they stand for.
 
-    Nothing goes on in the background: a parameter that cannot be read ends the save at once.
+    Nothing is saved in the background: a parameter that cannot be read ends the save at once.
     """
 
     async def serialize(self, values, infos, args=None):

@@ -1,7 +1,7 @@
 """The parameters of a checkpoint, read one at a time.
 
-What every format is read into and written from: a mapping from our flat names, layers apart
-(`encoder/layers_0/mlp/wi/kernel`), to `Parameter`s. Nothing is held but the parameter that is being read.
+What every format is read into and written from: a mapping from our flat names, one per layer
+(`encoder/layers_0/mlp/wi/kernel`), to `Parameter`s. Only the parameter that is being read is held in memory.
 """
 
 import dataclasses
@@ -98,13 +98,13 @@ def stack(parameters: Parameters) -> Mapping[str, Parameter | Stacked]:
 
 
 def from_tree(params: Any) -> Parameters:
-    """The parameters of a model in memory, layers apart or stacked."""
+    """The parameters of a model in memory, with separate or stacked layers, as one per layer."""
     flat = traverse_util.flatten_dict(params, sep="/")
     return unstack({k: Parameter(tuple(x.shape), lambda index, x=x: x[index]) for k, x in flat.items()})
 
 
 def to_tree(parameters: Parameters, scan_layers: bool = False) -> Any:
-    """Reads everything: a tree of float32 numpy arrays, layers apart or stacked."""
+    """Reads everything: a tree of float32 numpy arrays, with separate layers or stacked by `nn.scan`."""
     arrays = {}
     for name, parameter in (stack(parameters) if scan_layers else parameters).items():
         arrays[name] = np.empty(parameter.shape, np.float32)
@@ -114,7 +114,7 @@ def to_tree(parameters: Parameters, scan_layers: bool = False) -> Any:
 
 
 def expected_shapes(config: T5Config) -> Shapes:
-    """Name -> shape of every parameter of a model, layers apart."""
+    """Name -> shape of every parameter of a model, one per layer."""
     tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
     model = Transformer(dataclasses.replace(config, scan_layers=False))
     params = jax.eval_shape(
@@ -126,40 +126,44 @@ def expected_shapes(config: T5Config) -> Shapes:
 
 
 def check(
-    where: str, found: Parameters, config: T5Config, said_by: str, names_there: Mapping[str, str] | None = None
+    where: str,
+    parameters: Parameters,
+    config: T5Config,
+    source: str,
+    file_names: Mapping[str, str] | None = None,
 ) -> None:
     """Compares a checkpoint with a model, before anything is read.
 
     Args:
       where: the checkpoint, for messages.
-      found: its parameters.
+      parameters: its parameters.
       config: of the model.
-      said_by: where `config` comes from, such as "config.json".
-      names_there: our name -> the checkpoint's own, where they differ.
+      source: of `config`, such as "config.json".
+      file_names: our name -> the checkpoint's own, where they differ.
 
     Raises:
       UserError: naming the first parameter that is missing, has another shape or is unknown, and both shapes.
     """
 
     def named(name: str) -> str:
-        theirs = (names_there or {}).get(name)
+        theirs = (file_names or {}).get(name)
         return f"{name} ({theirs} there)" if theirs else name
 
     expected = expected_shapes(config)
     for name, shape in expected.items():
-        if name not in found:
+        if name not in parameters:
             raise UserError(
-                f"{where}: no parameter {named(name)}: {said_by} asks for one of shape {list(shape)}, the "
+                f"{where}: no parameter {named(name)}: {source} asks for one of shape {list(shape)}, the "
                 "checkpoint is of another architecture or not whole"
             )
-        if tuple(found[name].shape) != tuple(shape):
+        if tuple(parameters[name].shape) != tuple(shape):
             raise UserError(
-                f"{where}: parameter {named(name)} has shape {list(found[name].shape)}, {said_by} asks for "
+                f"{where}: parameter {named(name)} has shape {list(parameters[name].shape)}, {source} asks for "
                 f"{list(shape)}"
             )
-    for name in sorted(set(found) - set(expected)):
+    for name in sorted(set(parameters) - set(expected)):
         raise UserError(
-            f"{where}: parameter {named(name)} of shape {list(found[name].shape)} is unknown to {said_by}, "
+            f"{where}: parameter {named(name)} of shape {list(parameters[name].shape)} is unknown to {source}, "
             "which has no such parameter"
         )
 
@@ -181,10 +185,10 @@ def infer_config(
     def shape(name: str, rank: int = 2) -> tuple[int, ...]:
         if name not in parameters:
             raise UserError(f"{where}: no parameter {name}: not a T5 encoder-decoder, or not whole")
-        found = tuple(parameters[name].shape)
-        if len(found) != rank:
-            raise UserError(f"{where}: parameter {name} has shape {list(found)}, expected {rank} axes")
-        return found
+        sides = tuple(parameters[name].shape)
+        if len(sides) != rank:
+            raise UserError(f"{where}: parameter {name} has shape {list(sides)}, expected {rank} axes")
+        return sides
 
     def depth(stack: str) -> int:
         numbers = {int(m[2]) for m in map(_LAYER.match, parameters) if m and m[1] == stack}

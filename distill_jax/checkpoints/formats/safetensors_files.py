@@ -1,6 +1,5 @@
 """The tensors of a Hugging Face folder: `model.safetensors`, or several files and their index."""
 
-import dataclasses
 import json
 import math
 import os
@@ -12,31 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
-from distill_jax.checkpoints.formats.parameters import Parameter
+from distill_jax.checkpoints.formats.parameters import Parameter, Parameters
 from distill_jax.errors import UserError
 
 INDEX = "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 ADAPTER = "adapter_config.json"
 _DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-    """What becomes a tensor of a file: one of our parameters, or its transpose."""
-
-    parameter: Parameter
-    transposed: bool = False
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """As it is stored."""
-        return self.parameter.shape[::-1] if self.transposed else self.parameter.shape
-
-    def read(self) -> np.ndarray:
-        """Float32 of `shape`."""
-        array = self.parameter.read()
-        return array.T if self.transposed else array
 
 
 def refuse_pickle(path: str | os.PathLike) -> None:
@@ -128,20 +109,20 @@ def _first_cut(path: pathlib.Path) -> str | None:
     except (ValueError, OSError):
         return None
     header.pop("__metadata__", None)
-    there = path.stat().st_size - 8 - length
+    size = path.stat().st_size - 8 - length
     for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         begin, end = entry["data_offsets"]
-        if end > there:
-            found = max(there - begin, 0)
-            return f"{name} of shape {entry['shape']} should have {end - begin} bytes, there are {found}"
+        if end > size:
+            left = max(size - begin, 0)
+            return f"{name} of shape {entry['shape']} should have {end - begin} bytes, there are {left}"
     return None
 
 
-def write_tensors(folder: pathlib.Path, tensors: Mapping[str, Tensor], dtype: str, shard_bytes: int) -> None:
+def write_tensors(folder: pathlib.Path, tensors: Parameters, dtype: str, shard_bytes: int) -> None:
     """Writes `model.safetensors`, or several files and their index; one tensor at a time is read.
 
     Args:
-      folder: is there.
+      folder: an existing one.
       tensors: name -> tensor, in the order in which they are best read.
       dtype: of the stored arrays: float32, bfloat16 or float16.
       shard_bytes: of a file at most, but for a tensor that is larger.
@@ -174,7 +155,7 @@ def _shards(shapes: Mapping[str, tuple[int, ...]], itemsize: int, limit: int) ->
     return [(f"model-{n:05}-of-{count:05}.safetensors", shard) for n, shard in enumerate(shards, 1)]
 
 
-def _write_shard(path: pathlib.Path, tensors: Mapping[str, Tensor], dtype: str) -> None:
+def _write_shard(path: pathlib.Path, tensors: Parameters, dtype: str) -> None:
     """Writes a safetensors file tensor by tensor; the library's own writer wants all of them at once."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     numpy_dtype = jnp.dtype(dtype)

@@ -1,8 +1,8 @@
 """Hugging Face's tokenizer files for our vocabularies, and back; without transformers.
 
-A SentencePiece vocabulary is written twice: `spiece.model`, the model itself, and `tokenizer.json`, the same for
-the `tokenizers` library, since transformers 5 reads any `spiece.model` of T5 as a unigram model without byte
-fallback. Bytes are ByT5's tokenizer. A model that tokens were added to becomes a `TokenizerVocabulary`.
+A SentencePiece vocabulary is written twice: `spiece.model`, the model itself, and `tokenizer.json`, the same
+for the `tokenizers` library, since transformers 5 reads any `spiece.model` of T5 as a unigram model without
+byte fallback. Bytes are ByT5's tokenizer. A model that tokens were added to becomes a `TokenizerVocabulary`.
 """
 
 import json
@@ -152,8 +152,8 @@ def read_tokenizer(folder: str | os.PathLike) -> Vocabulary | None:
         number = tokenizer.token_to_id(name)
         if stated not in (None, number):
             raise UserError(
-                f"{folder}: the added token {name!r} has the id {stated}, expected {number}, the next after the "
-                f"{vocabulary.vocab_size} of spiece.model and its sentinels"
+                f"{folder}: the added token {name!r} has the id {stated}, expected {number}, the next after "
+                f"the {vocabulary.vocab_size} of spiece.model and its sentinels"
             )
     return TokenizerVocabulary(tokenizer.to_str(), str(spiece))
 

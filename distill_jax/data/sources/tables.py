@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from distill_jax import files
 from distill_jax.data.schema import Example
 from distill_jax.data.sources.base import count_lines, fingerprint_of, read_jsonl, unreadable
 from distill_jax.data.sources.columns import Columns
@@ -151,9 +152,11 @@ def table_of(path: str | os.PathLike) -> type[_TableSource]:
     """The source of a file's kind, by its ending.
 
     Raises:
-      UserError: for another ending.
+      UserError: for another ending, and for a Git LFS pointer.
     """
     kind = TABLES.get(pathlib.Path(path).suffix.lower())
     if kind is None:
         raise UserError(f"{path}: expected a file that ends in {', '.join(sorted(TABLES))}")
+    if os.path.isfile(path):
+        files.refuse_lfs_pointer(path)
     return kind

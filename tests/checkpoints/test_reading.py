@@ -187,3 +187,54 @@ def test_a_teacher_may_be_of_any_format_and_must_share_the_vocabulary(formats, a
         UserError, match="was trained with the vocabulary bytes, the student's is sentencepiece"
     ):
         initial.load_teacher(str(folder / "run"), train_vocabulary(["a b c"] * 9, 300))
+
+
+def test_a_git_lfs_pointer_is_named(formats, tmp_path):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 1234\n"
+    for name in ("config.json", "model.safetensors", "spiece.model"):
+        folder = tmp_path / name
+        shutil.copytree(formats[0] / "hf", folder)
+        (folder / name).write_text(pointer)
+        with pytest.raises(UserError, match=f"{name}: a Git LFS pointer, not the file itself: run git"):
+            open_checkpoint(str(folder))
+
+
+def test_a_lora_adapter_is_named_with_its_base(formats, tmp_path):
+    from safetensors.numpy import load_file, save_file
+
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "google/flan-t5-base"}')
+    (tmp_path / "adapter_model.safetensors").write_text("")
+    message = "a LoRA adapter of google/flan-t5-base, not a whole model: merge it first"
+    with pytest.raises(UserError, match=message):
+        open_checkpoint(str(tmp_path))
+    shutil.copy(formats[0] / "hf" / "config.json", tmp_path)  # as some tools put it beside
+    with pytest.raises(UserError, match=message):
+        open_checkpoint(str(tmp_path))
+    shutil.copytree(formats[0] / "hf", tmp_path / "mixed")
+    tensors = load_file(tmp_path / "mixed" / "model.safetensors")
+    tensors["encoder.block.0.layer.0.SelfAttention.q.lora_A.weight"] = np.zeros((4, 16), np.float32)
+    save_file(tensors, tmp_path / "mixed" / "model.safetensors")
+    with pytest.raises(UserError, match="a LoRA adapter of another model"):
+        open_checkpoint(str(tmp_path / "mixed"))
+
+
+@pytest.mark.parametrize("layers", ["layers_0", "layers", "encoder"])
+def test_t5x_s_scalable_t5_is_named(make_student, make_orbax, tmp_path, layers):
+    params = make_student()[1]
+    params["encoder"][layers] = {
+        **params["encoder"].get(layers, {}),
+        "relpos_bias": params["encoder"]["relpos_bias"],
+    }
+    make_orbax(tmp_path, params, ocdbt=True)
+    with pytest.raises(UserError, match=f"scalable_t5, with a position bias in each layer .encoder/{layers}/"):
+        open_checkpoint(str(tmp_path))
+
+
+def test_training_does_not_start_from_a_run_with_another_vocabulary(formats, tmp_path):
+    folder, config, _ = formats
+    words = train_vocabulary(["a b c"] * 9, 300)
+    with pytest.raises(
+        UserError,
+        match="INITIAL_CHECKPOINT_PATH .*run: was trained with the vocabulary bytes, the student's is sent",
+    ):
+        initial.initial_params(Transformer(config), str(folder / "run"), 0, words)
