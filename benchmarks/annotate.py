@@ -85,15 +85,9 @@ def watch(command: list[str], store: pathlib.Path, phase: str) -> None:
 
 def answer_inside(data: str, store: str, concurrency: int) -> None:
     """`annotate` with a teacher inside the process."""
-    import asyncio
-
-    from distill_jax.teachers.annotator import Annotator, Limits
-    from distill_jax.teachers.demonstrations import selector
-    from distill_jax.teachers.jobs import AnnotationPlan
-    from distill_jax.teachers.messages import Answer, Reply, Sampling
-    from distill_jax.teachers.prompts import load_template
-    from distill_jax.teachers.rows import task_or_file
-    from distill_jax.teachers.store import Store
+    from distill_jax.config import AnnotateConfig
+    from distill_jax.teachers.messages import Answer, Reply
+    from distill_jax.teachers.session import Session
 
     class Inside:
         protocol, endpoint, parser = "chat", "inside", None
@@ -106,12 +100,9 @@ def answer_inside(data: str, store: str, concurrency: int) -> None:
             pass
 
     classes = ("entailment", "neutral", "contradiction")
-    rows = task_or_file(data, classes=classes)
-    plan = AnnotationPlan(
-        load_template("default"), selector([], "fixed"), "m", "chat", Sampling(), classes=classes
-    )
-    with Store(store) as kept:
-        outcome = asyncio.run(Annotator(Inside(), plan, kept, Limits(concurrency)).run(rows.examples()))
+    config = AnnotateConfig(source=data, model="m", classes=classes, store=store, concurrency=concurrency)
+    with Session(config, client=Inside()) as session:
+        outcome = session.ask()
     sys.exit(bool(outcome.stopped or outcome.failed))
 
 

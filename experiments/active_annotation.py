@@ -27,7 +27,6 @@ from distill_jax.experiments import results
 from distill_jax.experiments.demo import annotations, students
 from distill_jax.scoring.uncertainty import MEASURES, least_sure
 from distill_jax.tasks import registry
-from distill_jax.teachers.rows import task_or_file
 
 TASK = students.SETTINGS.task
 METHOD = students.METHODS["step_by_step"]
@@ -52,13 +51,11 @@ class Pool:
         self.teacher = teacher or folder / "teacher"
         if teacher is None:
             students.train_teacher(self.teacher, **METHOD.packing())
-        with registry.without_seqio():
-            self.task = registry.get_task(TASK)
+        self.task = registry.get_task(TASK)
         ids = {example.id for _, example in share(self.task.source, "train", 1.0, size, 0)}
         path = folder / "pool.jsonl"
         with annotations.served(self.teacher) as served:
-            rows = task_or_file(TASK)
-            self.figures = annotations.annotate(served, rows, ids, folder / "completions.jsonl", path)
+            self.figures = annotations.annotate(served, self.task, ids, folder / "completions.jsonl", path)
         self.rows = {row["id"]: row for row in annotations.read_rows(path)}
         self.examples = [e for e in self.task.source.examples("train") if e.id in self.rows]
         self._scores = Scores(self.runs / "accuracies.json")

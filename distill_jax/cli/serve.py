@@ -1,6 +1,6 @@
 """`distill-jax serve`: a student behind OpenAI's protocol."""
 
-from distill_jax.cli.common import add_command
+from distill_jax.cli.common import add_command, quiet
 from distill_jax.config import ServeConfig
 from distill_jax.errors import UserError
 
@@ -14,6 +14,7 @@ def _serve(config: ServeConfig) -> int:
         if (error.name or "").partition(".")[0] not in EXTRA:
             raise
         raise UserError(f"serve needs {error.name}: pip install 'distill_jax[serve]'") from None
+    quiet()
     listen.run(config, lambda line: print(line, flush=True))
     return 0
 

@@ -3,7 +3,6 @@
 import asyncio
 import concurrent.futures
 import contextlib
-import logging
 import os
 import pathlib
 import signal
@@ -11,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 from aiohttp import web
 
+from distill_jax.config import ServeConfig
 from distill_jax.decoding.predictor import Predictor
 from distill_jax.errors import UserError
 from distill_jax.serving.app import Server
@@ -78,23 +78,20 @@ def in_background(server: Server) -> Iterator[str]:
             served.result()
 
 
-def run(config, tell: Callable[[str], None]) -> None:
+def run(config: ServeConfig, tell: Callable[[str], None]) -> None:
     """Loads a student and serves it until SIGINT or SIGTERM.
 
     The key that clients must send is read from the environment variable DISTILL_JAX_SERVE_KEY.
 
     Args:
-      config: the options of `distill-jax serve`.
+      config: the run's folder, the address and the limits.
       tell: called with the address, and when the server stops.
 
     Raises:
       UserError: for a folder that is no run, or an address that is taken or not allowed.
     """
-    if config.max_queue < 1 or config.max_wait_ms < 0 or not config.timeout > 0:
-        raise UserError("expected --max-queue of 1 or more, --max-wait-ms of 0 or more and --timeout above 0")
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every file it opens
     server = Server(
-        Predictor(config.model_dir, config.step, config.batch_size),
+        Predictor(config.model_dir, config.step, config.batch_size, config.weights),
         config.name or pathlib.Path(config.model_dir).absolute().name,
         template=config.template,
         max_queue=config.max_queue,

@@ -228,7 +228,8 @@ class BatchAnnotator(AnnotationRun):
         try:
             if response.get("status_code") != 200:
                 message = error_message(answer.get("error")) or error_message(response.get("body"))
-                raise TeacherError(f"HTTP {response.get('status_code')}: {message or 'no message'}")
+                status = f"HTTP {response['status_code']}" if response.get("status_code") else "no response"
+                raise TeacherError(f"{status}: {message or 'no message'}")
             reply = read_reply(response["body"])
         except TeacherError as error:
             self.outcome.fail(job, error)

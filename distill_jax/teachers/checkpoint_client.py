@@ -20,7 +20,7 @@ class CheckpointClient:
     """A run by its folder, decoded greedily. It reads the row's input, not the prompt.
 
     Args:
-      model: the run's folder, or `FOLDER@STEP`.
+      model: the run's folder, or `FOLDER@STEP` with a number, `latest` (the default) or `best`.
       batch_size: rows per batch.
 
     Raises:
@@ -31,10 +31,8 @@ class CheckpointClient:
     parser = parsing.JSON
 
     def __init__(self, model: str, batch_size: int = 64):
-        folder, _, step = model.partition("@")
-        if step and not step.isdigit():
-            raise UserError(f"--model {model}: expected the folder of a run, or FOLDER@STEP")
-        self._predictor = Predictor(folder, int(step) if step else None, batch_size)
+        folder, step = _folder_and_step(model)
+        self._predictor = Predictor(folder, step, batch_size)
         self._predictor.views(BOTH)  # refuses a student of labels alone
         self.endpoint = folder
         self._batcher = MicroBatcher(self._predict, batch_size=batch_size)
@@ -56,8 +54,14 @@ class CheckpointClient:
         await self._batcher.close()
 
 
+def _folder_and_step(model: str) -> tuple[str, int | str]:
+    folder, _, step = model.partition("@")
+    if step and not step.isdigit() and step not in ("latest", "best"):
+        raise UserError(f"--model {model}: expected the folder of a run, or FOLDER@STEP")
+    return folder, int(step) if step.isdigit() else step or "latest"
+
+
 def name_with_step(model: str) -> str:
-    """`FOLDER@STEP` of the latest checkpoint, so that after further training it counts as another teacher."""
-    if "@" in model:
-        return model
-    return f"{model}@{checkpoints.pick_step(model)}"
+    """`FOLDER@NUMBER`, so that after further training the run counts as another teacher."""
+    folder, step = _folder_and_step(model)
+    return f"{folder}@{checkpoints.pick_step(folder, step)}"

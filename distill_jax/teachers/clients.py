@@ -1,4 +1,4 @@
-"""The clients by name; each is imported when it is chosen, and says which extra it needs."""
+"""The clients by name; each is imported when it is chosen. A missing package is named with its extra."""
 
 import importlib
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 from distill_jax.errors import UserError
 from distill_jax.teachers.messages import Client
 
-# name -> (module, class, extra of this package, package whose absence the extra cures)
+# name -> (module, class, extra of this package, packages that the extra installs)
 CLIENTS = {
     "openai": ("openai_client", "OpenAIClient", "teachers", "openai"),
     "anthropic": ("anthropic_client", "AnthropicClient", "anthropic", "anthropic"),

@@ -1,4 +1,4 @@
-"""Which worked examples are shown before a question: the first, random ones, or the nearest by BM25."""
+"""Choosing demonstrations: the first of a pool, random ones, or the nearest by BM25."""
 
 import hashlib
 import logging
@@ -22,7 +22,7 @@ def read_demonstrations(path: str) -> list[Demonstration]:
     """Demonstrations from JSON lines with `input`, `rationale`, `label` and, where rows have them, `choices`.
 
     Raises:
-      UserError: naming the line, when one of them is not there or is no text.
+      UserError: for a line in which one of them is missing or no text.
     """
     listed = []
     for number, row in read_jsonl(pathlib.Path(path)):
@@ -38,13 +38,13 @@ def read_demonstrations(path: str) -> list[Demonstration]:
 
 
 def selector(pool: Sequence[Demonstration], how: str, shots: int | None = None, seed: int = 0) -> Select:
-    """A function from a row to its demonstrations, the same ones whenever it is asked.
+    """A function from a row to its demonstrations; the same row always gets the same ones.
 
-    A demonstration with the row's own input is never shown: it would tell the answer.
+    A demonstration with the row's own input is never shown: it would give the answer away.
 
     Args:
       pool: to choose from.
-      how: one of `SELECTIONS`. `nearest` puts the nearest last, beside the question.
+      how: one of `SELECTIONS`. `nearest` puts the nearest last, next to the question.
       shots: how many; None for all.
       seed: of `random`.
     """
@@ -84,7 +84,7 @@ def _bm25(pool: Sequence[Demonstration]) -> Callable[[Example], Sequence[int]]:
     """Ranking by BM25 (Robertson and Zaragoza 2009) over the words of the inputs."""
     import bm25s
 
-    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it logs every step to the terminal
+    logging.getLogger("bm25s").setLevel(logging.WARNING)  # it logs each step
     model = bm25s.BM25()
     model.index([_words(d.input) for d in pool], show_progress=False)
     known = set(model.vocab_dict)

@@ -139,7 +139,10 @@ def write_rows(
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
             written += 1
         if not written:
-            raise UserError(f"{path}: nothing to write: none of the {left_out} rows has a label or an answer")
+            why = f" (samples: {problems})" if (problems := figures.problems_in_words()) else ""
+            raise UserError(
+                f"{path}: nothing to write: none of the {left_out} rows has a label or an answer{why}"
+            )
     return written, left_out
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill_jax.teachers.limits import Spent
-from distill_jax.teachers.quality import Verdict, problems
+from distill_jax.teachers.quality import PROBLEMS, Verdict, problems
 from distill_jax.teachers.rows import Rows
 from distill_jax.teachers.store import used
 
@@ -72,6 +72,10 @@ class Figures:
             "completion": verdict.samples[0].text,
         }
         shown[place : place + 1] = [(seen, row)]
+
+    def problems_in_words(self) -> str:
+        """The problems of all samples, the commonest first; "" without any."""
+        return ", ".join(f"{count} {PROBLEMS[name]}" for name, count in self._problems.most_common())
 
     def summary(self) -> dict[str, Any]:
         """The figures, as JSON has them; shares are of the rows with completions."""

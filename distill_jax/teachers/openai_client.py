@@ -191,5 +191,5 @@ def _tokens(logprobs: Mapping[str, Any]) -> Iterator[Token]:
         yield Token(token["token"], float(token["logprob"]), _numbers(alternatives))
 
 
-def _numbers(alternatives: Iterable[tuple[str, float | None]]) -> dict[str, float]:
-    return {token: float(value) for token, value in alternatives if value is not None}
+def _numbers(alternatives: Iterable[tuple[str, float]]) -> dict[str, float]:
+    return {token: float(value) for token, value in alternatives}

@@ -1,4 +1,4 @@
-"""From a completion to its label and rationale: the reference's parsers, JSON, or a prompt's own form."""
+"""From the text of a completion to its label and rationale: the paper's parsers, JSON, or a prompt's form."""
 
 import json
 import re
@@ -50,9 +50,9 @@ def parse_json(text: str) -> Completion:
 
 
 def form_parser(form: str) -> Callable[[str], Completion]:
-    """A parser of answers such as `{rationale} So the answer is {label}.`, white space and case aside.
+    """A parser of answers such as `{rationale} So the answer is {label}.`, whatever their white space and case.
 
-    The label ends at the form's own ending or at the line's end. The first part that fits counts.
+    The label ends at the form's ending or at the end of the line. The first match counts.
     """
     *parts, (literal, field, _, _) = string.Formatter().parse(form)
     ending = ""

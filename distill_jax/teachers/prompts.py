@@ -1,7 +1,7 @@
-"""Few-shot chain-of-thought prompts: YAML templates, checked by a schema, rendered for a row.
+"""Few-shot chain-of-thought prompts: YAML templates, validated and rendered for a row.
 
-The shipped ones are in `distill_jax/teachers/prompts/`. Demonstrations and answer forms follow Wei et al.
-2022 (arXiv:2201.11903); the texts are this project's own.
+The shipped ones are in `distill_jax/teachers/prompts/`. Demonstrations and answer forms follow Wei et al. 2022
+(arXiv:2201.11903); the texts are our own.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ class _Strict(pydantic.BaseModel):
 
 
 class Fields(_Strict):
-    """How an input is cut into named parts, such as premise and hypothesis."""
+    """How an input is split into named parts, such as premise and hypothesis."""
 
     separator: str = pydantic.Field(min_length=1)
     names: list[str] = pydantic.Field(min_length=2)
@@ -48,16 +48,16 @@ class Demonstration(_Strict):
 
 
 class Template(_Strict):
-    """A prompt before it has a row.
+    """The template of a prompt.
 
     Attributes:
-      name: the file's, unless it says another.
+      name: by default that of the file.
       instruction: for the system message; `{classes}` is the list of the task's classes.
-      fields: cuts the input; their names can then stand in `question`.
-      question: with `{input}` or the fields' names, and `{choices}` for the row's choices, lettered.
-      answer: how a demonstration answers: `{rationale}` and `{label}`, and `{letter}` of the choice.
-      parser: how answers are read: `svamp`, `cqa`, `anli` or `esnli` as the paper's code reads them, or
-        `form`: by the form in `answer`.
+      fields: splits the input; their names can then be used in `question`.
+      question: with `{input}` or the names of the fields, and `{choices}` for the row's choices with letters.
+      answer: form of a demonstration's answer: `{rationale}` and `{label}`, and `{letter}` of the choice.
+      parser: of the answers: `svamp`, `cqa`, `anli` or `esnli` are those of the paper's code; `form` follows
+        `answer`.
       stop: texts that end an answer.
       demonstrations: shown before the question.
     """
@@ -86,7 +86,7 @@ class Template(_Strict):
 
     @property
     def version(self) -> str:
-        """NAME@HASH: changes with anything in it."""
+        """NAME@HASH, of the whole template."""
         text = json.dumps(self.model_dump(), sort_keys=True)
         return f"{self.name}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
@@ -97,7 +97,7 @@ class Template(_Strict):
         return parsing.FORM + self.answer if self.parser == "form" else self.parser
 
     def answer_of(self, shown: Demonstration, structured: bool) -> str:
-        """What a demonstration answers."""
+        """The answer of a demonstration."""
         if structured:
             answer = {"rationale": shown.rationale, "label": shown.label}
             return json.dumps(answer, ensure_ascii=False)
@@ -105,7 +105,7 @@ class Template(_Strict):
         return self.answer.format(rationale=shown.rationale, label=shown.label, letter=letter)
 
     def label_text(self, example: Example, label: str, structured: bool) -> str:
-        """How a label of this row stands in an answer, from its first telling character on."""
+        """How a label of this row is written in an answer, from the first character that depends on it."""
         if structured:
             return json.dumps(label, ensure_ascii=False)[1:-1]
         start = min(at for name in ("{letter}", "{label}") if (at := self.answer.find(name)) >= 0)
@@ -123,13 +123,13 @@ class Template(_Strict):
         """The prompt of a row.
 
         Args:
-          example: the row; its label plays no part.
-          shown: demonstrations, in the order they are to have.
+          example: the row; its label is not used.
+          shown: demonstrations, in order.
           classes: of the task.
-          structured: ask for JSON; the labels are then confined to the row's choices or the classes.
+          structured: ask for JSON; the label is then one of the row's choices or the classes.
 
         Raises:
-          UserError: when the input has not the parts that `fields` says.
+          UserError: when the input does not have the parts of `fields`.
         """
         instruction = self.instruction.format(classes=_listed(example.choices or classes)).strip()
         schema = None
@@ -164,7 +164,7 @@ def letters(text: str, choices: Sequence[str] | None) -> Mapping[str, str]:
 
 
 def answer_schema(options: Sequence[str] | None) -> dict[str, Any]:
-    """JSON schema of an answer; the reason comes first, so that the label follows from it."""
+    """JSON schema of an answer; the rationale comes first, so that the label follows from it."""
     label = {"type": "string", "enum": list(options)} if options else {"type": "string"}
     properties = {"rationale": {"type": "string"}, "label": label}
     return {
@@ -204,7 +204,7 @@ def load_template(name: str) -> Template:
     """A shipped template by its name or its task's, or the YAML file of that path.
 
     Raises:
-      UserError: when there is none, and for a file that is no template; says which field is wrong.
+      UserError: when there is none, and for a file that is no template; names the wrong field.
     """
     path = FOLDER / f"{tasks.MODULES.get(name, name)}.yaml"
     if not re.fullmatch(r"\w+", name) or not path.exists():

@@ -108,6 +108,17 @@ CHECKS: Mapping[str, Callable[[str, str], bool]] = {
     "label-not-named": label_not_named,
 }
 
+# Why a sample has no vote, in words; a check's name stands for its failure.
+PROBLEMS = {
+    "unparsed": "cannot be parsed",
+    "cut": "cut by the token limit (--max-tokens)",
+    "refused": "refused",
+    "unknown_label": "names none of the possible labels",
+    "arithmetic": "calculates wrongly",
+    "label-named": "does not name the label in the rationale",
+    "label-not-named": "names the label in the rationale",
+}
+
 
 def canonical(label: str, options: Sequence[str]) -> str | None:
     """The option that a label means; None for none, or for more than one.

@@ -97,7 +97,9 @@ def answer_tokens(answer: Answer, plan: AnnotationPlan, example: Example) -> lis
             alternatives = {
                 text[len(skipped) :]: round(logprob, 5)
                 for text, logprob in token.alternatives.items()
-                if math.isfinite(logprob) and text.startswith(skipped)
+                if logprob != -math.inf and text.startswith(skipped)
             }
+            if not all(map(math.isfinite, (token.logprob, *alternatives.values()))):
+                return []
             kept.append([token.text[len(skipped) :], token.logprob, alternatives])
-    return kept if all(math.isfinite(logprob) for _, logprob, _ in kept) else []
+    return kept

@@ -14,7 +14,7 @@ from distill_jax.teachers.figures import Lines
 from distill_jax.teachers.rows import Rows
 from distill_jax.teachers.store import Key, Store
 
-_BATCH = 1000  # lines synced together
+_LINES_AT_ONCE = 1000  # appended to the store together
 DEFAULT_CHUNK = 1000  # completions in a file
 
 
@@ -30,31 +30,31 @@ def reference_source(rows: Rows) -> ReferenceSource:
 
 
 def import_completions(rows: Rows, store: Store, model: str, parser: str) -> tuple[int, int]:
-    """Appends the completions of a split's files; (added, there already).
+    """Appends the completions of a split's files; (completions added, completions the store had).
 
     Args:
       rows: a task in the reference layout.
       store: to add to.
-      model: what the teacher is called in the store.
-      parser: how the completions read, see `parsing.parser`.
+      model: name of the teacher in the store.
+      parser: of the completions, see `parsing.parser`.
 
     Raises:
       UserError: when files are missing or do not have as many completions as there are rows.
     """
-    source, added, there, waiting = reference_source(rows), 0, 0, []
+    source, added, present, waiting = reference_source(rows), 0, 0, []
     for row_id, file, text in source.completions(rows.split):
         key = Key(row_id, "", model, {})
         if not store.missing(key, 1):
-            there += 1
+            present += 1
             continue
         line: dict[str, Any] = {"id": row_id, "sample": 0, "prompt": "", "model": model, "sampling": {}}
         line |= {"text": text, "parser": parser, "template": None, "imported_from": file, "requests": 0}
         waiting.append(line)
-        if len(waiting) == _BATCH:
+        if len(waiting) == _LINES_AT_ONCE:
             store.append_now(waiting)
             added, waiting = added + len(waiting), []
     store.append_now(waiting)
-    return added + len(waiting), there
+    return added + len(waiting), present
 
 
 def export_completions(
@@ -64,12 +64,12 @@ def export_completions(
     folder: str | os.PathLike,
     chunk: int | None = None,
 ) -> list[pathlib.Path]:
-    """Writes the raw completions in the order of the rows; the files.
+    """Writes the raw completions in the order of the rows; returns the files.
 
-    Completions that were imported go back into the files they came from; others into files of `chunk`.
+    Imported completions go back into the files that they came from; others into files of `chunk`.
 
     Args:
-      rows: what they are of.
+      rows: that they belong to.
       examples: all rows of the split's file.
       completions: a row's lines of the store.
       folder: to write to, such as `svamp/llm`.

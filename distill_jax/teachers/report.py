@@ -7,6 +7,7 @@ from typing import Any
 
 from distill_jax import files
 from distill_jax.evaluation import html
+from distill_jax.teachers.quality import PROBLEMS
 from distill_jax.teachers.secrets import redact
 
 TITLES = {
@@ -14,15 +15,6 @@ TITLES = {
     "wrong": "Answers that do not agree with the reference label",
     "answered": "Answers (no reference label to compare with)",
     "unanswered": "Rows without an answer",
-}
-PROBLEMS = {
-    "unparsed": "cannot be parsed",
-    "cut": "cut by the token limit",
-    "refused": "refused",
-    "unknown_label": "names none of the possible labels",
-    "arithmetic": "calculates wrongly",
-    "label-named": "does not name the label in the rationale",
-    "label-not-named": "names the label in the rationale",
 }
 
 

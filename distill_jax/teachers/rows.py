@@ -1,4 +1,4 @@
-"""The rows to annotate: a task's split or a file of one's own, without what a teacher said before."""
+"""The rows to annotate: a task's split or a file of your own, without the fields of an earlier teacher."""
 
 import dataclasses
 import itertools
@@ -22,8 +22,8 @@ class Rows:
     Attributes:
       name: of the task, or of the file.
       prompt: name of the shipped prompt that fits.
-      examples: begins the stream anew.
-      classes: the labels there are, where they are few.
+      examples: starts the stream from the first row.
+      classes: the possible labels, where they are few.
       same: whether two labels are the same answer.
       source: of the task or file.
       split: of the source.
@@ -53,8 +53,8 @@ def task_or_file(
 ) -> Rows:
     """Rows of a registered task, or of a JSONL, CSV or Parquet file.
 
-    Of a task in the reference layout all rows of the split's file are read, those held out for validation
-    too: one file of completions belongs to one file of rows.
+    Of a task in the reference layout, all rows of the split's file are read, also those held out for
+    validation: a file of completions belongs to a file of rows.
 
     Args:
       name: of the task, or the file's path.

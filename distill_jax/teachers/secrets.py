@@ -1,4 +1,4 @@
-"""API keys: read from the environment, and kept out of everything that is written."""
+"""API keys: read from the environment, and redacted in everything that is written."""
 
 import logging
 import os
@@ -6,15 +6,15 @@ import urllib.parse
 
 from distill_jax.errors import UserError
 
-_SHORTEST = 8  # a shorter "key", such as `none`, is no secret, and may be an ordinary word of an answer
+_SHORTEST = 8  # a shorter "key", such as `none`, is no secret, and may be a word of an answer
 _known: set[str] = set()
 
 
 def api_key(variable: str, needed: bool) -> str | None:
-    """The key in an environment variable; `redact` knows it from then on.
+    """The key in an environment variable; `redact` removes it from then on.
 
     Raises:
-      UserError: when it is needed and not set, or when its characters cannot go into an HTTP header.
+      UserError: when it is needed and not set, or cannot be sent in an HTTP header.
     """
     value = os.environ.get(variable, "").strip()
     if not value:
@@ -22,7 +22,9 @@ def api_key(variable: str, needed: bool) -> str | None:
             raise UserError(f"no API key: put it into the environment variable {variable}")
         return None
     if not value.isascii() or not value.isprintable() or " " in value:
-        raise UserError(f"the API key in {variable} has characters that no key has: set it again")
+        raise UserError(
+            f"the API key in {variable} has characters that an HTTP header cannot hold: set it again"
+        )
     if len(value) >= _SHORTEST:
         _known.add(value)
     return value
@@ -30,7 +32,7 @@ def api_key(variable: str, needed: bool) -> str | None:
 
 def redact(text: str) -> str:
     """`text` with every key that was read replaced by `[API key]`."""
-    for key in sorted(_known, key=len, reverse=True):  # one may begin with another
+    for key in sorted(_known, key=len, reverse=True):  # one may be the beginning of another
         text = text.replace(key, "[API key]")
     return text
 
@@ -39,7 +41,7 @@ def checked_url(base_url: str) -> str:
     """`base_url` as it is.
 
     Raises:
-      UserError: when it is no HTTP address, or holds what may be a secret: it is stored with every row.
+      UserError: when it is no HTTP address, or has a part that may be a secret: it is stored with every row.
     """
     try:
         parts = urllib.parse.urlsplit(base_url)
@@ -57,7 +59,7 @@ def checked_url(base_url: str) -> str:
 
 
 class RedactingFilter(logging.Filter):
-    """Keeps keys out of log records, those of the libraries included."""
+    """Redacts keys in log records, those of the libraries included."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrites the message; no record is dropped."""

@@ -1,8 +1,8 @@
-"""The completions that were paid for: append-only JSON lines, on the disk before they count.
+"""The store of completions: append-only JSON lines, synced to the disk before they count.
 
-`completions.jsonl` is the truth. Beside it, `completions.jsonl.index` (SQLite) says which keys are in it
-and where, so that memory does not grow with the store; it is made again from the lines when it is
-missing, behind or of another file.
+The lines are the data. Beside `completions.jsonl`, the SQLite index `completions.jsonl.index` has the place of
+each key, so that memory does not grow with the store. It is rebuilt from the lines when it is missing, behind,
+or that of another file.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from distill_jax.teachers.limits import Spent
 from distill_jax.teachers.messages import Sampling
 
 logger = logging.getLogger(__name__)
-_COMMIT_EVERY = 1000  # rows between commits of the index: what is read again after a kill
+_COMMIT_EVERY = 1000  # lines between commits of the index: what is indexed again after a kill
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS completions (
   row BLOB, setting BLOB, sample INTEGER, offset INTEGER, length INTEGER,
@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
 @dataclasses.dataclass(frozen=True)
 class Key:
-    """What makes two completions the same one, but for the number of the sample."""
+    """Identifies a completion, together with the number of its sample."""
 
     row_id: str
     prompt: str
@@ -45,12 +45,12 @@ class Key:
 
     @functools.cached_property
     def row(self) -> bytes:
-        """Of the row alone."""
+        """Digest of the row's id."""
         return _digest(self.row_id)
 
     @functools.cached_property
     def setting(self) -> bytes:
-        """Of the rest."""
+        """Digest of the prompt, model and sampling."""
         stored = self.sampling.stored() if isinstance(self.sampling, Sampling) else self.sampling
         return _digest(json.dumps([self.prompt, self.model, stored], sort_keys=True))
 
@@ -63,19 +63,19 @@ def _key_of(line: Mapping[str, Any]) -> Key:
     return Key(line["id"], line["prompt"], line["model"], line["sampling"])
 
 
-_Batch = list[tuple[bytes, Mapping[str, Any]]]
+_Encoded = list[tuple[bytes, Mapping[str, Any]]]
 
 
 class Store:
     """The file and its index; one process at a time. A context manager.
 
     Args:
-      path: of the JSON lines; made where it is not there.
-      readonly: raise where there is no file.
+      path: of the JSON lines; created where there is none, unless `readonly`.
+      readonly: whether the file must exist.
 
     Raises:
-      UserError: when another process has it, for a line that is none of this store's, and when it cannot
-        be written.
+      UserError: when another process has it open, for a line that is no completion, and when it cannot be
+        written.
     """
 
     def __init__(self, path: str | os.PathLike, readonly: bool = False):
@@ -95,8 +95,8 @@ class Store:
         except BaseException:
             os.close(self._file)
             raise
-        self._waiting: _Batch = []
-        self._written: asyncio.Future | None = None  # of those that wait
+        self._waiting: _Encoded = []
+        self._written: asyncio.Future | None = None  # when the waiting lines are
         self._writer: asyncio.Task | None = None
 
     def __enter__(self) -> "Store":
@@ -106,7 +106,7 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Commits the index and lets the file go."""
+        """Commits the index and closes the file."""
         try:
             self._commit()
         finally:
@@ -132,7 +132,7 @@ class Store:
                     for name in ("", "-journal"):
                         path.with_name(path.name + name).unlink(missing_ok=True)
                 index = sqlite3.connect(path, isolation_level=None)
-                index.execute("PRAGMA synchronous = OFF")  # a lost index is made again
+                index.execute("PRAGMA synchronous = OFF")  # a lost index is rebuilt
                 index.executescript(_SCHEMA)
                 if fresh or self._matches(index):
                     index.execute("BEGIN")
@@ -150,7 +150,7 @@ class Store:
         )
 
     def _matches(self, index: sqlite3.Connection) -> bool:
-        """Whether the index is of this file: its last line is where the index says."""
+        """Whether the index belongs to this file: the last line it knows is where it says."""
         state = dict(index.execute("SELECT name, value FROM state"))
         if not state:
             return True
@@ -162,7 +162,7 @@ class Store:
             return False
 
     def _catch_up(self) -> None:
-        """Reads the lines that the index has not; cuts off a last one that a kill left unfinished."""
+        """Indexes the lines that the index lacks; cuts off a last one that a kill left unfinished."""
         state = dict(self._index.execute("SELECT name, value FROM state"))
         self._totals = Spent(state.get("requests", 0), state.get("tokens", 0), state.get("usd", 0.0))
         self.rows = state.get("rows", 0)  # completions in the store
@@ -223,38 +223,38 @@ class Store:
             raise self._no_index(error) from None
         self._uncommitted = 0
 
-    # What is there.
+    # Reading.
 
     @property
     def spent(self) -> Spent:
-        """By all completions in the store."""
+        """The cost of all completions in the store."""
         return self._totals
 
     def missing(self, key: Key, samples: int) -> list[int]:
-        """The numbers below `samples` of which there is no completion."""
-        found = self._index.execute(
+        """The sample numbers below `samples` that have no completion."""
+        listed = self._index.execute(
             "SELECT sample FROM completions WHERE row = ? AND setting = ?", (key.row, key.setting)
         )
-        there = {number for (number,) in found}
-        return [number for number in range(samples) if number not in there]
+        present = {number for (number,) in listed}
+        return [number for number in range(samples) if number not in present]
 
     def read(self, row_id: str, setting: bytes | None = None) -> list[dict[str, Any]]:
-        """The completions of a row, by setting and sample number; of one setting only where it is given."""
-        found = self._index.execute(
+        """The completions of a row, by setting and sample number; of one setting where it is given."""
+        places = self._index.execute(
             "SELECT setting, offset, length FROM completions WHERE row = ?", (_digest(row_id),)
         ).fetchall()
         return [
             json.loads(os.pread(self._file, length, offset))
-            for its, offset, length in found
-            if setting is None or its == setting
+            for its_setting, offset, length in places
+            if setting in (None, its_setting)
         ]
 
-    # New ones.
+    # Writing.
 
     async def append(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Appends completions; when it returns they are on the disk, and only then do they count.
+        """Appends completions; they count once they are on the disk, which they are when it returns.
 
-        Lines of callers that come while the disk is busy go to it together, with one sync.
+        Lines of concurrent callers are written together, with one sync.
 
         Raises:
           UserError: when they cannot be written; those that were not are not in the store.
@@ -269,11 +269,11 @@ class Store:
 
     async def _write_waiting(self) -> None:
         while self._waiting:
-            batch, self._waiting = self._waiting, []
+            encoded, self._waiting = self._waiting, []
             written, self._written = self._written, None
             try:
-                await asyncio.to_thread(self._write, [raw for raw, _ in batch])
-                self._register(batch)
+                await asyncio.to_thread(self._write, [raw for raw, _ in encoded])
+                self._register(encoded)
             except Exception as error:
                 written.set_exception(error)
             else:
@@ -281,12 +281,12 @@ class Store:
 
     def append_now(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """As `append`, for callers without an event loop."""
-        batch = [(_encode(line), line) for line in lines]
-        self._write([raw for raw, _ in batch])
-        self._register(batch)
+        encoded = [(_encode(line), line) for line in lines]
+        self._write([raw for raw, _ in encoded])
+        self._register(encoded)
 
-    def _register(self, batch: _Batch) -> None:
-        for raw, line in batch:
+    def _register(self, encoded: _Encoded) -> None:
+        for raw, line in encoded:
             self._add(line, self._size, len(raw))
             self._size += len(raw)
 
@@ -297,7 +297,7 @@ class Store:
                 done += os.write(self._file, data[done:])
             os.fsync(self._file)
         except OSError as error:
-            # Whole lines stay, for they are paid for; the index finds them when it is next opened.
+            # Whole lines stay, because they are paid for; the index adds them when it is opened next.
             self._size += data.rfind(b"\n", 0, done) + 1
             os.ftruncate(self._file, self._size)
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -313,9 +313,9 @@ def _encode(line: Mapping[str, Any]) -> bytes:
 
 
 def used(line: Mapping[str, Any]) -> Spent:
-    """What a completion cost: its request's cost is with the first sample."""
+    """What a completion cost; the cost of a request is with its first sample. See `records.paid`."""
     usage = line.get("usage") or {}
-    tokens = (usage.get("prompt_tokens") or 0) + (usage.get("completion_tokens") or 0)
+    tokens = usage.get("at_most") or (usage.get("prompt_tokens") or 0) + (usage.get("completion_tokens") or 0)
     return Spent(line.get("requests", 0), tokens, line.get("usd") or 0.0)
 
 

@@ -1,6 +1,5 @@
 """A trained T5 as the teacher: behind the project's own server, asked by the project's own annotator."""
 
-import asyncio
 import contextlib
 import dataclasses
 import json
@@ -8,23 +7,16 @@ import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from distill_jax.config import AnnotateConfig
 from distill_jax.data.task import DistillationTask
 from distill_jax.decoding.predictor import Predictor
 from distill_jax.errors import UserError
 from distill_jax.serving.app import Server
 from distill_jax.serving.listen import in_background
-from distill_jax.teachers import export
-from distill_jax.teachers.annotator import Annotator, Limits
-from distill_jax.teachers.demonstrations import selector
-from distill_jax.teachers.jobs import AnnotationPlan
-from distill_jax.teachers.messages import Sampling
-from distill_jax.teachers.openai_client import OpenAIClient
-from distill_jax.teachers.prompts import load_template
-from distill_jax.teachers.rows import Rows, chosen
-from distill_jax.teachers.store import Store
+from distill_jax.teachers.session import Session
 
-BATCH = 64  # rows that are asked for at a time, and that the server works off together
-TIMEOUT = 300.0  # seconds of a request: the first ones wait for the compiler
+BATCH = 64  # concurrent requests, and inputs per batch of the server
+TIMEOUT = 300.0  # seconds per request: the first ones wait for compilation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +24,7 @@ class Teacher:
     """Where a teacher answers.
 
     Attributes:
-      model: its name there, with the checkpoint's step: another checkpoint is another teacher to a store.
+      model: its name, with the checkpoint's step: to a store, another checkpoint is another teacher.
       base_url: of OpenAI's protocol.
     """
 
@@ -45,7 +37,7 @@ def served(run: pathlib.Path) -> Iterator[Teacher]:
     """Serves a run's latest checkpoint on a free port of the loopback while the block runs.
 
     Raises:
-      UserError: when it is no run, or there is no port to be had.
+      UserError: when it is no run, or no port is free.
     """
     predictor = Predictor(str(run), batch_size=BATCH)
     name = f"{run.name}-{predictor.step}"
@@ -54,50 +46,44 @@ def served(run: pathlib.Path) -> Iterator[Teacher]:
 
 
 def annotate(
-    teacher: Teacher, rows: Rows, ids: Collection[str], store: pathlib.Path, output: pathlib.Path
+    teacher: Teacher, task: DistillationTask, ids: Collection[str], store: pathlib.Path, output: pathlib.Path
 ) -> dict[str, Any]:
-    """Asks the teacher for the label, the reason and the class probabilities of what the store has not.
+    """Asks the teacher for label, rationale and class probabilities of the rows that the store lacks.
 
     Args:
       teacher: that is served.
-      rows: of the task.
+      task: of the rows.
       ids: of the rows to annotate.
       store: JSON lines of the completions, added to.
-      output: JSON lines for training, written anew.
+      output: JSON lines for training, replaced.
 
     Returns:
-      The figures of `export.Figures.summary`, and `calls`: requests that the store has paid for in all.
+      See `Figures.summary`; `calls` is the number of requests that the store has paid for in all.
 
     Raises:
-      UserError: when the run was stopped, or rows got no answer; the same call goes on from there.
+      UserError: when the run was stopped, or rows got no answer; the same call resumes it.
     """
-    client = OpenAIClient(teacher.model, teacher.base_url, timeout=TIMEOUT)
-    plan = AnnotationPlan(
-        load_template("student"),
-        selector([], "fixed"),
-        teacher.model,
-        client.protocol,
-        Sampling(logprobs=len(rows.classes or ()) + 1),
-        classes=rows.classes,
+    config = AnnotateConfig(
+        source=task.name,
+        model=teacher.model,
+        base_url=teacher.base_url,
+        prompt="student",
+        logprobs=len(task.classes or ()) + 1,
+        concurrency=BATCH,
+        timeout=TIMEOUT,
+        store=str(store),
+        output=str(output),
     )
-    with Store(store) as kept:
-        limits = Limits(concurrency=BATCH)
-        outcome = asyncio.run(Annotator(client, plan, kept, limits).run(chosen(rows.examples, ids)))
+    with Session(config, ids=ids) as session:
+        outcome = session.ask()
         if outcome.stopped or outcome.failed:
             why = outcome.stopped or f"{outcome.failed} requests got no answer: {outcome.failures[0]}"
-            raise UserError(f"{why}; the same command goes on from here")
-
-        def completions(example):
-            return kept.read(example.id, plan.key(example, plan.prompt(example)).setting)
-
-        figures = export.Figures(rows)
-        judged = export.verdicts(rows, chosen(rows.examples, ids), completions, plan.template)
-        export.write_rows(output, judged, figures)
-        return figures.summary() | {"calls": int(kept.spent.requests)}
+            raise UserError(f"{why}; the same command resumes the run")
+        return session.deliver().figures | {"calls": int(session.store.spent.requests)}
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
-    """What `annotate` wrote."""
+    """The rows that `annotate` wrote."""
     with path.open(encoding="utf-8") as file:
         return [json.loads(line) for line in file]
 
@@ -108,7 +94,7 @@ def own_data(
     """Annotated rows as data to train on, with the task's own validation and test splits to score on.
 
     Args:
-      task: the rows are of.
+      task: of the rows.
       rows: of `read_rows`.
       folder: for the files.
       name: of the file, and so of the task that it becomes.

@@ -29,7 +29,7 @@ def table_rows(figures: Mapping[str, Any]) -> list[list[str]]:
     teacher = figures["teacher"]
     needs = _needs(teacher["parameters"], "reason, label")
     accuracy, seconds = f"{teacher['accuracy']:.1%}", f"{teacher['seconds']:.0f}"
-    rows = [["teacher", "gold labels, reasons", needs, accuracy, seconds]]
+    rows = [["teacher", "reference labels, rationales", needs, accuracy, seconds]]
     for student in STUDENTS:
         runs = [run for run in figures["runs"] if run["method"] == student.method]
         accuracies = [run["accuracy"] for run in runs]
@@ -49,7 +49,7 @@ def annotation_line(figures: Mapping[str, Any]) -> str:
     return (
         f"Teacher calls over HTTP: {asked['calls']:,}, for {asked['rows']:,} rows, "
         f"{asked['answered']:,} of them with an answer; {asked['seconds']:.0f} s with starting up. "
-        f"Beside gold its labels are right on {accuracy['value']:.1%} of these rows (95% interval "
+        f"Its labels agree with the reference labels on {accuracy['value']:.1%} of these rows (95% interval "
         f"{accuracy['low']:.1%} to {accuracy['high']:.1%}); it was trained on them, and not on the test rows."
     )
 
@@ -62,8 +62,8 @@ def report(figures: Mapping[str, Any], settings: Settings, seeds: int) -> str:
         for part in (
             html.heading(TITLES[kind]),
             html.table(
-                ["row", "input", "gold", "completion"],
-                [[row["id"], row["input"], row["gold"] or "", row["completion"]] for row in rows],
+                ["row", "input", "reference", "completion"],
+                [[row["id"], row["input"], row["reference"] or "", row["completion"]] for row in rows],
             ),
         )
     ]
@@ -73,9 +73,10 @@ def report(figures: Mapping[str, Any], settings: Settings, seeds: int) -> str:
             html.paragraph(
                 f"A T5 is trained on the generated task `{settings.task}`, served over HTTP, and asked for the "
                 f"label, the reason and the class probabilities of {settings.rows:,} rows. Smaller students "
-                "learn from its answers, step by step or by its probabilities; one learns from the gold "
-                f"labels of the same rows. Each takes {settings.steps} steps of about the same number of rows. "
-                "Those of step-by-step cost more: it reads every input twice and writes the reason. "
+                "learn from its answers, step by step or by its probabilities; one learns from the "
+                f"reference labels of the same rows. Each takes {settings.steps} steps of about the same "
+                "number of rows. Those of step-by-step cost more: it reads every input twice and writes the "
+                "rationale. "
                 f"{seeds} seed(s); accuracy on 1,000 test examples."
             ),
             html.table(COLUMNS, table_rows(figures)),
@@ -97,7 +98,7 @@ def run(task: str, seeds: int, output: str) -> int:
     """
     folder = checked_folder(task, seeds, output)
     settings = Settings(task=task)
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every file it opens
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every file it opens
     console, began = Console(), time.monotonic()
 
     def say(text: str) -> None:

@@ -16,7 +16,6 @@ from distill_jax.data.selection import share
 from distill_jax.decoding.student import load_student
 from distill_jax.experiments.demo import annotations, students
 from distill_jax.tasks import registry
-from distill_jax.teachers.rows import task_or_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +74,7 @@ def compare(
       report: called with a line of text when a part is done.
 
     Returns:
-      `teacher` (accuracy, parameters, seconds), `annotation` (figures of `export.Figures.summary`, `calls`,
+      `teacher` (accuracy, parameters, seconds), `annotation` (figures of `Figures.summary`, `calls`,
       seconds) and `runs`, one for each student and seed. Seconds are of this call, so that a part that is done
       already takes nearly none.
 
@@ -104,9 +103,8 @@ def compare(
     began, path = time.monotonic(), folder / "annotated.jsonl"
     with annotations.served(teacher) as served:
         report(f"serving {served.model} on {served.base_url}")
-        source = task_or_file(settings.task)
         annotated = annotations.annotate(
-            served, source, set().union(*ids.values()), folder / "completions.jsonl", path
+            served, task, set().union(*ids.values()), folder / "completions.jsonl", path
         )
     seconds = time.monotonic() - began
     figures["annotation"] = annotated | {"seconds": round(seconds, 1)}

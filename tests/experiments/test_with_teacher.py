@@ -30,7 +30,7 @@ FIGURES = {
         "answered": 20,
         "seconds": 5.0,
         "accuracy": {"value": 0.9, "low": 0.7, "high": 0.97},
-        "shown": {"wrong": [{"id": "train-1", "input": "<b>", "gold": "neutral", "completion": "So."}]},
+        "shown": {"wrong": [{"id": "train-1", "input": "<b>", "reference": "neutral", "completion": "So."}]},
     },
     "runs": [
         line(method, seed, base + 0.1 * seed, 10.0 + seed)

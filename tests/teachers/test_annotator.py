@@ -174,6 +174,32 @@ def test_a_budget_of_tokens(loopback, store):
     assert 800 < store.spent.tokens <= 1000
 
 
+def test_a_budget_of_tokens_holds_over_runs_where_the_endpoint_reports_none(loopback, store, monkeypatch):
+    server = loopback()
+    chat = server.chat
+    monkeypatch.setattr(server, "chat", lambda *args: chat(*args) | {"usage": None})
+    for _ in range(2):
+        outcome = annotate(server, store, examples(12), budget=Spent(None, 1200, None), concurrency=1)
+        assert outcome.stopped == "the budget of tokens is spent"
+    assert 2 <= store.rows == server.count <= 4 and store.spent.tokens <= 1200
+
+
+def test_a_long_pause_is_logged_and_ends_with_the_run(loopback, store, caplog):
+    server = loopback(script=["429"] * 9, retry_after="86400")
+
+    async def run():
+        annotator = Annotator(OpenAIClient("teacher-1", server.url), make_plan(), store, Limits())
+        asking = asyncio.create_task(annotator.run(examples(3)))
+        while not caplog.messages:
+            await asyncio.sleep(0.02)
+        annotator._stop("stopped by SIGINT")  # as the signal's handler does
+        return await asking
+
+    assert asyncio.run(asyncio.wait_for(run(), 20)).stopped == "stopped by SIGINT"
+    [message] = caplog.messages
+    assert "wait 86400 s" in message
+
+
 def test_samples_have_their_own_seeds_and_only_missing_ones_are_asked(loopback, store):
     server, sampling = loopback(), Sampling(temperature=0.7, seed=5)
     annotate(server, store, examples(2), make_plan(sampling=sampling, samples=2))

@@ -6,6 +6,7 @@ from teacher_helpers import examples, lines, make_plan
 
 from distill_jax.errors import UserError
 from distill_jax.teachers.batch_api import BatchAnnotator
+from distill_jax.teachers.jobs import missing_jobs
 from distill_jax.teachers.limits import Limits, Spent
 from distill_jax.teachers.messages import Sampling
 from distill_jax.teachers.openai_client import OpenAIClient
@@ -160,3 +161,18 @@ def test_the_file_is_what_the_endpoint_documents(loopback, store):
     assert sent[0]["url"] == "/v1/chat/completions" and sent[0]["body"]["messages"][-1]["content"]
     assert len({line["custom_id"] for line in sent}) == 2
     assert max(len(line["custom_id"]) for line in sent) <= 64
+
+
+def test_lines_with_unicode_separators_and_errors_of_any_form(loopback, store):
+    server = loopback(answers=lambda prompt, body: "Late.\u2028 So the answer is neutral.")
+    assert annotate(server, store, examples(2)).stored == 2
+    run = BatchAnnotator(OpenAIClient("teacher-1", server.url), make_plan(), store, Limits())
+    [job] = missing_jobs(examples(3)[2:], make_plan(), store)
+    for answer in (
+        {"response": None, "error": None},
+        {"response": {"status_code": 500, "body": "timed out"}},
+        {"response": {"status_code": 500, "body": {"error": "busy"}}, "error": None},
+    ):
+        assert asyncio.run(run._read(job, answer)) == []
+    told = [failure.partition(": ")[2] for failure in run.outcome.failures]
+    assert told == ["no response: no message", "HTTP 500: timed out", "HTTP 500: busy"]

@@ -14,8 +14,8 @@ from distill_jax.teachers.annotator import Annotator
 from distill_jax.teachers.clients import make_client
 from distill_jax.teachers.http_errors import retry_after, status_error
 from distill_jax.teachers.limits import Limits
-from distill_jax.teachers.messages import Prompt, Request, Sampling, TeacherError
-from distill_jax.teachers.openai_client import OpenAIClient, read_reply
+from distill_jax.teachers.messages import Prompt, Request, Sampling, TeacherError, Token
+from distill_jax.teachers.openai_client import OpenAIClient, error_message, read_reply
 
 PROMPT = Prompt("Sort.", (("one", "1"),), "two", {"type": "object"})
 
@@ -211,6 +211,60 @@ def test_without_the_extra_a_dry_run_names_it_too(tmp_path, package, more):
     assert package in done.stderr and "pip install 'distill_jax[teachers]'" in done.stderr
 
 
+def legacy(alternatives):
+    tokens = {"tokens": ["x", "y"], "token_logprobs": [-0.1, None], "top_logprobs": alternatives}
+    return {"choices": [{"message": {"content": "xy"}, "logprobs": tokens}]}
+
+
+def test_bodies_that_differ_from_openais():
+    thinking = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    for message, text, finish in (
+        (
+            {"content": [thinking, {"type": "text", "text": "It is"}, {"type": "text", "text": " so."}]},
+            "It is so.",
+            "stop",
+        ),
+        ({"reasoning": "long"}, "", "stop"),
+        ({"content": None, "refusal": "I will not."}, "I will not.", "refusal"),
+    ):
+        body = {"choices": [{"message": message, "finish_reason": "stop"}]}
+        for sent in (body, json.dumps(body)):  # as JSON, and with another content type
+            [answer] = read_reply(sent).answers
+            assert (answer.text, answer.finish) == (text, finish)
+    with pytest.raises(TeacherError, match="got text/html, not JSON; does the address end in /v1?"):
+        read_reply("<!doctype html><html></html>")
+    [answer] = read_reply(legacy([{"x": -0.1, "z": -2}, {}])).answers
+    assert answer.tokens == (Token("x", -0.1, {"x": -0.1, "z": -2.0}), Token("y", 0.0, {}))
+    for alternatives in ([[{"token": "x", "logprob": -1}]] * 2, [{}], [{"x": None}, {}]):
+        assert read_reply(legacy(alternatives)).answers[0].tokens is None
+
+
+def test_messages_of_errors():
+    assert error_message({"message": "busy"}) == error_message({"error": "busy"}) == "busy"
+    assert error_message([{"error": {"code": 400, "message": "Unknown name"}}]) == "Unknown name"
+    assert error_message("timed out") == "timed out"
+    assert error_message(None) == error_message([]) == error_message({"code": 1}) == ""
+
+
+def test_the_name_of_max_tokens_that_an_endpoint_takes(loopback, monkeypatch):
+    server, bodies = loopback(), []
+    client = OpenAIClient("m", server.url)
+
+    async def post(path, cast_to, body):
+        bodies.append(body)
+        if "max_tokens" in body:
+            raise TeacherError("HTTP 400: Use 'max_completion_tokens' instead.")
+        return {"choices": [{"message": {"content": "x"}}]}
+
+    async def ask():
+        request = Request(examples(1)[0], Prompt("", (), "q"), Sampling())
+        return [(await client.complete(request)).answers[0].text for _ in range(2)]
+
+    monkeypatch.setattr(client.sdk, "post", post)
+    assert asyncio.run(ask()) == ["x", "x"]
+    assert ["max_tokens" in body for body in bodies] == [True, False, False]
+
+
 def test_an_unknown_client():
     with pytest.raises(UserError, match="one of openai, anthropic"):
         make_client("palm", {})
@@ -223,6 +277,7 @@ def test_a_student_as_the_teacher(store, monkeypatch):
 
     student = _student(View("label", "label", "[label] "), View("rationale", "rationale", "[rationale] "))
     monkeypatch.setattr(predictor, "load_student", lambda folder: student)
+    monkeypatch.setattr(predictor.checkpoints, "pick_step", lambda folder, step: int(step))
     rows = examples(5)
     client = make_client("checkpoint", {"model": "run@7", "batch_size": 2})
     plan = make_plan("checkpoint", parser=client.parser)

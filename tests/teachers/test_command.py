@@ -3,13 +3,13 @@ import json
 import pyarrow
 import pyarrow.parquet
 import pytest
-from distill_jax.tasks import own, registry
 from teacher_helpers import CLASSES, examples, lines
 
 from distill_jax.cli import main as cli
 from distill_jax.config import AnnotateConfig
 from distill_jax.data.prepare import prepare
-from distill_jax.teachers import clients, quality, report
+from distill_jax.tasks import own, registry
+from distill_jax.teachers import clients, quality
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_the_parsers_of_flags_know_what_there_is():
     """They name it themselves: importing it would take the command line its half second."""
     choices = {name: field.metadata["option"].choices for name, field in AnnotateConfig.options().items()}
     assert choices["client"] == tuple(clients.CLIENTS) and choices["check"] == tuple(quality.CHECKS)
-    assert set(report.PROBLEMS) == {"unparsed", "unknown_label", "cut", "refused", *quality.CHECKS}
+    assert set(quality.PROBLEMS) == {"unparsed", "unknown_label", "cut", "refused", *quality.CHECKS}
 
 
 def test_a_temperature_that_is_not_sent(loopback, tmp_path, data):

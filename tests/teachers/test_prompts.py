@@ -1,12 +1,12 @@
 import json
 
 import pytest
-from distill_jax.tasks.registry import get_task
 from teacher_helpers import CLASSES
 
 from distill_jax import tasks
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
+from distill_jax.tasks.registry import get_task
 from distill_jax.teachers import parsing
 from distill_jax.teachers.demonstrations import read_demonstrations, selector
 from distill_jax.teachers.prompts import Demonstration, load_template, shipped

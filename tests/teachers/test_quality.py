@@ -9,6 +9,7 @@ from distill_jax.teachers.messages import Token
 from distill_jax.teachers.quality import (
     Sample,
     arithmetic_holds,
+    canonical,
     judge,
     label_named,
     label_probabilities,
@@ -177,3 +178,58 @@ def test_tasks_compare_labels_their_own_way():
 
     rows = task_or_file("arithmetic")
     assert rows.same("( 2 + 3 )", "(3 + 2)") and not rows.same("( 2 + 3 )", "(3 - 2)")
+
+
+@pytest.mark.parametrize(
+    ("options", "meant"),
+    [
+        (("-1", "0", "1"), {"**1**": "1", "+1": "1", "-1": "-1", "1.0": "1", "'0'": "0", "2": None}),
+        (("C", "C#", "C++"), {"'C++'": "C++", "**C#**": "C#", "C": "C", "c++.": "C++", "D": None}),
+        (("+", "-"), {"'+'": "+", "**-**": "-", "!!!": None, "": None}),
+        (("yes", "no"), {"Yes!": "yes", " - no -": "no", "yes no": None}),
+    ],
+)
+def test_the_option_that_a_label_means(options, meant):
+    assert {label: canonical(label, options) for label in meant} == meant
+
+
+@pytest.mark.parametrize(
+    ("text", "finish", "label", "problem"),
+    [
+        ("It is. So the answer is bill", "length", None, "cut"),
+        ("Let us think", "length", None, "cut"),
+        ("It is. So the answer is billing.\n", "length", "billing", ""),
+        ("I can't. So the answer is billing.", "refusal", None, "refused"),
+        ("<think>So the answer is shipping.</think>\nIt is. So the answer is billing.", "stop", "billing", ""),
+        (
+            "Hm. So the answer is no.\n</think>It</s> is. So the answer is billing<|im_end|>",
+            "stop",
+            "billing",
+            "",
+        ),
+        ("It is \ud83d. So the answer is billing.", "stop", "billing", ""),
+    ],
+)
+def test_answers_that_are_cut_refused_or_carry_markup(text, finish, label, problem):
+    line = {
+        "text": text,
+        "finish": finish,
+        "parser": "form:{rationale} So the answer is {label}.",
+        "sampling": {},
+    }
+    sample = read_sample(line, None, str)
+    assert (sample.label, sample.problem) == (label, problem)
+    assert label is None or sample.rationale in ("It is.", "It is \ufffd.")
+
+
+def test_labels_that_begin_others_share_nothing():
+    tokens = [
+        Token("1", math.log(0.7), {"1": math.log(0.7), "9": math.log(0.3)}),
+        Token("0", math.log(0.99), {"0": math.log(0.99), ".": math.log(0.01)}),
+        Token(".", 0.0, {}),
+    ]
+    one, nine, ten = label_probabilities(tokens, ["1", "9", "10"])
+    assert (one, nine, ten) == pytest.approx((0.007, 0.3, 0.693))
+    assert label_probabilities(tokens[:1], ["1", "10"]) == (1.0, 0.0)  # the answer ends there
+    for logprob in (float("nan"), float("-inf"), -9999.0, 5.0):
+        assert label_probabilities([Token("1", logprob, {})], ["1", "9"]) is None
