@@ -20,11 +20,14 @@ def deliver(
     args: argparse.Namespace, run: Callable[[], Mapping[str, Any]], page: Callable[[Mapping[str, Any]], str]
 ) -> None:
     """Runs the experiment, or reads its figures with `--page-only`; writes the page, and prints it."""
-    results = pathlib.Path(args.results)
+    results, output = pathlib.Path(args.results), pathlib.Path(args.output)
+    if args.page_only and not results.exists():
+        raise SystemExit(f"error: --page-only: no figures in {results}")
     if not args.page_only:
         figures = run()
         results.parent.mkdir(parents=True, exist_ok=True)
         results.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     text = page(json.loads(results.read_text(encoding="utf-8")))
-    pathlib.Path(args.output).write_text(text, encoding="utf-8")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(text, encoding="utf-8")
     print(text)

@@ -49,8 +49,9 @@ def _print(plans, device, config: PlanConfig) -> None:
     first = plans[0]
     inputs, targets = config.task_feature_lengths.values()
     table = Table(
-        title=f"{first.parameter_count / 1e9:.2f} billion parameters, batch {config.batch_size} rows of "
-        f"{inputs} and {targets} tokens, {first.job.devices} x {config.device}"
+        title=f"{first.parameter_count / 1e6:,.1f} million parameters, batch {config.batch_size} rows of "
+        f"{inputs} and {targets} tokens, {first.job.devices} x {config.device}",
+        caption=f"peaks of {config.device}: {device.source}",
     )
     table.add_column("a device, a step")
     for each in plans:

@@ -31,7 +31,7 @@ class Projection(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         kernel = param_with_axes("kernel", self.init, (x.shape[-1], self.features), jnp.float32, axes=self.axes)
-        # As one matrix of tokens: on CPU the gradient of a 3-D product is several times as slow.
+        # As one matrix of tokens: on CPU the gradient of a 3-D product takes several times as long.
         tokens = x.astype(self.dtype).reshape(-1, x.shape[-1])
         y = product(tokens, gather(kernel.astype(self.dtype), self.axes))
         return y.reshape(*x.shape[:-1], self.features)
@@ -50,8 +50,8 @@ class LayerNorm(nn.Module):
         return x.astype(self.dtype) * scale.astype(self.dtype)
 
 
-# Up to this many ids the gradient of the embedding is a one-hot product; beyond, a scatter. XLA runs a
-# scatter on CPU one token at a time, several microseconds each, which a small student would feel.
+# Up to this many ids the gradient of the embedding is a one-hot product; beyond, a scatter. XLA on CPU runs a
+# scatter token by token, several microseconds each, which slows a small student down.
 ONE_HOT_IDS = 4096
 
 
@@ -137,7 +137,7 @@ def relative_position_bucket(
 
 
 class RelativePositionBias(nn.Module):
-    """Learnt bias of the attention logits by distance; one table for all layers of a stack."""
+    """Learned bias of the attention logits by distance; one table for all layers of a stack."""
 
     num_heads: int
     bidirectional: bool
@@ -155,7 +155,7 @@ class RelativePositionBias(nn.Module):
             axes=("heads", "relpos_buckets"),
         )
         # The bias depends on key - query alone, so it is looked up once per distance, by a one-hot product,
-        # and laid out by reshaping: entry [i, j] of `count - 1` columns is number (j - i) mod count.
+        # and arranged by reshaping: entry [i, j] of `count - 1` columns is number (j - i) mod count.
         queries, keys = query_positions.shape[0], key_positions.shape[0]
         count = queries + keys
         distances = jnp.arange(count)
@@ -174,9 +174,9 @@ class RelativePositionBias(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention, without T5's missing 1/sqrt(head_dim): it is in the initialiser.
 
-    Decoding keeps keys and values in two collections, [batch, heads, length, head_dim]: `cache`, of the
-    self-attention, grows by a position a step; `cross`, of the encoder's output, is filled once if
-    it is mutable, and then read instead of computed.
+    Decoding caches keys and values in two collections, [batch, heads, length, head_dim]. `cache`, of the
+    self-attention, grows by a position a step. `cross`, of the encoder's output, is written once, when it is
+    mutable, and then read instead of computed.
     """
 
     config: T5Config
@@ -234,19 +234,19 @@ class Attention(nn.Module):
         return constrain(y, "batch", "length", "embed")
 
     def _append(self, name: str, new: Array, index: Array) -> Array:
-        """Writes [batch, heads, 1, head_dim] at `index` of the cache; the whole of it.
+        """Writes [batch, heads, 1, head_dim] at `index` of the cache; returns all of the cache.
 
-        The first call, with all positions at once, only lays out the cache.
+        The first call, with all positions at once, only allocates the cache.
         """
-        is_laid_out = self.has_variable("cache", name)
+        is_allocated = self.has_variable("cache", name)
         cache = self.variable("cache", name, jnp.zeros, new.shape, new.dtype)
-        if is_laid_out:
+        if is_allocated:
             cache.value = jax.lax.dynamic_update_slice_in_dim(cache.value, new, index, axis=2)
         return cache.value
 
 
 class MlpBlock(nn.Module):
-    """Feed-forward block; two activations multiply (T5 1.1's gated GELU, Shazeer 2020)."""
+    """Feed-forward block; the results of two activations are multiplied (T5 1.1's gated GELU, Shazeer 2020)."""
 
     config: T5Config
     deterministic: bool

@@ -99,7 +99,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Embedding, layers, norm; then, apart, the logits."""
+    """Embedding, layers, norm; the logits are a separate method."""
 
     config: T5Config
     embed: nn.Module
@@ -124,23 +124,23 @@ class Decoder(nn.Module):
     ) -> Array:
         """int32 [batch, length] -> [batch, length, embed], the input of the logits.
 
-        With `row_starts`, int32 [batch], the cache is a ring of `max_decode_length` places: step n is kept at
-        place n modulo that number for every row, whenever the row began.
+        With `row_starts`, int32 [batch], the cache is a ring buffer of `max_decode_length` positions: step n is
+        stored at position n modulo that length in every row, whenever the row started.
         """
         cfg = self.config
         cache_index = None
         queries = keys = jnp.arange(tokens.shape[1])
         if decode:
-            is_laid_out = self.has_variable("cache", "cache_index")
+            is_allocated = self.has_variable("cache", "cache_index")
             index = self.variable("cache", "cache_index", jnp.zeros, (), jnp.int32)
             cache_index = index.value
-            if is_laid_out:
+            if is_allocated:
                 index.value += 1
                 keys, queries = jnp.arange(max_decode_length), cache_index[None]
             mask = keys[None, :] <= queries[:, None]
         relative = RelativePositionBias(cfg.num_heads, False, name="relpos_bias")
-        if decode and row_starts is not None and is_laid_out:
-            # Distances are the same for all rows; what a row has not written itself is masked.
+        if decode and row_starts is not None and is_allocated:
+            # Distances are the same for all rows; positions that a row has not written itself are masked.
             age = (cache_index - keys) % max_decode_length
             by_age = relative(keys[-1:], keys)[..., ::-1]
             mask = age <= (cache_index - row_starts)[:, None, None, None]

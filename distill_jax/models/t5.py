@@ -32,7 +32,7 @@ class Transformer(nn.Module):
 
     @property
     def scan_layers(self) -> bool:
-        """T5X's decoding asks: caches then have the layers as their first axis."""
+        """Read by T5X's decoding: with it caches have the layers as their first axis."""
         return self.config.scan_layers
 
     def setup(self):
@@ -66,7 +66,7 @@ class Transformer(nn.Module):
         decoder_cross_segment_ids: Array | None = None,
         row_starts: Array | None = None,
     ) -> Array:
-        """`decode` short of the logits: [batch, targets, embed].
+        """`decode` without the logits: [batch, targets, embed].
 
         See `hidden` for `decoder_cross_segment_ids`, `Decoder.hidden` for `row_starts`.
         """
@@ -107,9 +107,8 @@ class Transformer(nn.Module):
     ) -> Array:
         """Logits from the encoder's output; T5X's signature.
 
-        With `decode`, the first call lays out a cache for `decoder_input_tokens.shape[1]` positions, and
-        each later one takes tokens [batch, 1], that number as `max_decode_length`, and the mutable
-        collection `cache`.
+        With `decode`, the first call allocates a cache for `decoder_input_tokens.shape[1]` positions. Later
+        calls take tokens [batch, 1], that number as `max_decode_length`, and the mutable collection `cache`.
 
         Returns:
           float32 [batch, targets, vocab].
@@ -141,7 +140,7 @@ class Transformer(nn.Module):
         enable_dropout: bool = True,
         decode: bool = False,
     ) -> Array:
-        """As `__call__`, short of the logits: [batch, targets, embed]; see `output_kernel`.
+        """As `__call__`, without the logits: [batch, targets, embed]; see `output_kernel`.
 
         With `decoder_cross_segment_ids`, int32 [batch, targets], a decoder token attends to the encoder
         segment of that number, so that several decoder segments can share one.
@@ -174,8 +173,8 @@ class Transformer(nn.Module):
     ) -> Array:
         """Teacher forcing.
 
-        Positions are accepted for T5X's sake: T5 sees only differences of positions, which packing does not
-        change within a segment.
+        Positions are accepted for compatibility with T5X: T5 sees only differences of positions, which packing
+        does not change within a segment.
 
         Args:
           encoder_input_tokens: int32 [batch, inputs].
@@ -186,7 +185,7 @@ class Transformer(nn.Module):
           encoder_positions: unused.
           decoder_positions: unused.
           enable_dropout: needs the rng `dropout`.
-          decode: lays out the cache, see `decode`.
+          decode: allocates the cache, see `decode`.
 
         Returns:
           float32 logits [batch, targets, vocab].

@@ -28,7 +28,7 @@ def compile_job(job: Any) -> dict[str, Any]:
       compilation; `parameter_count`.
 
     Raises:
-      UserError: when the compiler fails; its last words are in the message.
+      UserError: when the compiler fails; the last line of its errors is in the message.
     """
     with tempfile.TemporaryDirectory() as folder:
         flags = (
@@ -53,7 +53,7 @@ def compile_job(job: Any) -> dict[str, Any]:
 
 
 def _batch_shapes(job: Any, place: Any) -> dict[str, Any]:
-    """The features of a global batch, as the loader makes them."""
+    """The features of a global batch, in the loader's shapes."""
     import jax
 
     from distill_jax.data.records import to_features
@@ -74,10 +74,10 @@ def _device_bytes(tree: Any) -> int:
 
 
 def _activation_bytes(job: Any, model: Any, params: Any, batch: Any) -> int:
-    """Bytes a device keeps from the forward pass for the backward pass, as the shapes have it.
+    """Bytes of the residuals that a device stores in the forward pass for the backward pass, from their shapes.
 
-    Arrays with the rows or tokens of the batch along an axis count as spread over its shards, those with heads,
-    `mlp` or `vocab` along one as spread over `model`. Parameters are not counted.
+    Arrays with the rows or tokens of the batch along an axis count as sharded like the batch, those with heads,
+    `mlp` or `vocab` along one as sharded over `model`. Parameters are not counted.
     """
     import math
 
