@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from distill_jax.checkpoints.orbax import Checkpointer, pick_step, steps
+from distill_jax.config import TrainConfig
 from distill_jax.training import loop
+from distill_jax.training.listener import Listener
 from distill_jax.training.nonfinite import Guard
 from distill_jax.training.preemption import Preempted
 
@@ -55,20 +57,25 @@ def train(folder, train_steps, validate, *, eval_period=2, checkpoint_period=100
     restored = checkpointer.restore(state)
     if restored is not None:
         state, place = restored
-    return loop.run(
-        state,
-        Batches(place["place"]),
-        lambda state, batch: (State(state.step + 1, state.params + 1), {"loss": state.params}),
-        checkpointer,
-        Guard(str(folder), 1, lambda step: [], write=True),
-        Place(),
+    config = TrainConfig(
+        mixture_or_task_name="toy",
         model_dir=str(folder),
         train_steps=train_steps,
-        validate=validate,
         log_period=1,
         eval_period=eval_period,
         checkpoint_period=checkpoint_period,
     )
+    return loop.Loop(
+        state=state,
+        loader=Batches(place["place"]),
+        train_step=lambda state, batch: (State(state.step + 1, state.params + 1), {"loss": state.params}),
+        checkpointer=checkpointer,
+        guard=Guard(str(folder), 1, lambda step: [], write=True),
+        place=Place(),
+        config=config,
+        validate=validate,
+        listener=Listener(),
+    ).run()
 
 
 def validated(folder):
