@@ -28,6 +28,13 @@ class Reference:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Text:
+    """A value on the command line, whose meaning depends on the option."""
+
+    text: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Binding:
     """The value of a macro, and the file and line that give it."""
 

@@ -147,7 +147,7 @@ def kinds_of(annotation: Any) -> tuple[tuple[type, ...], bool, type]:
         if typing.get_origin(part) in (tuple, dict)
     ]
     bases = tuple(typing.get_origin(part) or part for part in parts if part is not types.NoneType)
-    return bases, types.NoneType in parts, items[0] if items else str
+    return bases, types.NoneType in parts, items[0] if items else object
 
 
 def expected(field: dataclasses.Field) -> str:
@@ -210,7 +210,7 @@ def check(field: dataclasses.Field, value: Any) -> Any:
     kinds, optional, item = kinds_of(field.type)
     if value is REQUIRED:
         where = f"{flags_of(field)[0]} VALUE" if flags_of(field) else entry.metavar or field.name.upper()
-        raise UserError(f"no value for {field.name}: pass {where} or --gin.{macro_of(field)}=VALUE")
+        raise UserError(f"no value for {macro_of(field)}: pass {where} or --gin.{macro_of(field)}=VALUE")
     if value is None and optional:
         return None
     if isinstance(value, bool):
@@ -222,9 +222,8 @@ def check(field: dataclasses.Field, value: Any) -> Any:
         known = not entry.choices or text in entry.choices
         return text if known else _refuse(field, text)
     if isinstance(value, list | tuple) and tuple in kinds:
-        inner = dataclasses.replace(entry, choices=()) if item is not str else entry
         for part in value:
-            if item is str and (not isinstance(part, str) or (inner.choices and part not in inner.choices)):
+            if not isinstance(part, item) or (entry.choices and part not in entry.choices):
                 _refuse(field, part)
         return tuple(value)
     if isinstance(value, Mapping) and dict in kinds:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from distill_jax.config import gin_files
-from distill_jax.config.gin_files import Binding, Macro, Reference
+from distill_jax.config.gin_files import Binding, Macro, Reference, Text
 from distill_jax.config.options import Options, check, macro_of, nearest, parse, parse_gin
 from distill_jax.errors import UserError
 
@@ -83,30 +83,31 @@ def _from_gin(cls: type[Options], sources: Sources) -> dict[str, Any]:
         bindings |= {name: binding for name, binding in shape.items() if name in by_macro}
     for name in sources.gin_files:
         bindings |= gin_files.read(name, sources.search_paths)
-    given = {}
     for name, text in sources.gin_bindings:
         where = f"--gin.{name}"
         if name not in by_macro and name not in gin_files.helpers(bindings.values()):
             raise UserError(f"{where}: {_unknown(name, by_macro)}")
-        given[name] = text
-        bindings[name] = Binding(Macro(text[1:]) if re.fullmatch(r"%\w+", text) else text, where)
+        value = Macro(text[1:]) if re.fullmatch(r"%\w+", text) else Text(text)
+        bindings[name] = Binding(value, where)
     helpers = gin_files.helpers(bindings.values())
     values = {}
     for name, value in gin_files.resolve(bindings).items():
-        if name not in by_macro:
-            if name in helpers:
-                continue
-            raise UserError(f"{bindings[name].where}: {_unknown(name, by_macro)}")
-        field = by_macro[name]
-        from_text = name in given and bindings[name].value == given[name]
-        try:
-            if isinstance(value, Reference):
-                value = parse_gin(field, f"@{value.name}")
-            values[field.name] = parse_gin(field, value) if from_text else check(field, value)
-        except UserError as error:
-            where = "" if from_text else f"{bindings[name].where}: "
-            raise UserError(f"{where}{error}") from None
+        where = bindings[name].where
+        if name in by_macro:
+            values[by_macro[name].name] = _read(by_macro[name], value, where)
+        elif name not in helpers:
+            raise UserError(f"{where}: {_unknown(name, by_macro)}")
     return values
+
+
+def _read(field: dataclasses.Field, value: Any, where: str) -> Any:
+    """The value of an option that gin's value stands for."""
+    try:
+        if isinstance(value, Text | Reference):
+            return parse_gin(field, value.text if isinstance(value, Text) else f"@{value.name}")
+        return check(field, value)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
 
 
 def _unknown(name: str, known: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
-"""The loop of a run: step, look at what came out, log, evaluate, save, stop when told to."""
+"""The loop of a run: step, log, save, validate, and stop at SIGTERM."""
 
 import collections
+import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -87,22 +88,11 @@ def average(batches: list[dict[str, Any]]) -> dict[str, float]:
     return out | ({"skipped_steps": float(skipped)} if skipped else {})
 
 
-def run(
-    state: TrainState,
-    loader: Iterable,
-    train_step: Callable,
-    checkpointer: Checkpointer,
-    guard: Guard,
-    place: Partitioner,
-    config: TrainConfig,
-    *,
-    validate: Callable[[Any], dict[str, float]] | None,
-    best_by: Callable[[dict[str, float]], tuple[str, float] | None],
-    listener: Listener,
-) -> dict[str, float]:
-    """Steps from `state` to the last.
+@dataclasses.dataclass
+class Loop:
+    """Steps a state to the last step of its run.
 
-    Args:
+    Attributes:
       state: to start or resume from.
       loader: batches of this host's rows, from the place of `state`; its `get_state` is saved.
       train_step: (state, batch) -> (state, metrics).
@@ -113,67 +103,86 @@ def run(
       validate: (parameters) -> scores; None for none.
       best_by: (scores) -> what the best checkpoint is chosen by, see `DistillationTask.best_by`.
       listener: is told of metrics.
-
-    Returns:
-      See `trainer.train`.
-
-    Raises:
-      UserError: from `guard` and `checkpointer`.
-      Preempted: see `trainer.train`.
     """
-    start_step, train_steps = int(state.step), config.train_steps
-    log = _Log(config.model_dir, train_steps, start_step, listener)
-    pending = _Pending(guard, start_step)
-    means_now: dict[str, float] = {}
-    last_scores: dict[str, float] = {}
-    began = logged = time.monotonic()
-    tokens = 0
 
-    def validated(step: int) -> dict[str, float]:
-        nonlocal logged
-        scores = validate(state.params)
-        log.validation(step, scores)
-        checkpointer.record(step, best_by(scores))
-        logged = time.monotonic()
-        return scores
+    state: TrainState
+    loader: Iterable
+    train_step: Callable
+    checkpointer: Checkpointer
+    guard: Guard
+    place: Partitioner
+    config: TrainConfig
+    validate: Callable[[Any], dict[str, float]] | None
+    best_by: Callable[[dict[str, float]], tuple[str, float] | None]
+    listener: Listener
 
-    def due(step: int) -> bool:
-        return validate is not None and (step % config.eval_period == 0 or step == train_steps)
+    def run(self) -> dict[str, float]:
+        """Steps, logs, validates and saves; the last metrics, see `trainer.train`.
 
-    try:
-        with Watch() as watch:
-            if start_step and due(start_step) and not checkpointer.is_validated(start_step):
-                last_scores = validated(start_step)  # the process before this one was stopped meanwhile
-            for step, batch in zip(range(start_step + 1, train_steps + 1), loader, strict=False):
-                tokens += int((batch["encoder_segment_ids"] > 0).sum())
-                tokens += int((batch["decoder_segment_ids"] > 0).sum())
-                with place.active():
-                    state, metrics = train_step(state, batch)
-                pending.add(metrics)
-                last = step == train_steps
-                stop = watch.reached(step)
-                if step % config.log_period == 0 or last or stop:
-                    means_now = pending.average()
-                    now = time.monotonic()
-                    speed = tokens * place.rows()[1] / (now - logged)
-                    left = (now - began) / (step - start_step) * (train_steps - step)
-                    log.train(step, means_now, speed, left)
-                    tokens, logged = 0, now
-                if step % config.checkpoint_period == 0 or last or stop or due(step):
-                    pending.look()
-                    checkpointer.save(state, loader.get_state())
-                if due(step) and (last or not stop):
-                    last_scores = validated(step)
-                    stop = stop or watch.reached(step)
-                if stop and not last:
-                    checkpointer.wait()
-                    raise Preempted(f"told to stop: saved at step {step} of {train_steps}")
-    except BaseException:
-        checkpointer.close()
-        raise
-    finally:
-        log.close()
-    checkpointer.close()
-    distributed.meet()  # at its exit JAX waits for the others too, but not for long
-    final = {f"validation/{name}": value for name, value in last_scores.items()}
-    return means_now | final | {"steps": train_steps, "seconds": time.monotonic() - began}
+        Raises:
+          UserError: from `guard` and `checkpointer`.
+          Preempted: see `trainer.train`.
+        """
+        self._start = int(self.state.step)
+        self._log = _Log(self.config.model_dir, self.config.train_steps, self._start, self.listener)
+        self._pending = _Pending(self.guard, self._start)
+        self._means: dict[str, float] = {}
+        self._scores: dict[str, float] = {}
+        self._began = self._logged = time.monotonic()
+        self._tokens = 0
+        try:
+            with Watch() as watch:
+                self._steps(watch)
+        except BaseException:
+            self.checkpointer.close()
+            raise
+        finally:
+            self._log.close()
+        self.checkpointer.close()
+        distributed.meet()  # at its exit JAX waits for the others too, but not for long
+        scores = {f"validation/{name}": value for name, value in self._scores.items()}
+        seconds = time.monotonic() - self._began
+        return self._means | scores | {"steps": self.config.train_steps, "seconds": seconds}
+
+    def _steps(self, watch: Watch) -> None:
+        config, train_steps = self.config, self.config.train_steps
+        if self._start and self._due(self._start) and not self.checkpointer.is_validated(self._start):
+            self._validated(self._start)  # the process before this one was stopped meanwhile
+        for step, batch in zip(range(self._start + 1, train_steps + 1), self.loader, strict=False):
+            self._tokens += int((batch["encoder_segment_ids"] > 0).sum())
+            self._tokens += int((batch["decoder_segment_ids"] > 0).sum())
+            with self.place.active():
+                self.state, metrics = self.train_step(self.state, batch)
+            self._pending.add(metrics)
+            last = step == train_steps
+            stop = watch.reached(step)
+            if step % config.log_period == 0 or last or stop:
+                self._tell(step)
+            if step % config.checkpoint_period == 0 or last or stop or self._due(step):
+                self._pending.look()
+                self.checkpointer.save(self.state, self.loader.get_state())
+            if self._due(step) and (last or not stop):
+                self._validated(step)
+                stop = stop or watch.reached(step)
+            if stop and not last:
+                self.checkpointer.wait()
+                raise Preempted(f"told to stop: saved at step {step} of {train_steps}")
+
+    def _due(self, step: int) -> bool:
+        """Whether the validation split is scored after a step."""
+        at_period = self.config.eval_period and step % self.config.eval_period == 0
+        return self.validate is not None and (at_period or step == self.config.train_steps)
+
+    def _validated(self, step: int) -> None:
+        self._scores = self.validate(self.state.params)
+        self._log.validation(step, self._scores)
+        self.checkpointer.record(step, self.best_by(self._scores))
+        self._logged = time.monotonic()
+
+    def _tell(self, step: int) -> None:
+        """Logs the means of the steps since the last time, the tokens per second and the time left."""
+        self._means, now = self._pending.average(), time.monotonic()
+        speed = self._tokens * self.place.rows()[1] / (now - self._logged)
+        left = (now - self._began) / (step - self._start) * (self.config.train_steps - step)
+        self._log.train(step, self._means, speed, left)
+        self._tokens, self._logged = 0, now

@@ -156,18 +156,18 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
         lambda step: ids(loader.examples(step - 1)),
         write=distributed.is_primary(),
     )
-    return loop.run(
-        state,
-        loader,
-        lambda state, batch: train_step(state, partitioning.put_batch(batch, place), run.teacher),
-        checkpointer,
-        guard,
-        place,
-        config,
+    return loop.Loop(
+        state=state,
+        loader=loader,
+        train_step=lambda state, batch: train_step(state, partitioning.put_batch(batch, place), run.teacher),
+        checkpointer=checkpointer,
+        guard=guard,
+        place=place,
+        config=config,
         validate=_validation(run, evaluator) if config.eval_period else None,
         best_by=run.task.best_by,
         listener=listener,
-    )
+    ).run()
 
 
 def _validation(run: Run, evaluator: Evaluator | None) -> Callable[[Any], dict[str, float]]:

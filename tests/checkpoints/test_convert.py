@@ -12,9 +12,8 @@ from distill_jax.checkpoints.formats import t5x_legacy
 from distill_jax.checkpoints.formats.huggingface import write_huggingface
 from distill_jax.checkpoints.formats.parameters import from_tree
 from distill_jax.checkpoints.reading import FORMATS, open_checkpoint
-from distill_jax.cli import convert as command
 from distill_jax.cli import main as cli
-from distill_jax.config import EvalConfig, InferConfig
+from distill_jax.config import ConvertConfig, EvalConfig, InferConfig
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.decoding.infer import infer_run
 from distill_jax.errors import UserError
@@ -155,7 +154,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(student, monkeypatch, full):
 
 
 def test_the_command_offers_the_formats_there_are():
-    assert command.FORMATS == FORMATS
+    assert ConvertConfig.options()["to"].metadata["option"].choices == tuple(FORMATS)
 
 
 def test_the_command(student, capsys):

@@ -95,7 +95,7 @@ def test_mistakes_give_one_line(capsys, tmp_path):
     assert "line 2" in fails(capsys, "infer", str(tmp_path), "--input", str(bad))
 
 
-def test_module_entry_points_answer_without_gin_files():
+def test_module_entry_points_answer_without_flags():
     root = pathlib.Path(__file__).parent.parent
     for module in ("train", "eval", "infer"):
         out = subprocess.run(
@@ -105,4 +105,4 @@ def test_module_entry_points_answer_without_gin_files():
             cwd=root,
         )
         assert out.returncode == 1
-        assert out.stderr.strip().splitlines()[-1].startswith("error: no --gin_file given")
+        assert out.stderr.strip().splitlines()[-1].startswith("error: no value for MODEL_DIR")

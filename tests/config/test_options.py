@@ -178,7 +178,7 @@ def test_python_gets_the_same_checks():
         config.TrainConfig(**TASK, batch_size=2.5)
     with pytest.raises(UserError, match="pack"):
         config.TrainConfig(**TASK, pack=1)
-    with pytest.raises(UserError, match="no value for model_dir"):
+    with pytest.raises(UserError, match="no value for MODEL_DIR"):
         config.TrainConfig(mixture_or_task_name="svamp")
     assert config.TrainConfig(**TASK | {"model_dir": pathlib.Path("a")}).model_dir == "a"
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -5,8 +5,8 @@ import pyarrow.parquet
 import pytest
 from teacher_helpers import CLASSES, examples, lines
 
-from distill_jax.cli import annotate as command
 from distill_jax.cli import main as cli
+from distill_jax.config import AnnotateConfig
 from distill_jax.data.prepare import prepare
 from distill_jax.tasks import own, registry
 from distill_jax.teachers import clients, quality
@@ -171,7 +171,8 @@ def test_log_probabilities_are_read_with_the_prompt_they_came_from(loopback, tmp
 
 def test_the_parsers_of_flags_know_what_there_is():
     """They name it themselves: importing it would take the command line its half second."""
-    assert command.CLIENTS == tuple(clients.CLIENTS) and command.CHECKS == tuple(quality.CHECKS)
+    choices = {name: field.metadata["option"].choices for name, field in AnnotateConfig.options().items()}
+    assert choices["client"] == tuple(clients.CLIENTS) and choices["check"] == tuple(quality.CHECKS)
     assert set(quality.PROBLEMS) == {"unparsed", "unknown_label", "cut", "refused", *quality.CHECKS}
 
 

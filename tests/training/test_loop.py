@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-from typing import NamedTuple
 
 import flax.struct
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from distill_jax.checkpoints.orbax import Checkpointer, pick_step, steps
+from distill_jax.config import TrainConfig
 from distill_jax.training import loop
 from distill_jax.training.listener import Listener
 from distill_jax.training.nonfinite import Guard
@@ -47,16 +47,6 @@ class Batches:
         return {"place": self.place}
 
 
-class Periods(NamedTuple):
-    """What the loop reads of a configuration."""
-
-    model_dir: str
-    train_steps: int
-    log_period: int
-    eval_period: int
-    checkpoint_period: int
-
-
 class Killed(BaseException):
     """Ends a process without a chance to do anything."""
 
@@ -67,18 +57,26 @@ def train(folder, train_steps, validate, *, eval_period=2, checkpoint_period=100
     restored = checkpointer.restore(state)
     if restored is not None:
         state, place = restored
-    return loop.run(
-        state,
-        Batches(place["place"]),
-        lambda state, batch: (State(state.step + 1, state.params + 1), {"loss": state.params}),
-        checkpointer,
-        Guard(str(folder), 1, lambda step: [], write=True),
-        Place(),
-        Periods(str(folder), train_steps, 1, eval_period, checkpoint_period),
+    config = TrainConfig(
+        mixture_or_task_name="toy",
+        model_dir=str(folder),
+        train_steps=train_steps,
+        log_period=1,
+        eval_period=eval_period,
+        checkpoint_period=checkpoint_period,
+    )
+    return loop.Loop(
+        state=state,
+        loader=Batches(place["place"]),
+        train_step=lambda state, batch: (State(state.step + 1, state.params + 1), {"loss": state.params}),
+        checkpointer=checkpointer,
+        guard=Guard(str(folder), 1, lambda step: [], write=True),
+        place=Place(),
+        config=config,
         validate=validate,
         best_by=lambda scores: ("accuracy", scores["accuracy"]),
         listener=Listener(),
-    )
+    ).run()
 
 
 def validated(folder):

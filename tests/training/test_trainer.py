@@ -125,7 +125,7 @@ def test_the_latest_and_the_best_checkpoints_are_kept(tmp_path):
 
     options = {"eval_period": 1, "checkpoint_period": 1, "keep_checkpoints": 1, "evaluator": evaluator}
     train(tmp_path, 3, **options)
-    train(tmp_path, 4, **options)  # the scores of before are known still
+    train(tmp_path, 4, **options)  # the scores of before are still known
     assert checkpoints.steps(str(tmp_path)) == [2, 4]
     assert checkpoints.pick_step(str(tmp_path), "best") == 2
 
