@@ -26,7 +26,6 @@ from distill_jax.checkpoints.convert import convert
 from distill_jax.data import cache
 from distill_jax.data.vocabularies import EOS_ID
 from distill_jax.decoding.engine import Engine
-from distill_jax.decoding.predict import output_length
 from distill_jax.decoding.student import Student, load_student
 
 TUNED_ON = 64  # rows that transformers' settings are tried on
@@ -47,7 +46,7 @@ class Settings:
       peer_batch_sizes: of transformers, to choose from.
       peer_attention: of transformers, to choose from: `eager`, `sdpa`.
       peer_cache: `dynamic` or `static`, to choose from.
-      max_length: tokens of a rationale at most; labels stop at 64.
+      max_length: tokens of an output at most.
       threads: of torch. Ours takes the cores that the process may run on.
     """
 
@@ -166,7 +165,7 @@ def _rates(seconds: list[tuple[float, float]], rows: int) -> dict[str, Any]:
 def _compare(student: Student, engine: Engine, folder: pathlib.Path, view, examples, settings: Settings):
     texts = [view.inputs(example) for example in examples]
     ids = [[*row[: engine.inputs_length - 1], EOS_ID] for row in student.vocabulary.encode_batch(texts)]
-    length = output_length(view, settings.max_length)
+    length = settings.max_length
     peer = Peer(folder, ids, settings)
     tried = peer.tune(length, settings)
 

@@ -8,14 +8,14 @@ def _eval(config: EvalConfig) -> int:
     from rich.console import Console
 
     from distill_jax.evaluation.run import evaluate_run
-    from distill_jax.evaluation.tables import cost, evaluation_tables
+    from distill_jax.evaluation.tables import evaluation_tables, quantization_cost
 
     quiet()
     evaluated = evaluate_run(config)
     for table in evaluation_tables(evaluated.title, evaluated.results):
         Console().print(table)
     if len(evaluated.weights) > 1:
-        print(cost(*evaluated.results[-2:]))
+        print(quantization_cost(*evaluated.results[-2:]))
     print(f"predictions: {evaluated.predictions}")
     return 0
 

@@ -93,8 +93,6 @@ class EvalConfig(LabelOptions, StudentOptions):
     )
     num_beams: int = option(1, "more than 1: beam search", flags=("beams",), minimum=1)
     eval_examples: int | None = option(None, "the first so many; default all", minimum=1)
-    bootstrap_resamples: int = option(10_000, "samples for the accuracy's interval", minimum=1)
-    seed: int = option(0, "of these", macro="RANDOM_SEED", minimum=0)
     eval_output_dir: str | None = option(None, "for predictions and metrics.jsonl; default MODEL_DIR/eval")
     data_dir: str | None = option(None, "folder of the data sets, where the task reads files", path=True)
     compare_weights: bool = option(False, "evaluate with float32 weights too, and say what the others cost")

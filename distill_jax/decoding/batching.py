@@ -1,16 +1,15 @@
-"""Token lists to batches of few static shapes, so that few programs are compiled."""
+"""Groups token lists into batches of few static shapes, so that few programs are compiled."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 SHORTEST = 16  # smallest padded length; each further one is twice as long
-GROWTH = 4  # of the batch sizes
+GROWTH = 4  # each batch size is so many times the one before
 
 
 def bucket_length(length: int, longest: int | None = None) -> int:
-    """The padded length for `length` tokens, `longest` at most unless they are more."""
+    """The padded length for `length` tokens: a power of 2, or `longest` where that is less and enough."""
     bucket = SHORTEST
     while bucket < length:
         bucket *= 2
@@ -18,30 +17,22 @@ def bucket_length(length: int, longest: int | None = None) -> int:
 
 
 def fine_length(length: int) -> int:
-    """As `bucket_length`, with three lengths between one and its double.
-
-    For programs that are quick to compile, and slow on padding.
-    """
+    """As `bucket_length`, with three lengths between one and its double: for programs that compile quickly."""
     bucket = bucket_length(length)
     return next(size for size in (bucket * part // 8 for part in (5, 6, 7, 8)) if size >= length)
 
 
 def batch_sizes(largest: int) -> list[int]:
-    """The numbers of rows that batches have: 1, 4, 16 and so on, and `largest`."""
+    """The batch sizes that are compiled: 1, 4, 16 and so on, and `largest`."""
     sizes = [1]
     while sizes[-1] * GROWTH < largest:
         sizes.append(sizes[-1] * GROWTH)
     return sizes if largest == 1 else [*sizes, largest]
 
 
-class Batch(NamedTuple):
-    """Some items, and the shape (rows, length) of the array that holds them."""
-
-    items: list[int]
-    shape: tuple[int, int]
-
-
-def batches(lengths: Sequence[int], longest: int, batch_size: int) -> Iterator[Batch]:
+def batches(
+    lengths: Sequence[int], longest: int, batch_size: int
+) -> Iterator[tuple[list[int], tuple[int, int]]]:
     """Groups items by padded length, shortest first; every item is in one batch.
 
     A length with more than one batch has only full-sized ones, as those are compiled anyway.
@@ -50,14 +41,17 @@ def batches(lengths: Sequence[int], longest: int, batch_size: int) -> Iterator[B
       lengths: tokens of each item.
       longest: cap of the padded lengths.
       batch_size: items of a batch at most.
+
+    Yields:
+      The items of a batch, and the shape (rows, length) of the array that holds them.
     """
     buckets: dict[int, list[int]] = {}
     for item in np.argsort(lengths, kind="stable").tolist():
         buckets.setdefault(bucket_length(lengths[item], longest), []).append(item)
-    for padded, items in sorted(buckets.items()):
+    for length, items in sorted(buckets.items()):
         rows = next((size for size in batch_sizes(batch_size) if size >= len(items)), batch_size)
         for start in range(0, len(items), batch_size):
-            yield Batch(items[start : start + batch_size], (rows, padded))
+            yield items[start : start + batch_size], (rows, length)
 
 
 def padded(rows: Sequence[Sequence[int]], shape: tuple[int, int]) -> np.ndarray:

@@ -1,19 +1,18 @@
-"""Programs of continuous batching: a batch of slots whose rows begin and end at different steps.
+"""Continuous batching, the device half: the programs that `continuous` calls.
 
-A slot holds one row. When rows have ended, others take their slots, so that a long output does not hold up
-the batch; the host decides who goes where (`evaluation.continuous`), the programs here do the work. All rows
-share one clock: step n writes place n modulo `window` of every slot's cache, at whichever step its row began.
-So a step writes one slice, and the bias by distance is one for all rows. A window is only as long as the
-oldest row needs.
+A slot holds one row. All slots share one clock: step n writes position n modulo `window` of every slot's cache,
+whenever the slot's row began. So a step writes one slice, and the bias by distance is the same for all slots.
+The window is only as long as the oldest row needs.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from distill_jax.decoding.quantization import restore
+from distill_jax.decoding.quantization import dequantize
 from distill_jax.decoding.search import lay_out
 from distill_jax.models.t5 import output_kernel
 
@@ -21,7 +20,7 @@ Array = jax.Array
 
 
 @flax.struct.dataclass
-class Sources:
+class Encoded:
     """What the decoder reads of its inputs.
 
     Attributes:
@@ -34,7 +33,7 @@ class Sources:
 
 
 @flax.struct.dataclass
-class Written:
+class Decoded:
     """What the decoder has written.
 
     Attributes:
@@ -52,16 +51,16 @@ class Rows:
 
     Attributes:
       start: int32 [slots], the clock at the row's first token.
-      last: int32 [slots], the token that the row goes on from.
-      held: bool [slots], whether there is a row; what it wrote is kept until it is fetched.
-      live: bool [slots], whether the row goes on.
+      last: int32 [slots], the row's last token, which the decoder reads next.
+      occupied: bool [slots], whether there is a row; its tokens are kept until the host has fetched them.
+      live: bool [slots], whether the row has not ended.
       score: float32 [slots], log-probability of its tokens so far.
-      node: int32 [slots], where it is in the tree of `Choices`, if there is one.
+      node: int32 [slots], its node in the tries of `Choices`, if there are any.
     """
 
     start: Array
     last: Array
-    held: Array
+    occupied: Array
     live: Array
     score: Array
     node: Array
@@ -69,65 +68,65 @@ class Rows:
 
 @flax.struct.dataclass
 class Choices:
-    """Trees of the texts that rows may have as outputs, and the part of the logits' kernel that they need.
+    """Tries of the only outputs that rows may have, and the columns of the logits' kernel that they need.
 
     Attributes:
-      kernel: [embed, tokens], of the tokens in any tree; the others' logits are never computed.
+      kernel: [embed, tokens], of the tokens in any trie; the logits of others are never computed.
       ids: int32 [tokens], their ids.
-      tokens: int32 [nodes, branches], places in `ids` of the tokens that may follow; -1 is none.
-      after: int32 [nodes, branches], the node that each leads to; below 0 where a single text is left.
+      tokens: int32 [nodes, branches], indices into `ids` of the tokens that may follow; -1 is none.
+      children: int32 [nodes, branches], the node that each leads to; below 0 where a single text is left.
     """
 
     kernel: Array
     ids: Array
     tokens: Array
-    after: Array
+    children: Array
 
 
-def empty(model, params: Any, slots: int, length: int, window: int) -> tuple[Sources, Written]:
+def empty_slots(model, params: Any, slots: int, length: int, window: int) -> tuple[Encoded, Decoded]:
     """Slots without rows."""
     inputs = jnp.zeros((slots, length), jnp.int32)
 
     def shapes(params):
         encoded = jnp.zeros((slots, length, model.config.emb_dim), model.config.dtype)
-        return lay_out(model, restore(params), inputs, encoded, window)
+        return lay_out(model, dequantize(params), inputs, encoded, window)
 
     collections = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(shapes, params))
-    written = Written(collections["cache"], jnp.zeros((slots, window), jnp.int32))
-    return Sources(inputs, collections["cross"]), written
+    decoded = Decoded(collections["cache"], jnp.zeros((slots, window), jnp.int32))
+    return Encoded(inputs, collections["cross"]), decoded
 
 
-def _row_axis(x: Array) -> int:
+def _slot_axis(x: Array) -> int:
     """Of keys and values, which scanned layers give a first axis of their own."""
     return x.ndim - 4
 
 
-def admit(model, params: Any, sources: Sources, inputs: Array, slots: Array) -> Sources:
-    """Encodes rows, and puts them into slots.
+def admit(model, params: Any, encoded: Encoded, inputs: Array, slots: Array) -> Encoded:
+    """Encodes rows into slots.
 
     Args:
       model: a `models.t5.Transformer`.
       params: its parameters.
-      sources: donate it: the slots are overwritten in place.
-      inputs: int32 [rows, at most the length of `sources`].
+      encoded: donate it: the slots are overwritten in place.
+      inputs: int32 [rows, length], no longer than those of `encoded`.
       slots: int32 [rows].
     """
-    encoded = model.apply({"params": params}, inputs, enable_dropout=False, method="encode")
-    cross = lay_out(model, params, inputs, encoded, 1)["cross"]
-    inputs = jnp.pad(inputs, ((0, 0), (0, sources.inputs.shape[1] - inputs.shape[1])))
+    states = model.apply({"params": params}, inputs, enable_dropout=False, method="encode")
+    cross = lay_out(model, params, inputs, states, 1)["cross"]
+    inputs = jnp.pad(inputs, ((0, 0), (0, encoded.inputs.shape[1] - inputs.shape[1])))
 
-    def put(row, sources):
+    def put(row, encoded):
         def put_one(old, new):
-            axis = _row_axis(old)
+            axis = _slot_axis(old)
             new = jax.lax.dynamic_slice_in_dim(new, row, 1, axis)
             return jax.lax.dynamic_update_slice(old, new, (0,) * axis + (slots[row],) + (0,) * 3)
 
-        return Sources(
-            jax.lax.dynamic_update_slice(sources.inputs, inputs[row][None], (slots[row], 0)),
-            jax.tree.map(put_one, sources.cross, cross),
+        return Encoded(
+            jax.lax.dynamic_update_slice(encoded.inputs, inputs[row][None], (slots[row], 0)),
+            jax.tree.map(put_one, encoded.cross, cross),
         )
 
-    return jax.lax.fori_loop(0, inputs.shape[0], put, sources)
+    return jax.lax.fori_loop(0, inputs.shape[0], put, encoded)
 
 
 def likeliest(logits: Array) -> tuple[Array, Array]:
@@ -141,69 +140,69 @@ def likeliest(logits: Array) -> tuple[Array, Array]:
     return first, -jnp.log(jnp.exp(logits - best).sum(axis=-1))
 
 
-def narrowed(model, params: Any, ids: Array) -> Array:
-    """The logits' kernel [embed, tokens] for some ids int32 [tokens]."""
+def kernel_columns(model, params: Any, ids: Array) -> Array:
+    """The columns [embed, tokens] of the logits' kernel for ids int32 [tokens]."""
     return jnp.take(output_kernel(params, model.config)[0], ids, axis=1, mode="clip")
 
 
 def _likeliest_choice(choices: Choices, states: Array, node: Array) -> tuple[Array, Array, Array]:
-    """Scaled states [rows, embed] -> token and its log-probability among those allowed, and the next node."""
+    """Scaled states [rows, embed] -> token, its log-probability among those allowed, and the next node."""
     allowed = choices.tokens[node]
     logits = jnp.take_along_axis(states @ choices.kernel, jnp.maximum(allowed, 0), axis=1).astype(jnp.float32)
     log_probs = jax.nn.log_softmax(jnp.where(allowed >= 0, logits, -jnp.inf))
     best = jnp.argmax(log_probs, axis=1, keepdims=True)
 
-    def picked(x):
+    def at_best(x):
         return jnp.take_along_axis(x, best, axis=1)[:, 0]
 
-    return choices.ids[picked(allowed)], picked(log_probs), picked(choices.after[node])
+    return choices.ids[at_best(allowed)], at_best(log_probs), at_best(choices.children[node])
 
 
-def run(
+def decode_until(
     model,
     params: Any,
-    sources: Sources,
-    written: Written,
+    encoded: Encoded,
+    decoded: Decoded,
     rows: Rows,
     choices: Choices | None,
     max_length: Array,
     stop_at: Array,
     eos_id: int,
-) -> tuple[Written, Rows]:
-    """Decodes greedily until slots are free, or all rows have ended, or one needs a longer window.
+) -> tuple[Decoded, Rows]:
+    """Decodes greedily until enough slots are free, all rows have ended, or one needs a longer window.
 
     Args:
       model: a `models.t5.Transformer`.
       params: its parameters.
-      sources: of the slots.
-      written: of the slots; donate it.
+      encoded: of the slots.
+      decoded: of the slots; donate it.
       rows: in the slots.
-      choices: the only outputs there may be: at each step the likeliest token is taken of those that go on with
-        one of the row's texts, and a row ends where a single text is left.
+      choices: the only outputs there may be: each step takes the likeliest token with which at least one of the
+        row's texts goes on, and a row ends where a single text is left. None for any output.
       max_length: int32 [], tokens of a row at most, the end token included.
-      stop_at: int32 [], slots without a live row to stop at.
+      stop_at: int32 [], stops at so many slots without a live row.
       eos_id: id of the end token.
     """
-    slots, window = written.tokens.shape
+    slots, window = decoded.tokens.shape
     kernel, scale = output_kernel(params, model.config)
-    # The keys and values are there: of the encoder's output only the shape is looked at.
-    encoded = jnp.zeros((slots, 1, model.config.emb_dim), model.config.dtype)
+    # Keys and values are computed already: of the encoder's states only the shape is read.
+    states_shape = jnp.zeros((slots, 1, model.config.emb_dim), model.config.dtype)
 
-    def clock(written):
-        return written.cache["decoder"]["cache_index"]
+    def clock(decoded):
+        return decoded.cache["decoder"]["cache_index"]
 
     def going_on(carry):
-        written, rows = carry
-        oldest = jnp.where(rows.held, clock(written) - rows.start, 0).max()
+        decoded, rows = carry
+        oldest = jnp.where(rows.occupied, clock(decoded) - rows.start, 0).max()
         return rows.live.any() & ((~rows.live).sum() < stop_at) & (oldest < window)
 
     def step(carry):
-        written, rows = carry
-        now = clock(written)
+        decoded, rows = carry
+        now = clock(decoded)
         states, new = model.apply(
-            {"params": params, "cache": written.cache, "cross": sources.cross},
-            encoded,
-            sources.inputs,
+            {"params": params, "cache": decoded.cache, "cross": encoded.cross},
+            states_shape,
+            encoded.inputs,
             rows.last[:, None],
             None,
             None,
@@ -219,62 +218,61 @@ def run(
             token, log_prob = likeliest((states @ kernel).astype(jnp.float32))
             ends = (token == eos_id) | (now - rows.start + 1 >= max_length)
         else:
-            token, log_prob, after = _likeliest_choice(choices, states, jnp.maximum(node, 0))
-            node = jnp.where(rows.live, after, node)
-            ends = after < 0
+            token, log_prob, child = _likeliest_choice(choices, states, jnp.maximum(node, 0))
+            node = jnp.where(rows.live, child, node)
+            ends = child < 0
         token = jnp.where(rows.live, token, 0)
-        tokens = jax.lax.dynamic_update_slice(written.tokens, token[:, None], (0, now % window))
+        tokens = jax.lax.dynamic_update_slice(decoded.tokens, token[:, None], (0, now % window))
         score = rows.score + jnp.where(rows.live, log_prob, 0.0)
         return (
-            Written(new["cache"], tokens),
+            Decoded(new["cache"], tokens),
             rows.replace(last=token, live=rows.live & ~ends, score=score, node=node),
         )
 
-    return jax.lax.while_loop(going_on, step, (written, rows))
+    return jax.lax.while_loop(going_on, step, (decoded, rows))
 
 
-def _rings(written: Written, change) -> Written:
-    """Applies a function of (array, axis of its places) to the caches and the tokens."""
-    cache = jax.tree.map(lambda x: change(x, x.ndim - 2) if x.ndim >= 4 else x, written.cache)
-    return Written(cache, change(written.tokens, 1))
+def _change_windows(decoded: Decoded, change: Callable[[Array, int], Array]) -> Decoded:
+    """Applies a function of (array, axis of its positions) to the caches and the tokens."""
+    cache = jax.tree.map(lambda x: change(x, x.ndim - 2) if x.ndim >= 4 else x, decoded.cache)
+    return Decoded(cache, change(decoded.tokens, 1))
 
 
-def widen(written: Written) -> Written:
-    """Twice the window. The row's own steps, which are no older than the old window, are where they belong.
+def double_window(decoded: Decoded) -> Decoded:
+    """Twice the window. A row's own steps, which are no older than the old window, stay where they belong.
 
-    The other half of the places repeats them: these are older than any row, and never read.
+    The other half of the positions repeats them: as steps older than any row, which are never read.
     """
-    return _rings(written, lambda x, axis: jnp.concatenate([x, x], axis=axis))
+    return _change_windows(decoded, lambda x, axis: jnp.concatenate([x, x], axis=axis))
 
 
-def narrow(written: Written) -> Written:
-    """Half the window: the latest of the two steps that a place stands for."""
-    half = written.tokens.shape[1] // 2
-    last = written.cache["decoder"]["cache_index"] - 1
-    places = jnp.arange(half)
-    age = (last - places) % half
-    taken = (last - age) % (2 * half)
-    return _rings(written, lambda x, axis: jnp.take(x, taken, axis=axis, mode="clip"))
+def halve_window(decoded: Decoded) -> Decoded:
+    """Half the window: of the two steps that share a position then, the later one."""
+    half = decoded.tokens.shape[1] // 2
+    last = decoded.cache["decoder"]["cache_index"] - 1
+    age = (last - jnp.arange(half)) % half
+    kept = (last - age) % (2 * half)
+    return _change_windows(decoded, lambda x, axis: jnp.take(x, kept, axis=axis, mode="clip"))
 
 
-def lengthen(sources: Sources, length: int) -> Sources:
-    """Room for inputs of another length."""
+def lengthen_inputs(encoded: Encoded, length: int) -> Encoded:
+    """Room for inputs of `length` tokens."""
 
     def pad(x, axis):
         pads = [(0, 0)] * x.ndim
         pads[axis] = (0, length - x.shape[axis])
         return jnp.pad(x, pads)
 
-    return Sources(pad(sources.inputs, 1), jax.tree.map(lambda x: pad(x, x.ndim - 2), sources.cross))
+    return Encoded(pad(encoded.inputs, 1), jax.tree.map(lambda x: pad(x, x.ndim - 2), encoded.cross))
 
 
-def keep(sources: Sources, written: Written, slots: Array) -> tuple[Sources, Written]:
+def select_slots(encoded: Encoded, decoded: Decoded, slots: Array) -> tuple[Encoded, Decoded]:
     """Only these slots, int32 [fewer]."""
 
     def pick(x):
-        return jnp.take(x, slots, axis=_row_axis(x), mode="clip") if x.ndim >= 4 else x
+        return jnp.take(x, slots, axis=_slot_axis(x), mode="clip") if x.ndim >= 4 else x
 
     return (
-        Sources(jnp.take(sources.inputs, slots, axis=0, mode="clip"), jax.tree.map(pick, sources.cross)),
-        Written(jax.tree.map(pick, written.cache), jnp.take(written.tokens, slots, axis=0, mode="clip")),
+        Encoded(jnp.take(encoded.inputs, slots, axis=0, mode="clip"), jax.tree.map(pick, encoded.cross)),
+        Decoded(jax.tree.map(pick, decoded.cache), jnp.take(decoded.tokens, slots, axis=0, mode="clip")),
     )

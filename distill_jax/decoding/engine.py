@@ -1,7 +1,7 @@
-"""Texts in, texts or scores out: what a student says, and how likely it finds what others might say."""
+"""Texts in, texts or log-probabilities out: what a student writes, and how likely it finds given texts."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -11,21 +11,21 @@ from distill_jax.config import Decoding
 from distill_jax.data.vocabularies import EOS_ID, Vocabulary
 from distill_jax.decoding import continuous, likelihood
 from distill_jax.decoding.batching import batches, bucket_length, padded
-from distill_jax.decoding.quantization import program
+from distill_jax.decoding.quantization import jit_dequantized
 from distill_jax.decoding.search import beam_decode, sample_decode
 
-LIKELIEST = 20  # of `token_scores`; what OpenAI's API gives at most
-PACKED = 256  # tokens of a row of several targets, unless a single one is longer
+LIKELIEST = 20  # alternatives of `token_scores`; what OpenAI's API gives at most
+PACKED = 256  # tokens of a packed row of several targets, unless a single one is longer
 
-_sample = program(sample_decode, static_argnums=0, static_argnames=("max_decode_length", "num_samples"))
-_beam = program(
+_sample = jit_dequantized(sample_decode, static_argnums=0, static_argnames=("max_decode_length", "num_samples"))
+_beam = jit_dequantized(
     beam_decode,
     static_argnums=0,
     static_argnames=("max_decode_length", "num_beams", "length_penalty"),
 )
-_encode = program(likelihood.encode, static_argnums=0)
-_score = program(likelihood.score_tokens, static_argnums=0)
-_likeliest = program(likelihood.likeliest_tokens, static_argnums=0, static_argnames="count")
+_encode = jit_dequantized(likelihood.encode, static_argnums=0)
+_score = jit_dequantized(likelihood.score_tokens, static_argnums=0)
+_likeliest = jit_dequantized(likelihood.likeliest_tokens, static_argnums=0, static_argnames="count")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,11 +67,11 @@ class Engine:
     """A student's network with its parameters, vocabulary and shapes.
 
     Attributes:
-      params: of the model, or what `models.weights.shrink` made of them.
+      params: of the model, or what `quantization.quantize` made of them.
       model: a `models.t5.Transformer`.
       vocabulary: of both sides.
       inputs_length: tokens of an input at most, the end token included; longer ones are cut.
-      batch_size: texts worked off at a time.
+      batch_size: examples per batch.
     """
 
     params: Any
@@ -80,17 +80,12 @@ class Engine:
     inputs_length: int
     batch_size: int
 
-    def _inputs(self, texts: Sequence[str]) -> list[list[int]]:
-        room = self.inputs_length - 1
-        return [[*ids[:room], EOS_ID] for ids in self.vocabulary.encode_batch(texts)]
-
     def generate(
         self,
         texts: Sequence[str],
         targets_length: int,
         decoding: Decoding = Decoding(),  # noqa: B008, frozen
         streams: Sequence[int] | None = None,
-        progress: Callable[[int], None] | None = None,
         start_id: int = 0,
     ) -> list[tuple[Hypothesis, ...]]:
         """Decodes every text.
@@ -101,7 +96,6 @@ class Engine:
           decoding: how.
           streams: a number below 2**32 for each text, which with the seed decides its samples; default its
             place in `texts`.
-          progress: called with the number of texts done.
           start_id: the decoder's first input token; see `View.start`.
 
         Returns:
@@ -109,82 +103,54 @@ class Engine:
           the order they were drawn, so that the first do not depend on how many are asked for.
         """
         tokens = self._inputs(texts)
-        results: list[tuple[Hypothesis, ...]] = [()] * len(texts)
-        done = 0
         if decoding.is_greedy:
-            for item, ids, score in self._greedy(tokens, targets_length, start_id):
-                results[item] = (self._hypothesis(ids, score, decoding),)
-                done += 1
-                if progress is not None:
-                    progress(done)
-            return results
-        streams = range(len(texts)) if streams is None else streams
+            outputs = continuous.decode(
+                self.model,
+                self.params,
+                tokens,
+                batch_size=self.batch_size,
+                longest=self.inputs_length,
+                max_length=targets_length,
+                start_id=start_id,
+            )
+            hypotheses = {item: (self._hypothesis(ids, score),) for item, ids, score in outputs}
+        else:
+            streams = range(len(texts)) if streams is None else streams
+            hypotheses = dict(self._in_batches(tokens, streams, targets_length, decoding, start_id))
+        return [hypotheses[item] for item in range(len(texts))]
+
+    def _inputs(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokens of each text, cut to `inputs_length`, with the end token."""
+        room = self.inputs_length - 1
+        return [[*ids[:room], EOS_ID] for ids in self.vocabulary.encode_batch(texts)]
+
+    def _in_batches(
+        self,
+        tokens: Sequence[Sequence[int]],
+        streams: Sequence[int],
+        targets_length: int,
+        decoding: Decoding,
+        start_id: int,
+    ) -> Iterator[tuple[int, tuple[Hypothesis, ...]]]:
+        """Samples or beams of each row of tokens, with the row's number."""
         for items, shape in batches([len(t) for t in tokens], self.inputs_length, self.batch_size):
             inputs = padded([tokens[item] for item in items], shape)
             rows = np.zeros(shape[0], np.uint32)
             rows[: len(items)] = [streams[item] for item in items]
             out, scores = jax.device_get(self._decode(inputs, rows, targets_length, decoding, start_id))
             for row, item in enumerate(items):
-                results[item] = tuple(
-                    self._hypothesis(ids, float(score), decoding)
-                    for ids, score in zip(out[row], scores[row], strict=True)
+                yield (
+                    item,
+                    tuple(
+                        self._hypothesis(ids, float(score), decoding.length_penalty * (not decoding.samples))
+                        for ids, score in zip(out[row], scores[row], strict=True)
+                    ),
                 )
-            done += len(items)
-            if progress is not None:
-                progress(done)
-        return results
-
-    def _greedy(self, tokens: Sequence[Sequence[int]], targets_length: int, start_id: int):
-        return continuous.decode(
-            self.model,
-            self.params,
-            tokens,
-            batch_size=self.batch_size,
-            longest=self.inputs_length,
-            max_length=targets_length,
-            start_id=start_id,
-        )
-
-    def choose(
-        self,
-        texts: Sequence[str],
-        choices: Sequence[Sequence[str]],
-        progress: Callable[[int], None] | None = None,
-    ) -> list[tuple[int, float]]:
-        """Decodes every text greedily to one of its choices; see `continuous.choose`.
-
-        Args:
-          texts: inputs, prefixes included.
-          choices: of each text one or more.
-          progress: called with the number of texts done.
-
-        Returns:
-          Of each text the place of what was chosen, and its log-probability, where at each step the tokens
-          that some choice goes on with share all there is.
-        """
-        known = list(dict.fromkeys(choice for some in choices for choice in some))
-        encode = dict(zip(known, self.vocabulary.encode_batch(known), strict=True))
-        ends = {choice: [*ids, EOS_ID].index(EOS_ID) for choice, ids in encode.items()}
-        ids = [[[*encode[choice][: ends[choice]], EOS_ID] for choice in some] for some in choices]
-        results = [(0, 0.0)] * len(texts)
-        chosen = continuous.choose(
-            self.model,
-            self.params,
-            self._inputs(texts),
-            ids,
-            batch_size=self.batch_size,
-            longest=self.inputs_length,
-        )
-        for done, (item, number, score) in enumerate(chosen, 1):
-            results[item] = number, score
-            if progress is not None:
-                progress(done)
-        return results
 
     def _decode(
         self, inputs: np.ndarray, streams: np.ndarray, targets_length: int, decoding: Decoding, start_id: int
     ):
-        """Tokens [rows, n_best, targets_length] and scores [rows, n_best]."""
+        """Tokens [rows, n_best, targets_length] and scores [rows, n_best] of samples or beams."""
         if decoding.samples:
             rows = len(inputs)
             return _sample(
@@ -211,20 +177,51 @@ class Engine:
         )
         return out[:, : decoding.n_best], scores[:, : decoding.n_best]
 
-    def _hypothesis(self, ids: np.ndarray, score: float, decoding: Decoding) -> Hypothesis:
+    def _hypothesis(self, ids: np.ndarray, score: float, length_penalty: float = 0.0) -> Hypothesis:
+        """Up to the end token; `score` is over the length penalty."""
         ends = np.flatnonzero(ids == EOS_ID)
-        kept = ids[: ends[0] + 1 if len(ends) else len(ids)].tolist()
-        penalty = 1.0
-        if decoding.num_beams > 1:
-            penalty = ((5.0 + len(kept)) / 6.0) ** decoding.length_penalty
-        return Hypothesis(self.vocabulary.decode(kept), score, score * penalty, tuple(kept))
+        tokens = ids[: ends[0] + 1 if len(ends) else len(ids)].tolist()
+        log_prob = score * ((5.0 + len(tokens)) / 6.0) ** length_penalty
+        return Hypothesis(self.vocabulary.decode(tokens), score, log_prob, tuple(tokens))
+
+    def choose(self, texts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[tuple[int, float]]:
+        """Decodes every text greedily to one of its choices; see `continuous.choose`.
+
+        Args:
+          texts: inputs, prefixes included.
+          choices: of each text one or more.
+
+        Returns:
+          Of each text the place of what was chosen, and its log-probability, of which at each step the tokens
+          that some choice goes on with share the whole.
+        """
+        encoded = self._encode_distinct(choice for text_choices in choices for choice in text_choices)
+        # A choice that holds an end token is written up to there.
+        ended = {choice: ids[: ids.index(EOS_ID) + 1] for choice, ids in encoded.items()}
+        chosen = continuous.choose(
+            self.model,
+            self.params,
+            self._inputs(texts),
+            [[ended[choice] for choice in text_choices] for text_choices in choices],
+            batch_size=self.batch_size,
+            longest=self.inputs_length,
+        )
+        results = {item: (number, score) for item, number, score in chosen}
+        return [results[item] for item in range(len(texts))]
+
+    def _encode_distinct(self, texts: Iterable[str]) -> dict[str, list[int]]:
+        """The tokens of each distinct text, with the end token."""
+        distinct = list(dict.fromkeys(texts))
+        encoded = self.vocabulary.encode_batch(distinct)
+        return {text: [*ids, EOS_ID] for text, ids in zip(distinct, encoded, strict=True)}
 
     def _packed(
         self, texts: Sequence[str], targets: Sequence[Sequence[Sequence[int]]]
     ) -> Iterator[tuple[jax.Array, np.ndarray, np.ndarray, np.ndarray, list[tuple[int, int, int, int]]]]:
-        """Batches for the functions of `models.scoring`: encoded, inputs, targets, segments, and places.
+        """Batches for the functions of `likelihood`: encoded, inputs, targets, segments, and places.
 
-        A place is (item, number of its target, row, first token).
+        Several targets of a text share a row as far as they fit. A place is (item, number of its target, row,
+        first token).
         """
         tokens = self._inputs(texts)
         widest = max([PACKED, *(len(ids) for of_item in targets for ids in of_item)])
@@ -248,18 +245,17 @@ class Engine:
     def score(
         self, texts: Sequence[str], targets: Sequence[Sequence[str]], starts: Sequence[str] | None = None
     ) -> list[list[Score]]:
-        """How likely each target of each text is.
+        """The log-probability of each target of each text.
 
         Args:
           texts: inputs, prefixes included.
           targets: of each text one or more.
           starts: of each text, what all its targets begin with: tokens in there are not counted.
         """
-        known = list(dict.fromkeys(target for of_text in targets for target in of_text))
-        encode = dict(zip(known, self.vocabulary.encode_batch(known), strict=True))
-        ids = [[[*encode[target], EOS_ID] for target in of_text] for of_text in targets]
-        begun = self.vocabulary.encode_batch(starts) if starts else [[]] * len(ids)
-        skips = [[_shared_length(start, e) for e in of_text] for start, of_text in zip(begun, ids, strict=True)]
+        encoded_targets = self._encode_distinct(target for of_text in targets for target in of_text)
+        ids = [[encoded_targets[target] for target in of_text] for of_text in targets]
+        begin = self.vocabulary.encode_batch(starts) if starts else [[]] * len(ids)
+        skips = [[_shared_length(start, e) for e in of_text] for start, of_text in zip(begin, ids, strict=True)]
         results = [[Score(0.0, 0)] * len(of_text) for of_text in ids]
         for encoded, inputs, tokens, segments, places in self._packed(texts, ids):
             log_probs = jax.device_get(_score(self.model, self.params, encoded, inputs, tokens, segments))

@@ -9,7 +9,7 @@ from distill_jax.models import losses
 from distill_jax.models.t5 import output_kernel
 
 Array = jax.Array
-CHUNK = 1024  # tokens whose logits are held at a time
+CHUNK = 1024  # tokens whose logits are in memory at a time
 
 
 def encode(model, params: Any, inputs: Array) -> Array:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from distill_jax.data.views import ANSWER, TASK_IDS, View
 from distill_jax.decoding.engine import Engine, Hypothesis, Score
 from distill_jax.errors import UserError
 
-LABEL_LENGTH = 64  # a label is never decoded further, however long rationales may be
 LABEL_BY = ("generate", "rank", "constrain")
 PREDICTED = {  # what `Prediction.row` adds to a row
     "predicted_label",
@@ -29,7 +28,7 @@ PREDICTED = {  # what `Prediction.row` adds to a row
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Choice:
-    """A text that was said or ranked, and its score."""
+    """A text that was generated or ranked, and its score."""
 
     text: str
     score: float
@@ -37,14 +36,14 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a student says of one input; None where it was not asked.
+    """What a student predicts for one input; None where it was not asked.
 
     Attributes:
       label: the predicted label.
       label_score: what it was ranked by. Generated: the log-probability of the text that the label is
         read from (which under `single_task` holds the rationale too), over the length penalty for beams.
-        Ranked: the mean log-probability of the label's tokens, or their sum. Constrained: that of the label
-        among what could be written.
+        Ranked: the sum of the log-probabilities of the label's tokens, or their mean. Constrained: the
+        log-probability of the label among what could be written.
       label_confidence: probability of the label: of its text where it is generated alone, its share of
         `label_probs` where it is ranked, that of `label_score` where it is constrained.
       label_probs: where labels are ranked: the student's probability of each, given that it is one of them.
@@ -90,8 +89,8 @@ class Request:
       label_by: `generate`: the label is what the student writes. `rank`: it is that of the example's
         choices, or of the task's classes, which the student finds most likely. `constrain`: the label is
         what the student writes greedily where only these can be written.
-      normalize_scores: rank by the mean log-probability of a label's tokens, not by their sum, which
-        favours short labels.
+      normalize_scores: rank by the mean of the log-probabilities of a label's tokens. The default is their
+        sum, the log-probability of the label itself; the mean leans to long labels.
       decoding: of what is generated.
 
     Raises:
@@ -101,7 +100,7 @@ class Request:
     label: bool = True
     rationale: bool = False
     label_by: str = "generate"
-    normalize_scores: bool = True
+    normalize_scores: bool = False
     decoding: Decoding = Decoding()
 
     def __post_init__(self):
@@ -120,7 +119,7 @@ def needed_views(views: Sequence[View], request: Request, name: str) -> list[Vie
     Raises:
       UserError: when there is none for something that is asked, or a constrained label comes after a rationale.
     """
-    kept = []
+    needed = []
     for wanted in ("label", "rationale"):
         if not getattr(request, wanted):
             continue
@@ -134,13 +133,13 @@ def needed_views(views: Sequence[View], request: Request, name: str) -> list[Vie
                 f"a student of {name} writes a rationale before the label: label_by constrain is for labels "
                 "alone, rank is for these too"
             )
-        if view not in kept:
-            kept.append(view)
-    return kept
+        if view not in needed:
+            needed.append(view)
+    return needed
 
 
 def own_decoding(view: View, decoding: Decoding) -> Decoding:
-    """The decoding with a seed of the view's own: the noise of a label must not be that of its rationale."""
+    """The decoding with a seed of the view's own: a label must not share the noise of its rationale."""
     return dataclasses.replace(decoding, seed=decoding.seed ^ (TASK_IDS[view.name] * 0x9E3779B9 & 0xFFFFFFFF))
 
 
@@ -155,11 +154,6 @@ def check_examples(examples: Sequence[Example], request: Request, classes: Seque
             )
 
 
-def output_length(view: View, targets_length: int) -> int:
-    """Tokens that are decoded of a view at most, the end token included."""
-    return min(targets_length, LABEL_LENGTH) if view.name == "label" else targets_length
-
-
 def predict(
     engine: Engine,
     examples: Sequence[Example],
@@ -169,7 +163,6 @@ def predict(
     targets_length: int,
     classes: Sequence[str] | None = None,
     streams: Sequence[int] | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Prediction]:
     """Predictions in the order of the examples.
 
@@ -178,57 +171,48 @@ def predict(
       examples: of these only `input` counts, and `rationale` and `choices` where they are needed.
       views: of `needed_views`.
       request: what to predict, and how.
-      targets_length: tokens of an output at most; labels stop at 64.
+      targets_length: tokens of an output at most, the end token included.
       classes: of the task, to rank where an example has no choices.
       streams: see `Engine.generate`.
-      progress: called with (view name, texts done, texts).
 
     Raises:
       UserError: when an example lacks what it needs, see `check_examples`.
     """
     check_examples(examples, request, classes)
+    labels = [example.choices or classes or () for example in examples]
     fields: list[dict[str, Any]] = [{} for _ in examples]
-    ranks = request.label and request.label_by == "rank"
+
+    def update(new: Iterable[Mapping[str, Any]]) -> None:
+        for of_example, more in zip(fields, new, strict=True):
+            of_example |= more
+
     for view in views:
-        is_label = view.name == "label"
-        starts = None
-        told = None if progress is None else lambda n, v=view: progress(v.name, n, len(examples))
-        if is_label and request.label_by == "constrain":
-            choices = [example.choices or classes or () for example in examples]
-            chosen = engine.choose([view.inputs(example) for example in examples], choices, told)
-            for of_example, labels, (number, score) in zip(fields, choices, chosen, strict=True):
-                of_example |= _chosen(labels[number], score)
-        elif not (is_label and ranks):
-            generated = engine.generate(
-                [view.inputs(example) for example in examples],
-                output_length(view, targets_length),
-                own_decoding(view, request.decoding),
-                streams,
-                told,
-                view.start,
-            )
-            for of_example, hypotheses in zip(fields, generated, strict=True):
-                of_example |= _read(view, hypotheses)
-            if view.answer:
-                starts = [f"{of_example['rationale']}{ANSWER}" for of_example in fields]
-        if ranks and (is_label or view.answer):
-            ranked = _rank(engine, examples, view, request, classes, starts)
-            for of_example, labels in zip(fields, ranked, strict=True):
-                of_example |= labels
-    wanted = [name for name in ("label", "rationale") if getattr(request, name)]
+        texts = [view.inputs(example) for example in examples]
+        gives_label = view.name == "label"
+        by = request.label_by if request.label and (gives_label or view.answer) else "generate"
+        if by == "constrain":
+            chosen = engine.choose(texts, labels)
+            update(_chosen(some[n], score) for some, (n, score) in zip(labels, chosen, strict=True))
+        elif by == "generate" or view.answer:
+            decoding = own_decoding(view, request.decoding)
+            generated = engine.generate(texts, targets_length, decoding, streams, view.start)
+            update(_read(view, hypotheses) for hypotheses in generated)
+        if by == "rank":
+            starts = [f"{of_example['rationale']}{ANSWER}" for of_example in fields] if view.answer else None
+            update(_rank(engine, texts, labels, starts, request.normalize_scores))
+    wanted = tuple(name for name in ("label", "rationale") if getattr(request, name))
     return [
-        Prediction(**{k: v for k, v in of_example.items() if k.startswith(tuple(wanted))})
-        for of_example in fields
+        Prediction(**{k: v for k, v in of_example.items() if k.startswith(wanted)}) for of_example in fields
     ]
 
 
 def _read(view: View, hypotheses: Sequence[Hypothesis]) -> dict[str, Any]:
     """Fields of a `Prediction` that generated texts give."""
     fields: dict[str, Any] = {}
-    said = [(view.read(hypothesis.text), hypothesis.score) for hypothesis in hypotheses]
-    for name, text in said[0][0].items():
-        fields |= {name: text, f"{name}_score": said[0][1]}
-        fields[f"{name}s"] = tuple(Choice(texts.get(name, ""), score) for texts, score in said)
+    parsed = [(view.read(hypothesis.text), hypothesis.score) for hypothesis in hypotheses]
+    for name, text in parsed[0][0].items():
+        fields |= {name: text, f"{name}_score": parsed[0][1]}
+        fields[f"{name}s"] = tuple(Choice(texts.get(name, ""), score) for texts, score in parsed)
     if view.name == "label":
         fields["label_confidence"] = math.exp(min(hypotheses[0].log_prob, 0.0))
     return fields
@@ -246,20 +230,17 @@ def _chosen(label: str, score: float) -> dict[str, Any]:
 
 def _rank(
     engine: Engine,
-    examples: Sequence[Example],
-    view: View,
-    request: Request,
-    classes: Sequence[str] | None,
+    texts: Sequence[str],
+    labels: Sequence[Sequence[str]],
     starts: Sequence[str] | None,
+    normalize: bool,
 ) -> list[dict[str, Any]]:
     """Fields of a `Prediction` that ranked labels give; after `starts`, where the label comes last."""
-    labels = [example.choices or classes or () for example in examples]
     targets = labels
     if starts is not None:
         targets = [[start + label for label in some] for start, some in zip(starts, labels, strict=True)]
-    texts = [view.inputs(example) for example in examples]
     scored = engine.score(texts, targets, starts)
-    return [ranking(some, s, request.normalize_scores) for some, s in zip(labels, scored, strict=True)]
+    return [ranking(some, scores, normalize) for some, scores in zip(labels, scored, strict=True)]
 
 
 def ranking(labels: Sequence[str], scores: Sequence[Score], normalize: bool) -> dict[str, Any]:

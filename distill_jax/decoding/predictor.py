@@ -16,13 +16,13 @@ class Predictor:
     """A trained student.
 
     Programs are compiled on first use, for few shapes (input lengths double, batch sizes quadruple), and
-    used again by every later call of any size.
+    reused by every later call of any size.
 
     Args:
       model_dir: the run's folder.
       step: of a checkpoint: a number, `latest` (or None) or `best`.
-      batch_size: inputs worked off at a time.
-      weights: what they are kept in: `float32`, `bfloat16` or `int8`, see `models.weights`.
+      batch_size: examples per batch.
+      weights: `float32`, or quantized to `bfloat16` or `int8`; see `quantization`.
 
     Raises:
       UserError: when it is not the folder of a run, or has no such checkpoint.
@@ -44,7 +44,7 @@ class Predictor:
         label: bool = True,
         rationale: bool = False,
         label_by: str = "generate",
-        normalize_scores: bool = True,
+        normalize_scores: bool = False,
         streams: Sequence[int] | None = None,
         **decoding,
     ) -> list[Prediction]:
@@ -57,7 +57,7 @@ class Predictor:
           rationale: whether to predict the rationale.
           label_by: `generate`; `rank` for the likeliest of the input's choices or the task's classes;
             `constrain` for what is written where only these can be.
-          normalize_scores: rank by the mean log-probability of a label's tokens, not by their sum.
+          normalize_scores: rank by the mean log-probability of a label's tokens; default by their sum.
           streams: see `Engine.generate`; default each input's place.
           **decoding: fields of `Decoding`: num_beams, length_penalty, temperature, top_k, top_p, n_best, seed.
 

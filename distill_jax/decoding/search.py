@@ -1,14 +1,11 @@
-"""Greedy search, sampling and beam search over a cached decoder.
+"""Sampling and beam search over a cached decoder; greedy search is `continuous`.
 
-All shapes are static: jit with the length fixed. The encoder runs once; its keys and values are
-projected once per layer; the loop ends when every row has ended, and a row of nothing but padding, which only
-fills a batch, has ended at the start. `beam_decode` is the search of T5X and Tensor2Tensor: it keeps
-`num_beams` live and `num_beams` finished hypotheses, scored by log-probability over
-`((5 + length) / 6) ** penalty` (Wu et al. 2016, eq. 14).
+All shapes are static: jit with the length fixed. The encoder runs once; its keys and values are projected once
+per layer. The loop ends when every row has ended; a row of nothing but padding, which only fills a batch, has
+ended at the start.
 """
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -72,77 +69,6 @@ def _repeat(caches: dict[str, Any], times: int) -> dict[str, Any]:
 
     encoded = jnp.repeat(caches["encoded"], times, axis=0)
     return {"encoded": encoded, **{name: jax.tree.map(repeat, caches[name]) for name in ("cross", "cache")}}
-
-
-def _token_by_token(
-    model,
-    params: Any,
-    inputs: Array,
-    caches: dict[str, Any],
-    choose: Callable[[Array, Array], Array],
-    max_decode_length: int,
-    start_id: int | Array,
-    eos_id: int,
-) -> tuple[Array, Array]:
-    """Decodes with `choose`: (log-probabilities [batch, vocab], step) -> int32 [batch]; tokens and scores."""
-    batch = inputs.shape[0]
-
-    def going_on(carry):
-        step, _, _, ended, _, _ = carry
-        return (step < max_decode_length) & ~ended.all()
-
-    def body(carry):
-        step, last, tokens, ended, scores, caches = carry
-        log_probs, caches = _step(model, params, caches, inputs, last[:, None], max_decode_length)
-        chosen = choose(log_probs, step).astype(jnp.int32)
-        picked = jnp.take_along_axis(log_probs, chosen[:, None], axis=-1)[:, 0]
-        scores += jnp.where(ended, 0.0, picked)
-        chosen = jnp.where(ended, 0, chosen)
-        tokens = jax.lax.dynamic_update_slice(tokens, chosen[:, None], (0, step))
-        return step + 1, chosen, tokens, ended | (chosen == eos_id), scores, caches
-
-    first = (
-        jnp.zeros((), jnp.int32),
-        jnp.full(batch, start_id, jnp.int32),
-        jnp.zeros((batch, max_decode_length), jnp.int32),
-        (inputs == 0).all(axis=1),
-        jnp.zeros(batch, jnp.float32),
-        caches,
-    )
-    _, _, tokens, _, scores, _ = jax.lax.while_loop(going_on, body, first)
-    return tokens, scores
-
-
-def greedy_decode(
-    model,
-    params: Any,
-    inputs: Array,
-    *,
-    max_decode_length: int,
-    start_id: int | Array = 0,
-    eos_id: int = 1,
-) -> tuple[Array, Array]:
-    """Takes the most likely token at each step.
-
-    Args:
-      model: a `models.t5.Transformer`.
-      params: its parameters.
-      inputs: int32 [batch, length], 0 is padding.
-      max_decode_length: tokens to decode at most, the end token included.
-      start_id: the decoder's first input token.
-      eos_id: id of the end token.
-
-    Returns:
-      tokens: int32 [batch, max_decode_length], the end token included, 0 after it.
-      scores: float32 [batch], sum of the log-probabilities of these tokens.
-    """
-    caches = _start(model, params, inputs, max_decode_length)
-
-    def most_likely(log_probs, step):
-        del step
-        return jnp.argmax(log_probs, axis=-1)
-
-    return _token_by_token(model, params, inputs, caches, most_likely, max_decode_length, start_id, eos_id)
 
 
 def truncate_logits(logits: Array, top_k: Array, top_p: Array) -> Array:
@@ -225,12 +151,70 @@ def sample_decode(
         drawn = jax.vmap(jax.random.categorical)(fold_in(keys, jnp.full(len(keys), step)), logits)
         return jnp.where(temperature == 0.0, jnp.argmax(log_probs, axis=-1), drawn)
 
-    tokens, scores = _token_by_token(model, params, inputs, caches, draw, max_decode_length, start_id, eos_id)
+    def going_on(carry):
+        step, _, _, ended, _, _ = carry
+        return (step < max_decode_length) & ~ended.all()
+
+    def body(carry):
+        step, last, tokens, ended, scores, caches = carry
+        log_probs, caches = _step(model, params, caches, inputs, last[:, None], max_decode_length)
+        drawn = draw(log_probs, step).astype(jnp.int32)
+        log_prob = jnp.take_along_axis(log_probs, drawn[:, None], axis=-1)[:, 0]
+        scores += jnp.where(ended, 0.0, log_prob)
+        drawn = jnp.where(ended, 0, drawn)
+        tokens = jax.lax.dynamic_update_slice(tokens, drawn[:, None], (0, step))
+        return step + 1, drawn, tokens, ended | (drawn == eos_id), scores, caches
+
+    rows = len(inputs)
+    first = (
+        jnp.zeros((), jnp.int32),
+        jnp.full(rows, start_id, jnp.int32),
+        jnp.zeros((rows, max_decode_length), jnp.int32),
+        (inputs == 0).all(axis=1),
+        jnp.zeros(rows, jnp.float32),
+        caches,
+    )
+    _, _, tokens, _, scores, _ = jax.lax.while_loop(going_on, body, first)
     return tokens.reshape(batch, num_samples, -1), scores.reshape(batch, num_samples)
 
 
-def _length_penalty(length: Array, penalty: float) -> Array:
+def _length_penalty(length: Array | float, penalty: float) -> Array:
+    """Wu et al. 2016 (arXiv:1609.08144), eq. 14."""
     return ((5.0 + length) / 6.0) ** penalty
+
+
+class _Hypotheses(NamedTuple):
+    """Hypotheses of each row, in falling order of their scores.
+
+    Attributes:
+      tokens: int32 [batch, hypotheses, length], 0 after the last.
+      scores: float32 [batch, hypotheses]; `NEVER` where there is none.
+    """
+
+    tokens: Array
+    scores: Array
+
+    def best(self, other: "_Hypotheses", count: int) -> "_Hypotheses":
+        """The best of these and others; of equal ones those of `self`."""
+        scores, order = jax.lax.top_k(jnp.concatenate([self.scores, other.scores], axis=1), count)
+        return _Hypotheses(_take(jnp.concatenate([self.tokens, other.tokens], axis=1), order), scores)
+
+
+def _take(x: Array, index: Array) -> Array:
+    """Elements of axis 1 by int32 [batch, count]."""
+    return jnp.take_along_axis(x, index.reshape(*index.shape, *[1] * (x.ndim - 2)), axis=1)
+
+
+def _reorder(caches: dict[str, Any], parents: Array) -> dict[str, Any]:
+    """Puts at each beam the cache of the beam that it descends from; parents int32 [batch, beams]."""
+    batch, beams = parents.shape
+    rows = (jnp.arange(batch)[:, None] * beams + parents).reshape(-1)
+
+    def pick(x):
+        axis = _batch_axis(x)
+        return x if axis is None else jnp.take(x, rows, axis=axis)
+
+    return {**caches, "cache": jax.tree.map(pick, caches["cache"])}
 
 
 def beam_decode(
@@ -246,85 +230,68 @@ def beam_decode(
 ) -> tuple[Array, Array]:
     """Beam search; the hypotheses come best first.
 
+    At each step the best `2 * num_beams` continuations of the live hypotheses are looked at: those with the
+    end token are finished, and of the others the best `num_beams` live on, as in T5X and Tensor2Tensor.
+    (transformers finishes only those among the best `num_beams`, and may miss a hypothesis found here.)
+
+    The search stops when no live hypothesis can become better than the worst of `num_beams` finished ones.
+    Where the length limit cuts it, the live hypotheses are ranked with the finished ones, by the same score,
+    as in transformers. (T5X leaves the live ones out unless none has finished, so that a hypothesis which
+    ended early may stand before a much likelier one.)
+
     Args:
       model: a `models.t5.Transformer`.
       params: its parameters.
       inputs: int32 [batch, length], 0 is padding.
       max_decode_length: tokens to decode at most, the end token included.
       num_beams: hypotheses kept.
-      length_penalty: 0 ranks by log-probability; larger prefers longer hypotheses.
+      length_penalty: 0 or more: 0 ranks by log-probability; larger prefers longer hypotheses.
       start_id: the decoder's first input token.
       eos_id: id of the end token.
 
     Returns:
       tokens: int32 [batch, num_beams, max_decode_length], 0 after the end token.
-      scores: float32 [batch, num_beams], log-probability over the length penalty. A hypothesis that
-        reaches `max_decode_length` without an end is ranked too, where too few have ended.
+      scores: float32 [batch, num_beams], log-probability over `((5 + length) / 6) ** length_penalty`.
     """
     batch, beams, length = inputs.shape[0], num_beams, max_decode_length
-
-    def reorder(caches, parents):
-        """Puts at each beam the cache of the beam it descends from; parents int32 [batch, beams]."""
-        rows = (jnp.arange(batch)[:, None] * beams + parents).reshape(-1)
-
-        def pick(x):
-            axis = _batch_axis(x)
-            return x if axis is None else jnp.take(x, rows, axis=axis)
-
-        return {**caches, "cache": jax.tree.map(pick, caches["cache"])}
-
-    def take(x, index):
-        return jnp.take_along_axis(x, index.reshape(*index.shape, *[1] * (x.ndim - 2)), axis=1)
-
-    start = _repeat(_start(model, params, inputs, length), beams)
+    full_penalty = _length_penalty(length, length_penalty)
     beam_inputs = jnp.repeat(inputs, beams, axis=0)
-    empty = (inputs == 0).all(axis=1, keepdims=True)
 
     def going_on(carry):
-        step, _, _, live_scores, _, done_scores, _ = carry
-        # No live beam can still beat the worst finished one: its score only falls, its penalty is at
-        # most that of the full length.
-        best_possible = live_scores.max(axis=1) / _length_penalty(jnp.float32(length), length_penalty)
-        return (step < length) & (best_possible > done_scores.min(axis=1)).any()
+        step, _, live, finished, _ = carry
+        # A live score only falls, and its penalty is at most that of the full length.
+        can_improve = live.scores.max(axis=1) / full_penalty > finished.scores.min(axis=1)
+        return (step < length) & can_improve.any()
 
     def body(carry):
-        step, last, live, live_scores, done, done_scores, caches = carry
+        step, last, live, finished, caches = carry
         log_probs, caches = _step(model, params, caches, beam_inputs, last.reshape(-1, 1), length)
         vocab = log_probs.shape[-1]
-        totals = live_scores[:, :, None] + log_probs.reshape(batch, beams, vocab)
-        # At most `beams` of the best 2 * beams end here, so `beams` live ones are always left.
-        top, flat = jax.lax.top_k(totals.reshape(batch, -1), 2 * beams)
+        totals = live.scores[:, :, None] + log_probs.reshape(batch, beams, vocab)
+        # At most one continuation of each beam ends, so `beams` others are always left.
+        scores, flat = jax.lax.top_k(totals.reshape(batch, -1), 2 * beams)
         parents, tokens = flat // vocab, (flat % vocab).astype(jnp.int32)
-        rows = jax.lax.dynamic_update_slice(take(live, parents), tokens[:, :, None], (0, 0, step))
+        rows = jax.lax.dynamic_update_slice(_take(live.tokens, parents), tokens[:, :, None], (0, 0, step))
         ends = tokens == eos_id
-
-        live_top, keep = jax.lax.top_k(jnp.where(ends, NEVER, top), beams)
-        finished = jnp.where(ends, top / _length_penalty(step + 1.0, length_penalty), NEVER)
-        all_scores = jnp.concatenate([done_scores, finished], axis=1)
-        all_rows = jnp.concatenate([done, rows], axis=1)
-        done_scores, best = jax.lax.top_k(all_scores, beams)
-        caches = reorder(caches, take(parents, keep))
+        ended = jnp.where(ends, scores / _length_penalty(step + 1.0, length_penalty), NEVER)
+        live_scores, places = jax.lax.top_k(jnp.where(ends, NEVER, scores), beams)
         return (
             step + 1,
-            take(tokens, keep),
-            take(rows, keep),
-            live_top,
-            take(all_rows, best),
-            done_scores,
-            caches,
+            _take(tokens, places),
+            _Hypotheses(_take(rows, places), live_scores),
+            finished.best(_Hypotheses(rows, ended), beams),
+            _reorder(caches, _take(parents, places)),
         )
 
+    nothing = jnp.zeros((batch, beams, length), jnp.int32)
+    empty = (inputs == 0).all(axis=1, keepdims=True)
     first = (
         jnp.zeros((), jnp.int32),
         jnp.full((batch, beams), start_id, jnp.int32),
-        jnp.zeros((batch, beams, length), jnp.int32),
-        jnp.tile(jnp.array([0.0] + [NEVER] * (beams - 1)), (batch, 1)),
-        jnp.zeros((batch, beams, length), jnp.int32),
-        jnp.where(empty, 0.0, jnp.full((batch, beams), NEVER)),
-        start,
+        _Hypotheses(nothing, jnp.tile(jnp.array([0.0] + [NEVER] * (beams - 1)), (batch, 1))),
+        _Hypotheses(nothing, jnp.where(empty, 0.0, jnp.full((batch, beams), NEVER))),
+        _repeat(_start(model, params, inputs, length), beams),
     )
-    step, _, live, live_scores, done, done_scores, _ = jax.lax.while_loop(going_on, body, first)
-    unfinished = live_scores / _length_penalty(jnp.float32(length), length_penalty)
-    unfinished = jnp.where((step == length) & (done_scores <= NEVER), unfinished, NEVER)
-    scores, best = jax.lax.top_k(jnp.concatenate([done_scores, unfinished], axis=1), beams)
-    return take(jnp.concatenate([done, live], axis=1), best), scores
+    _, _, live, finished, _ = jax.lax.while_loop(going_on, body, first)
+    # Of a row that stopped before the limit no live hypothesis is good enough to be taken.
+    return tuple(finished.best(_Hypotheses(live.tokens, live.scores / full_penalty), beams))

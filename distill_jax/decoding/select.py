@@ -1,12 +1,11 @@
-"""Which rows to have annotated next: those a student is least sure of, or some at random."""
+"""Which rows to annotate next: those a student is least sure of, or a random sample."""
 
 import itertools
 import random
 from collections.abc import Iterable, Iterator, Sequence
 
-from distill_jax.config import Decoding
 from distill_jax.data.schema import Example
-from distill_jax.decoding.predict import Request, output_length
+from distill_jax.decoding.predict import Request
 from distill_jax.decoding.predictor import Predictor
 from distill_jax.errors import UserError
 from distill_jax.scoring.uncertainty import LOG_PROB, MEASURES, Unsure
@@ -30,9 +29,9 @@ def uncertainties(
     Raises:
       UserError: for an unknown measure, and where a row has no labels to rank.
     """
-    known = (*MEASURES, LOG_PROB)
-    if measure is not None and measure not in known:
-        raise UserError(f"unknown measure {measure!r}: expected one of {', '.join(known)}")
+    measures = (*MEASURES, LOG_PROB)
+    if measure is not None and measure not in measures:
+        raise UserError(f"unknown measure {measure!r}: expected one of {', '.join(measures)}")
     rows = iter(rows)
     while window := list(itertools.islice(rows, WINDOW * predictor.engine.batch_size)):
         if measure is None:
@@ -51,11 +50,11 @@ def _by_log_prob(predictor: Predictor, rows: Sequence[Example]) -> Iterator[Unsu
     request = Request()
     predictor.check(rows, request)
     [view] = predictor.views(request)
-    length = output_length(view, predictor.student.lengths["targets"])
-    said = predictor.engine.generate([view.inputs(row) for row in rows], length, Decoding())
-    for row, (hypothesis,) in zip(rows, said, strict=True):
-        unsure = -hypothesis.log_prob / len(hypothesis.tokens)
-        yield Unsure(unsure, row.id, view.read(hypothesis.text)["label"])
+    length = predictor.student.lengths["targets"]
+    generated = predictor.engine.generate([view.inputs(row) for row in rows], length, start_id=view.start)
+    for row, (hypothesis,) in zip(rows, generated, strict=True):
+        uncertainty = -hypothesis.log_prob / len(hypothesis.tokens)
+        yield Unsure(uncertainty, row.id, view.read(hypothesis.text)["label"])
 
 
 def at_random(rows: Iterable[Example], count: int, seed: int) -> list[str]:

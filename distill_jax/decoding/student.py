@@ -10,7 +10,7 @@ from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.decoding.engine import Engine
-from distill_jax.decoding.quantization import shrink
+from distill_jax.decoding.quantization import quantize
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
@@ -19,7 +19,7 @@ from distill_jax.tasks import registry
 
 @dataclasses.dataclass(frozen=True)
 class Student:
-    """What a run's folder says of its student; `params` takes a checkpoint's step."""
+    """A run's folder as read: network, vocabulary, task and views; `params` reads a checkpoint."""
 
     model_dir: str
     run: run_dir.Run
@@ -33,10 +33,9 @@ class Student:
         return checkpoints.restore_params(self.model_dir, step)
 
     def engine(self, step: int | None, batch_size: int, weights: str = "float32") -> Engine:
-        """What decodes and scores with the parameters at `step`, or at the latest checkpoint; see `shrink`."""
-        return Engine(
-            shrink(self.params(step), weights), self.model, self.vocabulary, self.lengths["inputs"], batch_size
-        )
+        """Decodes and scores with the parameters at `step`, or at the latest checkpoint; see `quantize`."""
+        params = quantize(self.params(step), weights)
+        return Engine(params, self.model, self.vocabulary, self.lengths["inputs"], batch_size)
 
     @property
     def lengths(self) -> Mapping[str, int]:

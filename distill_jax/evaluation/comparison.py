@@ -21,7 +21,8 @@ def read_correct(path: str) -> dict[str, bool]:
         where = f"{path}, line {number}"
         if not isinstance(row.get("id"), str) or not isinstance(row.get("correct"), bool):
             raise UserError(
-                f"{where}: expected `id` and `correct`, as `distill-jax eval` writes for rows with a gold label"
+                f"{where}: expected `id` and `correct`, as `distill-jax eval` writes for rows with a "
+                "reference label"
             )
         if row["id"] in correct:
             raise UserError(f"{where}: the id {row['id']!r} comes twice in this file")

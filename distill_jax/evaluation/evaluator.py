@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill_jax.config import Decoding
@@ -11,8 +11,12 @@ from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.decoding.engine import Engine
-from distill_jax.decoding.predict import Request, needed_views, predict
+from distill_jax.decoding.predict import Prediction, Request, needed_views, predict
+from distill_jax.decoding.student import Student
 from distill_jax.errors import UserError
+
+TEACHER_AGREEMENT = "teacher_agreement"
+VIEW_MEANS = ("loss", "token_accuracy")  # `label_loss` and so on are the trainer's, and no label metrics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,15 +28,8 @@ class Evaluation:
     examples: list[Example]
 
 
-def _score(metric_fns: Sequence[Callable], targets: list, predictions: list) -> dict[str, float]:
-    scores: dict[str, float] = {}
-    for metric_fn in metric_fns:
-        scores |= metric_fn(targets, predictions)
-    return scores
-
-
 def read_split(task: DistillationTask, split: str, num_examples: int | None = None) -> list[Example]:
-    """The examples of a split, or the first so many.
+    """The examples of a split, or the first `num_examples`.
 
     Raises:
       UserError: when the task has no such split, or it is empty.
@@ -45,104 +42,156 @@ def read_split(task: DistillationTask, split: str, num_examples: int | None = No
     return examples
 
 
-def evaluate(
-    params,
-    model,
-    vocabulary: Vocabulary,
-    task: DistillationTask,
-    views: Sequence[View],
-    split: str,
-    *,
-    batch_size: int,
-    task_feature_lengths: Mapping[str, int],
-    decoding: Decoding = Decoding(),  # noqa: B008, frozen
-    label_by: str = "generate",
-    normalize_scores: bool = True,
-    num_examples: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Evaluation:
-    """Predicts labels and rationales of a split, as far as the views have them, and scores them.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluator:
+    """Scores parameters on a split: `evaluator(params, split) -> metrics`. This is what a trainer is handed.
 
-    Args:
-      params: of the model.
+    Attributes:
       model: a `models.t5.Transformer`.
       vocabulary: of both sides.
       task: gives the examples and the metric functions.
       views: what to predict: the student's views.
-      split: of the task.
-      batch_size: texts worked off at a time.
-      task_feature_lengths: `{"inputs": …, "targets": …}`; labels stop at 64 tokens at most.
+      task_feature_lengths: `{"inputs": …, "targets": …}` in tokens.
+      batch_size: examples per batch.
       decoding: of what is generated.
       label_by: see `predict.Request`.
       normalize_scores: see `predict.Request`.
-      num_examples: the first so many; None for all.
-      progress: called with (view name, texts done, texts).
-
-    Returns:
-      Metrics `label_<name>` and `rationale_<name>` by the task's metric functions, `teacher_<name>`
-      for the teacher's own labels on the same examples, and `examples`.
-
-    Raises:
-      UserError: when the task has no such split, or it is empty, or has no labels to rank.
+      num_examples: the first so many of a split; None for all.
     """
-    examples = read_split(task, split, num_examples)
-    request = Request(
-        label=any(view.name == "label" or view.answer for view in views),
-        rationale=any(view.name == "rationale" or view.answer for view in views),
-        label_by=label_by,
-        normalize_scores=normalize_scores,
-        decoding=decoding,
-    )
-    predictions = predict(
-        Engine(params, model, vocabulary, task_feature_lengths["inputs"], batch_size),
-        examples,
-        needed_views(views, request, task.name),
-        request,
-        targets_length=task_feature_lengths["targets"],
-        classes=task.classes,
-        progress=progress,
-    )
-    rows = [dataclasses.asdict(e) | p.row() for e, p in zip(examples, predictions, strict=True)]
-    metrics: dict[str, float] = {"examples": float(len(examples))}
-    if request.label:
-        labels = [prediction.label for prediction in predictions]
-        metrics |= {f"label_{name}": value for name, value in task.score_labels(examples, labels).items()}
-        for row, example, label in zip(rows, examples, labels, strict=True):
-            score = None if example.label is None else task.score_labels([example], [label]).get("accuracy")
-            if score is not None:
-                row["correct"] = bool(score)
-    if request.rationale:
+
+    model: Any
+    vocabulary: Vocabulary
+    task: DistillationTask
+    views: Sequence[View]
+    task_feature_lengths: Mapping[str, int]
+    batch_size: int
+    decoding: Decoding = Decoding()
+    label_by: str = "generate"
+    normalize_scores: bool = False
+    num_examples: int | None = None
+
+    @classmethod
+    def of(cls, student: Student, **settings: Any) -> "Evaluator":
+        """The evaluator of a trained student; `settings` are the other attributes."""
+        return cls(
+            model=student.model,
+            vocabulary=student.vocabulary,
+            task=student.task,
+            views=settings.pop("views", student.views),
+            task_feature_lengths=settings.pop("task_feature_lengths", student.lengths),
+            **settings,
+        )
+
+    def __call__(self, params: Any, split: str) -> dict[str, float]:
+        """The metrics of `evaluate`."""
+        return self.evaluate(params, split).metrics
+
+    def evaluate(self, params: Any, split: str) -> Evaluation:
+        """Predicts labels and rationales of a split, as far as the views have them, and scores them.
+
+        Returns:
+          Metrics `label_<name>` and `rationale_<name>` by the task's metric functions, `teacher_<name>` for the
+          teacher's own labels on the same examples, `teacher_agreement`, the main metric of the predictions
+          with the teacher's labels as reference, and `examples`. A metric over no example is absent.
+
+        Raises:
+          UserError: when the task has no such split, or it is empty, or has no labels to rank.
+        """
+        examples = read_split(self.task, split, self.num_examples)
+        request = Request(
+            label=any(view.name == "label" or view.answer for view in self.views),
+            rationale=any(view.name == "rationale" or view.answer for view in self.views),
+            label_by=self.label_by,
+            normalize_scores=self.normalize_scores,
+            decoding=self.decoding,
+        )
+        predictions = predict(
+            Engine(params, self.model, self.vocabulary, self.task_feature_lengths["inputs"], self.batch_size),
+            examples,
+            needed_views(self.views, request, self.task.name),
+            request,
+            targets_length=self.task_feature_lengths["targets"],
+            classes=self.task.classes,
+        )
+        rows = [dataclasses.asdict(e) | p.row() for e, p in zip(examples, predictions, strict=True)]
+        metrics: dict[str, float] = {"examples": float(len(examples))}
+        if request.label:
+            for row, example, prediction in zip(rows, examples, predictions, strict=True):
+                right = self.task.is_right(example, prediction.label)
+                if right is not None:
+                    row["correct"] = right
+            metrics |= self._label_metrics(examples, [prediction.label for prediction in predictions])
+        if request.rationale:
+            metrics |= self._rationale_metrics(examples, predictions)
+        if any(example.teacher_label is not None for example in examples):
+            teacher = self.task.score_labels(examples, [example.teacher_label for example in examples])
+            metrics |= {f"teacher_{name}": value for name, value in teacher.items()}
+        return Evaluation(metrics, rows, examples)
+
+    def _label_metrics(self, examples: Sequence[Example], labels: Sequence[str | None]) -> dict[str, float]:
+        scores = self.task.score_labels(examples, labels)
+        metrics = {f"label_{name}": value for name, value in scores.items()}
+        agreement = main_score_against(
+            self.task, examples, [example.teacher_label for example in examples], labels
+        )
+        return metrics if agreement is None else metrics | {TEACHER_AGREEMENT: agreement}
+
+    def _rationale_metrics(
+        self, examples: Sequence[Example], predictions: Sequence[Prediction]
+    ) -> dict[str, float]:
         pairs = [
             (example.rationale, prediction.rationale)
             for example, prediction in zip(examples, predictions, strict=True)
             if example.rationale is not None
         ]
-        scores = _score(task.rationale_metric_fns, [t for t, _ in pairs], [p for _, p in pairs])
-        metrics |= {f"rationale_{name}": value for name, value in scores.items()}
-    if any(example.teacher_label is not None for example in examples):
-        teacher = task.score_labels(examples, [example.teacher_label for example in examples])
-        metrics |= {f"teacher_{name}": value for name, value in teacher.items()}
-    return Evaluation(metrics, rows, examples)
+        targets, texts = zip(*pairs, strict=True) if pairs else ((), ())
+        scores: dict[str, float] = {}
+        for metric_fn in self.task.rationale_metric_fns if pairs else ():
+            scores |= metric_fn(targets, texts)
+        return {f"rationale_{name}": value for name, value in scores.items()}
+
+    def best_by(self, metrics: Mapping[str, float]) -> tuple[str, float] | None:
+        """The metric that a checkpoint is chosen by, and its value as a score: larger is better.
+
+        That is the main label metric; without reference labels the agreement with the teacher; without both
+        the validation loss, of the labels where they have one, which as a score is negative.
+
+        Args:
+          metrics: of this evaluator, and the trainer's `<view>_loss` beside them.
+
+        Returns:
+          None where none of these is there.
+        """
+        labels = {
+            name.removeprefix("label_"): value
+            for name, value in metrics.items()
+            if name.startswith("label_") and name.removeprefix("label_") not in VIEW_MEANS
+        }
+        if main := self.task.main_name(labels):
+            return f"label_{main}", float(labels[main])
+        if TEACHER_AGREEMENT in metrics:
+            return TEACHER_AGREEMENT, float(metrics[TEACHER_AGREEMENT])
+        losses = sorted(name for name in metrics if name.endswith("_loss"))
+        name = "label_loss" if "label_loss" in losses else next(iter(losses), None)
+        return None if name is None else (name, -float(metrics[name]))
 
 
-def make_evaluator(run: Any) -> Callable[[Any, str], dict[str, float]]:
-    """What a trainer is handed to score its student with: `evaluator(params, split) -> metrics`.
+def main_score_against(
+    task: DistillationTask,
+    examples: Sequence[Example],
+    references: Sequence[str | None],
+    predictions: Sequence[str | None],
+) -> float | None:
+    """The main metric of predictions with other texts as reference labels; None where all of these are None."""
+    replaced = [dataclasses.replace(e, label=label) for e, label in zip(examples, references, strict=True)]
+    return task.main_score(replaced, predictions)
 
-    Args:
-      run: a built run, of `training.build`.
-    """
 
-    def evaluator(params: Any, split: str) -> dict[str, float]:
-        return evaluate(
-            params,
-            run.model,
-            run.vocabulary,
-            run.task,
-            run.views,
-            split,
-            batch_size=4 * run.config.batch_size,
-            task_feature_lengths=run.config.task_feature_lengths,
-            num_examples=run.config.eval_examples,
-        ).metrics
-
-    return evaluator
+def make_evaluator(run: Any) -> Evaluator:
+    """What a trainer is handed to score its student with, of a run that `training.build` has built."""
+    return Evaluator.of(
+        run,
+        task_feature_lengths=run.config.task_feature_lengths,
+        batch_size=4 * run.config.batch_size,
+        num_examples=run.config.eval_examples,
+    )

@@ -8,9 +8,9 @@ from typing import Any
 
 from distill_jax.checkpoints import orbax as checkpoints
 from distill_jax.config import Decoding, EvalConfig
-from distill_jax.decoding.quantization import shrink
+from distill_jax.decoding.quantization import quantize
 from distill_jax.decoding.student import load_student
-from distill_jax.evaluation.evaluator import evaluate
+from distill_jax.evaluation.evaluator import Evaluator
 from distill_jax.evaluation.predictions import write_predictions
 from distill_jax.evaluation.summary import summarize
 
@@ -21,7 +21,7 @@ class RunEvaluation:
 
     Attributes:
       title: task, split and how labels were found.
-      results: of each checkpoint and kind of weights the metrics, with `step`; see `evaluator.evaluate` and
+      results: of each checkpoint and kind of weights the metrics, with `step`; see `Evaluator.evaluate` and
         `summary.summarize`.
       weights: the kinds of weights.
       predictions: the file with the predictions of the last.
@@ -50,33 +50,22 @@ def evaluate_run(config: EvalConfig) -> RunEvaluation:
     weights = [config.weights]
     if config.compare_weights and config.weights != "float32":
         weights.insert(0, "float32")
+    evaluator = Evaluator.of(
+        student,
+        batch_size=config.batch_size,
+        decoding=Decoding(num_beams=config.num_beams),
+        label_by=config.label_by,
+        normalize_scores=config.normalize_scores,
+        num_examples=config.eval_examples,
+    )
     results: list[dict[str, Any]] = []
     for step, kind in itertools.product(steps, weights):
-        evaluation = evaluate(
-            shrink(student.params(step), kind),
-            student.model,
-            student.vocabulary,
-            student.task,
-            student.views,
-            config.split,
-            batch_size=config.batch_size,
-            task_feature_lengths=student.lengths,
-            decoding=Decoding(num_beams=config.num_beams),
-            label_by=config.label_by,
-            normalize_scores=config.normalize_scores,
-            num_examples=config.eval_examples,
-        )
+        evaluation = evaluator.evaluate(quantize(student.params(step), kind), config.split)
         suffix = "" if config.label_by == "generate" else f"-{config.label_by}"
         suffix += "" if kind == "float32" else f"-{kind}"
         predictions = folder / f"{config.split}-{step}{suffix}.jsonl"
         write_predictions(predictions, evaluation.rows)
-        figures = summarize(
-            student.task,
-            evaluation.examples,
-            evaluation.rows,
-            resamples=config.bootstrap_resamples,
-            seed=config.seed,
-        )
+        figures = summarize(student.task, evaluation.examples, evaluation.rows)
         settings = {"step": step, "split": config.split, "label_by": config.label_by}
         settings |= {} if kind == "float32" else {"weights": kind}
         results.append({**settings, **evaluation.metrics, **figures})

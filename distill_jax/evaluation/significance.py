@@ -1,10 +1,13 @@
 """How far an accuracy can be trusted, and whether two runs differ by more than chance.
 
-Right and wrong are all that is resampled, so a bootstrap sample of n rows is a draw from a binomial (one run)
-or multinomial (two) distribution of n: the same distribution as drawing rows, at no cost of n.
+Intervals are score intervals, which keep their width where all rows are right or all wrong. Right and wrong are
+all that is resampled, so a bootstrap sample of n paired rows is a draw from a multinomial distribution of n:
+the same distribution as drawing rows, at no cost of n.
 """
 
 import dataclasses
+import math
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,25 +15,20 @@ import numpy as np
 RESAMPLES = 10_000
 
 
-def _percentiles(means: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def accuracy_interval(
-    correct: Sequence[bool], *, resamples: int = RESAMPLES, seed: int = 0, level: float = 0.95
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of a share (Efron & Tibshirani 1993, ch. 13).
+def share_interval(right: int, rows: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share (Wilson 1927, JASA 22).
 
     Args:
-      correct: whether each row is right; one or more.
-      resamples: bootstrap samples.
-      seed: of the samples.
-      level: share of the samples within the interval.
+      right: rows that count.
+      rows: all; one or more.
+      level: how often the interval has the true share in it.
     """
-    rows = len(correct)
-    right = np.random.default_rng(seed).binomial(rows, sum(correct) / rows, resamples)
-    return _percentiles(right / rows, level)
+    z = statistics.NormalDist().inv_cdf((1 + level) / 2)
+    share, shrink = right / rows, 1 / (1 + z * z / rows)
+    middle = shrink * (share + z * z / (2 * rows))
+    half = shrink * z * math.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2)
+    # At both ends the formula gives 0 and 1 but for rounding.
+    return (0.0 if right == 0 else middle - half, 1.0 if right == rows else middle + half)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +41,9 @@ class Comparison:
       only_second: rows that only the second has right.
       neither: rows that both have wrong.
       difference: accuracy of the second minus that of the first.
-      interval: of the difference, by the paired bootstrap.
-      bootstrap_p: twice the share of bootstrap samples on the other side of 0, 1 at most.
+      interval: of the difference, 95%; see `difference_interval`.
+      bootstrap_p: by the paired bootstrap, twice the share of the samples on the other side of 0, the observed
+        difference counted as one of them (Davison & Hinkley 1997, eq. 4.11): never 0, 1 at most.
       mcnemar_p: McNemar's exact test, two-sided: the chance of so uneven a split of the rows that only one has
         right, were either run as likely to be the one.
     """
@@ -57,6 +56,37 @@ class Comparison:
     interval: tuple[float, float]
     bootstrap_p: float
     mcnemar_p: float
+
+
+def difference_interval(
+    both: int, only_first: int, only_second: int, neither: int, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the difference of two paired shares, second minus first.
+
+    Newcombe 1998, "Improved confidence intervals for the difference between binomial proportions based on
+    paired data", Stat. Med. 17, method 10.
+
+    Args:
+      both: rows that both have right.
+      only_first: rows that only the first has right.
+      only_second: rows that only the second has right.
+      neither: rows that both have wrong; of the four at least one is not 0.
+      level: how often the interval has the true difference in it.
+    """
+    rows = both + only_first + only_second + neither
+    one, two = both + only_first, both + only_second
+    (low1, high1), (low2, high2) = share_interval(one, rows, level), share_interval(two, rows, level)
+    share1, share2 = one / rows, two / rows
+    spread = math.sqrt(one * (rows - one) * two * (rows - two))
+    excess = both * neither - only_first * only_second
+    # With a correction for continuity, as Newcombe has it, where the two are right together.
+    phi = (max(excess - rows / 2, 0.0) if excess > 0 else excess) / spread if spread else 0.0
+
+    def reach(second: float, first: float) -> float:
+        return math.sqrt(max(second**2 - 2 * phi * second * first + first**2, 0.0))
+
+    difference = share2 - share1
+    return difference - reach(share2 - low2, high1 - share1), difference + reach(high2 - share2, share1 - low1)
 
 
 def compare(
@@ -88,16 +118,17 @@ def compare(
     both, only_first, only_second, neither = (int(cell.sum()) for cell in cells)
     shares = np.array([only_first, only_second, both + neither]) / one.size
     draws = np.random.default_rng(seed).multinomial(one.size, shares, resamples)
-    differences = (draws[:, 1] - draws[:, 0]) / one.size
+    differences = draws[:, 1] - draws[:, 0]
+    beyond = min(int((differences <= 0).sum()), int((differences >= 0).sum()))
     disagreeing = only_first + only_second
-    sides = (float((differences <= 0).mean()), float((differences >= 0).mean()))
+    exact = binomtest(only_first, disagreeing).pvalue if disagreeing else 1.0
     return Comparison(
         both,
         only_first,
         only_second,
         neither,
         (only_second - only_first) / one.size,
-        _percentiles(differences, level),
-        min(1.0, 2 * min(sides)),
-        binomtest(only_first, disagreeing).pvalue if disagreeing else 1.0,
+        difference_interval(both, only_first, only_second, neither, level),
+        min(1.0, 2 * (beyond + 1) / (resamples + 1)),
+        max(float(exact), float(np.finfo(float).tiny)),  # 2 ** -1080 is 0 as a float
     )

@@ -1,4 +1,4 @@
-"""Figures of an evaluation, for a terminal."""
+"""Figures of evaluations as rich tables and lines, for a terminal."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,6 +12,11 @@ def _cell(value: Any) -> str:
     if isinstance(value, list):
         return " to ".join(f"{number:.4f}" for number in value)
     return f"{value:.4f}" if isinstance(value, float) and not value.is_integer() else f"{value:g}"
+
+
+def evaluation_tables(title: str, results: Sequence[Mapping[str, Any]]) -> list[Table]:
+    """The metrics of all checkpoints, and of the last the figures of each class."""
+    return [metrics_table(title, results), *class_tables(results[-1])]
 
 
 def metrics_table(title: str, results: Sequence[Mapping[str, Any]]) -> Table:
@@ -43,18 +48,13 @@ def class_tables(result: Mapping[str, Any]) -> list[Table]:
     for name, figures in result["classes"].items():
         shares = (f"{figures[column]:.4f}" for column in ("precision", "recall", "f1"))
         report.add_row(name, *shares, str(figures["support"]))
-    confusion = Table(title=f"gold (rows) and predicted (columns), step {result['step']}")
+    confusion = Table(title=f"reference (rows) and predicted (columns), step {result['step']}")
     confusion.add_column("")
     for name in (*result["classes"], "other"):
         confusion.add_column(name, justify="right")
     for name, counts in zip(result["classes"], result["confusion"], strict=True):
         confusion.add_row(name, *map(str, counts))
     return [report, confusion]
-
-
-def evaluation_tables(title: str, results: Sequence[Mapping[str, Any]]) -> list[Table]:
-    """The metrics of all checkpoints, and of the last the figures of each class."""
-    return [metrics_table(title, results), *class_tables(results[-1])]
 
 
 def comparison_table(result: Mapping[str, Any]) -> Table:
@@ -68,7 +68,7 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
         "accuracy of A": f"{result['accuracies'][0]:.4f}",
         "accuracy of B": f"{result['accuracies'][1]:.4f}",
         "difference B - A": f"{result['difference']:+.4f}",
-        "its 95% interval (paired bootstrap)": f"{low:+.4f} to {high:+.4f}",
+        "its 95% interval (Newcombe)": f"{low:+.4f} to {high:+.4f}",
         "p (paired bootstrap)": f"{result['bootstrap_p']:.4g}",
         "p (McNemar, exact)": f"{result['mcnemar_p']:.4g}",
         "both right": str(result["both"]),
@@ -80,16 +80,17 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
     return table
 
 
-def cost(exact: Mapping[str, Any], small: Mapping[str, Any]) -> str:
-    """A line on what weights in fewer bits change: `label_accuracy 0.5120, float32 0.5160 (-0.0040)`."""
-    shared = [
-        name
-        for name, value in exact.items()
-        if isinstance(value, float) and isinstance(small.get(name), float) and name != "examples"
-    ]
+def quantization_cost(exact: Mapping[str, Any], quantized: Mapping[str, Any]) -> str:
+    """A line on what quantization changes: `label_accuracy 0.5120, float32 0.5160 (-0.0040)`.
+
+    Args:
+      exact: the figures with float32 weights.
+      quantized: those with the weights that `weights` names.
+    """
     changes = [
-        f"{name} {small[name]:.4f}, float32 {exact[name]:.4f} ({small[name] - exact[name]:+.4f})"
-        for name in shared
+        f"{name} {quantized[name]:.4f}, float32 {value:.4f} ({quantized[name] - value:+.4f})"
+        for name, value in exact.items()
+        if isinstance(value, float) and isinstance(quantized.get(name), float)
         if "accuracy" in name or "rouge" in name
     ]
-    return f"cost of {small['weights']} weights, step {small['step']}: {'; '.join(changes)}"
+    return f"cost of {quantized['weights']} weights, step {quantized['step']}: {'; '.join(changes)}"

@@ -11,7 +11,7 @@ def confusion_matrix(
     """Counts of (target, prediction) pairs; texts are compared without white space around them.
 
     Args:
-      targets: gold labels; those that are no class are left out.
+      targets: reference labels; those that are no class are left out.
       predictions: one of each.
       classes: in the order of rows and columns.
 

@@ -1,21 +1,35 @@
-"""The value of an arithmetic expression, without `eval`: numbers, + - * /, signs and parentheses."""
+"""The value of an arithmetic expression, without `eval`: numbers, + - * / %, signs and parentheses.
+
+Numbers are read as people write them: `1,000`, `$29.00`, `50%`, `5 x 3`, `6 ÷ 2`, `12 (apples)`.
+"""
 
 import math
 import re
+import unicodedata
 
-_TOKEN = re.compile(r"\s*(?:(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)|([-+*/()]))")
+_NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d*)?|\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+_TOKEN = re.compile(rf"\s*(?:({_NUMBER})|([-+*/()%]))")
+_UNIT = re.compile(r"(?<=[\d.)%])\s*\(\s*[^\W\d_][^()\d]*\)\s*$")
+_SIGNS = str.maketrans("×·⋅∗÷∕⁄−–", "****///--")
+_TIMES = re.compile(r"(?<=[\d\s.)%])[xX](?=\s*[-+\d.(])")
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, "negate": 3, "(": 0}
+
+
+def _plain(text: str) -> str:
+    """The expression without currency signs and a unit in parentheses at its end."""
+    text = "".join(" " if unicodedata.category(char) == "Sc" else char for char in text.translate(_SIGNS))
+    return _UNIT.sub("", _TIMES.sub("*", text).strip())
 
 
 def _tokens(text: str) -> list[float | str] | None:
     tokens, position = [], 0
-    text = text.rstrip()
+    text = _plain(text)
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
             return None
         number, symbol = match.groups()
-        tokens.append(float(number) if number else symbol)
+        tokens.append(float(number.replace(",", "")) if number else symbol)
         position = match.end()
     return tokens
 
@@ -39,7 +53,8 @@ def _apply(operator: str, values: list[float]) -> None:
 def evaluate_equation(text: str) -> float | None:
     """Value of `text`, such as `( 84.0 / 2.0 )`; None if it is no expression or has no finite value.
 
-    Dijkstra's shunting-yard algorithm: linear in the length, and no recursion to overflow.
+    Dijkstra's shunting-yard algorithm: linear in the length, and no recursion to overflow. A percent sign
+    divides what stands before it by 100.
     """
     tokens = _tokens(text)
     if not tokens:
@@ -61,6 +76,8 @@ def evaluate_equation(text: str) -> float | None:
                     operators.append("negate")
                 elif token != "+":
                     return None
+            elif token == "%":
+                values.append(values.pop() / 100.0)
             elif token == ")":
                 while operators[-1] != "(":
                     _apply(operators.pop(), values)

@@ -10,7 +10,7 @@ from distill_jax.data.schema import Example
 from distill_jax.data.views import ANSWER, View
 from distill_jax.data.vocabularies import END, EOS_ID, Vocabulary
 from distill_jax.decoding.engine import Engine, Hypothesis, TokenScore
-from distill_jax.decoding.predict import output_length, own_decoding
+from distill_jax.decoding.predict import own_decoding
 from distill_jax.errors import UserError
 
 TEMPLATE = f"{{rationale}}{ANSWER}{{label}}"
@@ -109,16 +109,15 @@ def generate(
       examples: only `input` is read, and `rationale` where the student reads it.
       decoding: how each view is decoded; answer k is made of the k-th of each.
       streams: see `Engine.generate`.
-      targets_length: tokens of a view at most; labels stop at 64.
+      targets_length: tokens of a view at most.
       with_pieces: whether to give `Generation.pieces`.
     """
     hypotheses: dict[str, list[tuple[Hypothesis, ...]]] = {}
     pieces: dict[str, list[list[list[Piece]]]] = {}
     for view in form.views:
         texts = [view.inputs(example) for example in examples]
-        length = output_length(view, targets_length)
         settings = own_decoding(view, decoding)
-        hypotheses[view.name] = engine.generate(texts, length, settings, streams, start_id=view.start)
+        hypotheses[view.name] = engine.generate(texts, targets_length, settings, streams, start_id=view.start)
         if with_pieces:
             tokens = [[hypothesis.tokens for hypothesis in some] for some in hypotheses[view.name]]
             scores = engine.token_scores(texts, tokens, view.start)

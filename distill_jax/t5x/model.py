@@ -17,7 +17,6 @@ from t5x import optimizers as t5x_optimizers
 from t5x.examples.t5 import network
 
 from distill_jax.data.views import TASK_IDS
-from distill_jax.decoding.predict import LABEL_LENGTH
 from distill_jax.errors import UserError
 from distill_jax.models.losses import token_weights
 from distill_jax.models.t5 import Transformer
@@ -44,7 +43,6 @@ class DistillationModel(models.EncoderDecoderModel):
       objective: of `distill_jax.training.objectives`.
       teacher_checkpoint_path: of an objective with a white-box teacher.
       num_beams: 1 decodes greedily, as our engine does by default; more is T5X's beam search.
-      label_length: tokens a predicted label is cut at, as our engine does.
       loss_chunk: tokens whose logits are held at a time.
       z_loss: factor of `log(Z)**2` per token, in training.
       label_smoothing: must be 0.
@@ -66,7 +64,6 @@ class DistillationModel(models.EncoderDecoderModel):
         objective: Objective = CrossEntropy(),  # noqa: B008, frozen
         teacher_checkpoint_path: str | None = None,
         num_beams: int = 1,
-        label_length: int = LABEL_LENGTH,
         loss_chunk: int = 2048,
         z_loss: float = 0.0,
         label_smoothing: float = 0.0,
@@ -108,7 +105,6 @@ class DistillationModel(models.EncoderDecoderModel):
         self.objective = objective
         self._states = states
         self._view_weights = view_weights
-        self._label_length = label_length
         self._loss_chunk = loss_chunk
 
     def with_teacher(self, params: Any) -> "DistillationModel":
@@ -174,16 +170,6 @@ class DistillationModel(models.EncoderDecoderModel):
     def eval_fn(self, params: Any, batch: Batch):
         """Loss and metrics of a whole batch, without dropout and z-loss."""
         return self._loss(params, self.with_shares(batch), None, 0.0)
-
-    def predict_batch_with_aux(self, params: Any, batch: Batch, rng: jax.Array | None = None, **options):
-        """See `t5x.models.EncoderDecoderModel`; predicted labels are cut at `label_length` tokens."""
-        tokens, aux = super().predict_batch_with_aux(params, batch, rng, **options)
-        if "decoder_task_ids" in batch:
-            is_label = (batch["decoder_task_ids"] == TASK_IDS["label"]).any(axis=-1)
-            too_far = jnp.arange(tokens.shape[-1]) >= self._label_length
-            is_label = is_label.reshape(-1, *[1] * (tokens.ndim - 1))
-            tokens = jnp.where(is_label & too_far, 0, tokens)
-        return tokens, aux
 
 
 def _with_segments(batch: Batch) -> dict[str, jax.Array]:

@@ -19,6 +19,8 @@ from distill_jax.training.preemption import Preempted, Watch
 from distill_jax.training.step import means
 from distill_jax.training.train_state import TrainState
 
+SCORE = "score"  # what the best checkpoint is chosen by, larger is better
+
 
 class _Log:
     """Metrics to the run's folder and to the listener, in the first process; nothing in the others."""
@@ -101,6 +103,8 @@ class Loop:
       place: the mesh.
       config: folder, steps and periods of the run.
       validate: (parameters) -> scores; None for none.
+      best_by: (scores) -> the metric that a checkpoint is chosen by and its value, larger is better; None where
+        there is none.
       listener: is told of metrics.
     """
 
@@ -112,6 +116,7 @@ class Loop:
     place: Partitioner
     config: TrainConfig
     validate: Callable[[Any], dict[str, float]] | None
+    best_by: Callable[[dict[str, float]], tuple[str, float] | None]
     listener: Listener
 
     def run(self) -> dict[str, float]:
@@ -174,7 +179,8 @@ class Loop:
     def _validated(self, step: int) -> None:
         self._scores = self.validate(self.state.params)
         self._log.validation(step, self._scores)
-        self.checkpointer.record(step, self._scores)
+        best = self.best_by(self._scores)
+        self.checkpointer.record(step, self._scores if best is None else {SCORE: best[1]})
         self._logged = time.monotonic()
 
     def _tell(self, step: int) -> None:

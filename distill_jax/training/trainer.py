@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import optax
@@ -32,6 +32,17 @@ class Evaluator(Protocol):
     def __call__(self, params: Any, split: str) -> dict[str, float]:
         """Metrics of a split; the parameters lie on this host."""
         ...
+
+    def best_by(self, metrics: Mapping[str, float]) -> tuple[str, float] | None:
+        """The metric that a checkpoint is chosen by, and its value as a score: larger is better."""
+        ...
+
+
+def by_loss(metrics: Mapping[str, float]) -> tuple[str, float] | None:
+    """As `Evaluator.best_by`, by the validation loss, of the labels where they have one."""
+    losses = sorted(name for name in metrics if name.endswith("_loss"))
+    name = "label_loss" if "label_loss" in losses else next(iter(losses), None)
+    return None if name is None else (name, -metrics[name])
 
 
 def train(
@@ -132,7 +143,7 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
         config.model_dir,
         keep=config.keep_checkpoints,
         keep_best=config.keep_best_checkpoints,
-        metric="label_accuracy",
+        metric=loop.SCORE,
     )
     share, shares = place.rows()
     loader = Loader(
@@ -168,6 +179,7 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
         place=place,
         config=config,
         validate=_validation(run, evaluator) if config.eval_period else None,
+        best_by=by_loss if evaluator is None else evaluator.best_by,
         listener=listener,
     ).run()
 

@@ -16,7 +16,7 @@ import jax
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import Prepared, prepare
 from distill_jax.data.vocabularies import load_vocabulary
-from distill_jax.evaluation.evaluator import evaluate
+from distill_jax.evaluation.evaluator import Evaluator
 from distill_jax.models import losses
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
@@ -163,19 +163,19 @@ class Comparison:
 
     def _scores(self, params: Any, method: str, vocabulary: str, samples: int) -> dict[str, Any]:
         task, views = registry.resolve(f"{self.settings.task}_{method}")
-        decode = functools.partial(
-            evaluate,
-            params,
-            self.model,
-            load_vocabulary(vocabulary),
-            task,
-            split=self.settings.split,
+        evaluator = functools.partial(
+            Evaluator,
+            model=self.model,
+            vocabulary=load_vocabulary(vocabulary),
+            task=task,
             task_feature_lengths={"inputs": 64, "targets": 28},
         )
+        split = self.settings.split
         scores: dict[str, Any] = {}
-        scores["accuracy"] = decode(views=views[:1], batch_size=250).metrics["label_accuracy"]
+        scores["accuracy"] = evaluator(views=views[:1], batch_size=250)(params, split)["label_accuracy"]
         if samples:
-            scores["samples"] = decode(views=views, batch_size=samples, num_examples=samples).rows
+            of_samples = evaluator(views=views, batch_size=samples, num_examples=samples)
+            scores["samples"] = of_samples.evaluate(params, split).rows
         return scores
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from distill_jax.config import TrainConfig
 from distill_jax.decoding.student import load_student
-from distill_jax.evaluation.evaluator import evaluate
+from distill_jax.evaluation.evaluator import Evaluator
 from distill_jax.experiments.demo.experiment import Settings
 from distill_jax.models.config import T5Config
 from distill_jax.training import trainer
@@ -124,13 +124,5 @@ def label_accuracy(folder: pathlib.Path, split: str) -> float:
     """Accuracy of the labels that a run's student generates for a split of its task."""
     student = load_student(str(folder))
     views = [view for view in student.views if view.name == "label" or view.answer]
-    return evaluate(
-        student.params(),
-        student.model,
-        student.vocabulary,
-        student.task,
-        views,
-        split,
-        batch_size=250,
-        task_feature_lengths=student.lengths,
-    ).metrics["label_accuracy"]
+    evaluator = Evaluator.of(student, views=views, batch_size=250)
+    return evaluator(student.params(), split)["label_accuracy"]

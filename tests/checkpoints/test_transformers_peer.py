@@ -5,7 +5,6 @@ import itertools
 import os
 import pathlib
 
-import jax
 import numpy as np
 import pytest
 from distill_jax.tasks import registry
@@ -16,7 +15,7 @@ from distill_jax.checkpoints.formats.parameters import from_tree, to_tree
 from distill_jax.checkpoints.reading import open_checkpoint
 from distill_jax.config import TrainConfig
 from distill_jax.data.vocabularies import EOS_ID, load_vocabulary
-from distill_jax.decoding.search import greedy_decode
+from distill_jax.decoding.engine import Engine
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import trainer
@@ -133,7 +132,7 @@ def test_transformers_generates_our_tokens_on_svamp(svamp_student, tmp_path):
     task, views = registry.resolve("svamp_step_by_step")
     examples = list(itertools.islice(task.source.examples("test"), ROWS))
     assert len(examples) == ROWS
-    decode = jax.jit(greedy_decode, static_argnums=0, static_argnames="max_decode_length")
+    engine = Engine(params, model, vocabulary, 512, 64)
     for view in views:
         texts = [view.inputs(example) for example in examples]
         batch = tokenizer(texts, padding=True, return_tensors="pt")
@@ -141,7 +140,9 @@ def test_transformers_generates_our_tokens_on_svamp(svamp_student, tmp_path):
         assert [[i for i in row if i] for row in batch.input_ids.tolist()] == ids
         with torch.no_grad():
             theirs = peer.generate(**batch, max_new_tokens=LENGTH, do_sample=False, num_beams=1).numpy()
-        ours = np.asarray(decode(model, params, batch.input_ids.numpy(), max_decode_length=LENGTH)[0])
+        ours = np.zeros((ROWS, LENGTH), np.int32)
+        for row, (hypothesis,) in zip(ours, engine.generate(texts, LENGTH), strict=True):
+            row[: len(hypothesis.tokens)] = hypothesis.tokens
         theirs = np.pad(theirs[:, 1:], ((0, 0), (0, LENGTH + 1 - theirs.shape[1])))  # the first is the start
         assert len({tuple(row) for row in ours.tolist()}) > 10  # a student that says one thing proves little
         np.testing.assert_array_equal(ours, theirs)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distill_jax.decoding import continuous
-from distill_jax.decoding.search import greedy_decode
+from distill_jax.decoding.search import sample_decode
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
 
@@ -41,15 +41,20 @@ def inputs(count, seed=0):
     return [[*rng.integers(2, 40, rng.integers(1, LONGEST - 1)).tolist(), EOS] for _ in range(count)]
 
 
-greedy = jax.jit(greedy_decode, static_argnums=0, static_argnames="max_decode_length")
+sample = jax.jit(sample_decode, static_argnums=0, static_argnames="max_decode_length")
 
 
 def one_by_one(model, params, rows, max_length):
+    """Sampling at temperature 0, each row in a batch of its own."""
     padded = np.zeros((len(rows), LONGEST), np.int32)
     for number, row in enumerate(rows):
         padded[number, : len(row)] = row
-    found = [greedy(model, params, row[None], max_decode_length=max_length) for row in padded]
-    return [np.asarray(tokens[0]) for tokens, _ in found], [float(scores[0]) for _, scores in found]
+    seed, streams = np.uint32(0), np.zeros(1, np.uint32)
+    greedy = np.zeros(1, np.float32), np.zeros(1, np.int32), np.ones(1, np.float32)
+    found = [
+        sample(model, params, row[None], seed, streams, *greedy, max_decode_length=max_length) for row in padded
+    ]
+    return [np.asarray(tokens[0, 0]) for tokens, _ in found], [float(scores[0, 0]) for _, scores in found]
 
 
 def together(model, params, rows, max_length, batch_size):
@@ -104,7 +109,7 @@ def test_a_long_row_does_not_hold_up_the_others(monkeypatch):
     rows = inputs(37)
     lengths = [int((row > 0).sum()) for row in one_by_one(model, params, rows, 40)[0]]
     clock = []
-    step = continuous.Batch.step
+    step = continuous.Slots.step
 
     def counted(self, stop_at):
         before = self._clock
@@ -112,7 +117,7 @@ def test_a_long_row_does_not_hold_up_the_others(monkeypatch):
         clock.append(self._clock - before)
         return ended
 
-    monkeypatch.setattr(continuous.Batch, "step", counted)
+    monkeypatch.setattr(continuous.Slots, "step", counted)
     together(model, params, rows, 40, 8)
     order = np.argsort([len(row) for row in rows], kind="stable")
     batches = [max(lengths[item] for item in order[start : start + 8]) for start in range(0, 37, 8)]

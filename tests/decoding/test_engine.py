@@ -6,7 +6,6 @@ from distill_jax.config import Decoding
 from distill_jax.data.vocabularies import EOS_ID, load_vocabulary
 from distill_jax.decoding import engine as engine_module
 from distill_jax.decoding.engine import Engine
-from distill_jax.decoding.search import greedy_decode
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
@@ -130,6 +129,8 @@ def test_the_encoder_runs_once_however_many_targets(params, monkeypatch):
     "settings, message",
     [
         ({"num_beams": 0}, "num_beams"),
+        ({"num_beams": 2, "length_penalty": -0.1}, "length_penalty: expected a number of 0 or more, got -0.1"),
+        ({"num_beams": 2, "length_penalty": float("nan")}, "length_penalty"),
         ({"temperature": -1.0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
         ({"temperature": 1.0, "top_p": 0.0}, "top_p"),
@@ -150,12 +151,11 @@ def test_padding_of_a_batch_does_not_hold_it_up(params):
     inputs[:3, :2] = [[70, 1], [80, 1], [90, 1]]
     filled = inputs.copy()
     filled[3, :2] = [100, 1]
-    static = {"max_decode_length": 6}
-    tokens, scores = jax.jit(greedy_decode, static_argnums=0, static_argnames="max_decode_length")(
-        MODEL, params, inputs, **static
-    )
-    assert (np.asarray(tokens)[3] == 0).all() and float(scores[3]) == 0.0
-    static |= {"num_beams": 2, "length_penalty": 0.6}
+    settings = [np.uint32(0), np.arange(4, dtype=np.uint32), np.ones(4, np.float32)]
+    settings += [np.zeros(4, np.int32), np.ones(4, np.float32)]
+    tokens, scores = engine_module._sample(MODEL, params, inputs, *settings, max_decode_length=6, num_samples=1)
+    assert (np.asarray(tokens)[3] == 0).all() and float(scores[3, 0]) == 0.0
+    static = {"max_decode_length": 6, "num_beams": 2, "length_penalty": 0.6}
     tokens, scores = engine_module._beam(MODEL, params, inputs, **static)
     others, found = engine_module._beam(MODEL, params, filled, **static)
     np.testing.assert_array_equal(tokens[:3], others[:3])

@@ -113,7 +113,7 @@ def test_csv_with_mapped_columns_is_ranked(make_run, tmp_path):
         writer = csv.writer(file)
         writer.writerows([["question", "options"], ["a\nb, c", '["p", "q"]'], ["d", '["r", "s", "t"]']])
     flags = ["--input-column", "question", "--choices-column", "options", "--label-by", "rank"]
-    assert run(make_run("step_by_step"), table, tmp_path / "out.jsonl", *flags, "--raw-scores") == 0
+    assert run(make_run("step_by_step"), table, tmp_path / "out.jsonl", *flags, "--normalize-scores") == 0
     rows = read(tmp_path / "out.jsonl")
     assert rows[0]["question"] == "a\nb, c" and list(rows[1]["predicted_label_probs"]) == ["r", "s", "t"]
     best = max(rows[1]["predicted_label_probs"], key=rows[1]["predicted_label_probs"].get)

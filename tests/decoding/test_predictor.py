@@ -25,7 +25,7 @@ def test_predictions_come_in_order_and_do_not_depend_on_the_company(student):
 
 def test_later_calls_compile_nothing(student):
     def compiled():
-        programs = (continuous._admit, continuous._run, engine._sample, engine._encode, engine._score)
+        programs = (continuous._admit, continuous._decode_until, engine._sample, engine._encode, engine._score)
         return [program._cache_size() for program in programs]
 
     for count in (1, 3, 8, 20):

@@ -32,7 +32,6 @@ def small(vocab_size=12, **changes):
     return model, jax.tree.map(lambda x: x * 1.5, params)
 
 
-greedy = jax.jit(search.greedy_decode, static_argnums=0, static_argnames=("max_decode_length",))
 beam = jax.jit(
     search.beam_decode,
     static_argnums=0,
@@ -63,12 +62,12 @@ def uncached_greedy(model, params, inputs, length):
 
 @pytest.mark.parametrize("scan_layers", [False, True])
 @pytest.mark.parametrize("tied", [False, True])
-def test_cached_greedy_equals_uncached(scan_layers, tied):
+def test_the_cached_decoder_equals_the_uncached(scan_layers, tied):
     model, params = small(scan_layers=scan_layers, logits_via_embedding=tied)
-    tokens, scores = greedy(model, params, INPUTS, max_decode_length=9)
+    tokens, scores = draw(model, params, INPUTS, temperature=0.0, max_decode_length=9, num_samples=1)
     expected, expected_scores = uncached_greedy(model, params, INPUTS, 9)
-    np.testing.assert_array_equal(tokens, expected)
-    np.testing.assert_allclose(scores, expected_scores, atol=1e-4)
+    np.testing.assert_array_equal(tokens[:, 0], expected)
+    np.testing.assert_allclose(scores[:, 0], expected_scores, atol=1e-4)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 0.6, 1.5])
@@ -79,8 +78,11 @@ def test_a_wide_beam_finds_what_exhaustive_search_finds(penalty):
     for size in range(1, length + 1):
         for body in itertools.product([t for t in range(vocab) if t != EOS], repeat=size - 1):
             hypotheses.append([*body, EOS] + [0] * (length - size))
-    sizes = np.array([h.index(EOS) + 1 for h in hypotheses])
-    beams = 16  # more than the hypotheses alive at any step
+    sizes = [h.index(EOS) + 1 for h in hypotheses]
+    # Those that the limit cuts are ranked too.
+    hypotheses += map(list, itertools.product([t for t in range(vocab) if t != EOS], repeat=length))
+    sizes = np.array(sizes + [length] * (len(hypotheses) - len(sizes)))
+    beams = 32  # more than the hypotheses alive at any step
     for row in range(INPUTS.shape[0]):
         inputs = jnp.minimum(INPUTS[row : row + 1], vocab - 1)
         targets = jnp.asarray(hypotheses, jnp.int32)
@@ -140,7 +142,7 @@ def draw(model, params, inputs, *, seed=0, streams=None, temperature=1.0, top_k=
 def test_sampling_that_leaves_one_token_is_greedy(settings):
     model, params = small(**SHALLOW)
     tokens, scores = draw(model, params, INPUTS, max_decode_length=6, num_samples=2, **settings)
-    expected, expected_scores = greedy(model, params, INPUTS, max_decode_length=6)
+    expected, expected_scores = uncached_greedy(model, params, INPUTS, 6)
     for number in range(2):
         np.testing.assert_array_equal(tokens[:, number], expected)
         np.testing.assert_allclose(scores[:, number], expected_scores, atol=1e-4)

@@ -7,7 +7,7 @@ from flax import traverse_util
 from distill_jax.checkpoints.formats.parameters import from_tree, to_tree
 from distill_jax.config import ModelOptions, Sources, build
 from distill_jax.errors import UserError
-from distill_jax.models import layers, t5
+from distill_jax.models import layers
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer, output_kernel
 

@@ -22,7 +22,7 @@ from distill_jax.data.tokenization import new_counts, tokenize  # noqa: E402
 from distill_jax.data.vocabularies import ByteVocabulary  # noqa: E402
 from distill_jax.decoding.engine import Decoding  # noqa: E402
 from distill_jax.errors import UserError  # noqa: E402
-from distill_jax.evaluation.evaluator import evaluate  # noqa: E402
+from distill_jax.evaluation.evaluator import Evaluator  # noqa: E402
 from distill_jax.models import losses  # noqa: E402
 from distill_jax.models.config import T5Config  # noqa: E402
 from distill_jax.models.t5 import Transformer  # noqa: E402
@@ -262,7 +262,7 @@ def trained(counting):
 
 def predictions_of_t5x(module, params, num_beams=1):
     """Texts and metrics of T5X's evaluation, task by task."""
-    model = t5x_model(module, num_beams=num_beams, label_length=20)
+    model = t5x_model(module, num_beams=num_beams)
     config = utils.DatasetConfig(
         mixture_or_task_name="counting_step_by_step",
         task_feature_lengths=LENGTHS,
@@ -286,20 +286,17 @@ def predictions_of_t5x(module, params, num_beams=1):
 
 
 @pytest.mark.parametrize("num_beams", [1, 3])
-def test_same_predictions_and_metrics(counting, build, trained, monkeypatch, num_beams):
-    monkeypatch.setattr("distill_jax.decoding.predict.LABEL_LENGTH", 20)
+def test_same_predictions_and_metrics(counting, build, trained, num_beams):
     student = ours()
-    mine = evaluate(
-        trained,
-        student,
-        ByteVocabulary(),
-        counting,
-        counting.views("step_by_step"),
-        "validation",
+    mine = Evaluator(
+        model=student,
+        vocabulary=ByteVocabulary(),
+        task=counting,
+        views=counting.views("step_by_step"),
         batch_size=16,
         task_feature_lengths=LENGTHS,
         decoding=Decoding(num_beams=num_beams),
-    )
+    ).evaluate(trained, "validation")
     texts, metrics = predictions_of_t5x(build(), trained, num_beams)
     assert texts["counting_label"] == [row["predicted_label"] for row in mine.rows]
     with_rationale = [row for row in mine.rows if row["rationale"] is not None]

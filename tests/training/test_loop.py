@@ -52,7 +52,7 @@ class Killed(BaseException):
 
 
 def train(folder, train_steps, validate, *, eval_period=2, checkpoint_period=100):
-    checkpointer = Checkpointer(str(folder), keep=None, keep_best=1, metric="accuracy")
+    checkpointer = Checkpointer(str(folder), keep=None, keep_best=1, metric=loop.SCORE)
     state, place = State(jnp.int32(0), jnp.float32(0)), {"place": 0}
     restored = checkpointer.restore(state)
     if restored is not None:
@@ -74,6 +74,7 @@ def train(folder, train_steps, validate, *, eval_period=2, checkpoint_period=100
         place=Place(),
         config=config,
         validate=validate,
+        best_by=lambda scores: ("accuracy", scores["accuracy"]),
         listener=Listener(),
     ).run()
 

@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from distill_jax.tasks import registry
 
 from distill_jax.config import TrainConfig
 from distill_jax.data.loader import Loader
@@ -14,6 +13,7 @@ from distill_jax.data.vocabularies import ByteVocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
 from distill_jax.models.losses import step_by_step_weights
+from distill_jax.tasks import registry
 from distill_jax.training import trainer
 from distill_jax.training.initial import load_teacher
 from distill_jax.training.objectives import LogitDistillation

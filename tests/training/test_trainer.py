@@ -8,14 +8,14 @@ import signal
 import jax
 import numpy as np
 import pytest
-from distill_jax.tasks import registry
 
 from distill_jax.checkpoints import orbax as checkpoints
 from distill_jax.config import TrainConfig
 from distill_jax.decoding.student import load_student
 from distill_jax.errors import UserError
-from distill_jax.evaluation.evaluator import evaluate, make_evaluator
+from distill_jax.evaluation.evaluator import Evaluator, make_evaluator
 from distill_jax.models.config import T5Config
+from distill_jax.tasks import registry
 from distill_jax.training import loop, optimizers, schedules, trainer
 from distill_jax.training.preemption import Preempted
 
@@ -120,10 +120,14 @@ def test_another_run_is_kept_out_of_the_folder(undisturbed):
 def test_the_latest_and_the_best_checkpoints_are_kept(tmp_path):
     scores = iter([0.1, 0.9, 0.2, 0.3])
 
-    def evaluator(run):
-        return lambda params, split: {"label_accuracy": next(scores)}
+    class Scripted:
+        def __init__(self, run):
+            self.best_by = make_evaluator(run).best_by
 
-    options = {"eval_period": 1, "checkpoint_period": 1, "keep_checkpoints": 1, "evaluator": evaluator}
+        def __call__(self, params, split):
+            return {"label_accuracy": next(scores)}
+
+    options = {"eval_period": 1, "checkpoint_period": 1, "keep_checkpoints": 1, "evaluator": Scripted}
     train(tmp_path, 3, **options)
     train(tmp_path, 4, **options)  # the scores of before are still known
     assert checkpoints.steps(str(tmp_path)) == [2, 4]
@@ -164,17 +168,12 @@ def test_a_full_disk_stops_with_one_line(tmp_path, monkeypatch):
 
 def test_evaluation_needs_nothing_but_the_folder(undisturbed):
     student = load_student(str(undisturbed))
-    evaluation = evaluate(
-        student.params(),
-        student.model,
-        student.vocabulary,
-        student.task,
-        student.views,
-        "test",
+    evaluation = Evaluator.of(
+        student,
         batch_size=8,
         task_feature_lengths={"inputs": 64, "targets": 8},
         num_examples=11,
-    )
+    ).evaluate(student.params(), "test")
     examples = list(registry.get_task("entailment").source.examples("test"))[:11]
     assert [row["id"] for row in evaluation.rows] == [e.id for e in examples]
     right = [row["predicted_label"] == e.label for row, e in zip(evaluation.rows, examples, strict=True)]
