@@ -1,9 +1,15 @@
-"""One compilation cache for the whole session: many tests train the same tiny student again."""
+"""Every test, and every process that a test starts, compiles quickly and shares what is compiled.
+
+Compilation takes most of the tests' time. XLA leaves out what only makes programs faster, and one folder holds
+the compiled programs of the session, for all of pytest's workers and their children.
+"""
 
 import dataclasses
 import json
 import os
 import pathlib
+import shutil
+import tempfile
 
 import jax
 import pytest
@@ -14,13 +20,32 @@ from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource, HeldOutSource, ReferenceSource
 
 SHARED = pathlib.Path(os.environ.get("DISTILL_JAX_SHARED") or pathlib.Path(__file__).parents[2] / "shared")
+CHEAP_COMPILATION = " ".join(
+    (
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+        "--xla_cpu_use_fusion_emitters=false",
+    )
+)
+CACHE = pytest.StashKey[str]()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compilation_cache(tmp_path_factory):
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax_cache")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+def pytest_configure(config):
+    """Sets flags and cache in the environment, from which workers and the tests' own processes have them."""
+    if not hasattr(config, "workerinput"):
+        config.stash[CACHE] = tempfile.mkdtemp(prefix="distill_jax_tests_")
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = config.stash[CACHE]
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {CHEAP_COMPILATION}".strip()
+    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def pytest_unconfigure(config):
+    if CACHE in config.stash:
+        shutil.rmtree(config.stash[CACHE], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

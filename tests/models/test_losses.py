@@ -88,7 +88,7 @@ def test_correct_counts_the_most_likely_token():
 
 @pytest.mark.slow
 def test_spread_over_devices_they_are_the_same_and_move_no_logits():
-    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     done = subprocess.run(
         [sys.executable, str(pathlib.Path(__file__).parent / "sharded_losses.py")],
         env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},

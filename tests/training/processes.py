@@ -50,9 +50,7 @@ class Job:
         environment = os.environ | {
             "DISTILL_JAX_CACHE": str(cache),
             "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": str(cache / "jax"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
             "OMP_NUM_THREADS": "1",
         }
         self.folder = folder

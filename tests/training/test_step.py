@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -96,8 +97,8 @@ def our_loss(model, params, batch, alpha, loss_chunk=7):
 def test_loss_and_gradients_equal_the_reference_computation(alpha, tied):
     model, params = small(logits_via_embedding=tied)
     batch = unpacked()
-    ours, grads = jax.value_and_grad(lambda p: our_loss(model, p, batch, alpha))(params)
-    theirs, their_grads = jax.value_and_grad(lambda p: two_token_means(model, p, batch, alpha))(params)
+    ours, grads = jax.jit(jax.value_and_grad(lambda p: our_loss(model, p, batch, alpha)))(params)
+    theirs, their_grads = jax.jit(jax.value_and_grad(lambda p: two_token_means(model, p, batch, alpha)))(params)
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), grads, their_grads)
 
@@ -114,7 +115,8 @@ def test_shared_inputs_do_not_change_the_loss_or_its_gradients():
         stack([together[:2], together[2:6], together[6:]], shared=True),
     ]
     losses_and_grads = [
-        jax.value_and_grad(lambda p, batch=batch: our_loss(model, p, batch, 0.3))(params) for batch in batches
+        jax.jit(jax.value_and_grad(lambda p, batch=batch: our_loss(model, p, batch, 0.3)))(params)
+        for batch in batches
     ]
     np.testing.assert_allclose(losses_and_grads[0][0], losses_and_grads[1][0], rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), *(g for _, g in losses_and_grads))
@@ -122,25 +124,15 @@ def test_shared_inputs_do_not_change_the_loss_or_its_gradients():
 
 def test_packing_does_not_change_the_loss_or_any_token():
     model, params = small()
-    np.testing.assert_allclose(
-        our_loss(model, params, packed(), 0.5), our_loss(model, params, unpacked(), 0.5), rtol=1e-5
-    )
+    loss = jax.jit(lambda batch: our_loss(model, params, batch, 0.5))
+    np.testing.assert_allclose(loss(packed()), loss(unpacked()), rtol=1e-5)
+
+    names = ("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens")
+    names += ("encoder_segment_ids", "decoder_segment_ids")
+    apply = jax.jit(functools.partial(model.apply, enable_dropout=False))
 
     def per_token(batch):
-        logits = model.apply(
-            {"params": params},
-            *(
-                batch[name]
-                for name in (
-                    "encoder_input_tokens",
-                    "decoder_input_tokens",
-                    "decoder_target_tokens",
-                    "encoder_segment_ids",
-                    "decoder_segment_ids",
-                )
-            ),
-            enable_dropout=False,
-        )
+        logits = apply({"params": params}, *(batch[name] for name in names))
         return np.asarray(logits)[np.asarray(batch["decoder_loss_weights"]) > 0]
 
     np.testing.assert_allclose(per_token(packed()), per_token(unpacked()), atol=1e-5)
