@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from distill_jax.experiments.demo import students
-from distill_jax.experiments.demo.main import checked_folder
-from distill_jax.experiments.demo.with_teacher import STUDENTS, Settings, compare
 from rich.console import Console
 from rich.table import Table
 
 from distill_jax.evaluation import html
+from distill_jax.experiments.demo import students
+from distill_jax.experiments.demo.main import checked_folder
+from distill_jax.experiments.demo.with_teacher import STUDENTS, Settings, compare
 from distill_jax.teachers.report import TITLES
 
 COLUMNS = ("", "trained on", "needs at test time", "accuracy", "seconds")
