@@ -76,7 +76,7 @@ def _print(plans, device, args: argparse.Namespace) -> None:
 
     first = plans[0]
     table = Table(
-        title=f"{args.model}: {first.parameter_count / 1e6:,.1f} million parameters, batch {args.batch} rows of "
+        title=f"{args.model}: {first.parameter_count / 1e6:,.1f} million parameters, {args.batch} rows of "
         f"{args.lengths['inputs']} and {args.lengths['targets']} tokens, {first.job.devices} x {args.device}",
         caption=f"peaks of {args.device}: {device.source}",
     )
