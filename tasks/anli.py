@@ -1,10 +1,9 @@
 """ANLI (Nie et al. 2020), rounds 1 to 3: adversarial premise/hypothesis pairs, three classes."""
 
-from distill_jax.tasks.registry import register_distillation_task
-
 from distill_jax.data.completions import UNPARSED, Completion, split_once
 from distill_jax.data.nli import CLASSES, read_row
 from distill_jax.data.sources import ReferenceSource
+from distill_jax.tasks.registry import register_distillation_task
 
 
 def parse_anli(text: str) -> Completion:

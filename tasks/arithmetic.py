@@ -5,12 +5,12 @@ As SVAMP's: a story of a few numbers, not all of which matter, a question, and a
 """
 
 import numpy as np
-from distill_jax.tasks.registry import register_distillation_task
 
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource
 from distill_jax.scoring.consistency import last_equation
 from distill_jax.scoring.metrics import equation_accuracy
+from distill_jax.tasks.registry import register_distillation_task
 
 NAMES = "Ada Ben Cora Dan Elsa Finn Gina Hugo Iris Jack Kate Liam Mona Nils Olga Paul".split()
 THINGS = "apples books coins pens marbles stamps shells cards".split()

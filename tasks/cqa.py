@@ -2,10 +2,9 @@
 
 import re
 
-from distill_jax.tasks.registry import register_distillation_task
-
 from distill_jax.data.completions import UNPARSED, Completion, split_once
 from distill_jax.data.sources import HeldOutSource, ReferenceSource
+from distill_jax.tasks.registry import register_distillation_task
 
 
 def read_row(row):

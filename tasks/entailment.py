@@ -8,10 +8,10 @@ reason names them, and so brings the knowledge that the label needs.
 import re
 
 import numpy as np
-from distill_jax.tasks.registry import register_distillation_task
 
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource
+from distill_jax.tasks.registry import register_distillation_task
 
 CLASSES = ("entailment", "neutral", "contradiction")
 SHARES = (0.4, 0.2, 0.4)  # of the classes

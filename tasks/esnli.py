@@ -1,10 +1,9 @@
 """e-SNLI (Camburu et al. 2018): premise/hypothesis pairs about pictures, three classes."""
 
-from distill_jax.tasks.registry import register_distillation_task
-
 from distill_jax.data.completions import UNPARSED, Completion
 from distill_jax.data.nli import CLASSES, read_row
 from distill_jax.data.sources import ReferenceSource
+from distill_jax.tasks.registry import register_distillation_task
 
 
 def parse_esnli(text: str) -> Completion:

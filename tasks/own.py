@@ -5,8 +5,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distill_jax.tasks.definition import define_task, import_module
-
 from distill_jax.data.sources import (
     HeldOutSource,
     HuggingFaceSource,
@@ -18,6 +16,7 @@ from distill_jax.data.sources import (
 )
 from distill_jax.data.task import DistillationTask
 from distill_jax.errors import UserError
+from distill_jax.tasks.definition import define_task, import_module
 
 HUBS = {"tfds": TfdsSource, "hf": HuggingFaceSource, "seqio": SeqioSource}
 

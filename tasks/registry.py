@@ -10,14 +10,13 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from distill_jax.tasks import own
-from distill_jax.tasks.definition import define_task, import_module
-
 from distill_jax import tasks
 from distill_jax.data.sources import Source
 from distill_jax.data.task import LABEL_SOURCES, METHODS, DistillationTask
 from distill_jax.data.views import View
 from distill_jax.errors import UserError
+from distill_jax.tasks import own
+from distill_jax.tasks.definition import define_task, import_module
 
 
 class Registry:

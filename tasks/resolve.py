@@ -4,12 +4,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distill_jax.tasks import own, registry
-
 from distill_jax.config import DataOptions
 from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.errors import UserError
+from distill_jax.tasks import own, registry
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,12 +5,11 @@
 
 import re
 
-from distill_jax.tasks.registry import register_distillation_task
-
 from distill_jax.data.completions import UNPARSED, Completion, split_once
 from distill_jax.data.sources import ConcatenatedSource, HeldOutSource, ReferenceSource
 from distill_jax.scoring.consistency import last_equation
 from distill_jax.scoring.metrics import equation_accuracy
+from distill_jax.tasks.registry import register_distillation_task
 
 
 def read_row(row):

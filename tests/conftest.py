@@ -13,11 +13,11 @@ import tempfile
 
 import jax
 import pytest
-from distill_jax.tasks.registry import REGISTRY, register_distillation_task
-from distill_jax.tasks.svamp import parse_svamp
 
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource, HeldOutSource, ReferenceSource
+from distill_jax.tasks.registry import REGISTRY, register_distillation_task
+from distill_jax.tasks.svamp import parse_svamp
 
 SHARED = pathlib.Path(os.environ.get("DISTILL_JAX_SHARED") or pathlib.Path(__file__).parents[2] / "shared")
 CHEAP_COMPILATION = " ".join(

@@ -7,7 +7,6 @@ import pathlib
 
 import numpy as np
 import pytest
-from distill_jax.tasks import registry
 
 from distill_jax.checkpoints.convert import convert
 from distill_jax.checkpoints.formats.huggingface import read_huggingface, write_huggingface
@@ -18,6 +17,7 @@ from distill_jax.data.vocabularies import EOS_ID, load_vocabulary
 from distill_jax.decoding.engine import Engine
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
+from distill_jax.tasks import registry
 from distill_jax.training import trainer
 
 torch = pytest.importorskip("torch", reason="for parity tests only")

@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from distill_jax.tasks import own, registry
 
 from distill_jax.data import originals
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import HuggingFaceSource, SeqioSource, TfdsSource
 from distill_jax.errors import UserError
+from distill_jax.tasks import own, registry
 
 CLASSES = ("entailment", "neutral", "contradiction")
 NLI = {"input": "{premise}</s>{hypothesis}"}

@@ -3,11 +3,11 @@ import json
 
 import numpy as np
 import pytest
-from distill_jax.tasks.registry import resolve
 
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import prepare
 from distill_jax.errors import UserError
+from distill_jax.tasks.registry import resolve
 
 LENGTHS = {"inputs": 64, "targets": 64}
 

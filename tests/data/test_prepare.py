@@ -8,7 +8,6 @@ import sys
 
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
-from distill_jax.tasks import registry
 
 from distill_jax.data import prepare as prepare_module
 from distill_jax.data.loader import Loader
@@ -18,6 +17,7 @@ from distill_jax.data.sources import JsonlSource
 from distill_jax.data.views import TASK_IDS
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.errors import UserError
+from distill_jax.tasks import registry
 
 LENGTHS = {"inputs": 128, "targets": 96}
 COMMON = {"vocabulary": "bytes", "task_feature_lengths": LENGTHS}

@@ -7,8 +7,6 @@ import tempfile
 
 import numpy as np
 import pytest
-from distill_jax.tasks import own, registry
-from distill_jax.tasks.definition import define_task
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +18,8 @@ from distill_jax.data.sources import CsvSource, HeldOutSource, JsonlSource, Parq
 from distill_jax.data.views import place_of, soften
 from distill_jax.data.vocabularies import train_vocabulary
 from distill_jax.errors import UserError
+from distill_jax.tasks import own, registry
+from distill_jax.tasks.definition import define_task
 
 LENGTHS = {"inputs": 64, "targets": 32}
 ODD = "\u2028\u2029\x85\x1c\x0b\x0c\u00a0\u3000\ufeff"  # what some take for the end of a line, or for nothing

@@ -2,12 +2,12 @@ import json
 
 import numpy as np
 import pytest
-from distill_jax.tasks.definition import define_task
 
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource
 from distill_jax.data.statistics import task_statistics
 from distill_jax.errors import UserError
+from distill_jax.tasks.definition import define_task
 
 
 def test_reference_layout(files):

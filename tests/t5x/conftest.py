@@ -1,11 +1,11 @@
 """A generated task in SeqIO's registries, for this folder alone."""
 
 import pytest
-from distill_jax.tasks.definition import define_task
 
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource
 from distill_jax.scoring.metrics import equation_accuracy
+from distill_jax.tasks.definition import define_task
 
 
 def count_up(rng, name):

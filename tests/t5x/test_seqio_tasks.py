@@ -9,9 +9,6 @@ import sys
 import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
-from distill_jax.tasks import registry
-from distill_jax.tasks.definition import define_task
-from distill_jax.tasks.registry import register_distillation_task
 
 from distill_jax.data.prepare import prepare
 from distill_jax.data.records import decode_row
@@ -20,6 +17,9 @@ from distill_jax.data.sources import GeneratedSource
 from distill_jax.data.views import TASK_IDS
 from distill_jax.data.vocabularies import train_vocabulary
 from distill_jax.errors import UserError
+from distill_jax.tasks import registry
+from distill_jax.tasks.definition import define_task
+from distill_jax.tasks.registry import register_distillation_task
 
 seqio = pytest.importorskip("seqio")
 pytestmark = pytest.mark.slow  # TensorFlow takes seconds to import

@@ -3,9 +3,9 @@
 import re
 
 import pytest
-from distill_jax.tasks import registry
 
 from distill_jax.scoring.equations import evaluate_equation
+from distill_jax.tasks import registry
 
 
 def examples(name, split, count=None):

@@ -1,9 +1,9 @@
 import json
 
 import pytest
-from distill_jax.tasks import own
 
 from distill_jax.errors import UserError
+from distill_jax.tasks import own
 
 COLUMNS = {"input": "question", "label": "answer", "rationale": "why"}
 

@@ -3,13 +3,13 @@ import subprocess
 import sys
 
 import pytest
-from distill_jax.tasks.definition import define_task
-from distill_jax.tasks.registry import Registry, get_task, register_distillation_task, resolve
 
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource
 from distill_jax.data.views import View
 from distill_jax.errors import UserError
+from distill_jax.tasks.definition import define_task
+from distill_jax.tasks.registry import Registry, get_task, register_distillation_task, resolve
 
 MODULE = """
 import functools

@@ -5,11 +5,11 @@ import os
 import pathlib
 
 import pytest
-from distill_jax.tasks.registry import get_task, resolve
 
 from distill_jax.data.originals import import_original
 from distill_jax.data.prepare import prepare
 from distill_jax.data.statistics import task_statistics
+from distill_jax.tasks.registry import get_task, resolve
 
 SHARED = pathlib.Path(os.environ.get("DISTILL_JAX_SHARED") or pathlib.Path(__file__).parents[3] / "shared")
 
