@@ -49,7 +49,7 @@ def _print(plans, device, config: PlanConfig) -> None:
     first = plans[0]
     inputs, targets = config.task_feature_lengths.values()
     table = Table(
-        title=f"{first.parameter_count / 1e6:,.1f} million parameters, batch {config.batch_size} rows of "
+        title=f"{first.parameter_count / 1e6:,.1f} million parameters, {config.batch_size} rows of "
         f"{inputs} and {targets} tokens, {first.job.devices} x {config.device}",
         caption=f"peaks of {config.device}: {device.source}",
     )

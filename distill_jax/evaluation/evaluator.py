@@ -160,16 +160,9 @@ def main_score_against(
 
 
 def make_evaluator(run: Any) -> Evaluator:
-    """What a trainer is handed to score its student with.
-
-    Args:
-      run: a built run, of `training.build`.
-    """
-    return Evaluator(
-        model=run.model,
-        vocabulary=run.vocabulary,
-        task=run.task,
-        views=run.views,
+    """What a trainer is handed to score its student with, of a run that `training.build` has built."""
+    return Evaluator.of(
+        run,
         task_feature_lengths=run.config.task_feature_lengths,
         batch_size=4 * run.config.batch_size,
         num_examples=run.config.eval_examples,

@@ -3,7 +3,7 @@
 import collections
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import optax
@@ -31,6 +31,10 @@ class Evaluator(Protocol):
 
     def __call__(self, params: Any, split: str) -> dict[str, float]:
         """Metrics of a split; the parameters lie on this host."""
+        ...
+
+    def best_by(self, metrics: Mapping[str, float]) -> tuple[str, float] | None:
+        """The metric that a checkpoint is chosen by, and its value as a score: larger is better."""
         ...
 
 

@@ -108,6 +108,6 @@ def test_mistakes_give_one_line(data, tmp_path, capsys):
     base = ["select", data, "--count", 2]
     assert "give its folder with --run" in fails(capsys, *base, "--measure", "margin")
     assert "no rows to choose from, 5 ids are excluded" in fails(capsys, *base, "--exclude", every)
-    assert "none.txt: cannot be read" in fails(capsys, *base, "--exclude", tmp_path / "none.txt")
+    assert "none.txt: no such file" in fails(capsys, *base, "--exclude", tmp_path / "none.txt")
     assert "no such file" in fails(capsys, *base, "--run", tmp_path / "none")
     assert "cannot be written" in fails(capsys, *base, "--output", every / "ids.jsonl")

@@ -47,7 +47,4 @@ def test_mistakes_give_one_line(make_run, capsys):
     assert cli.main(["eval", make_run("rationale"), "--label-by", "rank", "--split", "dev"]) == 1
     assert "has no split 'dev'" in capsys.readouterr().err
     assert cli.main(["eval", make_run("standard"), "--gin.LABEL_BY=guess"]) == 1
-    assert (
-        "label_by (--label-by, LABEL_BY): expected generate or rank or constrain, got 'guess'"
-        in capsys.readouterr().err
-    )
+    assert "expected generate or rank or constrain, got 'guess'" in capsys.readouterr().err

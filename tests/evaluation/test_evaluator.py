@@ -10,8 +10,8 @@ from distill_jax.errors import UserError
 from distill_jax.evaluation import evaluator
 from distill_jax.evaluation.evaluator import Evaluator
 from distill_jax.evaluation.summary import summarize
-from distill_jax.scoring.metrics import accuracy, rouge_l
-from distill_jax.tasks.registry import DistillationTask
+from distill_jax.scoring.metrics import accuracy
+from distill_jax.tasks.definition import define_task
 
 
 class Rows:
@@ -40,7 +40,7 @@ def evaluate(monkeypatch):
     """(rows, predicted labels, changes of the task) -> evaluator and evaluation."""
 
     def run(rows, labels, rationales=None, **changes):
-        task = DistillationTask("made_up", Rows(rows), (accuracy,), (rouge_l,), None, "", "", None)
+        task = define_task("made_up", Rows(rows))
         task = dataclasses.replace(task, **changes)
         predictions = [
             Prediction(label=label, rationale=rationale)

@@ -110,7 +110,7 @@ def test_the_whole_of_it_at_a_small_scale_and_with_another_seed(tmp_path, monkey
 def test_mistakes_give_one_line(tmp_path, capsys):
     for flags, message in (
         (["--task", "svamp"], "made for the task entailment"),
-        (["--seeds", "0"], "expected 1 or more"),
+        (["--seeds", "0"], "expected a whole number of at least 1"),
         (["--output", "/dev/null/x"], "--output /dev/null/x: cannot be made"),
     ):
         assert cli.main(["demo", "--with-teacher", "--output", str(tmp_path), *flags]) == 1
