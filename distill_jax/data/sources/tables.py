@@ -81,8 +81,8 @@ class _TableSource:
 def _different_stems(paths: Mapping[str, Sequence[pathlib.Path]]) -> dict[pathlib.Path, str]:
     """What the ids of a file's rows begin with: its stem; the split too, where another file has that stem."""
     stems: dict[pathlib.Path, str] = {}
-    for split, files in paths.items():
-        for path in files:
+    for split, split_files in paths.items():
+        for path in split_files:
             name, number = path.stem, 1
             while path not in stems and name in stems.values():
                 name = f"{path.stem}-{split}" + (f"-{number}" if number > 1 else "")
