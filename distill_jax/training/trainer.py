@@ -33,10 +33,6 @@ class Evaluator(Protocol):
         """Metrics of a split; the parameters lie on this host."""
         ...
 
-    def best_by(self, metrics: Mapping[str, float]) -> tuple[str, float] | None:
-        """The metric that a checkpoint is chosen by, and its value as a score: larger is better."""
-        ...
-
 
 def train(
     config: TrainConfig,
