@@ -1,9 +1,10 @@
 """Batches from prepared records: shuffled by epoch, sharded by host, resumable to the batch."""
 
+import functools
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grain
@@ -13,21 +14,63 @@ from distill_jax.data.records import decode_row, encode_row, to_features
 from distill_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
+FOREVER = 1 << 48  # rows
+
+
+class _Rows:
+    """Records as a random-access source: number `i` is record `order(i // rows)[i % rows]`."""
+
+    def __init__(self, records, order: Callable[[int], Sequence[int]], num_epochs: int | None):
+        self._records, self._order = records, order
+        self._length = FOREVER if num_epochs is None else num_epochs * len(records)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, number: int) -> bytes:
+        epoch, place = divmod(number, len(self._records))
+        return self._records[int(self._order(epoch)[place])]
+
+
+def balanced_order(label_tokens: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """A random order of rows in which every batch has about as many label tokens as any other.
+
+    A label's weight is one over the label tokens of its batch. Rows that are packed with many labels would make
+    their own batches heavy, and so weigh each of these labels less, epoch after epoch. So the rows are sorted
+    by their label tokens (ties at random), cut into `batch_size` strata, and dealt out one of each stratum in
+    turn (stratified sampling); within a stratum the order is random, and so is that of the strata in a batch.
+
+    Args:
+      label_tokens: int [rows].
+      batch_size: rows of a global batch.
+      seed: of the run.
+      epoch: from 0; each has its own order.
+
+    Returns:
+      int [rows], a permutation.
+    """
+    random, rows = np.random.default_rng((seed, epoch)), len(label_tokens)
+    sizes = np.full(batch_size, rows // batch_size)
+    sizes[random.permutation(batch_size)[: rows % batch_size]] += 1
+    by_tokens = np.lexsort((random.random(rows), label_tokens))
+    turn = np.concatenate([random.permutation(size) for size in sizes if size])
+    # The strata that are one larger deal that row in the last turn, which the next epoch fills up to a batch.
+    return by_tokens[np.lexsort((random.random(rows), turn))]
 
 
 class Loader:
     """An iterator of batches: features of `records.to_features`, each [batch / hosts, length].
 
-    The order of the rows depends on (`seed`, epoch) alone, and host `p` of `P` takes the `p`-th of `P` equal
-    parts of each global batch: so the n-th global batch does not depend on the number of hosts, nor does
-    the position that `get_state` gives, which can be handed to another number of them.
+    The order of the rows depends on (`seed`, epoch, `batch_size`) alone, and host `p` of `P` takes the `p`-th
+    of `P` equal parts of each global batch: so the n-th global batch does not depend on the number of hosts,
+    nor does the position that `get_state` gives, which can be handed to another number of them.
 
     Args:
       path: a folder that `prepare` wrote.
       batch_size: rows of a global batch.
       seed: of the order.
-      shuffle: a new order each epoch; else the order of the records.
-      num_epochs: None for ever. Batches run on across the end of an epoch.
+      shuffle: each epoch in its `balanced_order`; else in the order of the records.
+      num_epochs: None for ever. A batch may hold the end of an epoch and the start of the next.
       pad_last: fills the last batch of the last epoch with empty rows, instead of dropping it.
       process_index: this host.
       process_count: number of hosts.
@@ -56,6 +99,7 @@ class Loader:
             manifest = json.loads((path / "manifest.json").read_text())
             names = ("task_feature_lengths", "soft", "top_k", "shared")
             lengths, soft, top_k, shared = (manifest[name] for name in names)
+            label_tokens = np.load(path / "label_tokens.npy")
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path}: no prepared records in there: {error}") from None
 
@@ -65,11 +109,14 @@ class Loader:
         def collate(rows: list[Batch]) -> Batch:
             return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
-        source = grain.sources.ArrayRecordDataSource([str(path / "rows.array_record")])
-        dataset = grain.MapDataset.source(source).seed(seed)
-        if shuffle:
-            dataset = dataset.shuffle()
-        dataset = dataset.repeat(num_epochs)
+        @functools.lru_cache(maxsize=4)
+        def order(epoch: int) -> Sequence[int]:
+            if not shuffle:
+                return range(len(label_tokens))
+            return balanced_order(label_tokens, batch_size, seed, epoch)
+
+        records = grain.sources.ArrayRecordDataSource([str(path / "rows.array_record")])
+        dataset = grain.MapDataset.source(_Rows(records, order, num_epochs))
         if num_epochs is not None:
             over = len(dataset) % batch_size
             if over and pad_last:

@@ -28,7 +28,7 @@ from distill_jax.data.selection import OPTIONS, Filters, keep, share
 from distill_jax.data.sources.base import code_of
 from distill_jax.data.task import DistillationTask
 from distill_jax.data.tokenization import Counts, new_counts, tokenize
-from distill_jax.data.views import View, share_inputs, soften
+from distill_jax.data.views import TASK_IDS, View, share_inputs, soften
 from distill_jax.data.vocabularies import load_vocabulary, train_vocabulary
 from distill_jax.errors import UserError
 
@@ -125,21 +125,24 @@ def in_rows(groups: Sequence[list[Segment]], lengths: Mapping[str, int], pack: b
 
 
 def write_rows(path: pathlib.Path, rows: Iterable[Sequence[Segment]]) -> None:
-    """Writes an ArrayRecord file of rows.
+    """Writes an ArrayRecord file of rows, and beside it how many label tokens each of them has.
 
     Raises:
       OSError: when the disk is full; the writer itself tells of it when closed, as a RuntimeError.
     """
     writer = ArrayRecordWriter(str(path), "group_size:1")
+    label_tokens = []
     try:
         for row in rows:
             writer.write(encode_row(row))
+            label_tokens.append(sum(len(s.targets) for s in row if s.task_id != TASK_IDS["rationale"]))
     finally:
         try:
             writer.close()
         except RuntimeError as error:
             full = os.strerror(errno.ENOSPC) in str(error)
             raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
+    np.save(path.with_name("label_tokens.npy"), np.array(label_tokens, np.int32))
 
 
 def prepare(

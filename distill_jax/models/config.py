@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from distill_jax.errors import UserError
 
 ACTIVATIONS = ("linear", "relu", "gelu", "silu", "swish")
+DTYPES = ("bfloat16", "float32")
 REMAT_POLICIES = ("none", "full", "dots")
 
 
@@ -53,7 +54,8 @@ class T5Config:
             raise UserError(f"remat: {self.remat!r} is none of {', '.join(REMAT_POLICIES)}")
         if self.scan_unroll < 1:
             raise UserError(f"scan_unroll: expected 1 or more, got {self.scan_unroll}")
-        if self.dtype not in ("float32", "bfloat16", "float16"):
-            raise UserError(f"dtype: {self.dtype!r} is none of float32, bfloat16, float16")
+        if self.dtype not in DTYPES:
+            why = ", which T5's activations overflow" if self.dtype == "float16" else ""
+            raise UserError(f"dtype: {self.dtype!r}{why}: use {' or '.join(DTYPES)}")
         if not 0.0 <= self.dropout_rate < 1.0:
             raise UserError(f"dropout_rate must lie in [0, 1), got {self.dropout_rate}")

@@ -38,14 +38,15 @@ def class_divergence(scores: jax.Array, probs: jax.Array, groups: jax.Array, tem
         return x - log_z
 
     possible = probs > 0.0
-    # A class of probability 0 keeps it at every temperature: a finite, very low logit.
+    # A class the teacher rules out stays out at every temperature: a finite, very low logit.
     log_p = log_softmax(jnp.where(possible, jnp.log(jnp.where(possible, probs, 1.0)), -1e9) / temperature)
     p = jnp.where(possible & is_class, jnp.exp(log_p), 0.0)
-    log_q = log_softmax(scores / temperature)
+    log_q = log_softmax(jnp.clip(scores / temperature, -1e30, 1e30))
     return temperature**2 * jnp.sum(jnp.where(p > 0.0, p * (log_p - log_q), 0.0), axis=-1)
 
 
 DIVERGENCES = ("forward_kl", "reverse_kl", "jensen_shannon")
+RULED_OUT = -1e4  # a teacher's log-probability counts as at least this where a divergence divides by it
 
 
 def token_divergence(
@@ -62,6 +63,9 @@ def token_divergence(
     - `jensen_shannon`, generalised: `beta KL(p | m) + (1 - beta) KL(q | m)` with
       `m = beta p + (1 - beta) q` (Agarwal et al. 2024, arXiv:2306.13649, eq. 1).
 
+    Value and gradient are finite for all logits, infinite ones too: `log p` counts as at least `RULED_OUT` in
+    `reverse_kl`.
+
     Args:
       student_logits: float [..., vocab].
       teacher_logits: float [..., vocab]; no gradient flows through them.
@@ -72,9 +76,8 @@ def token_divergence(
     Returns:
       float32 [...].
     """
-    log_q = jax.nn.log_softmax(student_logits.astype(jnp.float32) / temperature)
-    teacher_logits = jax.lax.stop_gradient(teacher_logits.astype(jnp.float32))
-    log_p = jax.nn.log_softmax(teacher_logits / temperature)
+    log_q = _log_softmax(student_logits, temperature)
+    log_p = jax.lax.stop_gradient(_log_softmax(teacher_logits, temperature))
     return temperature**2 * _divergence(log_p, log_q, kind, beta)
 
 
@@ -88,8 +91,9 @@ def top_k_divergence(
 ) -> jax.Array:
     """`token_divergence` where only the teacher's `k` likeliest tokens are known.
 
-    All other tokens together are one more outcome, with the remaining probability of each distribution. So
-    the result is at most the divergence of the full distributions, and equal to it where `k` is the vocabulary.
+    All other tokens are one outcome more, with what is left of both distributions: so it is at most the
+    divergence of the whole distributions, and equal to it where `k` is the vocabulary. Ids that the student
+    lacks are left out, and the teacher's other probabilities scaled to a sum of 1.
 
     Args:
       student_logits: float [..., vocab].
@@ -102,46 +106,52 @@ def top_k_divergence(
     Returns:
       float32 [...].
     """
-    log_q = jax.nn.log_softmax(student_logits.astype(jnp.float32) / temperature)
-    top_q = jnp.take_along_axis(log_q, teacher_ids, axis=-1)
+    log_q = _log_softmax(student_logits, temperature)
+    shared = teacher_ids < log_q.shape[-1]
+    top_q = jnp.where(shared, jnp.take_along_axis(log_q, teacher_ids, axis=-1, mode="clip"), -jnp.inf)
     flat = log_q.reshape(-1, log_q.shape[-1])
     rows = jnp.arange(flat.shape[0])[:, None]
-    others = flat.at[rows, teacher_ids.reshape(flat.shape[0], -1)].set(-jnp.inf).reshape(log_q.shape)
-    rest_q = _logsumexp_or_minus_inf(others)
-    # Below 1e-6, 1 - sum(p) is rounding noise of float32.
+    ids = teacher_ids.reshape(flat.shape[0], -1)
+    others = flat.at[rows, ids].set(-jnp.inf, mode="drop").reshape(log_q.shape)
+    rest_q = _logsumexp_of_some(others)
+    # What float32 leaves of 1 - sum(p) is noise below 1e-6.
     rest_p = jnp.log(jnp.maximum(1.0 - jnp.exp(teacher_log_probs).sum(axis=-1), 1e-6))
     rest_p = jnp.where(jnp.isneginf(rest_q), -jnp.inf, rest_p)
-    log_p = jnp.concatenate([teacher_log_probs, rest_p[..., None]], axis=-1)
+    top_p = jnp.where(shared, teacher_log_probs, -jnp.inf)
+    log_p = jnp.concatenate([top_p, rest_p[..., None]], axis=-1)
+    log_p -= jnp.maximum(_logsumexp_of_some(log_p), RULED_OUT)[..., None]
     log_q = jnp.concatenate([top_q, rest_q[..., None]], axis=-1)
     return temperature**2 * _divergence(jax.lax.stop_gradient(log_p), log_q, kind, beta)
 
 
-def _logsumexp_or_minus_inf(x: jax.Array) -> jax.Array:
+def _log_softmax(logits: jax.Array, temperature: float) -> jax.Array:
+    """float32 log-probabilities at a temperature, finite also where float32 or a logit is not."""
+    return jax.nn.log_softmax(jnp.clip(logits.astype(jnp.float32) / temperature, -1e30, 1e30))
+
+
+def _logsumexp_of_some(x: jax.Array) -> jax.Array:
     """logsumexp over the last axis, -inf (without a NaN in its gradient) where all of it is -inf."""
     none = jnp.isneginf(x).all(axis=-1, keepdims=True)
     return jnp.where(none[..., 0], -jnp.inf, jax.nn.logsumexp(jnp.where(none, 0.0, x), axis=-1))
 
 
 def _kl(log_a: jax.Array, log_b: jax.Array) -> jax.Array:
-    """`sum a log(a / b)` over the last axis, finite: log 0 in `b` counts as log of the least float32 above 0.
-
-    Outcomes of probability 0 in `a` (-inf) add 0.
-    """
+    """`sum a log(a / b)` over the last axis; outcomes that `a` rules out (-inf) add nothing."""
     possible = ~jnp.isneginf(log_a)
-    log_a = jnp.where(possible, log_a, 0.0)
-    log_b = jnp.where(possible, jnp.maximum(log_b, jnp.log(jnp.finfo(jnp.float32).tiny)), 0.0)
+    log_a, log_b = jnp.where(possible, log_a, 0.0), jnp.where(possible, log_b, 0.0)
     return jnp.sum(jnp.where(possible, jnp.exp(log_a) * (log_a - log_b), 0.0), axis=-1)
 
 
 def _divergence(log_p: jax.Array, log_q: jax.Array, kind: str, beta: float) -> jax.Array:
     if kind == "forward_kl":
         return _kl(log_p, log_q)
+    least_p = jnp.maximum(log_p, RULED_OUT)
     if kind == "reverse_kl":
-        return _kl(log_q, log_p)
+        return _kl(log_q, least_p)
     if kind == "jensen_shannon":
         if not 0.0 < beta < 1.0:
             raise ValueError(f"beta must lie in (0, 1), got {beta}")
-        log_m = jnp.logaddexp(jnp.log(beta) + log_p, jnp.log1p(-beta) + log_q)
+        log_m = jnp.logaddexp(jnp.log(beta) + least_p, jnp.log1p(-beta) + log_q)
         return beta * _kl(log_p, log_m) + (1.0 - beta) * _kl(log_q, log_m)
     raise ValueError(f"unknown divergence {kind!r}: expected one of {', '.join(DIVERGENCES)}")
 
@@ -149,7 +159,7 @@ def _divergence(log_p: jax.Array, log_q: jax.Array, kind: str, beta: float) -> j
 def weighted_divergence(states, kernel, weights, chunk, divergence, known, kernels=()):
     """Weighted sum of token divergences, from the decoder's states, in chunks of tokens.
 
-    The logits [tokens, vocab] are never in memory as a whole: those of a chunk are recomputed for its gradient.
+    `[tokens, vocab]` is not held whole: the logits of a chunk are computed again for its gradient.
 
     Args:
       states: [tokens, emb_dim], the student's.
@@ -157,7 +167,7 @@ def weighted_divergence(states, kernel, weights, chunk, divergence, known, kerne
       weights: float32 [tokens].
       chunk: tokens per chunk, of each shard of the batch.
       divergence: (student logits [chunk, vocab], *chunks of `known`, *`kernels`) -> [chunk].
-      known: the teacher's side, arrays [tokens, ...]: its states, or its top-k ids and log-probabilities.
+      known: what is known of the teacher, arrays [tokens, ...].
       kernels: output projections that `divergence` needs, [emb_dim, vocab].
 
     Returns:

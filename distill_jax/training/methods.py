@@ -50,14 +50,15 @@ def make_schedule(config: TrainConfig) -> optax.Schedule:
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """The optimizer with its schedule."""
-    clip_norm = {} if config.clip_norm is None else {"clip_norm": config.clip_norm or None}
+    common = {"weight_decay": config.weight_decay, "decay_all": config.decay_all}
+    if config.clip_norm is not None:
+        common["clip_norm"] = config.clip_norm or None
     if config.optimizer == "adafactor":
-        return optimizers.adafactor(make_schedule(config), decay_rate=config.adafactor_decay_rate, **clip_norm)
+        return optimizers.adafactor(make_schedule(config), decay_rate=config.adafactor_decay_rate, **common)
     return optimizers.adamw(
         make_schedule(config),
         b1=config.adam_b1,
         b2=config.adam_b2,
         eps=config.adam_eps,
-        weight_decay=config.weight_decay,
-        **clip_norm,
+        **common,
     )

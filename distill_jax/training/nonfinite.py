@@ -1,4 +1,4 @@
-"""Updates that were skipped because the loss or a gradient was not finite."""
+"""Updates that were skipped because the loss, a gradient or an updated parameter was not finite."""
 
 import json
 import pathlib
@@ -9,13 +9,13 @@ from distill_jax.errors import UserError
 
 
 class Guard:
-    """Writes down the batch of every skipped update, and stops the run after too many in a row.
+    """Records the examples of every skipped update, and stops the run after too many in a row.
 
     The lines of `<model_dir>/skipped.jsonl` are `{"step": …, "examples": [ids]}`.
 
     Args:
       model_dir: the run's folder.
-      limit: skipped updates in a row that are put up with.
+      limit: skipped updates in a row that are tolerated.
       examples: (step) -> the ids of the examples in its batch.
       write: whether this process writes the file.
     """
@@ -28,7 +28,7 @@ class Guard:
         self._in_a_row = 0
 
     def observe(self, step: int, skipped: bool) -> None:
-        """To be called for each step in turn.
+        """Call it for each step in turn.
 
         Raises:
           UserError: at the first skipped update beyond the limit.
@@ -42,7 +42,7 @@ class Guard:
                 file.write(json.dumps({"step": step, "examples": list(self._examples(step))}) + "\n")
         if self._in_a_row > self._limit:
             raise UserError(
-                f"step {step}: the loss or a gradient was not finite, as in {self._in_a_row} steps in a row "
-                f"(MAX_SKIPPED_STEPS is {self._limit}): their examples are in {self._path}; look at these, "
-                "lower the learning rate, or clip gradients. The run goes on from its last checkpoint"
+                f"step {step}: the loss, a gradient or the update was not finite, as in {self._in_a_row} steps "
+                f"in a row (MAX_SKIPPED_STEPS is {self._limit}): their examples are in {self._path}; look at "
+                "these, lower the learning rate, or clip gradients. The run resumes from its last checkpoint"
             )

@@ -1,4 +1,4 @@
-"""Learning rate schedules: `step -> float`, each with a linear warmup, named for gin."""
+"""Learning rate schedules, `step -> float`, finite at every step; all but `rsqrt` warm up linearly from 0."""
 
 import jax.numpy as jnp
 import optax
@@ -29,5 +29,5 @@ def cosine(learning_rate: float, total_steps: int, warmup_steps: int = 0) -> opt
 
 
 def rsqrt(learning_rate: float, warmup_steps: int = 10_000) -> optax.Schedule:
-    """`learning_rate / sqrt(max(step, warmup_steps))`: T5's pretraining."""
-    return lambda step: learning_rate / jnp.sqrt(jnp.maximum(step, warmup_steps))
+    """`learning_rate / sqrt(max(step, warmup_steps, 1))`: T5's pretraining."""
+    return lambda step: learning_rate / jnp.sqrt(jnp.maximum(step, max(warmup_steps, 1)))

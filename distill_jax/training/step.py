@@ -39,8 +39,8 @@ def make_train_step(
     The token weights come from the whole batch before it is split, so `microbatches` changes memory,
     not the loss. Dropout depends on (`seed`, step) alone: a resumed run repeats the undisturbed one.
 
-    Where the loss or a gradient is not finite, the parameters and the optimizer's state stay as they were, and
-    the metric `skipped` is 1.
+    Where the loss, a gradient or an updated parameter is not finite, the parameters and the optimizer's state
+    stay as they were, and the metric `skipped` is 1.
 
     With `shardings`, of the state, the step is to be called under `Partitioner.active`.
     """
@@ -78,12 +78,16 @@ def make_train_step(
                 zeros = (zeros[0], jax.tree.map(place, zeros[1], shardings.params))
             ((loss, metrics), grads), _ = jax.lax.scan(accumulate, zeros, (jnp.arange(microbatches), parts))
         grad_norm = optax.global_norm(grads)
-        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
 
         def update(params, opt_state):
             updates, opt_state = optimizer.update(grads, opt_state, params)
             return optax.apply_updates(params, updates), opt_state
 
+        # The update is computed twice: this first one is only read, array by array. To keep it until known
+        # to be finite would take a second copy of the parameters and of the optimizer's state.
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        for parameter in jax.tree.leaves(update(state.params, state.opt_state)[0]):
+            finite &= jnp.isfinite(parameter).all()
         params, opt_state = jax.lax.cond(
             finite, update, lambda *unchanged: unchanged, state.params, state.opt_state
         )

@@ -1,7 +1,7 @@
-"""A white-box teacher's likeliest next tokens, computed once and kept in the records of a student.
+"""A white-box teacher's likeliest next tokens, computed once and stored in the records of a student.
 
 A teacher that runs beside the student costs its forward pass in every epoch, and the memory of its
-parameters. Its `k` likeliest tokens at each target position, in records of their own, cost it once.
+parameters. Its `k` likeliest tokens at each target position, in records of their own, cost that once.
 """
 
 import dataclasses
@@ -32,10 +32,11 @@ def _fingerprint(params) -> str:
     return hash_of([float(x) for x in jax.tree.leaves(sums)])
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def _top_k(model: Transformer, params, batch: Batch, k: int, temperature: float):
+@functools.partial(jax.jit, static_argnums=(0, 3, 4))
+def _top_k(model: Transformer, params, batch: Batch, k: int, vocab_size: int, temperature: float):
     """Of each target position: ids int32 and log-probabilities float32, both [batch, targets, k]."""
     states, kernel = decoder_states(params, model, batch, None)
+    kernel = kernel[:, :vocab_size]
     rows, length = batch["decoder_target_tokens"].shape
 
     def of_row(row):
@@ -61,28 +62,32 @@ def store_top_k(
     teacher_checkpoint_path: str,
     k: int,
     *,
+    vocab_size: int | None = None,
     temperature: float = 1.0,
     batch_size: int = 16,
 ) -> Prepared:
-    """The records with the teacher's `k` likeliest next tokens, made now or found from before.
+    """The records with the teacher's `k` likeliest next tokens, computed now or read from the cache.
 
     Args:
       records: of `prepare`.
       teacher_checkpoint_path: see `initial.load_teacher`.
-      k: tokens kept of each position.
+      k: tokens stored for each position.
+      vocab_size: the student's. Ids beyond it (a teacher may be padded to more) are left out before the
+        softmax, as beside a live teacher.
       temperature: of the log-probabilities.
-      batch_size: rows the teacher reads at a time.
+      batch_size: rows per batch of the teacher.
 
     Raises:
-      UserError: for a teacher that cannot be had or has another vocabulary, for a `k` out of its bounds,
+      UserError: for a teacher that cannot be loaded or has another vocabulary, for a `k` out of its bounds,
         for records of soft labels, and for a full disk.
     """
     if records.manifest["soft"]:
         raise UserError("stored logits are of the views' targets; soft_labels has classes instead")
     model, params = load_teacher(teacher_checkpoint_path, load_vocabulary(records.vocabulary))
-    if not 1 <= k <= model.config.vocab_size:
-        raise UserError(f"TEACHER_TOP_K: expected 1 to {model.config.vocab_size}, got {k}")
-    key = hash_of([records.key, _fingerprint(params), k, temperature])
+    ids_in_use = min(vocab_size or model.config.vocab_size, model.config.vocab_size)
+    if not 1 <= k <= ids_in_use:
+        raise UserError(f"TEACHER_TOP_K: expected 1 to {ids_in_use}, got {k}")
+    key = hash_of([records.key, _fingerprint(params), k, ids_in_use, temperature])
     name = records.path.name.removesuffix(records.key)
     folder = records.path.parent / f"{name}top{k}-{key}"
     manifest = records.manifest | {"top_k": k, "temperature": temperature}
@@ -90,10 +95,10 @@ def store_top_k(
 
         def rows() -> Iterator[list[Segment]]:
             path = str(records.path / "rows.array_record")
-            kept = iter(grain.sources.ArrayRecordDataSource([path]))
+            encoded = iter(grain.sources.ArrayRecordDataSource([path]))
             for batch in Loader(records.path, batch_size, seed=0, shuffle=False, num_epochs=1, pad_last=True):
-                ids, log_probs = jax.device_get(_top_k(model, params, batch, k, temperature))
-                for row_ids, row_log_probs, record in zip(ids, log_probs, kept, strict=False):
+                ids, log_probs = jax.device_get(_top_k(model, params, batch, k, ids_in_use, temperature))
+                for row_ids, row_log_probs, record in zip(ids, log_probs, encoded, strict=False):
                     yield _with_top_k(decode_row(record), row_ids, row_log_probs)
 
         with files.new_folder(folder, cache.ADVICE) as temporary:

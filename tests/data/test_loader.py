@@ -3,8 +3,10 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from distill_jax.data.loader import Loader
+from distill_jax.data.loader import Loader, balanced_order
 from distill_jax.data.prepare import prepare
 from distill_jax.errors import UserError
 from distill_jax.tasks.registry import resolve
@@ -187,3 +189,44 @@ def test_the_examples_of_a_batch(path, toy):
     inputs = [example.input for example in toy.source.examples("train")]
     for number, batch in enumerate(batches):
         assert sorted(inputs[n] for n in loader.examples(number)) == sorted(set(texts([batch])))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    label_tokens=st.lists(st.integers(0, 60), min_size=1, max_size=50),
+    batch_size=st.integers(1, 60),
+    seed=st.integers(0, 2**31),
+    epoch=st.integers(0, 9),
+)
+def test_a_balanced_order_is_a_permutation_of_one_row_of_each_stratum_a_batch(
+    label_tokens, batch_size, seed, epoch
+):
+    order = balanced_order(np.array(label_tokens), batch_size, seed, epoch)
+    rows = len(label_tokens)
+    assert sorted(order) == list(range(rows))
+    assert order.tolist() == balanced_order(np.array(label_tokens), batch_size, seed, epoch).tolist()
+    batches = [
+        np.sort(np.array(label_tokens)[order[start : start + batch_size]])
+        for start in range(0, rows - batch_size + 1, batch_size)
+    ]
+    for one, other in itertools.pairwise(batches):  # the n-th smallest of each batch is of the n-th stratum
+        assert (one[:-1] <= other[1:]).all() and (other[:-1] <= one[1:]).all()
+
+
+def test_labels_weigh_the_same_in_dense_rows_and_in_others():
+    """Half of the rows have 1 label token, half have 19, in batches of 4: each batch has 2 of either by strata.
+
+    So each token weighs 1/40. With rows drawn at random the mean weight differs by a third.
+    """
+    label_tokens = np.array([1, 19] * 20)
+    orders = [balanced_order(label_tokens, 4, 0, epoch) for epoch in range(300)]
+    assert {label_tokens[order].reshape(-1, 4).sum(axis=1).tolist().count(40) for order in orders} == {10}
+    assert len({order.tobytes() for order in orders}) == 300
+    mates = {tuple(sorted(batch)) for order in orders for batch in order.reshape(-1, 4).tolist()}
+    assert len(mates) > 2500  # of 3000: batches hardly ever come again
+    random = np.random.default_rng(0)
+    weights = np.zeros(40)
+    for _ in range(300):
+        for batch in random.permutation(40).reshape(-1, 4):
+            weights[batch] += 1.0 / label_tokens[batch].sum() / 300
+    assert weights[::2].mean() > 1.3 * weights[1::2].mean()

@@ -1,11 +1,14 @@
 """The losses of soft labels and of logit distillation, by hand and at their limits."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from distill_jax.models import divergences, losses
 
@@ -166,13 +169,122 @@ def test_token_log_probs():
     np.testing.assert_allclose(losses.token_log_probs(states, kernel, targets, 2), expected, rtol=1e-5)
 
 
-def test_a_token_that_the_teacher_rules_out_keeps_the_reverse_divergence_finite():
-    # q = (1/2, 1/2) over two tokens, the teacher (1, 0): 1/2 log(1/2 / 1) + 1/2 log(1/2 / tiny).
-    student, ids = jnp.zeros((1, 2)), jnp.array([[0, 1]])
-    log_probs = jnp.array([[0.0, -jnp.inf]])
-    value, grad = jax.value_and_grad(
-        lambda s: divergences.top_k_divergence(s, ids, log_probs, "reverse_kl").sum()
-    )(student)
-    tiny = math.log(float(jnp.finfo(jnp.float32).tiny))
-    np.testing.assert_allclose(value, math.log(0.5) - 0.5 * tiny, rtol=1e-5)
-    assert np.isfinite(grad).all() and grad[0, 1] > 0  # downhill is away from the token
+LOGITS = st.one_of(
+    st.floats(-20, 20, width=32),
+    st.floats(width=32, allow_nan=False),
+    st.sampled_from([0.0, 1e4, -1e4, 1e30, -1e30, float("inf"), float("-inf")]),
+)
+
+
+@functools.cache
+def compiled(kind, temperature, k):
+    """Jitted values and gradients by the student's logits: of all teacher logits, and of stored tokens."""
+
+    def live(student, teacher):
+        return divergences.token_divergence(student, teacher, kind, temperature)
+
+    def stored(student, ids, log_probs):
+        return divergences.top_k_divergence(student, ids, log_probs, kind, temperature)
+
+    def top_k(teacher):
+        teacher = jnp.clip(teacher / temperature, -1e30, 1e30)
+        return jax.lax.top_k(jax.nn.log_softmax(teacher), k or len(teacher))
+
+    return jax.jit(jax.value_and_grad(live)), jax.jit(jax.value_and_grad(stored)), jax.jit(top_k)
+
+
+def test_all_logits_give_a_finite_divergence_and_gradient():
+    """Whole, for each k, and with stored log-probabilities of -inf."""
+
+    @settings(max_examples=300, deadline=None)
+    @given(
+        logits=st.lists(st.tuples(LOGITS, LOGITS), min_size=5, max_size=5),
+        kind=st.sampled_from(KINDS),
+        temperature=st.sampled_from([0.1, 4.0]),
+        k=st.sampled_from([1, 3, 5]),
+        ruled_out=st.integers(0, 5),
+    )
+    def check(logits, kind, temperature, k, ruled_out):
+        student, teacher = np.array(logits, np.float32).T
+        live, stored, top_k = compiled(kind, temperature, k)
+        log_probs, ids = top_k(teacher)
+        cut = np.where(np.arange(k) < k - ruled_out, log_probs, -np.inf).astype(np.float32)
+        for value, grad in (live(student, teacher), stored(student, ids, log_probs), stored(student, ids, cut)):
+            assert np.isfinite(value) and value >= -1e-5 * temperature**2
+            assert np.isfinite(grad).all()
+
+    check()
+
+
+def test_the_whole_vocabulary_stored_is_the_live_teacher():
+    """Also of a teacher with more ids than the student (padding): a live one's are cut before its softmax."""
+
+    @settings(max_examples=200, deadline=None)
+    @given(
+        logits=st.lists(st.tuples(*[st.floats(-30, 30, width=32)] * 2), min_size=5, max_size=5),
+        beyond=st.sampled_from([[], [-20.0, 0.0]]),
+        kind=st.sampled_from(KINDS),
+        temperature=st.sampled_from([0.5, 4.0]),
+    )
+    def check(logits, beyond, kind, temperature):
+        student, teacher = np.array(logits, np.float32).T
+        live, stored, top_k = compiled(kind, temperature, None)
+        log_probs, ids = top_k(np.append(teacher, teacher.max() + np.float32(beyond)).astype(np.float32))
+        for one, other in zip(live(student, teacher), stored(student, ids, log_probs), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+    check()
+
+
+def test_ids_beyond_the_student_are_left_out_by_hand():
+    """Teacher (1/2 on an id that the student lacks, 1/4, 1/8, rest 1/8) is (1/2, 1/4, 1/4) to the student."""
+    student = logits_of(0.4, 0.3, 0.1, 0.2)
+    known = jnp.array([[9, 0, 1]]), jnp.log(jnp.array([[0.5, 0.25, 0.125]]))
+    expected = 0.5 * math.log(0.5 / 0.4) + 0.25 * math.log(0.25 / 0.3) + 0.25 * math.log(0.25 / 0.3)
+    np.testing.assert_allclose(divergences.top_k_divergence(student, *known), [expected], rtol=1e-5)
+    nothing = divergences.top_k_divergence(student, jnp.array([[9]]), jnp.zeros((1, 1)))
+    np.testing.assert_allclose(nothing, [0.0], atol=1e-6)
+
+
+def test_a_token_that_the_teacher_rules_out_costs_reverse_kl_its_least_probability():
+    student, known = logits_of(0.5, 0.5), (jnp.array([[0, 1]]), jnp.array([[0.0, -jnp.inf]]))
+    found = divergences.top_k_divergence(student, *known, "reverse_kl")
+    np.testing.assert_allclose(found, [math.log(0.5) - 0.5 * divergences.RULED_OUT], rtol=1e-5)
+    live = divergences.token_divergence(student, jnp.array([[0.0, -jnp.inf]]), "reverse_kl")
+    np.testing.assert_allclose(live, found, rtol=1e-6)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def class_divergence(scores, probs, temperature):
+    """The value and its gradient, of one example."""
+
+    def total(scores):
+        return divergences.class_divergence(scores, probs, jnp.ones(probs.shape, jnp.int32), temperature).sum()
+
+    return jax.value_and_grad(total)(scores)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    scores=st.lists(LOGITS, min_size=4, max_size=4),
+    shares=st.lists(st.floats(0, 1), min_size=4, max_size=4),
+    temperature=st.sampled_from([0.01, 1.0, 4.0]),
+)
+def test_all_scores_give_a_finite_class_divergence(scores, shares, temperature):
+    probs = np.array(shares) + 1e-3 * (np.arange(len(scores)) == 0)
+    probs = jnp.asarray([probs / probs.sum()], jnp.float32)
+
+    value, grad = class_divergence(jnp.array([scores], jnp.float32), probs, temperature)
+    assert np.isfinite(value) and np.isfinite(grad).all()
+
+
+@pytest.mark.parametrize("kind", ["forward_kl", "reverse_kl"])
+def test_token_divergence_is_that_of_torch(kind):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(5)
+    student, teacher = (rng.normal(size=(4, 9)).astype(np.float32) * 5 for _ in range(2))
+    log_q, log_p = (torch.log_softmax(torch.tensor(x) / 2.0, -1) for x in (student, teacher))
+    pair = (log_q, log_p) if kind == "forward_kl" else (log_p, log_q)
+    expected = 4.0 * torch.nn.functional.kl_div(*pair, log_target=True, reduction="none").sum(-1)
+    found = divergences.token_divergence(student, teacher, kind, 2.0)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4)

@@ -4,6 +4,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from distill_jax.data.records import Segment, to_features
@@ -202,3 +203,84 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_count():
     jax.tree.map(np.testing.assert_array_equal, state.replace(step=before.step), before)
     state, metrics = step(state, packed())
     assert metrics["skipped"] == 0.0 and int(state.step) == 3
+
+
+@pytest.mark.parametrize("make", [optimizers.adamw, optimizers.adafactor])
+def test_finite_gradients_with_an_update_that_is_not_change_nothing_but_the_count(make):
+    """The rate is infinite at the step that the optimizer counts as its second."""
+    model, params = small()
+    optimizer = make(lambda count: jnp.where(count == 1, jnp.inf, 1e-2))
+    step = make_train_step(model, optimizer, losses.step_by_step_weights())
+    state, metrics = step(train_state.create(params, optimizer), packed())
+    assert metrics["skipped"] == 0.0
+    before = jax.device_get(state)
+    state, metrics = step(state, packed())
+    assert metrics["skipped"] == 1.0 and np.isfinite(metrics["grad_norm"]) and np.isfinite(metrics["loss"])
+    assert int(state.step) == 2
+    jax.tree.map(np.testing.assert_array_equal, state.replace(step=before.step), before)
+
+
+def test_a_parameter_that_an_update_carries_beyond_float32_is_not_updated():
+    model, params = small()
+    params["token_embedder"]["embedding"] = params["token_embedder"]["embedding"].at[39, 0].set(3e38)
+    optimizer = optax.stateless(lambda grads, params: jax.tree.map(lambda g: jnp.full_like(g, 1e38), grads))
+    step = make_train_step(model, optimizer, losses.step_by_step_weights())
+    state, metrics = step(train_state.create(params, optimizer), stack([[Segment([3, 1], [4, 1], 1, 0)]]))
+    assert metrics["skipped"] == 1.0 and np.isfinite(metrics["loss"])
+    assert state.params["token_embedder"]["embedding"][39, 0] == np.float32(3e38)
+
+
+@pytest.mark.parametrize("z_loss", [0.0, 1e-2])
+def test_accumulated_gradients_are_those_of_the_whole_batch(z_loss):
+    """Also where some microbatches hold no label token and one holds no token at all."""
+    model, params = small()
+    own = segments()
+    rows = [[own[1]], [own[0], own[2]], [own[3]], []]  # rationale, labels, rationale, empty
+    optimizer = optax.sgd(1.0)  # the parameters' change is the gradient
+
+    def after(microbatches):
+        step = make_train_step(
+            model, optimizer, losses.step_by_step_weights(0.3), microbatches=microbatches, z_loss=z_loss
+        )
+        state, metrics = step(train_state.create(jax.tree.map(jnp.array, params), optimizer), stack(rows))
+        return state.params, metrics
+
+    whole = after(1)
+    assert whole[1]["label_tokens"] > 0 and whole[1]["grad_norm"] > 0.1
+    for microbatches in (2, 4):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6), after(microbatches), whole
+        )
+
+
+def test_microbatches_draw_dropout_of_their_own():
+    """Two equal rows: in one microbatch they differ by their place, in two by the microbatch's key."""
+    model, params = small(dropout_rate=0.5)
+    row = segments()[:2]
+    found = set()
+    for rows, microbatches in (([row], 1), ([row, row], 2)):
+        step = make_train_step(model, optax.sgd(0.0), losses.step_by_step_weights(), microbatches=microbatches)
+        state = train_state.create(jax.tree.map(jnp.array, params), optax.sgd(0.0))
+        found.add(round(float(step(state, stack(rows))[1]["loss"]), 5))
+    assert len(found) == 2
+
+
+def test_z_loss_is_that_of_t5():
+    """Mesh TensorFlow's: `z_loss * log(Z)**2` is added to each token's cross entropy."""
+    model, params = small()
+    batch = stack([[segments()[0]]])
+    logits = model.apply(
+        {"params": params},
+        batch["encoder_input_tokens"],
+        batch["decoder_input_tokens"],
+        batch["decoder_target_tokens"],
+        enable_dropout=False,
+    )
+    counted = batch["decoder_loss_weights"] > 0
+    expected = 0.01 * jnp.mean(jax.nn.logsumexp(logits, axis=-1)[counted] ** 2)
+    totals = []
+    for z_loss in (0.0, 0.01):
+        step = make_train_step(model, optax.sgd(0.0), losses.standard_weights(), z_loss=z_loss)
+        state = train_state.create(jax.tree.map(jnp.array, params), optax.sgd(0.0))
+        totals.append(float(step(state, batch)[1]["loss"]))
+    np.testing.assert_allclose(totals[1] - totals[0], expected, rtol=1e-4)

@@ -90,6 +90,27 @@ def test_all_stored_tokens_are_the_teacher_beside_the_student(teacher, records):
     np.testing.assert_allclose(stored, beside, rtol=1e-4)
 
 
+def test_a_teacher_of_more_ids_than_the_student(teacher, records, tmp_path):
+    """Padded to 512 rows, the student to 384: only ids of the student are stored, and give the live loss."""
+    options = {"num_examples": 30, "train_steps": 1}
+    train(tmp_path, model=Transformer(dataclasses.replace(CONFIG, vocab_size=512)), **options)
+    model, params = load_teacher(str(tmp_path), ByteVocabulary())
+    assert model.config.vocab_size == 512
+    _, student = load_teacher(teacher, ByteVocabulary())
+    objective = LogitDistillation(model)
+    eval_step = make_eval_step(
+        Transformer(dataclasses.replace(CONFIG, vocab_size=384)), step_by_step_weights(), objective=objective
+    )
+    live = float(eval_step(student, next(Loader(records.path, 8, seed=0, shuffle=False)), params)["loss"])
+    for k, vocab_size in ((384, 384), (512, None)):
+        stored = store_top_k(records, str(tmp_path), k, vocab_size=vocab_size, batch_size=4)
+        batch = next(Loader(stored.path, 8, seed=0, shuffle=False))
+        assert batch["decoder_teacher_ids"].max() < (vocab_size or 512)
+        np.testing.assert_allclose(float(eval_step(student, batch)["loss"]), live, rtol=1e-4)
+    with pytest.raises(UserError, match="TEACHER_TOP_K: expected 1 to 384, got 385"):
+        store_top_k(records, str(tmp_path), 385, vocab_size=384)
+
+
 def test_training_on_stored_tokens_needs_no_teacher_in_memory(teacher, tmp_path, monkeypatch):
     options = {
         "mixture_or_task_name": "entailment_logit_distillation",
