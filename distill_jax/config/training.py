@@ -120,7 +120,7 @@ class OptimizerOptions(Options):
     warmup_steps: int = option(0, "steps until the rate is at its peak", minimum=0, identity=True)
     weight_decay: float = option(
         0.0,
-        "of adamw times the rate, of adafactor a share of the parameters in each step",
+        "decoupled; of adamw it is times the rate",
         minimum=0,
         identity=True,
     )
