@@ -5,6 +5,7 @@ of functions, references with @) is T5X's use of gin, and refused here by file a
 """
 
 import dataclasses
+import importlib.resources
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -61,9 +62,7 @@ def find(name: str, search_paths: Sequence[str] = ()) -> pathlib.Path:
     Raises:
       UserError: when there is none.
     """
-    from distill_jax import gin_configs
-
-    folders = ["", *search_paths, pathlib.Path(gin_configs.__file__).parent]
+    folders = ["", *search_paths, str(importlib.resources.files("distill_jax.gin_configs"))]
     for folder in folders:
         path = pathlib.Path(folder, name)
         if path.is_file():
