@@ -19,6 +19,7 @@ from distill_jax.decoding.tries import Tries, build_tries, text_number
 
 REFILL = 8  # rows are admitted once a slot in so many is free: encoding several together is quicker
 
+_empty_slots = jax.jit(continuous_device.empty_slots, static_argnums=(0, 2, 3, 4))
 _admit = jit_dequantized(continuous_device.admit, static_argnums=0, donate_argnums=2)
 _decode_until = jit_dequantized(
     continuous_device.decode_until, static_argnums=0, static_argnames="eos_id", donate_argnums=3
@@ -63,9 +64,7 @@ class Slots:
             self._choices = continuous_device.Choices(kernel, tries.ids, tries.tokens, tries.children)
         self._window = bucket_length(1)
         self._length = bucket_length(length, longest)
-        self._encoded, self._decoded = continuous_device.empty_slots(
-            model, params, count, self._length, self._window
-        )
+        self._encoded, self._decoded = _empty_slots(model, params, count, self._length, self._window)
         self._clock = 0
         self._items = np.full(count, -1)  # the row in each slot; -1 is none
         self._start, self._last, self._node = np.zeros((3, count), np.int32)
