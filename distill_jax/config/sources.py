@@ -107,7 +107,7 @@ def _read(field: dataclasses.Field, value: Any, where: str) -> Any:
             return parse_gin(field, value.text if isinstance(value, Text) else f"@{value.name}")
         return check(field, value)
     except UserError as error:
-        raise UserError(f"{where}: {error}") from None
+        raise UserError(str(error) if where.startswith("--gin.") else f"{where}: {error}") from None
 
 
 def _unknown(name: str, known: Mapping[str, Any]) -> str:

@@ -76,8 +76,8 @@ class ModelOptions(Options):
     )
     dtype: str = option(
         "float32",
-        "of activations and matrix products; parameters are float32",
-        choices=("float32", "bfloat16", "float16"),
+        "of activations and matrix products; parameters are float32 (T5 overflows float16)",
+        choices=("float32", "bfloat16"),
     )
     emb_dim: int = option(512, "width of the residual stream", minimum=1)
     num_heads: int = option(6, "attention heads", minimum=1)
@@ -118,8 +118,13 @@ class OptimizerOptions(Options):
         identity=True,
     )
     warmup_steps: int = option(0, "steps until the rate is at its peak", minimum=0, identity=True)
-    weight_decay: float = option(0.0, "decoupled weight decay", minimum=0, identity=True)
-    weight_decay_all: bool = option(False, "decay norms, biases and position biases too", identity=True)
+    weight_decay: float = option(
+        0.0,
+        "decoupled; of adamw it is times the rate",
+        minimum=0,
+        identity=True,
+    )
+    decay_all: bool = option(False, "decay norms and biases too", identity=True)
     adam_b1: float = option(0.9, "decay of adamw's first moment", minimum=0, below=1, identity=True)
     adam_b2: float = option(0.999, "decay of adamw's second moment", minimum=0, below=1, identity=True)
     adam_eps: float = option(1e-8, "added to adamw's denominator", above=0, identity=True)

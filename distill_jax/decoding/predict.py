@@ -243,7 +243,7 @@ def _rank(
     return [ranking(some, scores, normalize) for some, scores in zip(labels, scored, strict=True)]
 
 
-def ranking(labels: Sequence[str], scores: Sequence[Score], normalize: bool) -> dict[str, Any]:
+def ranking(labels: Sequence[str], scores: Sequence[Score], normalize: bool = False) -> dict[str, Any]:
     """Fields of a `Prediction` from the scores of some labels.
 
     The probabilities are a softmax over the sums of log-probabilities, whatever the ranking is by: they are

@@ -161,9 +161,5 @@ def main_score_against(
 
 def make_evaluator(run: Any) -> Evaluator:
     """What a trainer is handed to score its student with, of a run that `training.build` has built."""
-    return Evaluator.of(
-        run,
-        task_feature_lengths=run.config.task_feature_lengths,
-        batch_size=4 * run.config.batch_size,
-        num_examples=run.config.eval_examples,
-    )
+    config = run.config
+    return Evaluator.of(run, batch_size=4 * config.batch_size, num_examples=config.eval_examples)

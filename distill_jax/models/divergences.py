@@ -159,7 +159,7 @@ def _divergence(log_p: jax.Array, log_q: jax.Array, kind: str, beta: float) -> j
 def weighted_divergence(states, kernel, weights, chunk, divergence, known, kernels=()):
     """Weighted sum of token divergences, from the decoder's states, in chunks of tokens.
 
-    The logits [tokens, vocab] are never in memory as a whole: those of a chunk are recomputed for its gradient.
+    `[tokens, vocab]` is not held whole: the logits of a chunk are computed again for its gradient.
 
     Args:
       states: [tokens, emb_dim], the student's.
@@ -167,7 +167,7 @@ def weighted_divergence(states, kernel, weights, chunk, divergence, known, kerne
       weights: float32 [tokens].
       chunk: tokens per chunk, of each shard of the batch.
       divergence: (student logits [chunk, vocab], *chunks of `known`, *`kernels`) -> [chunk].
-      known: the teacher's side, arrays [tokens, ...]: its states, or its top-k ids and log-probabilities.
+      known: what is known of the teacher, arrays [tokens, ...].
       kernels: output projections that `divergence` needs, [emb_dim, vocab].
 
     Returns:

@@ -38,6 +38,7 @@ def compile_job(job: Any) -> dict[str, Any]:
         )
         out = pathlib.Path(folder) / "found.json"
         environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
+        environment["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # a program from the cache is not dumped
         done = subprocess.run(
             [sys.executable, "-m", "distill_jax.planning.compiler", folder, str(out)],
             input=json.dumps(job.to_json()),

@@ -58,6 +58,11 @@ class Run:
     optimizer: optax.GradientTransformation
     place: Partitioner
 
+    @property
+    def lengths(self) -> Mapping[str, int]:
+        """`{"inputs": …, "targets": …}` in tokens."""
+        return self.config.task_feature_lengths
+
 
 def build(
     config: TrainConfig,

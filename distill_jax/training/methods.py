@@ -50,11 +50,15 @@ def make_schedule(config: TrainConfig) -> optax.Schedule:
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """The optimizer with its schedule."""
-    shared = {"weight_decay": config.weight_decay, "decay_all": config.weight_decay_all}
+    common = {"weight_decay": config.weight_decay, "decay_all": config.decay_all}
     if config.clip_norm is not None:
-        shared["clip_norm"] = config.clip_norm or None
+        common["clip_norm"] = config.clip_norm or None
     if config.optimizer == "adafactor":
-        return optimizers.adafactor(make_schedule(config), decay_rate=config.adafactor_decay_rate, **shared)
+        return optimizers.adafactor(make_schedule(config), decay_rate=config.adafactor_decay_rate, **common)
     return optimizers.adamw(
-        make_schedule(config), b1=config.adam_b1, b2=config.adam_b2, eps=config.adam_eps, **shared
+        make_schedule(config),
+        b1=config.adam_b1,
+        b2=config.adam_b2,
+        eps=config.adam_eps,
+        **common,
     )

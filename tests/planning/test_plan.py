@@ -79,9 +79,14 @@ JOB = Job(SMALL, {"data": 2, "fsdp": 2, "model": 2}, 8, {"inputs": 64, "targets"
 
 
 @pytest.fixture(scope="module")
-def compiled():
-    """What the compiler finds out about JOB."""
-    return compile_job(JOB)
+def compiled(tmp_path_factory):
+    """What the compiler finds out about JOB, of whose program it leaves nothing in the user's cache."""
+    folder = tmp_path_factory.mktemp("jax_cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
+        compiled = compile_job(JOB)
+    assert not list(folder.iterdir())
+    return compiled
 
 
 @pytest.fixture

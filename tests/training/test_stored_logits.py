@@ -94,7 +94,7 @@ def test_all_stored_tokens_are_the_teacher_beside_the_student(teacher, records):
 def test_a_teacher_of_more_ids_than_the_student(teacher, records, tmp_path):
     """Padded to 512 rows, the student to 384: only ids of the student are stored, and give the live loss."""
     options = {"num_examples": 30, "train_steps": 1}
-    train(tmp_path, model=Transformer(dataclasses.replace(CONFIG, vocab_size=512)), **options)
+    train(tmp_path, vocab_size=512, **options)
     model, params = load_teacher(str(tmp_path), ByteVocabulary())
     assert model.config.vocab_size == 512
     _, student = load_teacher(teacher, ByteVocabulary())

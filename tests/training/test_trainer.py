@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from distill_jax.checkpoints import orbax as checkpoints
-from distill_jax.config import TrainConfig
+from distill_jax.config import Sources, TrainConfig, build
 from distill_jax.decoding.student import load_student
 from distill_jax.errors import UserError
 from distill_jax.evaluation.evaluator import Evaluator, make_evaluator
 from distill_jax.models.config import T5Config
 from distill_jax.tasks import registry
 from distill_jax.training import loop, optimizers, schedules, trainer
+from distill_jax.training.listener import Listener
 from distill_jax.training.preemption import Preempted
 
 CONFIG = T5Config(
@@ -38,7 +39,7 @@ def cache(tmp_path_factory):
         yield
 
 
-def train(folder, steps, **changes):
+def config_of(folder, steps, **changes):
     options = {
         **dataclasses.asdict(CONFIG),
         "model_dir": str(folder),
@@ -55,8 +56,12 @@ def train(folder, steps, **changes):
         "eval_period": 0,
         "checkpoint_period": 3,
     }
-    objects = {name: changes.pop(name) for name in ("optimizer", "evaluator") if name in changes}
-    return trainer.train(TrainConfig(**options | changes), **{"evaluator": make_evaluator, **objects})
+    return TrainConfig(**options | changes)
+
+
+def train(folder, steps, **changes):
+    objects = {name: changes.pop(name) for name in ("optimizer", "evaluator", "listener") if name in changes}
+    return trainer.train(config_of(folder, steps, **changes), **{"evaluator": make_evaluator, **objects})
 
 
 def lines(folder):
@@ -89,18 +94,13 @@ def test_a_run_killed_after_a_checkpoint_repeats_what_it_lost(undisturbed, tmp_p
     class Killed(BaseException):
         pass
 
-    def killer(model_dir):
-        original = loop.MetricWriter.write
-
-        def write(self, step, *args):
-            original(self, step, *args)
+    class Killer(Listener):
+        def train(self, step, *args):
             if step == 5:
                 raise Killed
 
-        patch.setattr(loop.MetricWriter, "write", write)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        train(tmp_path, 8, summarize_config=killer)
+    with pytest.raises(Killed):
+        train(tmp_path, 8, listener=Killer())
     assert checkpoints.steps(str(tmp_path)) == [3]
     train(tmp_path, 8)
     assert losses(tmp_path) == losses(undisturbed)
@@ -213,3 +213,44 @@ def test_updates_that_are_not_finite_are_skipped_up_to_a_limit(tmp_path):
     assert [line["step"] for line in skipped] == [1, 2, 3]
     ids = [example.id for example in registry.get_task("entailment").source.examples("train")]
     assert all(line["examples"] and set(line["examples"]) <= set(ids) for line in skipped)
+
+
+def test_another_rate_schedule_or_start_is_another_run(undisturbed):
+    before = (undisturbed / "config.json").read_text()
+    with pytest.raises(UserError, match=r"different run \(learning_rate was 0.01, now 0.1\)"):
+        train(undisturbed, 8, learning_rate=0.1)
+    with pytest.raises(UserError, match="schedule was 'constant', now 'linear'"):
+        train(undisturbed, 8, schedule="linear")
+    with pytest.raises(UserError, match="initial_checkpoint_path was None"):
+        train(undisturbed, 8, initial_checkpoint_path=str(undisturbed))
+    with pytest.raises(UserError, match="optimizer was 'adamw', now 'adafactor'"):
+        trainer.train(config_of(undisturbed, 8, optimizer="adafactor"))
+    assert (undisturbed / "config.json").read_text() == before
+
+
+def test_more_steps_after_a_schedule_has_ended_are_refused_and_before_it_told(tmp_path, caplog):
+    options = {"schedule": "linear", "warmup_steps": 0}
+    train(tmp_path, 2, **options)
+    with pytest.raises(
+        UserError, match=r"learning rate fell to 0 at step 2, and 4 steps .*--init .*--model-dir NEW"
+    ):
+        train(tmp_path, 4, **options)
+
+    class Stop(Listener):
+        def train(self, step, *args):
+            if step == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Preempted):
+        train(tmp_path / "b", 10, listener=Stop(), **options)
+    train(tmp_path / "b", 8, **options)
+    assert (
+        "TRAIN_STEPS was 10, now 8: the linear learning rate after step 5 is 0.00375 instead of 0.005"
+        in caplog.text
+    )
+
+
+def test_the_saved_configuration_gives_the_same_run_again(undisturbed, tmp_path):
+    config = build(TrainConfig, Sources(config=str(undisturbed)), {"model_dir": str(tmp_path / "again")})
+    trainer.train(config, evaluator=make_evaluator)
+    assert losses(tmp_path / "again") == losses(undisturbed)
