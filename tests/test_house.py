@@ -11,7 +11,7 @@ PACKAGE = [ROOT / "distill_jax", ROOT / "tasks", ROOT / "experiments"]
 SOURCES = sorted(path for folder in PACKAGE for path in folder.rglob("*.py"))
 OWN = ("distill_jax", "benchmarks")
 # The only file that may call the C library: the allocator's settings, for the command line.
-ALLOCATOR = "distill_jax/training/host_memory.py"
+ALLOCATOR = "distill_jax/cli/host_memory.py"
 MAY_PRINT = ("distill_jax/cli/", "experiments/")
 LINES = 350
 

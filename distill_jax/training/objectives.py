@@ -104,11 +104,11 @@ class CrossEntropy:
 
 @dataclasses.dataclass(frozen=True)
 class SoftLabels:
-    """Class probabilities of the teacher, mixed with the cross entropy of the gold label.
+    """Class probabilities of the teacher, mixed with the cross entropy of the reference label.
 
     `(1 - cross_entropy_weight) * KL + cross_entropy_weight * CE`: the KL of `divergences.class_divergence` over
     all labels a row can have, each scored by its log-probability under the student, as a mean over the
-    examples; the cross entropy as a mean over the gold labels' tokens.
+    examples; the cross entropy as a mean over the reference labels' tokens.
 
     Attributes:
       temperature: T.
