@@ -1,7 +1,7 @@
 """What a run leaves on the disk, and models from elsewhere.
 
 In goes the train state of a run, or a path or URL of a checkpoint in our, T5X's or Hugging Face's format. Out
-come `MODEL_DIR/run.json`, Orbax checkpoints and their validation scores (`run_dir`, `orbax`), an opened
-`Checkpoint` whose parameters have our names and are read one at a time (`reading`, `remote`), or the same in
-another format (`convert`).
+come a run's folder, an opened `Checkpoint` whose parameters have our names and are read one at a time
+(`reading`, `remote`), or the same in another format (`convert`). The layout of a run's folder is in `layout`; who
+writes it are `run_dir` (`run.json`, `config.json`) and `orbax` (`checkpoints/STEP/`, `scores.json`).
 """

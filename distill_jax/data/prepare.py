@@ -32,7 +32,7 @@ from distill_jax.data.views import TASK_IDS, View, share_inputs, soften
 from distill_jax.data.vocabularies import load_vocabulary, train_vocabulary
 from distill_jax.errors import UserError
 
-FORMAT = 8  # raise it when the records would differ for the same arguments
+FORMAT = 9  # raise it when the records would differ for the same arguments
 WINDOW = 8192  # examples that are tokenized and packed together, and held in memory
 log = logging.getLogger("distill_jax")
 

@@ -14,8 +14,16 @@ from distill_jax.errors import UserError
 
 
 def to_json(row: Mapping[str, Any]) -> str:
-    """A row as a line; what JSON does not have, such as a date of a Parquet file, as its text."""
-    return json.dumps(row, ensure_ascii=False, default=str)
+    """A row as a line; what JSON does not have, such as a date of a Parquet file, as its text.
+
+    A column may hold half a surrogate pair, which has no UTF-8: such a row is written with escapes.
+    """
+    line = json.dumps(row, ensure_ascii=False, default=str)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        line = json.dumps(row, default=str)
+    return line
 
 
 class Output:

@@ -1,5 +1,6 @@
 """A trained student behind HTTP.
 
 The folder of a run enters; OpenAI's chat and text completions and a plain `/predict` leave. Requests of all
-connections share batches (`decoding.microbatch`).
+connections share batches (`decoding.microbatch`). `app` has the routes, `requests` and `responses` the bodies,
+`middleware` what all requests pass: the key, metrics, and errors with their status.
 """

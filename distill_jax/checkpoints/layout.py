@@ -1,0 +1,19 @@
+"""The layout of a run's folder, once: the names of its files.
+
+    MODEL_DIR/
+      run.json              what the run is: see `run_dir.Run`
+      config.json           the options that repeat it
+      vocabulary.json       and vocabulary.model or tokenizer.json: see `data.vocabularies`
+      scores.json           validation scores of the checkpoints: see `orbax.Scores`
+      checkpoints/STEP/     an Orbax checkpoint: state/ (parameters, optimizer, step), loader/ (place in the data)
+"""
+
+import os
+import pathlib
+
+RUN, CONFIG, SCORES, CHECKPOINTS, STATE = "run.json", "config.json", "scores.json", "checkpoints", "state"
+
+
+def checkpoints_of(model_dir: str | os.PathLike) -> pathlib.Path:
+    """The folder of a run's checkpoints, absolute."""
+    return pathlib.Path(model_dir).absolute() / CHECKPOINTS
