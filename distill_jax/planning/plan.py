@@ -69,12 +69,7 @@ def plan(job: Job, device: Device) -> Plan:
       UserError: when the mesh is not valid, before anything is compiled.
     """
     meshes.check(
-        job.mesh,
-        meshes.table(job.partition),
-        job.config,
-        job.batch_size,
-        job.microbatches,
-        job.devices,
+        job.mesh, meshes.table(job.partition), job.config, job.batch_size, job.microbatches, job.devices
     )
     found = compile_job(job)
     operations = [hlo.Collective(**fields) for fields in found["collectives"]]

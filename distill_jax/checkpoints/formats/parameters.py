@@ -118,9 +118,7 @@ def expected_shapes(config: T5Config) -> Shapes:
     tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
     model = Transformer(dataclasses.replace(config, scan_layers=False))
     params = jax.eval_shape(
-        lambda key, t: model.init(key, t, t, t, enable_dropout=False)["params"],
-        jax.random.key(0),
-        tokens,
+        lambda key, t: model.init(key, t, t, t, enable_dropout=False)["params"], jax.random.key(0), tokens
     )
     return {name: x.shape for name, x in traverse_util.flatten_dict(params, sep="/").items()}
 

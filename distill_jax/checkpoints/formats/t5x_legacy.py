@@ -78,11 +78,7 @@ def _local_spec(path: pathlib.Path, name: str, spec: Mapping[str, Any], folder: 
     return {"driver": "zarr", "kvstore": local, "metadata": metadata}
 
 
-def write_legacy(
-    folder: pathlib.Path,
-    step: int,
-    parameters: Mapping[str, Parameter | Stacked],
-) -> None:
+def write_legacy(folder: pathlib.Path, step: int, parameters: Mapping[str, Parameter | Stacked]) -> None:
     """Writes `checkpoint_<step>` with the parameters and the step, no optimizer's state; one parameter is held.
 
     Args:
