@@ -15,7 +15,7 @@ from typing import Any
 
 from distill_jax import files
 from distill_jax.checkpoints import orbax
-from distill_jax.checkpoints.formats.safetensors_files import ADAPTER, PICKLES, refuse_pickle
+from distill_jax.checkpoints.formats.safetensors_files import ADAPTER, refuse_pickles
 from distill_jax.data import cache
 from distill_jax.errors import UserError
 
@@ -24,7 +24,7 @@ _STEP = re.compile(r"^(?:checkpoint_|checkpoints/)(\d+)/")
 _UNNEEDED = re.compile(
     r"(^|/)(state\.[^/]+/|dataset/|loader/|train_ds-|eval/|events\.|[^/]*\.(h5|msgpack|onnx|bin|pt|pth|ckpt)$)"
 )
-_HUB_FILES = (
+_HUB_FILES = [
     "*.safetensors",
     "*.safetensors.index.json",
     "config.json",
@@ -32,7 +32,8 @@ _HUB_FILES = (
     "added_tokens.json",
     "spiece.model",
     ADAPTER,
-)
+    "distill_jax/*",
+]
 # What file systems call the version of a file; where they say none of it, fsspec's own key stands for it.
 _VERSION = {"etag", "md5", "md5hash", "crc32c", "checksum", "generation", "version", "versionid"}
 _VERSION |= {"mtime", "modified", "last_modified", "lastmodified", "updated", "created"}
@@ -44,18 +45,12 @@ def is_remote(path: str) -> bool:
 
 
 def fetch(url: str, step: int | str | None = None) -> pathlib.Path:
-    """A local folder with the checkpoint at `url`; its optimizer's state is not copied.
+    """A local folder with the checkpoint at `url`, without its optimizer's state.
 
-    Args:
-      url: of a checkpoint or of the folder of several.
-      step: which of several: a number, `best` by the scores of a run, or `latest`, the default.
-
-    Raises:
-      UserError: when it cannot be fetched.
+    `step` says which of several: a number, `best` by the scores of a run, or `latest`, the default. Raises
+    UserError when it cannot be fetched.
     """
-    if url.startswith("hf://"):
-        return _fetch_hub(url)
-    return _fetch_fsspec(url.rstrip("/"), step)
+    return _fetch_hub(url) if url.startswith("hf://") else _fetch_fsspec(url.rstrip("/"), step)
 
 
 def _one_line(error: Exception) -> str:
@@ -72,26 +67,21 @@ def _fetch_hub(url: str) -> pathlib.Path:
     except ImportError:
         raise UserError(f"{url}: needs the hub's client: pip install huggingface_hub") from None
     try:
-        folder = huggingface_hub.snapshot_download(
-            repository, revision=revision, allow_patterns=[*_HUB_FILES, "distill_jax/*"]
+        folder = pathlib.Path(
+            huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=_HUB_FILES)
         )
-        folder = pathlib.Path(folder)
         if any(folder.glob("*.safetensors")):
             return folder
         names = huggingface_hub.HfApi().list_repo_files(repository, revision=revision)
     except Exception as error:  # the client's own kinds, and those of whatever it speaks HTTP with
         raise UserError(f"{url}: cannot be fetched: {_one_line(error)}") from None
-    pickles = [name for name in names if name.endswith(PICKLES)]
-    if pickles:
-        refuse_pickle(f"{repository}/{pickles[0]}")
+    refuse_pickles(f"{repository}/{name}" for name in names)
     raise UserError(f"{url}: no safetensors in there, only {', '.join(names) or 'nothing'}")
 
 
 def _wanted(names: list[str], step: int | None) -> list[str]:
     """The files of one checkpoint, and those beside it."""
-    steps = {int(m[1]) for m in map(_STEP.match, names) if m}
-    chosen = step if step is not None else max(steps, default=None)
-    kept = [name for name in names if not (m := _STEP.match(name)) or int(m[1]) == chosen]
+    kept = [name for name in names if not (m := _STEP.match(name)) or int(m[1]) == step]
     return [name for name in kept if not _UNNEEDED.search(name)]
 
 
@@ -117,9 +107,8 @@ def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
     if not names:
         raise UserError(f"{url}: there is nothing there")
     wanted = [f"{root}/{name}" for name in _wanted(names, _number(filesystem, url, root, names, step))]
-    pickles = [name for name in names if name.endswith(PICKLES)]
-    if pickles and "config.json" in names and not any(path.endswith(".safetensors") for path in wanted):
-        refuse_pickle(f"{url}/{pickles[0]}")
+    if "config.json" in names and not any(path.endswith(".safetensors") for path in wanted):
+        refuse_pickles(f"{url}/{name}" for name in names)
     wanted += beside
     # The versions belong to the key: a run's folder grows, and weights are overwritten in place.
     versions = [(path, _version(filesystem, path, (infos | beside)[path])) for path in wanted]
@@ -135,19 +124,17 @@ def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
 
 
 def _number(filesystem, url: str, root: str, names: list[str], step: int | str | None) -> int | None:
-    """The number of a step; None for the latest, and where there are no steps."""
+    """The number of a step; None where there are no steps."""
     steps = {int(m[1]) for m in map(_STEP.match, names) if m}
     if step is None or step == "latest" or not steps:
-        return None
+        return max(steps, default=None)
     if step == "best":
         content = filesystem.cat_file(f"{root}/{orbax.SCORES}") if orbax.SCORES in names else b""
         best = orbax.Scores.from_json(content, f"{url}/{orbax.SCORES}").best(steps) if content else []
         if not best:
             raise UserError(f"{url}: no checkpoint has a validation score, so that none is the best")
         return best[-1]
-    if not str(step).isdecimal() or int(step) not in steps:
-        raise UserError(f"{url}: no checkpoint of step {step}; there are {sorted(steps)}")
-    return int(step)
+    return orbax.numbered(url, steps, step)
 
 
 def _version(filesystem, path: str, info: Mapping[str, Any]) -> list[str]:
