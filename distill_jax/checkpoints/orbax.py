@@ -115,9 +115,9 @@ class Checkpointer:
         if score is None or not math.isfinite(score):
             logger.warning("step %d cannot be the best checkpoint: its validation gave %s", step, score)
             score = None
-        if name != self._scores.metric:
-            self._scores.metric = name
+        if self._scores.metric not in (None, name):
             self._scores.by_step.clear()
+        self._scores.metric = name
         self._scores.by_step[step] = score
         if jax.process_index() == 0:
             files.write_text(pathlib.Path(self._model_dir) / SCORES, self._scores.to_json())
