@@ -4,13 +4,13 @@
 (`gs://`, `s3://`, …) through fsspec and the package it names for the protocol.
 """
 
-import errno
+import contextlib
 import hashlib
 import json
 import pathlib
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from distill_jax import files
@@ -53,8 +53,14 @@ def fetch(url: str, step: int | str | None = None) -> pathlib.Path:
     return _fetch_hub(url) if url.startswith("hf://") else _fetch_fsspec(url.rstrip("/"), step)
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+@contextlib.contextmanager
+def _fetching(url: str) -> Iterator[None]:
+    """Errors of any protocol's client on one line, in which `disk_errors` still finds a full disk."""
+    try:
+        yield
+    except Exception as error:
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{url}: cannot be fetched: {words}") from None
 
 
 def _fetch_hub(url: str) -> pathlib.Path:
@@ -66,22 +72,25 @@ def _fetch_hub(url: str) -> pathlib.Path:
         import huggingface_hub
     except ImportError:
         raise UserError(f"{url}: needs the hub's client: pip install huggingface_hub") from None
-    try:
+    with _fetching(url):
         folder = pathlib.Path(
             huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=_HUB_FILES)
         )
         if any(folder.glob("*.safetensors")):
             return folder
         names = huggingface_hub.HfApi().list_repo_files(repository, revision=revision)
-    except Exception as error:  # the client's own kinds, and those of whatever it speaks HTTP with
-        raise UserError(f"{url}: cannot be fetched: {_one_line(error)}") from None
     refuse_pickles(f"{repository}/{name}" for name in names)
     raise UserError(f"{url}: no safetensors in there, only {', '.join(names) or 'nothing'}")
 
 
+def _steps(names: list[str]) -> set[int]:
+    return {int(m[1]) for m in map(_STEP.match, names) if m}
+
+
 def _wanted(names: list[str], step: int | None) -> list[str]:
-    """The files of one checkpoint, and those beside it."""
-    kept = [name for name in names if not (m := _STEP.match(name)) or int(m[1]) == step]
+    """The files of one checkpoint, by default the latest, and those beside it."""
+    chosen = max(_steps(names), default=None) if step is None else step
+    kept = [name for name in names if not (m := _STEP.match(name)) or int(m[1]) == chosen]
     return [name for name in kept if not _UNNEEDED.search(name)]
 
 
@@ -91,7 +100,7 @@ def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
     ours = re.fullmatch(r"(.+)/checkpoints/(\d+)", url)
     if ours:  # what it is stands in the run's folder
         return _fetch_fsspec(ours[1], int(ours[2])) / "checkpoints" / ours[2]
-    try:
+    with _fetching(url):
         filesystem, root = fsspec.url_to_fs(url)
         root = root.rstrip("/")
         filesystem.invalidate_cache()  # a listing of before would hide what was written since
@@ -101,8 +110,6 @@ def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
         beside = filesystem.find(f"{parent}/distill_jax", detail=True) if parent else {}
         if parent and filesystem.exists(f"{parent}/config.gin"):
             beside[f"{parent}/config.gin"] = filesystem.info(f"{parent}/config.gin")
-    except Exception as error:  # each protocol's client has its own kinds
-        raise UserError(f"{url}: cannot be fetched: {_one_line(error)}") from None
     names = sorted(posixpath.relpath(path, root) for path in infos)
     if not names:
         raise UserError(f"{url}: there is nothing there")
@@ -119,15 +126,16 @@ def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
             for path in wanted:
                 target = temporary / posixpath.relpath(path, parent or "/")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _copy(filesystem, path, target, url)
+                with _fetching(url):
+                    filesystem.get_file(path, str(target))
     return folder / posixpath.basename(root)  # T5X's step is in the folder's name
 
 
 def _number(filesystem, url: str, root: str, names: list[str], step: int | str | None) -> int | None:
-    """The number of a step; None where there are no steps."""
-    steps = {int(m[1]) for m in map(_STEP.match, names) if m}
+    """The number of a step; None for the latest, and where there are no steps."""
+    steps = _steps(names)
     if step is None or step == "latest" or not steps:
-        return max(steps, default=None)
+        return None
     if step == "best":
         content = filesystem.cat_file(f"{root}/{orbax.SCORES}") if orbax.SCORES in names else b""
         best = orbax.Scores.from_json(content, f"{url}/{orbax.SCORES}").best(steps) if content else []
@@ -141,12 +149,3 @@ def _version(filesystem, path: str, info: Mapping[str, Any]) -> list[str]:
     """What tells one content of a file from another, as far as the file system says it."""
     stated = [f"{name}={value}" for name, value in sorted(info.items()) if name.lower() in _VERSION]
     return [str(info.get("size")), *(stated or [str(filesystem.ukey(path))])]
-
-
-def _copy(filesystem, path: str, target: pathlib.Path, url: str) -> None:
-    try:
-        filesystem.get_file(path, str(target))
-    except Exception as error:  # each protocol's client has its own kinds
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(f"{url}: cannot be fetched: {_one_line(error)}") from None
