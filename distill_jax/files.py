@@ -36,14 +36,10 @@ _numbers = itertools.count()  # tells the threads of a process apart
 
 @contextlib.contextmanager
 def disk_errors(path: str | os.PathLike, advice: str = "choose another place") -> Iterator[None]:
-    """Turns errors of writing `path` into one line; errors of reading other files pass.
+    """Turns errors of writing the file or folder `path` into one line; errors of reading other files pass.
 
-    Args:
-      path: the file or folder that the block writes.
-      advice: what the user can do, beside making room.
-
-    Raises:
-      UserError: when the disk is full, read-only or broken, or the path may not be written.
+    The advice is what the user can do beside making room. Raises UserError when the disk is full, read-only or
+    broken, or the path may not be written.
     """
     try:
         yield
@@ -72,15 +68,8 @@ def atomic_write(
 ) -> Iterator[IO]:
     """An open file that becomes `path` when the block ends, and vanishes when it fails.
 
-    Folders above it are made. A link is followed; a device or a pipe is written as it is.
-
-    Args:
-      path: of the file; one that exists is replaced.
-      binary: a file of bytes, else of UTF-8 text.
-      advice: see `disk_errors`.
-
-    Raises:
-      UserError: see `disk_errors`.
+    It is of UTF-8 text unless `binary`. A file that exists is replaced; folders above it are made. A link is
+    followed; a device or a pipe is written as it is. Raises UserError, with the advice, as `disk_errors`.
     """
     mode = {"mode": "wb"} if binary else {"mode": "w", "encoding": "utf-8"}
     target = pathlib.Path(path).resolve()
@@ -89,7 +78,6 @@ def atomic_write(
             with target.open(**mode) as file:
                 yield file
             return
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(target)
         try:
             with temporary.open(**mode) as file:
@@ -122,17 +110,10 @@ def new_folder(folder: str | os.PathLike, advice: str = "choose another place") 
     """A temporary folder, absolute, that becomes `folder` when the block ends, and vanishes when it fails.
 
     All files in it are on the disk before it gets its name. Where another process was faster, its folder stays.
-
-    Args:
-      folder: to be made; those above it are made too.
-      advice: see `disk_errors`.
-
-    Raises:
-      UserError: see `disk_errors`.
+    Folders above it are made. Raises UserError, with the advice, as `disk_errors`.
     """
     target = pathlib.Path(folder).absolute()
     with disk_errors(folder, advice):
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary = _temporary(target)
         try:
             temporary.mkdir()
@@ -161,6 +142,7 @@ def _sync(path: pathlib.Path) -> None:
 
 def _temporary(target: pathlib.Path) -> pathlib.Path:
     """A name beside `target` that says which process makes it; removes what killed processes left there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
     start = f"{target.name}.{socket.gethostname()}."
     for path in target.parent.glob(f"*{_PARTIAL}"):
         pid = path.name.removeprefix(start).split(".")[0]
@@ -172,8 +154,6 @@ def _temporary(target: pathlib.Path) -> pathlib.Path:
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True

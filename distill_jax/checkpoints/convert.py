@@ -10,9 +10,10 @@ from distill_jax import files
 from distill_jax.checkpoints import remote, run_dir
 from distill_jax.checkpoints.formats.huggingface import write_huggingface
 from distill_jax.checkpoints.formats.orbax_trees import write_tree
-from distill_jax.checkpoints.formats.parameters import Parameter, Stacked, stack
+from distill_jax.checkpoints.formats.parameters import stack
 from distill_jax.checkpoints.formats.t5x_legacy import write_legacy
 from distill_jax.checkpoints.formats.tokenizer_files import write_tokenizer
+from distill_jax.checkpoints.layout import CHECKPOINTS
 from distill_jax.checkpoints.reading import FORMATS, RUN_OF_EXPORT, Checkpoint, open_checkpoint
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
@@ -46,20 +47,14 @@ def convert(
 ) -> Converted:
     """Writes the checkpoint `source` as `destination`, whole or not at all; holds one parameter at a time.
 
+    The arguments are the options of `config.ConvertConfig`, where `mlp_activations` are its `activations`.
+
     Args:
-      source: see `open_checkpoint`.
-      destination: a local folder that does not exist yet.
-      to: of `FORMATS`.
-      step: of the source, where it has several (`latest`, `best` or a number); of the destination, a number,
-        where the source has none.
-      task: such as `svamp_step_by_step`, for a run of ours to be evaluated on; default the source's.
-      task_feature_lengths: of that run; default the source's, or 512 and 256.
-      vocabulary: see `load_vocabulary`; default the source's.
-      mlp_activations: of a T5X source, see `Checkpoint.model_config`.
-      scan_layers: layers as one stacked array, for a model with `scan_layers`; not for Hugging Face.
-      ocdbt: of Orbax formats.
+      step: None is the latest of the source; where the source has no steps, 0 for the result.
+      task: default the source's, as the vocabulary.
+      task_feature_lengths: default the source's, or 512 and 256.
+      scan_layers: not for Hugging Face.
       dtype: of Hugging Face's files; all others are float32.
-      shard_bytes: of a Hugging Face file at most.
 
     Raises:
       UserError: when the source cannot be read or fits no T5, or the destination is there.
@@ -86,12 +81,19 @@ def convert(
         run_dir.claim(str(home), run)
         if words is not None:
             words.save(home)
+        parameters = stack(checkpoint.parameters) if scan_layers else checkpoint.parameters
         if to == "huggingface":
             write_huggingface(temporary, checkpoint.parameters, config, dtype, shard_bytes)
             if words is not None:
                 write_tokenizer(temporary, words, config.vocab_size)
+        elif to == "t5x":
+            write_legacy(temporary / f"checkpoint_{number}", number, parameters)
+        elif to == "t5x-orbax":
+            others = {"state": {"step": np.asarray(number, np.int32)}}
+            write_tree(temporary, number, "target", parameters, others, step_prefix="checkpoint", ocdbt=ocdbt)
         else:
-            _write_tree(temporary, checkpoint, to, number, scan_layers, ocdbt)
+            others = {"step": np.asarray(number, np.int32)}
+            write_tree(temporary / CHECKPOINTS, number, "params", parameters, others, ocdbt=ocdbt)
     task = run.mixture_or_task_name or None
     return Converted(checkpoint.format, len(checkpoint.parameters), words is not None, task)
 
@@ -102,22 +104,6 @@ def _step_of_result(step: int | str | None) -> int:
     if not str(step).isdecimal():
         raise UserError(f"step {step!r}: the source has no steps: expected a number, for the result")
     return int(step)
-
-
-def _write_tree(
-    folder: pathlib.Path, checkpoint: Checkpoint, to: str, step: int, scan_layers: bool, ocdbt: bool
-) -> None:
-    parameters: Mapping[str, Parameter | Stacked] = checkpoint.parameters
-    if scan_layers:
-        parameters = stack(checkpoint.parameters)
-    number = np.asarray(step, np.int32)
-    if to == "t5x":
-        write_legacy(folder / f"checkpoint_{step}", step, parameters)
-    elif to == "t5x-orbax":
-        state = {"state": {"step": number}}
-        write_tree(folder, step, "target", parameters, state, step_prefix="checkpoint", ocdbt=ocdbt)
-    else:
-        write_tree(folder / "checkpoints", step, "params", parameters, {"step": number}, ocdbt=ocdbt)
 
 
 def _run(

@@ -1,11 +1,11 @@
 """The layout of a run's folder, once: the names of its files.
 
-    MODEL_DIR/
-      run.json              what the run is: see `run_dir.Run`
-      config.json           the options that repeat it
-      vocabulary.json       and vocabulary.model or tokenizer.json: see `data.vocabularies`
-      scores.json           validation scores of the checkpoints: see `orbax.Scores`
-      checkpoints/STEP/     an Orbax checkpoint: state/ (parameters, optimizer, step), loader/ (place in the data)
+MODEL_DIR/
+  run.json              what the run is: see `run_dir.Run`
+  config.json           the options that repeat it
+  vocabulary.json       and vocabulary.model or tokenizer.json: see `data.vocabularies`
+  scores.json           validation scores of the checkpoints: see `orbax.Scores`
+  checkpoints/STEP/     an Orbax checkpoint: state/ (parameters, optimizer, step), loader/ (place in the data)
 """
 
 import os

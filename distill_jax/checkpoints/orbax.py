@@ -17,10 +17,10 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from distill_jax import files
 from distill_jax.checkpoints.formats.orbax_trees import is_tree, read_tree
 from distill_jax.checkpoints.formats.parameters import to_tree
+from distill_jax.checkpoints.layout import SCORES, STATE, checkpoints_of
 from distill_jax.checkpoints.stores import reason
 from distill_jax.errors import UserError
 
-SCORES = "scores.json"
 _ADVICE = "choose another MODEL_DIR; a run resumes from its last complete checkpoint"
 logger = logging.getLogger(__name__)
 
@@ -48,19 +48,18 @@ class Scores:
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str, path: str | os.PathLike) -> "Scores":
+    def from_json(cls, text: str | bytes, path: str | os.PathLike) -> "Scores":
         """Raises UserError, naming `path`, when `text` is none of `to_json`."""
         try:
             fields = json.loads(text)
-            by_step = {int(step): score for step, score in fields["by_step"].items()}
-            return cls(fields["metric"], by_step)
+            return cls(fields["metric"], {int(step): score for step, score in fields["by_step"].items()})
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{path}: no validation scores of a run: {error!r}: delete this file") from None
 
 
-def _load_scores(model_dir: str) -> Scores | None:
+def _load_scores(model_dir: str) -> Scores:
     path = pathlib.Path(model_dir) / SCORES
-    return Scores.from_json(path.read_text(), path) if path.exists() else None
+    return Scores.from_json(path.read_text(), path) if path.exists() else Scores()
 
 
 class _KeepBest(preservation_policy.PreservationPolicy):
@@ -77,27 +76,17 @@ class _KeepBest(preservation_policy.PreservationPolicy):
 class Checkpointer:
     """Saves asynchronously; keeps the last `keep` checkpoints and the `keep_best` best by a validation score.
 
-    A checkpoint is saved before it is validated, so that a process that is stopped meanwhile loses neither; its
-    scores are recorded afterwards, in `scores.json`, and outlive the process.
-
-    Args:
-      model_dir: the run's folder.
-      keep: how many of the latest to keep; None keeps all.
-      keep_best: how many of the best by the scores given to `record` to keep beside those.
+    `keep` None keeps all. A checkpoint is saved before it is validated, so that a process that is stopped
+    meanwhile loses neither; its scores are recorded afterwards, in `scores.json`, and outlive the process.
     """
 
     def __init__(self, model_dir: str, *, keep: int | None, keep_best: int):
         self._model_dir = model_dir
-        self._scores = _load_scores(model_dir) or Scores()
-        policy = None
-        if keep is not None:
-            policy = preservation_policy.AnyPreservationPolicy(
-                [preservation_policy.LatestN(keep), _KeepBest(self._scores, keep_best)]
-            )
-        self._manager = ocp.CheckpointManager(
-            _folder(model_dir),
-            options=ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True),
-        )
+        self._scores = _load_scores(model_dir)
+        policies = [preservation_policy.LatestN(keep), _KeepBest(self._scores, keep_best)]
+        policy = None if keep is None else preservation_policy.AnyPreservationPolicy(policies)
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
+        self._manager = ocp.CheckpointManager(checkpoints_of(model_dir), options=options)
 
     def save(self, state: Any, loader_state: dict[str, Any]) -> None:
         """Starts to save; returns once the state is copied and may be donated again.
@@ -112,21 +101,15 @@ class Checkpointer:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
+        items = {"state": ocp.args.StandardSave(state), "loader": ocp.args.JsonSave(loader_state)}
         with files.disk_errors(self._manager.directory, _ADVICE):
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state), loader=ocp.args.JsonSave(loader_state)
-                ),
-            )
+            self._manager.save(step, args=ocp.args.Composite(**items))
 
     def record(self, step: int, best_by: tuple[str, float] | None) -> None:
         """Notes the validation score of the checkpoint of `step`; to be called in every process.
 
-        Args:
-          step: of a saved checkpoint.
-          best_by: the metric's name and its score, larger is better; see `DistillationTask.best_by`. Scores of
-            another metric than before start anew.
+        `best_by` is the metric's name and its score, larger is better, as from `DistillationTask.best_by`.
+        Scores of another metric than before start anew.
         """
         name, score = best_by or (self._scores.metric, None)
         if score is None or not math.isfinite(score):
@@ -146,17 +129,14 @@ class Checkpointer:
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         """The latest checkpoint in `like`'s shapes and shardings, and the place in the data; None without any.
 
-        Raises:
-          UserError: when the latest is not whole.
+        Raises UserError when the latest is not whole.
         """
         if self._manager.latest_step() is None:
             return None
         step = pick_step(self._model_dir)
+        items = {"state": ocp.args.StandardRestore(like), "loader": ocp.args.JsonRestore()}
         try:
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(state=ocp.args.StandardRestore(like), loader=ocp.args.JsonRestore()),
-            )
+            restored = self._manager.restore(step, args=ocp.args.Composite(**items))
         except Exception as error:  # Orbax's parts have many kinds
             cause = reason(error)[:200] or type(error).__name__
             raise UserError(
@@ -168,11 +148,7 @@ class Checkpointer:
         return restored["state"], restored["loader"]
 
     def wait(self) -> None:
-        """Waits for what is being saved.
-
-        Raises:
-          UserError: when it found the disk full.
-        """
+        """Waits for what is being saved; raises UserError when it found the disk full."""
         with files.disk_errors(self._manager.directory, _ADVICE):
             self._manager.wait_until_finished()
 
@@ -182,61 +158,45 @@ class Checkpointer:
         self._manager.close()
 
 
-def _folder(model_dir: str) -> pathlib.Path:
-    return pathlib.Path(model_dir).absolute() / "checkpoints"
-
-
 def _step_folders(model_dir: str) -> list[int]:
-    folder = _folder(model_dir)
+    folder = checkpoints_of(model_dir)
     return sorted(ocp.utils.checkpoint_steps(folder)) if folder.exists() else []
 
 
-def _is_whole(model_dir: str, step: int) -> bool:
-    return is_tree(_folder(model_dir) / str(step) / "state")
+def _complete(model_dir: str) -> list[int]:
+    return [step for step in _step_folders(model_dir) if is_tree(checkpoints_of(model_dir) / str(step) / STATE)]
 
 
 def steps(model_dir: str) -> list[int]:
-    """The steps of all complete checkpoints of a run, in order.
-
-    Raises:
-      UserError: when there are none.
-    """
-    whole = [step for step in _step_folders(model_dir) if _is_whole(model_dir, step)]
-    if not whole:
-        raise UserError(
-            f"{_folder(model_dir)}: no complete checkpoint in there: train first, or check MODEL_DIR"
-        )
-    return whole
+    """The steps of all complete checkpoints of a run, in order; raises UserError when there are none."""
+    complete = _complete(model_dir)
+    if not complete:
+        folder = checkpoints_of(model_dir)
+        raise UserError(f"{folder}: no complete checkpoint in there: train first, or check MODEL_DIR")
+    return complete
 
 
 def latest_step(model_dir: str) -> int | None:
     """The step of the latest complete checkpoint; None where there is none yet."""
-    whole = [step for step in _step_folders(model_dir) if _is_whole(model_dir, step)]
-    return whole[-1] if whole else None
+    return max(_complete(model_dir), default=None)
 
 
 def pick_step(model_dir: str, step: int | str | None = "latest") -> int:
-    """The step of one of a run's checkpoints.
+    """The step of a run's checkpoint: `latest` (or None), `best` by the validation scores, or a number.
 
-    Args:
-      model_dir: the run's folder.
-      step: `latest` (or None), `best` by the validation scores, or a number.
-
-    Raises:
-      UserError: when there is no such checkpoint, or the latest is not whole.
+    Raises UserError when there is no such checkpoint, or the latest is not whole.
     """
     complete = steps(model_dir)
     if step is None or step == "latest":
         broken = [number for number in _step_folders(model_dir) if number > complete[-1]]
         if broken:
             raise UserError(
-                f"{_folder(model_dir) / str(broken[-1])}: not a whole checkpoint, it has no state: delete this "
+                f"{checkpoints_of(model_dir) / str(broken[-1])}: not a whole checkpoint, it has no state: delete this "
                 f"folder to go back to step {complete[-1]}"
             )
         return complete[-1]
     if step == "best":
-        scores = _load_scores(model_dir)
-        best = scores.best(complete) if scores else []
+        best = _load_scores(model_dir).best(complete)
         if not best:
             raise UserError(
                 f"{model_dir}: no checkpoint has a validation score, so that none is the best: choose latest "
@@ -244,19 +204,22 @@ def pick_step(model_dir: str, step: int | str | None = "latest") -> int:
             )
         return best[-1]
     try:
-        number = int(step)
+        return numbered(model_dir, complete, int(step))
     except (TypeError, ValueError):
         raise UserError(f"checkpoint step {step!r}: expected latest, best or a number") from None
-    if number not in complete:
-        raise UserError(f"{model_dir}: no checkpoint of step {number}; there are {complete}")
-    return number
+
+
+def numbered(where: str, existing: Collection[int], step: int | str) -> int:
+    """The number of the `step` of a checkpoint; raises UserError when it is none of the `existing`."""
+    if not str(step).isdecimal() or int(step) not in existing:
+        raise UserError(f"{where}: no checkpoint of step {step}; there are {sorted(existing)}")
+    return int(step)
 
 
 def restore_params(model_dir: str, step: int | str | None = "latest") -> Any:
-    """Only the parameters of a checkpoint: a tree of float32 arrays on the first device.
+    """The parameters of the checkpoint that `pick_step` gives: a tree of float32 arrays on the first device.
 
-    Raises:
-      UserError: when the run has no checkpoint of `step` (see `pick_step`), or it is not whole.
+    Raises UserError when there is no such checkpoint, or it is not whole.
     """
-    folder = _folder(model_dir) / str(pick_step(model_dir, step)) / "state"
+    folder = checkpoints_of(model_dir) / str(pick_step(model_dir, step)) / STATE
     return jax.tree.map(jnp.asarray, to_tree(read_tree(folder, "params")))

@@ -9,9 +9,10 @@ from distill_jax.checkpoints import orbax, remote, run_dir
 from distill_jax.checkpoints.formats.huggingface import read_huggingface
 from distill_jax.checkpoints.formats.orbax_trees import is_tree, read_tree
 from distill_jax.checkpoints.formats.parameters import Parameters, check, infer_config, unstack
-from distill_jax.checkpoints.formats.safetensors_files import ADAPTER, PICKLES, refuse_adapter, refuse_pickle
+from distill_jax.checkpoints.formats.safetensors_files import ADAPTER, refuse_adapter, refuse_pickles
 from distill_jax.checkpoints.formats.t5x_legacy import read_legacy
 from distill_jax.checkpoints.formats.tokenizer_files import read_tokenizer
+from distill_jax.checkpoints.layout import RUN, STATE, checkpoints_of
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
@@ -61,11 +62,8 @@ class Checkpoint:
     def model_config(self, mlp_activations: tuple[str, ...] | None = None) -> T5Config:
         """The model: as the format says, or inferred from the shapes.
 
-        Args:
-          mlp_activations: of a T5X checkpoint; default what the `config.gin` of its run says, else T5's.
-
-        Raises:
-          UserError: naming a parameter that does not fit with the others.
+        For a T5X checkpoint, the activations are by default those in the `config.gin` of its run, else T5's.
+        Raises UserError, naming a parameter that does not fit with the others.
         """
         if self.config is not None:
             return self.config
@@ -87,7 +85,7 @@ def open_checkpoint(path: str, step: int | str | None = None) -> Checkpoint:
     """Finds out the format of a checkpoint, and opens it; parameters are read later.
 
     Args:
-      path: local, or a URL (`gs://…`, `hf://ORG/NAME`); see `remote`.
+      path: local, or a URL (`gs://…`, `hf://ORG/NAME`).
       step: which checkpoint of a run, see `orbax.pick_step`; of a T5X folder of several, a number or `latest`.
 
     Raises:
@@ -95,17 +93,16 @@ def open_checkpoint(path: str, step: int | str | None = None) -> Checkpoint:
     """
     folder = remote.fetch(path, step) if remote.is_remote(path) else pathlib.Path(path)
     if folder.is_file():
-        if folder.suffix in PICKLES:
-            refuse_pickle(folder)
+        refuse_pickles([folder])
         folder = folder.parent
     if not folder.is_dir():
         raise UserError(f"{path}: no such folder: {_EXPECTED}")
     for child in folder.iterdir():
         if child.is_file():
             files.refuse_lfs_pointer(child)
-    if (folder / "run.json").exists():
+    if (folder / RUN).exists():
         return _open_ours(path, folder, step)
-    if folder.name.isdigit() and (folder.parent.parent / "run.json").exists():
+    if folder.name.isdigit() and (folder.parent.parent / RUN).exists():
         return _open_ours(path, folder.parent.parent, folder.name)
     if (folder / "config.json").exists():
         parameters, config = read_huggingface(folder)
@@ -116,16 +113,16 @@ def open_checkpoint(path: str, step: int | str | None = None) -> Checkpoint:
 
 
 def _exported_run(folder: pathlib.Path) -> pathlib.Path | None:
-    return folder / RUN_OF_EXPORT if (folder / RUN_OF_EXPORT / "run.json").exists() else None
+    return folder / RUN_OF_EXPORT if (folder / RUN_OF_EXPORT / RUN).exists() else None
 
 
 def _open_ours(path: str, root: pathlib.Path, step: int | str | None) -> Checkpoint:
     run = run_dir.load(str(root))
     number = orbax.pick_step(str(root), step)
-    folder = root / "checkpoints" / str(number)
-    parameters = unstack(read_tree(folder / "state", "params"))
-    config = dataclasses.replace(T5Config(**run.model), scan_layers=False)
-    check(path, parameters, config, "run.json")
+    folder = checkpoints_of(root) / str(number)
+    parameters = unstack(read_tree(folder / STATE, "params"))
+    config = T5Config(**run.model | {"scan_layers": False})
+    check(path, parameters, config, RUN)
     return Checkpoint(path, "distill-jax", number, parameters, config, root, folder)
 
 
@@ -137,9 +134,7 @@ def _pick_t5x_step(path: str, folder: pathlib.Path, step: int | str | None) -> p
         return folder
     if step is None or step == "latest":
         return by_step[max(by_step)]
-    if not str(step).isdecimal() or int(step) not in by_step:
-        raise UserError(f"{path}: no checkpoint of step {step}; there are {sorted(by_step)}")
-    return by_step[int(step)]
+    return by_step[orbax.numbered(path, by_step, step)]
 
 
 def _open_t5x(path: str, folder: pathlib.Path) -> Checkpoint:
@@ -147,16 +142,14 @@ def _open_t5x(path: str, folder: pathlib.Path) -> Checkpoint:
         folder = folder.parent
     match = re.fullmatch(r"checkpoint_(\d+)", folder.name)
     step = int(match[1]) if match else 0
-    if is_tree(folder / "state") or (folder / "state" / "checkpoint").exists():
-        kind, parameters = "t5x-orbax", read_tree(folder / "state", "target")
+    if is_tree(folder / STATE) or (folder / STATE / "checkpoint").exists():
+        kind, parameters = "t5x-orbax", read_tree(folder / STATE, "target")
     elif is_tree(folder):
         kind, parameters = "t5x-orbax", read_tree(folder, "target")
     elif (folder / "checkpoint").is_file():
         kind, parameters = "t5x", read_legacy(folder)
     else:
-        pickles = sorted(child for child in folder.iterdir() if child.suffix in PICKLES)
-        if pickles:
-            refuse_pickle(pickles[0])
+        refuse_pickles(folder.iterdir())
         raise UserError(f"{path}: no checkpoint in there: {_EXPECTED}")
     biases = [name for name in parameters if _SCALABLE.match(name)]
     if biases:
@@ -167,6 +160,6 @@ def _open_t5x(path: str, folder: pathlib.Path) -> Checkpoint:
     parameters, run_folder = unstack(parameters), _exported_run(folder.parent)
     config = None
     if run_folder is not None:
-        config = dataclasses.replace(T5Config(**run_dir.load(str(run_folder)).model), scan_layers=False)
-        check(path, parameters, config, str(run_folder / "run.json"))
+        config = T5Config(**run_dir.load(str(run_folder)).model | {"scan_layers": False})
+        check(path, parameters, config, str(run_folder / RUN))
     return Checkpoint(path, kind, step, parameters, config, run_folder, folder)

@@ -4,18 +4,19 @@
 (`gs://`, `s3://`, …) through fsspec and the package it names for the protocol.
 """
 
-import errno
+import contextlib
 import hashlib
 import json
 import pathlib
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from distill_jax import files
 from distill_jax.checkpoints import orbax
-from distill_jax.checkpoints.formats.safetensors_files import ADAPTER, PICKLES, refuse_pickle
+from distill_jax.checkpoints.formats.safetensors_files import ADAPTER, refuse_pickles
+from distill_jax.checkpoints.layout import CHECKPOINTS
 from distill_jax.data import cache
 from distill_jax.errors import UserError
 
@@ -24,7 +25,7 @@ _STEP = re.compile(r"^(?:checkpoint_|checkpoints/)(\d+)/")
 _UNNEEDED = re.compile(
     r"(^|/)(state\.[^/]+/|dataset/|loader/|train_ds-|eval/|events\.|[^/]*\.(h5|msgpack|onnx|bin|pt|pth|ckpt)$)"
 )
-_HUB_FILES = (
+_HUB_FILES = [
     "*.safetensors",
     "*.safetensors.index.json",
     "config.json",
@@ -32,7 +33,8 @@ _HUB_FILES = (
     "added_tokens.json",
     "spiece.model",
     ADAPTER,
-)
+    "distill_jax/*",
+]
 # What file systems call the version of a file; where they say none of it, fsspec's own key stands for it.
 _VERSION = {"etag", "md5", "md5hash", "crc32c", "checksum", "generation", "version", "versionid"}
 _VERSION |= {"mtime", "modified", "last_modified", "lastmodified", "updated", "created"}
@@ -44,22 +46,22 @@ def is_remote(path: str) -> bool:
 
 
 def fetch(url: str, step: int | str | None = None) -> pathlib.Path:
-    """A local folder with the checkpoint at `url`; its optimizer's state is not copied.
+    """A local folder with the checkpoint at `url`, without its optimizer's state.
 
-    Args:
-      url: of a checkpoint or of the folder of several.
-      step: which of several: a number, `best` by the scores of a run, or `latest`, the default.
-
-    Raises:
-      UserError: when it cannot be fetched.
+    `step` says which of several: a number, `best` by the scores of a run, or `latest`, the default. Raises
+    UserError when it cannot be fetched.
     """
-    if url.startswith("hf://"):
-        return _fetch_hub(url)
-    return _fetch_fsspec(url.rstrip("/"), step)
+    return _fetch_hub(url) if url.startswith("hf://") else _fetch_fsspec(url.rstrip("/"), step)
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+@contextlib.contextmanager
+def _fetching(url: str) -> Iterator[None]:
+    """Errors of any protocol's client on one line, in which `disk_errors` still finds a full disk."""
+    try:
+        yield
+    except Exception as error:
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{url}: cannot be fetched: {words}") from None
 
 
 def _fetch_hub(url: str) -> pathlib.Path:
@@ -71,26 +73,24 @@ def _fetch_hub(url: str) -> pathlib.Path:
         import huggingface_hub
     except ImportError:
         raise UserError(f"{url}: needs the hub's client: pip install huggingface_hub") from None
-    try:
-        folder = huggingface_hub.snapshot_download(
-            repository, revision=revision, allow_patterns=[*_HUB_FILES, "distill_jax/*"]
+    with _fetching(url):
+        folder = pathlib.Path(
+            huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=_HUB_FILES)
         )
-        folder = pathlib.Path(folder)
         if any(folder.glob("*.safetensors")):
             return folder
         names = huggingface_hub.HfApi().list_repo_files(repository, revision=revision)
-    except Exception as error:  # the client's own kinds, and those of whatever it speaks HTTP with
-        raise UserError(f"{url}: cannot be fetched: {_one_line(error)}") from None
-    pickles = [name for name in names if name.endswith(PICKLES)]
-    if pickles:
-        refuse_pickle(f"{repository}/{pickles[0]}")
+    refuse_pickles(f"{repository}/{name}" for name in names)
     raise UserError(f"{url}: no safetensors in there, only {', '.join(names) or 'nothing'}")
 
 
+def _steps(names: list[str]) -> set[int]:
+    return {int(m[1]) for m in map(_STEP.match, names) if m}
+
+
 def _wanted(names: list[str], step: int | None) -> list[str]:
-    """The files of one checkpoint, and those beside it."""
-    steps = {int(m[1]) for m in map(_STEP.match, names) if m}
-    chosen = step if step is not None else max(steps, default=None)
+    """The files of one checkpoint, by default the latest, and those beside it."""
+    chosen = max(_steps(names), default=None) if step is None else step
     kept = [name for name in names if not (m := _STEP.match(name)) or int(m[1]) == chosen]
     return [name for name in kept if not _UNNEEDED.search(name)]
 
@@ -100,8 +100,8 @@ def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
 
     ours = re.fullmatch(r"(.+)/checkpoints/(\d+)", url)
     if ours:  # what it is stands in the run's folder
-        return _fetch_fsspec(ours[1], int(ours[2])) / "checkpoints" / ours[2]
-    try:
+        return _fetch_fsspec(ours[1], int(ours[2])) / CHECKPOINTS / ours[2]
+    with _fetching(url):
         filesystem, root = fsspec.url_to_fs(url)
         root = root.rstrip("/")
         filesystem.invalidate_cache()  # a listing of before would hide what was written since
@@ -111,15 +111,12 @@ def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
         beside = filesystem.find(f"{parent}/distill_jax", detail=True) if parent else {}
         if parent and filesystem.exists(f"{parent}/config.gin"):
             beside[f"{parent}/config.gin"] = filesystem.info(f"{parent}/config.gin")
-    except Exception as error:  # each protocol's client has its own kinds
-        raise UserError(f"{url}: cannot be fetched: {_one_line(error)}") from None
     names = sorted(posixpath.relpath(path, root) for path in infos)
     if not names:
         raise UserError(f"{url}: there is nothing there")
     wanted = [f"{root}/{name}" for name in _wanted(names, _number(filesystem, url, root, names, step))]
-    pickles = [name for name in names if name.endswith(PICKLES)]
-    if pickles and "config.json" in names and not any(path.endswith(".safetensors") for path in wanted):
-        refuse_pickle(f"{url}/{pickles[0]}")
+    if "config.json" in names and not any(path.endswith(".safetensors") for path in wanted):
+        refuse_pickles(f"{url}/{name}" for name in names)
     wanted += beside
     # The versions belong to the key: a run's folder grows, and weights are overwritten in place.
     versions = [(path, _version(filesystem, path, (infos | beside)[path])) for path in wanted]
@@ -130,13 +127,14 @@ def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
             for path in wanted:
                 target = temporary / posixpath.relpath(path, parent or "/")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _copy(filesystem, path, target, url)
+                with _fetching(url):
+                    filesystem.get_file(path, str(target))
     return folder / posixpath.basename(root)  # T5X's step is in the folder's name
 
 
 def _number(filesystem, url: str, root: str, names: list[str], step: int | str | None) -> int | None:
     """The number of a step; None for the latest, and where there are no steps."""
-    steps = {int(m[1]) for m in map(_STEP.match, names) if m}
+    steps = _steps(names)
     if step is None or step == "latest" or not steps:
         return None
     if step == "best":
@@ -145,21 +143,10 @@ def _number(filesystem, url: str, root: str, names: list[str], step: int | str |
         if not best:
             raise UserError(f"{url}: no checkpoint has a validation score, so that none is the best")
         return best[-1]
-    if not str(step).isdecimal() or int(step) not in steps:
-        raise UserError(f"{url}: no checkpoint of step {step}; there are {sorted(steps)}")
-    return int(step)
+    return orbax.numbered(url, steps, step)
 
 
 def _version(filesystem, path: str, info: Mapping[str, Any]) -> list[str]:
     """What tells one content of a file from another, as far as the file system says it."""
     stated = [f"{name}={value}" for name, value in sorted(info.items()) if name.lower() in _VERSION]
     return [str(info.get("size")), *(stated or [str(filesystem.ukey(path))])]
-
-
-def _copy(filesystem, path: str, target: pathlib.Path, url: str) -> None:
-    try:
-        filesystem.get_file(path, str(target))
-    except Exception as error:  # each protocol's client has its own kinds
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(f"{url}: cannot be fetched: {_one_line(error)}") from None

@@ -10,11 +10,9 @@ from typing import Any
 from flax import traverse_util
 
 from distill_jax import files
+from distill_jax.checkpoints.layout import CHECKPOINTS, CONFIG, RUN
 from distill_jax.config import Options
 from distill_jax.errors import UserError
-
-FORMAT = 1
-CONFIG = "config.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,50 +38,45 @@ class Run:
     teacher: str | None = None
     own_data: dict[str, Any] | None = None
     teacher_name: str | None = None
-    format: int = FORMAT
+    format: int = 1
 
 
 def _path(model_dir: str) -> pathlib.Path:
-    return pathlib.Path(model_dir) / "run.json"
+    return pathlib.Path(model_dir) / RUN
 
 
 def claim(model_dir: str, run: Run, config: Options | None = None) -> None:
     """Writes `run.json`, or checks that the folder holds the same run.
 
-    Args:
-      model_dir: the run's folder.
-      run: what the run is.
-      config: its options; those that are part of a run's identity must be those of `config.json`.
-
-    Raises:
-      UserError: when the folder holds another run; names the fields and options that differ.
+    Options of `config` that are part of a run's identity must be those of `config.json`. Raises UserError when
+    the folder holds another run; names the fields and options that differ.
     """
     path = _path(model_dir)
     if "://" in model_dir:
         raise UserError(f"MODEL_DIR {model_dir}: expected a folder: mount the bucket, such as with gcsfuse")
     if path.exists():
-        before = {} if config is None else read_config(model_dir) or {}
-        options = {} if config is None else config.identity()
-        differing = [
-            f"{name} was {before[name]!r}, now {value!r}"
-            for name, value in options.items()
-            if name in before and not _same(before[name], value)
-        ]
-        old, new = (_flat(json.loads(json.dumps(dataclasses.asdict(r)))) for r in (load(model_dir), run))
-        differing += [
-            f"{name} was {old.get(name)!r}, now {new.get(name)!r}"
-            for name in sorted(old.keys() | new.keys())
-            if old.get(name) != new.get(name) and not any(line.startswith(f"{name} was") for line in differing)
-        ]
+        differing = _differing(model_dir, run, config)
         if differing:
             raise UserError(
                 f"{model_dir} holds a different run ({'; '.join(differing)}): "
                 "choose another MODEL_DIR, or delete this one"
             )
         return
-    if (path.parent / "checkpoints").exists():
+    if (path.parent / CHECKPOINTS).exists():
         raise UserError(f"{model_dir} holds checkpoints but no run.json: choose another MODEL_DIR")
     files.write_text(path, json.dumps(dataclasses.asdict(run), indent=2) + "\n")
+
+
+def _differing(model_dir: str, run: Run, config: Options | None) -> list[str]:
+    """The options and fields that differ from the folder's, each once; an option speaks for its field."""
+    before, options = ({}, {}) if config is None else (read_config(model_dir) or {}, config.identity())
+    changes = {name: (before[name], now) for name, now in options.items() if name in before}
+    changes = {name: pair for name, pair in changes.items() if not _same(*pair)}
+    old, new = (_flat(json.loads(json.dumps(dataclasses.asdict(r)))) for r in (load(model_dir), run))
+    for name in sorted(old.keys() | new.keys()):
+        if old.get(name) != new.get(name):
+            changes.setdefault(name, (old.get(name), new.get(name)))
+    return [f"{name} was {was!r}, now {now!r}" for name, (was, now) in changes.items()]
 
 
 def _same(before: Any, now: Any) -> bool:
@@ -100,11 +93,7 @@ def write_config(model_dir: str, config: Options) -> None:
 
 
 def read_config(model_dir: str) -> dict[str, Any] | None:
-    """The options in `config.json`; None where a run has none.
-
-    Raises:
-      UserError: when the file is no JSON object.
-    """
+    """The options in `config.json`; None where a run has none. Raises UserError when it is no JSON object."""
     path = pathlib.Path(model_dir) / CONFIG
     if not path.exists():
         return None
@@ -127,15 +116,10 @@ def fingerprint(model_dir: str) -> str:
 
 
 def load(model_dir: str) -> Run:
-    """Reads `run.json`.
-
-    Raises:
-      UserError: when there is none, or it cannot be read.
-    """
+    """Reads `run.json`; raises UserError when there is none, or it cannot be read."""
     path = _path(model_dir)
     try:
-        fields = json.loads(path.read_text())
-        return Run(**fields)
+        return Run(**json.loads(path.read_text()))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file: MODEL_DIR must be the folder of a run") from None
     except (json.JSONDecodeError, TypeError) as error:

@@ -18,30 +18,18 @@ def reason(error: Exception) -> str:
 
 
 class ArrayReader:
-    """Opens the arrays of one checkpoint.
-
-    Args:
-      where: the checkpoint, for messages.
-      prefix: of a parameter's name in the checkpoint, such as `target`.
-    """
+    """Opens the arrays of the checkpoint `where`, whose names of parameters have a prefix such as `target`."""
 
     def __init__(self, where: str, prefix: str):
         self._where, self._prefix = where, prefix
         # A run with scanned layers stores all layers of a parameter in one chunk. Layers are read one after the
         # other, so the last chunk is cached.
         self._cached: tuple[str, np.ndarray] | None = None
-        self._stores: dict[str, ts.TensorStore] = {}
 
     def open(self, name: str, spec: dict[str, Any], shape: Sequence[int] | None = None) -> Parameter:
-        """The array that a TensorStore spec describes.
+        """The array that a TensorStore spec describes; UserError when it is not there, or holds no floats.
 
-        Args:
-          name: ours, for messages.
-          spec: where it is.
-          shape: as the checkpoint's metadata has it, if at all, for messages.
-
-        Raises:
-          UserError: when it is not there, or holds no floats.
+        Messages state our `name` of it, and the `shape` that the checkpoint's metadata may have.
         """
         # Without this a lost chunk reads as zeros.
         spec = {**spec, "fill_missing_data_reads": False}
@@ -54,27 +42,25 @@ class ArrayReader:
                 f"{self._where}: parameter {name} ({stored}) cannot be opened, the checkpoint is not whole: "
                 f"{reason(error)}"
             ) from None
-        if not _is_float(store.dtype.numpy_dtype):
+        if store.dtype.numpy_dtype.kind != "f" and store.dtype.name != "bfloat16":
             raise UserError(
                 f"{self._where}: parameter {name} {list(store.shape)} has the type {store.dtype.name}, "
                 "expected floats (T5X before June 2021 wrote bfloat16 as uint16: save the checkpoint again "
                 "with a later one)"
             )
 
-        self._stores[name] = store
-
         def fetch(index):
             chunk = store.chunk_layout.read_chunk.shape
             if index is not ... and chunk and chunk[0] > 1:
-                return self._whole(name)[index]
+                return self._whole(name, store)[index]
             return self._read(name, store[index])
 
         return Parameter(tuple(store.shape), fetch)
 
-    def _whole(self, name: str) -> np.ndarray:
+    def _whole(self, name: str, store: ts.TensorStore) -> np.ndarray:
         if self._cached is None or self._cached[0] != name:
             self._cached = None  # before the next is read: each may be gigabytes
-            self._cached = name, self._read(name, self._stores[name])
+            self._cached = name, self._read(name, store)
         return self._cached[1]
 
     def _read(self, name: str, store: ts.TensorStore) -> np.ndarray:
@@ -87,24 +73,13 @@ class ArrayReader:
             ) from None
 
 
-def _is_float(dtype: np.dtype) -> bool:
-    return dtype.kind == "f" or dtype.name == "bfloat16"
-
-
 def chunk_shape(shape: tuple[int, ...], itemsize: int, first: int | None = None) -> list[int]:
     """The largest chunk of a parameter within `CHUNK_BYTES` whose sides divide its sides, as T5X requires.
 
-    Args:
-      shape: of the parameter.
-      itemsize: bytes of an entry.
-      first: side of the chunk along the first axis, where it is given: 1 for stacked layers.
-
-    Returns:
-      sides of a chunk; the longest are divided first.
+    Entries have `itemsize` bytes. The longest sides are divided first; that of the first axis is `first` where
+    it is given: 1 for stacked layers.
     """
-    sides = list(shape)
-    if first is not None:
-        sides[0] = first
+    sides = list(shape) if first is None else [first, *shape[1:]]
     while np.prod(sides) * itemsize > CHUNK_BYTES and max(sides) > 1:
         axis = int(np.argmax(sides))
         smaller = range(sides[axis] - 1, 0, -1)

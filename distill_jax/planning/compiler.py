@@ -1,10 +1,11 @@
 """Compiles the train step for devices that are not there, in a process of its own.
 
-`python -m distill_jax.planning.compiler` reads a job as JSON from standard input and writes its figures to
-the file given as its argument. Nothing of the model is allocated: shapes go in, a program comes out.
+`python -m distill_jax.planning.compiler FOLDER` reads a job as JSON from standard input and writes its figures
+into the folder of XLA's dumps. Nothing of the model is allocated: shapes go in, a program comes out.
 """
 
 import json
+import math
 import os
 import pathlib
 import resource
@@ -14,16 +15,23 @@ import tempfile
 import time
 from typing import Any
 
+import jax
+from jax.extend.core import Var
+
 from distill_jax.errors import UserError
+from distill_jax.planning import hlo
+from distill_jax.planning.job import Job
+from distill_jax.training.mesh import batch_shards, table
 
 _DUMP = "spmd-partitioning"
+_FIGURES = "figures.json"
 
 
-def compile_job(job: Any) -> dict[str, Any]:
-    """Compiles `job` (a `Job`) over simulated devices.
+def compile_job(job: Job) -> dict[str, Any]:
+    """Compiles `job` over simulated devices.
 
     Returns:
-      Bytes a device: `parameters`, `optimizer`, `batch`, `activations`, `arguments`, `temporaries`; `flops` a
+      Bytes a device: `parameters`, `optimizer`, `batch`, `activations`, `temporaries`, `not_donated`; `flops` a
       device, by operand type; `collectives`, the fields of `hlo.Collective`; `seconds` and `peak_rss` of the
       compilation; `parameter_count`.
 
@@ -36,56 +44,29 @@ def compile_job(job: Any) -> dict[str, Any]:
             f"--xla_dump_hlo_as_text --xla_dump_hlo_pass_re={_DUMP} --xla_dump_hlo_module_re=.*train_step.* "
             "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
         )
-        out = pathlib.Path(folder) / "found.json"
+        out = pathlib.Path(folder, _FIGURES)
         environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "2"}
         environment["JAX_ENABLE_COMPILATION_CACHE"] = "false"  # a program from the cache is not dumped
-        done = subprocess.run(
-            [sys.executable, "-m", "distill_jax.planning.compiler", folder, str(out)],
-            input=json.dumps(job.to_json()),
-            text=True,
-            env=environment,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
+        command = [sys.executable, "-m", "distill_jax.planning.compiler", folder]
+        streams = {"input": json.dumps(job.to_json()), "text": True, "stderr": subprocess.PIPE}
+        done = subprocess.run(command, **streams, env=environment, check=False)
         if done.returncode or not out.exists():
             last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
             raise UserError(f"the train step did not compile: {last}")
         return json.loads(out.read_text())
 
 
-def _batch_shapes(job: Any, place: Any) -> dict[str, Any]:
-    """The features of a global batch, in the loader's shapes."""
-    import jax
-
-    from distill_jax.data.records import to_features
-
-    return {
-        name: jax.ShapeDtypeStruct((job.batch_size, *x.shape), x.dtype, sharding=place.batch)
-        for name, x in to_features([], job.lengths).items()
-    }
-
-
 def _device_bytes(tree: Any) -> int:
     """Bytes that one device holds of a tree of shapes with shardings."""
-    import math
-
-    import jax
-
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def _activation_bytes(job: Any, model: Any, params: Any, batch: Any) -> int:
+def _activation_bytes(job: Job, model: Any, params: Any, batch: Any) -> int:
     """Bytes of the residuals that a device stores in the forward pass for the backward pass, from their shapes.
 
     Arrays with the rows or tokens of the batch along an axis count as sharded like the batch, those with heads,
     `mlp` or `vocab` along one as sharded over `model`. Parameters are not counted.
     """
-    import math
-
-    import jax
-    from jax.extend.core import Var
-
-    from distill_jax.training.mesh import batch_shards, table
     from distill_jax.training.objectives import CrossEntropy
 
     rows = job.batch_size // job.microbatches
@@ -94,15 +75,8 @@ def _activation_bytes(job: Any, model: Any, params: Any, batch: Any) -> int:
 
     def backward(params, batch):
         def loss(params):
-            return CrossEntropy()(
-                params,
-                model=model,
-                batch=batch,
-                key=jax.random.key(0),
-                teacher=None,
-                loss_chunk=job.loss_chunk,
-                z_loss=0.0,
-            )[0]
+            rest = {"key": jax.random.key(0), "teacher": None, "loss_chunk": job.loss_chunk, "z_loss": 0.0}
+            return CrossEntropy()(params, model=model, batch=batch, **rest)[0]
 
         return jax.vjp(loss, params)[1]
 
@@ -123,26 +97,24 @@ def _activation_bytes(job: Any, model: Any, params: Any, batch: Any) -> int:
     )
 
 
-def _main(folder: str, out: str) -> None:
-    import math
-
-    import jax
-
+def _main(folder: str) -> None:
+    from distill_jax.data.records import to_features
     from distill_jax.models import losses
     from distill_jax.models.t5 import Transformer
-    from distill_jax.planning import hlo
-    from distill_jax.planning.job import Job
-    from distill_jax.training import partitioning
+    from distill_jax.training import optimizers, partitioning, schedules
     from distill_jax.training.start import state_shapes
     from distill_jax.training.step import make_train_step
 
     job = Job.from_json(json.load(sys.stdin))
     began = time.monotonic()
     model = Transformer(job.config)
-    optimizer = job.make_optimizer()
+    optimizer = getattr(optimizers, job.optimizer)(schedules.linear(1e-4, 10_000, 100))
     place = partitioning.make_partitioner(job.config, job.batch_size, job.microbatches, job.mesh, job.partition)
     state = place.shapes(state_shapes(model, optimizer), model)
-    batch = _batch_shapes(job, place)
+    batch = {
+        name: jax.ShapeDtypeStruct((job.batch_size, *x.shape), x.dtype, sharding=place.batch)
+        for name, x in to_features([], job.lengths).items()
+    }
     step = make_train_step(
         model,
         optimizer,
@@ -152,9 +124,7 @@ def _main(folder: str, out: str) -> None:
         shardings=jax.tree.map(lambda x: x.sharding, state),
     )
     with place.active():
-        lowered = step.lower(state, batch)
-        compiled = lowered.compile()
-    memory = compiled.memory_analysis()
+        memory = step.lower(state, batch).compile().memory_analysis()
     (dump,) = pathlib.Path(folder).glob(f"*after_{_DUMP}*.txt")
     text = dump.read_text()
     found = {
@@ -162,7 +132,6 @@ def _main(folder: str, out: str) -> None:
         "optimizer": _device_bytes(state.opt_state),
         "batch": _device_bytes(batch),
         "activations": _activation_bytes(job, model, state.params, batch),
-        "arguments": memory.argument_size_in_bytes,
         "temporaries": memory.temp_size_in_bytes,
         "not_donated": memory.output_size_in_bytes - memory.alias_size_in_bytes,
         "parameter_count": sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)),
@@ -171,7 +140,7 @@ def _main(folder: str, out: str) -> None:
         "seconds": time.monotonic() - began,
         "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     }
-    pathlib.Path(out).write_text(json.dumps(found))
+    pathlib.Path(folder, _FIGURES).write_text(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -65,30 +65,17 @@ _TABLE = {
 }
 
 
-def _device(figures: tuple, source: str) -> Device:
-    flops, flops_float32, memory, memory_rate, link_rate, domain, network_rate = figures
-    return Device(
-        flops * 1e12,
-        flops_float32 * 1e12,
-        memory * 1e9,
-        memory_rate * 1e9,
-        link_rate * 1e9,
-        domain,
-        network_rate * 1e9,
-        source,
-    )
-
-
-DEVICES = {name: _device(*row) for name, row in _TABLE.items()}
+_UNITS = (1e12, 1e12, 1e9, 1e9, 1e9, 1, 1e9)
+DEVICES = {
+    name: Device(*(figure * unit for figure, unit in zip(figures, _UNITS, strict=True)), source)
+    for name, (figures, source) in _TABLE.items()
+}
 
 
 def get_device(name: str, **changes: float | None) -> Device:
     """A device of the table with some figures replaced, in the units of `Device`; None keeps the table's.
 
-    `flops` replaces the peaks of both kinds of products.
-
-    Raises:
-      UserError: for a name that is not in the table.
+    `flops` replaces the peaks of both kinds of products. Raises UserError for a name that is not in the table.
     """
     if name not in DEVICES:
         raise UserError(f"--device {name!r} is none of {', '.join(DEVICES)}: take one and override its figures")

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -21,9 +21,9 @@ _PASSES_ON = ("convert", "copy", "transpose", "reshape", "bitcast")
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """A collective operation, run `count` times a step on an array of `size` bytes in all.
+    """A collective operation, run `count` times a step on an array of `size` bytes in all, among each group.
 
-    `groups` are the numbers of the devices that take part together: of all, by group.
+    `groups` are the numbers of all devices, by group.
     """
 
     kind: str
@@ -56,16 +56,20 @@ class _Instruction:
         return _NAME.findall(self.rest.split("), ")[0])
 
 
+def _dims(text: str) -> list[int]:
+    return [int(dim) for dim in text.split(",") if dim]
+
+
+def _elements(shape: str) -> int:
+    return sum(math.prod(_dims(dims)) for _, dims in _ARRAY.findall(shape))
+
+
 def _bytes(shape: str) -> int:
     total = 0
     for dtype, dims in _ARRAY.findall(shape):
         bits = 8 if dtype == "pred" else int(re.sub(r"\D", "", dtype))
         total += bits * math.prod(_dims(dims)) // 8
     return total
-
-
-def _dims(text: str) -> list[int]:
-    return [int(dim) for dim in text.split(",") if dim]
 
 
 def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
@@ -97,8 +101,9 @@ def _trip_count(while_: _Instruction, computations: Mapping[str, list[_Instructi
     return constants[0]
 
 
-def _counts(computations: Mapping[str, list[_Instruction]], entry: str) -> dict[str, int]:
-    """How often each computation runs in a step; reductions' element functions are not counted."""
+def _executed(text: str) -> Iterator[tuple[list[_Instruction], int]]:
+    """Each computation of a module, and how often it runs in a step; not reductions' element functions."""
+    computations, entry = _parse(text)
     counts: dict[str, int] = collections.Counter()
 
     def visit(name: str, times: int) -> None:
@@ -115,7 +120,7 @@ def _counts(computations: Mapping[str, list[_Instruction]], entry: str) -> dict[
                     visit(called, times)
 
     visit(entry, 1)
-    return counts
+    return ((computations[name], count) for name, count in counts.items())
 
 
 def _groups(rest: str, devices: int) -> np.ndarray:
@@ -177,30 +182,20 @@ def _slices(whole: _Instruction, users: Mapping[str, list[_Instruction]]) -> int
     return min(parts, default=1)
 
 
-def _elements(shape: str) -> int:
-    return sum(math.prod(_dims(dims)) for _, dims in _ARRAY.findall(shape))
-
-
 def collectives(text: str, devices: int) -> list[Collective]:
-    """The collective operations of a step, each with the times it runs.
-
-    Args:
-      text: an HLO module after partitioning.
-      devices: that it is partitioned for.
-    """
-    computations, entry = _parse(text)
+    """The collective operations of a step in a module partitioned for `devices`, each with its count."""
     found: dict[tuple, int] = collections.Counter()
 
     def add(kind: str, size: int, groups: np.ndarray, count: int) -> None:
         if groups.shape[1] > 1:
             found[kind, size, tuple(map(tuple, groups.tolist()))] += count
 
-    for name, count in _counts(computations, entry).items():
+    for instructions, count in _executed(text):
         users = collections.defaultdict(list)
-        for instruction in computations[name]:
+        for instruction in instructions:
             for operand in instruction.operands:
                 users[operand].append(instruction)
-        for instruction in computations[name]:
+        for instruction in instructions:
             kind = instruction.op.removesuffix("-start")
             if kind not in KINDS:
                 continue
@@ -228,13 +223,10 @@ def by_kind(operations: Iterable[Collective]) -> dict[str, float]:
 
 def matmul_flops(text: str) -> dict[str, float]:
     """Operations of the matrix products of a step on one device by operand type: 2 for a multiply and add."""
-    computations, entry = _parse(text)
     total: dict[str, float] = collections.Counter()
-    for name, count in _counts(computations, entry).items():
-        shapes = {instruction.name: instruction.shape for instruction in computations[name]}
-        for instruction in computations[name]:
-            if instruction.op != "dot":
-                continue
+    for instructions, count in _executed(text):
+        shapes = {instruction.name: instruction.shape for instruction in instructions}
+        for instruction in (each for each in instructions if each.op == "dot"):
             dtype, dims = _ARRAY.search(shapes[instruction.operands[0]]).groups()
             contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", instruction.rest)[1]
             depth = math.prod(_dims(dims)[dim] for dim in _dims(contracted))

@@ -5,12 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import optax
-
 from distill_jax.models.config import T5Config
-from distill_jax.training import mesh, optimizers, schedules
-
-OPTIMIZERS = ("adamw", "adafactor")
+from distill_jax.training import mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +33,4 @@ class Job:
 
     @staticmethod
     def from_json(fields: Mapping[str, Any]) -> "Job":
-        """See `to_json`."""
         return Job(**dict(fields) | {"config": T5Config(**fields["config"])})
-
-    def make_optimizer(self) -> optax.GradientTransformation:
-        """The optimizer, with a schedule as in a run."""
-        return getattr(optimizers, self.optimizer)(schedules.linear(1e-4, 10_000, 100))

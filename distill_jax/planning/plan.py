@@ -20,15 +20,11 @@ class Plan:
     """What a job needs; bytes, operations and seconds are of one device and one step.
 
     Attributes:
-      job: what was compiled.
       memory: bytes by use: parameters, optimizer, batch, activations, temporaries, and their `total`.
       flops: of the matrix products.
       moved: bytes that a device sends, by kind of collective.
-      time: the roofline.
       fits: whether the total is within the usable memory.
-      parameter_count: of the model.
-      compile_seconds: of the compilation.
-      compile_bytes: the memory it took.
+      compile_bytes: the memory that the compilation took.
     """
 
     job: Job
@@ -47,45 +43,26 @@ class Plan:
 
     def to_json(self, steps: int) -> dict[str, Any]:
         """All of it, for `--json`."""
-        return {
-            "mesh": dict(self.job.mesh),
-            "devices": self.job.devices,
-            "memory": self.memory,
-            "fits": self.fits,
-            "flops": self.flops,
-            "moved": self.moved,
-            "seconds": dataclasses.asdict(self.time) | {"step": self.time.step, "bound": self.time.bound},
-            "device_hours": self.device_hours(steps),
-            "parameter_count": self.parameter_count,
-            "compile_seconds": self.compile_seconds,
-            "compile_bytes": self.compile_bytes,
-        }
+        figures = dict(vars(self))
+        job, time = figures.pop("job"), figures.pop("time")
+        seconds = dataclasses.asdict(time) | {"step": time.step, "bound": time.bound}
+        place = {"mesh": dict(job.mesh), "devices": job.devices}
+        return place | figures | {"seconds": seconds, "device_hours": self.device_hours(steps)}
 
 
 def plan(job: Job, device: Device) -> Plan:
     """Compiles a job on its mesh, and sums up memory, communication and time.
 
-    Raises:
-      UserError: when the mesh is not valid, before anything is compiled.
+    Raises UserError when the mesh is not valid, before anything is compiled.
     """
     meshes.check(
-        job.mesh,
-        meshes.table(job.partition),
-        job.config,
-        job.batch_size,
-        job.microbatches,
-        job.devices,
+        job.mesh, meshes.table(job.partition), job.config, job.batch_size, job.microbatches, job.devices
     )
     found = compile_job(job)
     operations = [hlo.Collective(**fields) for fields in found["collectives"]]
-    activations = min(found["activations"], found["temporaries"])
-    memory = {
-        "parameters": found["parameters"],
-        "optimizer": found["optimizer"],
-        "batch": found["batch"],
-        "activations": activations,
-        "temporaries": found["temporaries"] - activations + found["not_donated"],
-    }
+    memory = {use: found[use] for use in ("parameters", "optimizer", "batch")}
+    memory["activations"] = min(found["activations"], found["temporaries"])
+    memory["temporaries"] = found["temporaries"] - memory["activations"] + found["not_donated"]
     memory["total"] = sum(memory.values())
     state = found["parameters"] + found["optimizer"]
     return Plan(
@@ -102,15 +79,9 @@ def plan(job: Job, device: Device) -> Plan:
 
 
 def propose(job: Job, device: Device, devices: int) -> list[Plan]:
-    """The best meshes of so many devices that fit, compiled, the fastest first.
-
-    Raises:
-      UserError: when none does.
-    """
-    fitting: list[Plan] = []
-    tried = 0
-    for candidate in search.candidates(job, device, devices):
-        tried += 1
+    """The best meshes of so many devices that fit, compiled, the fastest first; UserError when none does."""
+    fitting, tried = [], 0
+    for tried, candidate in enumerate(search.candidates(job, device, devices), 1):
         found = plan(candidate, device)
         if found.fits:
             fitting.append(found)

@@ -85,8 +85,7 @@ def roofline(
       operations: the collectives of a step.
       device: its peaks.
     """
-    compute = sum(
-        count / (device.flops_float32 if dtype == "f32" else device.flops) for dtype, count in flops.items()
-    )
+    float32 = flops.get("f32", 0.0)
+    compute = float32 / device.flops_float32 + (sum(flops.values()) - float32) / device.flops
     links = sum(o.count * link_seconds(o.kind, o.size, o.groups, device) for o in operations)
     return Roofline(compute, 2 * state_bytes / device.memory_rate, links)

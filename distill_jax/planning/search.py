@@ -61,10 +61,8 @@ def rough(job: Job, device: Device) -> Rough:
 def candidates(job: Job, device: Device, devices: int) -> Iterator[Job]:
     """`job` on every mesh of so many devices that is valid and seems to fit, the fastest first."""
     rules = meshes.table(job.partition)
-    jobs = [
-        dataclasses.replace(job, mesh=mesh)
-        for mesh in meshes.valid_meshes(rules, job.config, job.batch_size, job.microbatches, devices)
-    ]
+    valid = meshes.valid_meshes(rules, job.config, job.batch_size, job.microbatches, devices)
+    jobs = [dataclasses.replace(job, mesh=mesh) for mesh in valid]
     estimates = [(rough(candidate, device), candidate) for candidate in jobs]
     fitting = [pair for pair in estimates if pair[0].memory < device.memory]
     yield from (candidate for _, candidate in sorted(fitting, key=lambda pair: pair[0].seconds))

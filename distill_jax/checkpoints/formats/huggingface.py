@@ -26,6 +26,15 @@ _ACTIVATIONS = {
     "gated-gelu": ("gelu", "linear"),
     "gated-silu": ("silu", "linear"),
 }
+_SIZES = {  # in config.json: in `T5Config`
+    "vocab_size": "vocab_size",
+    "d_model": "emb_dim",
+    "d_kv": "head_dim",
+    "d_ff": "mlp_dim",
+    "num_heads": "num_heads",
+    "num_layers": "num_encoder_layers",
+    "num_decoder_layers": "num_decoder_layers",
+}
 # What config.json can state and our layers have built in.
 _FIXED = {
     "relative_attention_num_buckets": 32,
@@ -39,40 +48,35 @@ _EMBEDDINGS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # 
 _UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"  # in the first T5s
 
 
-def _attention(theirs: str, ours: str) -> Iterator[tuple[str, str, bool]]:
-    for short, name in (("q", "query"), ("k", "key"), ("v", "value"), ("o", "out")):
-        yield f"{theirs}.{short}.weight", f"{ours}/{name}/kernel", True
+# Of each stack, the sublayers of a layer in order: their name, ours, and ours of the norm before it.
+_FEED_FORWARD = ("DenseReluDense", "mlp", "pre_mlp_layer_norm")
+_SUBLAYERS = {
+    "encoder": (("SelfAttention", "attention", "pre_attention_layer_norm"), _FEED_FORWARD),
+    "decoder": (
+        ("SelfAttention", "self_attention", "pre_self_attention_layer_norm"),
+        ("EncDecAttention", "encoder_decoder_attention", "pre_cross_attention_layer_norm"),
+        _FEED_FORWARD,
+    ),
+}
 
 
 def _names(config: T5Config) -> Iterator[tuple[str, str, bool]]:
     """(their name, our name, transposed) of every parameter."""
     yield "shared.weight", "token_embedder/embedding", False
-    gated = len(config.mlp_activations) > 1
-    wi = ("wi_0", "wi_1") if gated else ("wi",)
-    stacks = {"encoder": config.num_encoder_layers, "decoder": config.num_decoder_layers}
-    for stack, count in stacks.items():
-        is_decoder = stack == "decoder"
-        yield (
-            f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight",
-            f"{stack}/relpos_bias/rel_embedding",
-            True,
-        )
+    attention = {"q": "query", "k": "key", "v": "value", "o": "out"}
+    wi = ("wi_0", "wi_1") if len(config.mlp_activations) > 1 else ("wi",)
+    mlp = {name: name for name in (*wi, "wo")}
+    for stack, depth in (("encoder", config.num_encoder_layers), ("decoder", config.num_decoder_layers)):
+        bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+        yield bias, f"{stack}/relpos_bias/rel_embedding", True
         yield f"{stack}.final_layer_norm.weight", f"{stack}/{stack}_norm/scale", False
-        for n in range(count):
-            theirs, ours = f"{stack}.block.{n}.layer", f"{stack}/layers_{n}"
-            own = "self_attention" if is_decoder else "attention"
-            yield from _attention(f"{theirs}.0.SelfAttention", f"{ours}/{own}")
-            yield f"{theirs}.0.layer_norm.weight", f"{ours}/pre_{own}_layer_norm/scale", False
-            if is_decoder:
-                cross = f"{ours}/encoder_decoder_attention"
-                yield from _attention(f"{theirs}.1.EncDecAttention", cross)
-                norm = f"{ours}/pre_cross_attention_layer_norm/scale"
-                yield f"{theirs}.1.layer_norm.weight", norm, False
-            last = 2 if is_decoder else 1
-            for name in (*wi, "wo"):
-                their_kernel = f"{theirs}.{last}.DenseReluDense.{name}.weight"
-                yield their_kernel, f"{ours}/mlp/{name}/kernel", True
-            yield f"{theirs}.{last}.layer_norm.weight", f"{ours}/pre_mlp_layer_norm/scale", False
+        for n in range(depth):
+            for m, (theirs, ours, norm) in enumerate(_SUBLAYERS[stack]):
+                layer = f"{stack}.block.{n}.layer.{m}"
+                for kernel, our_kernel in (mlp if ours == "mlp" else attention).items():
+                    our_name = f"{stack}/layers_{n}/{ours}/{our_kernel}/kernel"
+                    yield f"{layer}.{theirs}.{kernel}.weight", our_name, True
+                yield f"{layer}.layer_norm.weight", f"{stack}/layers_{n}/{norm}/scale", False
     if not config.logits_via_embedding:
         yield "lm_head.weight", "decoder/logits_dense/kernel", True
 
@@ -110,14 +114,10 @@ def _model_config(path: pathlib.Path, config: Mapping[str, Any], has_head: bool)
     tied = config.get("tie_word_embeddings", kind == "t5")
     tied = config.get("scale_decoder_outputs", tied and not (kind == "mt5" and has_head))
     try:
+        decoder_layers = config.get("num_decoder_layers") or config["num_layers"]
+        config = {**config, "num_decoder_layers": decoder_layers}
         return T5Config(
-            vocab_size=int(config["vocab_size"]),
-            emb_dim=int(config["d_model"]),
-            num_heads=int(config["num_heads"]),
-            num_encoder_layers=int(config["num_layers"]),
-            num_decoder_layers=int(config.get("num_decoder_layers") or config["num_layers"]),
-            head_dim=int(config["d_kv"]),
-            mlp_dim=int(config["d_ff"]),
+            **{ours: int(config[theirs]) for theirs, ours in _SIZES.items()},
             mlp_activations=_ACTIVATIONS[projection],
             dropout_rate=config.get("dropout_rate", 0.1),
             logits_via_embedding=bool(tied),
@@ -127,13 +127,9 @@ def _model_config(path: pathlib.Path, config: Mapping[str, Any], has_head: bool)
 
 
 def read_huggingface(folder: str | os.PathLike) -> tuple[Parameters, T5Config]:
-    """Opens a folder that `transformers` saved.
+    """Our parameters and the config of a folder that `transformers` saved.
 
-    Returns:
-      Our parameters and the config.
-
-    Raises:
-      UserError: naming the parameter and both shapes, when one is missing, does not fit or is unknown.
+    Raises UserError, naming the parameter and both shapes, when one is missing, does not fit or is unknown.
     """
     folder = pathlib.Path(folder)
     description = _read_config(folder / "config.json")
@@ -184,17 +180,10 @@ def write_huggingface(
     dtype: str = "float32",
     shard_bytes: int = 5 * 10**9,
 ) -> None:
-    """Writes a folder that `transformers.T5ForConditionalGeneration.from_pretrained` reads.
+    """Writes a folder, made if need be, that `transformers.T5ForConditionalGeneration.from_pretrained` reads.
 
-    Args:
-      folder: made if need be.
-      parameters: one per layer; they are read one at a time.
-      config: of the model.
-      dtype: of the stored arrays; bfloat16 halves the files.
-      shard_bytes: of a file at most; transformers' own default.
-
-    Raises:
-      UserError: when transformers has no such feed-forward.
+    The parameters, one per layer, are read one at a time. `shard_bytes` of a file at most are transformers' own
+    default; bfloat16 halves the files. Raises UserError when transformers has no such feed-forward.
     """
     projection = {activations: name for name, activations in _ACTIVATIONS.items()}
     activations = tuple("silu" if name == "swish" else name for name in config.mlp_activations)
@@ -209,29 +198,17 @@ def write_huggingface(
         name, transposed = theirs[ours]
         tensors[name] = _transpose(parameter) if transposed else parameter
     write_tensors(folder, tensors, dtype, shard_bytes)
-    _write_json(
-        folder / "config.json",
-        {
-            "architectures": ["T5ForConditionalGeneration"],
-            "model_type": "t5",
-            "vocab_size": config.vocab_size,
-            "d_model": config.emb_dim,
-            "d_kv": config.head_dim,
-            "d_ff": config.mlp_dim,
-            "num_heads": config.num_heads,
-            "num_layers": config.num_encoder_layers,
-            "num_decoder_layers": config.num_decoder_layers,
-            "dropout_rate": config.dropout_rate,
-            "feed_forward_proj": projection[activations],
-            "tie_word_embeddings": config.logits_via_embedding,
-            "is_encoder_decoder": True,
-            "torch_dtype": dtype,
-            **_FIXED,
-        },
-    )
+    description = {
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        **{theirs: getattr(config, ours) for theirs, ours in _SIZES.items()},
+        "dropout_rate": config.dropout_rate,
+        "feed_forward_proj": projection[activations],
+        "tie_word_embeddings": config.logits_via_embedding,
+        "is_encoder_decoder": True,
+        "torch_dtype": dtype,
+        **_FIXED,
+    }
     ids = {name: _FIXED[name] for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
-    _write_json(folder / "generation_config.json", ids)
-
-
-def _write_json(path: pathlib.Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
+    for name, content in (("config.json", description), ("generation_config.json", ids)):
+        (folder / name).write_text(json.dumps(content, indent=2) + "\n")

@@ -40,7 +40,7 @@ def _described(folder: pathlib.Path) -> tuple[Leaves, bool]:
             tuple(str(k["key"]) for k in leaf["key_metadata"]): leaf["value_metadata"].get("write_shape")
             for leaf in metadata["tree_metadata"].values()
         }
-        return leaves, bool(metadata.get("use_zarr3"))
+        return leaves, metadata.get("use_zarr3", False)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: the checkpoint is not whole") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -61,8 +61,7 @@ def _placeholders(folder: pathlib.Path) -> Leaves:
 def read_tree(folder: pathlib.Path, prefix: str) -> Parameters:
     """The arrays under `prefix` (`target`, `params`), by their names below it; nothing else is opened.
 
-    Raises:
-      UserError: when there are none, or one cannot be opened.
+    Raises UserError when there are none, or one cannot be opened.
     """
     old = (folder / "checkpoint").exists() and not (folder / "_METADATA").exists()
     leaves, zarr3 = (_placeholders(folder), False) if old else _described(folder)
@@ -71,16 +70,12 @@ def read_tree(folder: pathlib.Path, prefix: str) -> Parameters:
         prefixes = sorted({key[0] for key in leaves})
         raise UserError(f"{folder}: no {prefix} in there, only {', '.join(prefixes) or 'nothing'}")
     reader = ArrayReader(str(folder), prefix)
-    ocdbt = (folder / "manifest.ocdbt").exists()
+    root, ocdbt = f"{folder.absolute()}/", (folder / "manifest.ocdbt").exists()
+    kvstore = {"driver": "ocdbt", "base": {"driver": "file", "path": root}} if ocdbt else {"driver": "file"}
     parameters = {}
     for key, shape in wanted.items():
-        path = ".".join(key)
-        kvstore: dict[str, Any] = {"driver": "file", "path": f"{folder.absolute()}/"}
-        if ocdbt:
-            kvstore = {"driver": "ocdbt", "base": kvstore, "path": f"{path}/"}
-        else:
-            kvstore["path"] += f"{path}/"
-        spec = {"driver": "zarr3" if zarr3 else "zarr", "kvstore": kvstore}
+        path = ("" if ocdbt else root) + ".".join(key) + "/"
+        spec = {"driver": "zarr3" if zarr3 else "zarr", "kvstore": {**kvstore, "path": path}}
         name = "/".join(key[1:])
         parameters[name] = reader.open(name, spec, shape)
     return parameters
@@ -92,10 +87,8 @@ class _Lazy:
     dtype = np.dtype(np.float32)
 
     def __init__(self, parameter: Parameter | Stacked, order: int):
-        self.order = order
-        self.by_layer = isinstance(parameter, Stacked)
-        self.pieces = parameter.pieces
-        self.shape = parameter.shape
+        self.order, self.by_layer = order, isinstance(parameter, Stacked)
+        self.pieces, self.shape = parameter.pieces, parameter.shape
         self.size = int(np.prod(self.shape))
         self.nbytes = self.size * self.dtype.itemsize
 
@@ -131,13 +124,13 @@ def write_tree(
     step_prefix: str | None = None,
     ocdbt: bool = True,
 ) -> None:
-    """Writes `<directory>/[<step_prefix>_]<step>/state`, with the parameters under `prefix`.
+    """Writes `<directory>/[<step_prefix>_]<step>/state`; one parameter at a time is read.
 
     Args:
       directory: of the checkpoint manager.
       step: of the checkpoint.
-      prefix: `target` for T5X, `params` for ours.
-      parameters: one at a time is read.
+      prefix: of the parameters: `target` for T5X, `params` for ours.
+      parameters: by their names below the prefix.
       others: further top-level entries, such as the step.
       step_prefix: T5X's is `checkpoint`.
       ocdbt: one key-value store for all arrays, else a folder each.
@@ -157,8 +150,7 @@ def write_tree(
         return ocp.SaveArgs()
 
     tree = {**others, prefix: traverse_util.unflatten_dict(leaves, sep="/")}
-    arguments = {name: save_args(leaf) for name, leaf in traverse_util.flatten_dict(tree, sep="/").items()}
     options = ocp.CheckpointManagerOptions(step_prefix=step_prefix, enable_async_checkpointing=False)
     with ocp.CheckpointManager(directory, options=options, item_handlers={"state": handler}) as manager:
-        save = ocp.args.PyTreeSave(tree, save_args=traverse_util.unflatten_dict(arguments, sep="/"))
+        save = ocp.args.PyTreeSave(tree, save_args=jax.tree.map(save_args, tree))
         manager.save(step, args=ocp.args.Composite(state=save))

@@ -20,17 +20,10 @@ from distill_jax.models.t5 import Transformer
 _LAYER = re.compile(r"^(encoder|decoder)/layers_(\d+)/(.+)$")
 _STACKED = re.compile(r"^(encoder|decoder)/layers/(.+)$")
 
-Shapes = Mapping[str, tuple[int, ...]]
-
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """A parameter on the disk.
-
-    Attributes:
-      shape: of the whole parameter.
-      fetch: reads `parameter[index]`; `...` is all of it. Raises UserError, naming the parameter.
-    """
+    """A parameter on the disk; `fetch` reads `parameter[index]`, or raises UserError, naming the parameter."""
 
     shape: tuple[int, ...]
     fetch: Callable[[Any], np.ndarray]
@@ -72,11 +65,9 @@ def unstack(parameters: Parameters) -> Parameters:
     """`encoder/layers/x` [n, ...] -> `encoder/layers_0/x` … [...], each of which reads only its slice."""
     unstacked = {}
     for name, parameter in parameters.items():
-        match = _STACKED.match(name)
-        if match:
-            stack, rest = match.groups()
+        if match := _STACKED.match(name):
             for n in range(parameter.shape[0] if parameter.shape else 0):
-                unstacked[f"{stack}/layers_{n}/{rest}"] = parameter.layer(n)
+                unstacked[f"{match[1]}/layers_{n}/{match[2]}"] = parameter.layer(n)
         else:
             unstacked[name] = parameter
     return unstacked
@@ -86,15 +77,11 @@ def stack(parameters: Parameters) -> Mapping[str, Parameter | Stacked]:
     """`encoder/layers_0/x` … [...] -> `encoder/layers/x` [n, ...]."""
     stacked, groups = {}, {}
     for name, parameter in parameters.items():
-        match = _LAYER.match(name)
-        if match:
-            part, n, rest = match.groups()
-            groups.setdefault(f"{part}/layers/{rest}", {})[int(n)] = parameter
+        if match := _LAYER.match(name):
+            groups.setdefault(f"{match[1]}/layers/{match[3]}", {})[int(match[2])] = parameter
         else:
             stacked[name] = parameter
-    for name, layers in groups.items():
-        stacked[name] = Stacked(tuple(layers[n] for n in range(len(layers))))
-    return stacked
+    return stacked | {k: Stacked(tuple(layers[n] for n in range(len(layers)))) for k, layers in groups.items()}
 
 
 def from_tree(params: Any) -> Parameters:
@@ -113,14 +100,12 @@ def to_tree(parameters: Parameters, scan_layers: bool = False) -> Any:
     return traverse_util.unflatten_dict(arrays, sep="/")
 
 
-def expected_shapes(config: T5Config) -> Shapes:
+def expected_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every parameter of a model, one per layer."""
     tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
     model = Transformer(dataclasses.replace(config, scan_layers=False))
     params = jax.eval_shape(
-        lambda key, t: model.init(key, t, t, t, enable_dropout=False)["params"],
-        jax.random.key(0),
-        tokens,
+        lambda key, t: model.init(key, t, t, t, enable_dropout=False)["params"], jax.random.key(0), tokens
     )
     return {name: x.shape for name, x in traverse_util.flatten_dict(params, sep="/").items()}
 
@@ -132,14 +117,9 @@ def check(
     source: str,
     file_names: Mapping[str, str] | None = None,
 ) -> None:
-    """Compares a checkpoint with a model, before anything is read.
+    """Compares the checkpoint `where` with the model that `source` (such as "config.json") describes.
 
-    Args:
-      where: the checkpoint, for messages.
-      parameters: its parameters.
-      config: of the model.
-      source: of `config`, such as "config.json".
-      file_names: our name -> the checkpoint's own, where they differ.
+    Nothing is read. `file_names` has the checkpoint's own name of ours, where they differ.
 
     Raises:
       UserError: naming the first parameter that is missing, has another shape or is unknown, and both shapes.
@@ -156,11 +136,10 @@ def check(
                 f"{where}: no parameter {named(name)}: {source} asks for one of shape {list(shape)}, the "
                 "checkpoint is of another architecture or not whole"
             )
-        if tuple(parameters[name].shape) != tuple(shape):
-            raise UserError(
-                f"{where}: parameter {named(name)} has shape {list(parameters[name].shape)}, {source} asks for "
-                f"{list(shape)}"
-            )
+        stored = parameters[name].shape
+        if tuple(stored) != tuple(shape):
+            difference = f"has shape {list(stored)}, {source} asks for {list(shape)}"
+            raise UserError(f"{where}: parameter {named(name)} {difference}")
     for name in sorted(set(parameters) - set(expected)):
         raise UserError(
             f"{where}: parameter {named(name)} of shape {list(parameters[name].shape)} is unknown to {source}, "
@@ -171,15 +150,10 @@ def check(
 def infer_config(
     where: str, parameters: Parameters, mlp_activations: tuple[str, ...] | None = None
 ) -> T5Config:
-    """The T5 that a checkpoint without a description holds, from names and shapes.
+    """The T5 that the checkpoint `where` holds, which has no description, from names and shapes.
 
-    Args:
-      where: the checkpoint, for messages.
-      parameters: its parameters.
-      mlp_activations: what shapes do not tell; by default ReLU, or GELU where the feed-forward is gated.
-
-    Raises:
-      UserError: when a parameter that tells is missing or has the wrong rank.
+    Shapes do not tell the activations: by default ReLU, or GELU where the feed-forward is gated. Raises
+    UserError when a parameter that tells is missing or has the wrong rank.
     """
 
     def shape(name: str, rank: int = 2) -> tuple[int, ...]:
@@ -209,7 +183,6 @@ def infer_config(
             f"{where}: the feed-forward of the checkpoint is {'gated' if gated else 'not gated'}, which "
             f"does not go with the activations {', '.join(activations)}"
         )
-    mlp_name = "wi_0" if gated else "wi"
     return T5Config(
         vocab_size=vocab_size,
         emb_dim=emb_dim,
@@ -217,7 +190,7 @@ def infer_config(
         num_encoder_layers=depth("encoder"),
         num_decoder_layers=depth("decoder"),
         head_dim=joined // num_heads,
-        mlp_dim=shape(f"encoder/layers_0/mlp/{mlp_name}/kernel")[1],
+        mlp_dim=shape(f"encoder/layers_0/mlp/{'wi_0' if gated else 'wi'}/kernel")[1],
         mlp_activations=activations,
         logits_via_embedding="decoder/logits_dense/kernel" not in parameters,
     )

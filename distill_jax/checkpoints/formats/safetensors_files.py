@@ -4,7 +4,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,13 +20,14 @@ ADAPTER = "adapter_config.json"
 _DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 
-def refuse_pickle(path: str | os.PathLike) -> None:
-    """Raises a UserError that says what to do instead; a pickle is never opened."""
-    raise UserError(
-        f"{path}: a pickle can run code and is not read; where transformers and torch are, save the model "
-        'again as safetensors: python -c "from transformers import T5ForConditionalGeneration as T; '
-        f"T.from_pretrained('{pathlib.Path(path).parent}').save_pretrained('safetensors')\""
-    )
+def refuse_pickles(paths: Iterable[str | os.PathLike]) -> None:
+    """Raises a UserError that says what to do instead when one of them is a pickle: it is never opened."""
+    for path in sorted(path for path in map(str, paths) if path.endswith(PICKLES)):
+        raise UserError(
+            f"{path}: a pickle can run code and is not read; where transformers and torch are, save the model "
+            'again as safetensors: python -c "from transformers import T5ForConditionalGeneration as T; '
+            f"T.from_pretrained('{pathlib.Path(path).parent}').save_pretrained('safetensors')\""
+        )
 
 
 def refuse_adapter(folder: pathlib.Path) -> None:
@@ -44,8 +45,7 @@ def refuse_adapter(folder: pathlib.Path) -> None:
 def read_tensors(folder: pathlib.Path) -> dict[str, Parameter]:
     """Opens all tensors of a folder, by the names they have there.
 
-    Raises:
-      UserError: when there are none, or a file is broken, a pickle or an adapter.
+    Raises UserError when there are none, or a file is broken, a pickle or an adapter.
     """
     tensors: dict[str, Parameter] = {}
     for path in _files(folder):
@@ -70,9 +70,7 @@ def _files(folder: pathlib.Path) -> list[pathlib.Path]:
         return [folder / "model.safetensors"]
     if (folder / ADAPTER).exists():
         refuse_adapter(folder)
-    pickles = sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
-    if pickles:
-        refuse_pickle(pickles[0])
+    refuse_pickles(folder.iterdir())
     raise UserError(f"{folder}: no model.safetensors in there")
 
 
@@ -119,13 +117,10 @@ def _first_cut(path: pathlib.Path) -> str | None:
 
 
 def write_tensors(folder: pathlib.Path, tensors: Parameters, dtype: str, shard_bytes: int) -> None:
-    """Writes `model.safetensors`, or several files and their index; one tensor at a time is read.
+    """Writes `model.safetensors`, or several files and their index, in an existing folder.
 
-    Args:
-      folder: an existing one.
-      tensors: name -> tensor, in the order in which they are best read.
-      dtype: of the stored arrays: float32, bfloat16 or float16.
-      shard_bytes: of a file at most, but for a tensor that is larger.
+    Tensors are read one at a time, in their order, and stored as float32, bfloat16 or float16. A file has
+    `shard_bytes` at most, but for a tensor that is larger.
     """
     itemsize = jnp.dtype(dtype).itemsize
     shards = _shards({name: tensor.shape for name, tensor in tensors.items()}, itemsize, shard_bytes)
@@ -139,7 +134,7 @@ def write_tensors(folder: pathlib.Path, tensors: Parameters, dtype: str, shard_b
 
 
 def _shards(shapes: Mapping[str, tuple[int, ...]], itemsize: int, limit: int) -> list[tuple[str, list[str]]]:
-    """(file name, names) of each file; none is larger than `limit` bytes but for a tensor that is."""
+    """(file name, names) of each file."""
     shards: list[list[str]] = [[]]
     size = 0
     for name, shape in shapes.items():
@@ -149,17 +144,16 @@ def _shards(shapes: Mapping[str, tuple[int, ...]], itemsize: int, limit: int) ->
             size = 0
         shards[-1].append(name)
         size += nbytes
-    if len(shards) == 1:
-        return [("model.safetensors", shards[0])]
     count = len(shards)
+    if count == 1:
+        return [("model.safetensors", shards[0])]
     return [(f"model-{n:05}-of-{count:05}.safetensors", shard) for n, shard in enumerate(shards, 1)]
 
 
 def _write_shard(path: pathlib.Path, tensors: Parameters, dtype: str) -> None:
     """Writes a safetensors file tensor by tensor; the library's own writer wants all of them at once."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    numpy_dtype = jnp.dtype(dtype)
-    offset = 0
+    numpy_dtype, offset = jnp.dtype(dtype), 0
     for name, tensor in tensors.items():
         end = offset + math.prod(tensor.shape) * numpy_dtype.itemsize
         header[name] = {"dtype": _DTYPES[dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}

@@ -45,8 +45,7 @@ def _is_leaf(_, value: Any) -> bool:
 def read_legacy(folder: pathlib.Path) -> Parameters:
     """The parameters (`target`) of `checkpoint_<step>`; the optimizer's state is not opened.
 
-    Raises:
-      UserError: when it is no T5X checkpoint, or a parameter is not there.
+    Raises UserError when it is no T5X checkpoint, or a parameter is not there.
     """
     path = folder / "checkpoint"
     tree = _restore(path)
@@ -61,9 +60,8 @@ def read_legacy(folder: pathlib.Path) -> Parameters:
         elif isinstance(leaf, np.ndarray):
             parameters[name] = Parameter(leaf.shape, lambda index, leaf=leaf: leaf[index])
         else:
-            raise UserError(
-                f"{path}: parameter {name} is a {type(leaf).__name__}, expected an array or its spec"
-            )
+            kind = type(leaf).__name__
+            raise UserError(f"{path}: parameter {name} is a {kind}, expected an array or its spec")
     return parameters
 
 
@@ -78,42 +76,22 @@ def _local_spec(path: pathlib.Path, name: str, spec: Mapping[str, Any], folder: 
     return {"driver": "zarr", "kvstore": local, "metadata": metadata}
 
 
-def write_legacy(
-    folder: pathlib.Path,
-    step: int,
-    parameters: Mapping[str, Parameter | Stacked],
-) -> None:
-    """Writes `checkpoint_<step>` with the parameters and the step, no optimizer's state; one parameter is held.
-
-    Args:
-      folder: of the checkpoint, which must not exist.
-      step: of the checkpoint.
-      parameters: to write.
-    """
+def write_legacy(folder: pathlib.Path, step: int, parameters: Mapping[str, Parameter | Stacked]) -> None:
+    """Writes a new `checkpoint_<step>`: parameters and step, no optimizer's state; one parameter is held."""
     folder.mkdir(parents=True)
     specs = {}
     for name, parameter in parameters.items():
         path = f"target.{name.replace('/', '.')}/"
-        first = 1 if isinstance(parameter, Stacked) else None
-        metadata = {
-            "chunks": chunk_shape(parameter.shape, 4, first),
-            "compressor": {"id": "gzip", "level": 1},
-            "shape": list(parameter.shape),
-        }
+        chunks = chunk_shape(parameter.shape, 4, 1 if isinstance(parameter, Stacked) else None)
+        compressor = {"id": "gzip", "level": 1}
+        metadata = {"chunks": chunks, "compressor": compressor, "shape": list(parameter.shape)}
         spec = {"driver": "zarr", "dtype": "float32", "metadata": metadata}
         specs[name] = {**spec, "kvstore": {"driver": "file", "path": path}}
-        kvstore = {"driver": "file", "path": f"{folder.absolute()}/{path}"}
+        spec["kvstore"] = {"driver": "file", "path": f"{folder.absolute()}/{path}"}
         # A chunk of zeros is written too: one that is missing is one that was lost.
-        store = ts.open(
-            {**spec, "kvstore": kvstore, "store_data_equal_to_fill_value": True}, create=True
-        ).result()
+        store = ts.open(spec | {"store_data_equal_to_fill_value": True}, create=True).result()
         for index, piece in parameter.pieces():
             store[index].write(piece).result()
-    tree = {
-        "version": VERSION,
-        "optimizer": {
-            "target": traverse_util.unflatten_dict(specs, sep="/"),
-            "state": {"step": np.asarray(step, np.int32)},
-        },
-    }
+    target = traverse_util.unflatten_dict(specs, sep="/")
+    tree = {"version": VERSION, "optimizer": {"target": target, "state": {"step": np.asarray(step, np.int32)}}}
     (folder / "checkpoint").write_bytes(flax.serialization.msgpack_serialize(tree))

@@ -35,10 +35,7 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 def write_tokenizer(folder: str | os.PathLike, vocabulary: Vocabulary, vocab_size: int) -> None:
     """Writes what `transformers.AutoTokenizer.from_pretrained` reads; its ids are the vocabulary's.
 
-    Args:
-      folder: of the model.
-      vocabulary: of the model.
-      vocab_size: rows of the model's embedding.
+    `vocab_size` is the number of rows of the model's embedding.
     """
     folder = pathlib.Path(folder)
     config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
@@ -104,12 +101,12 @@ def _added(content: str, **flags: bool) -> tokenizers.AddedToken:
 def _merges(proto) -> list[tuple[str, str]]:
     """Pairs of pieces that join, best first: SentencePiece's BPE keeps only scores of the results."""
     normal = {p.piece: p.score for p in proto.pieces if p.type == p.NORMAL}
-    merges = []
-    for piece, score in normal.items():
-        for cut in range(1, len(piece)):
-            left, right = piece[:cut], piece[cut:]
-            if left in normal and right in normal:
-                merges.append((-score, cut, (left, right)))
+    merges = [
+        (-score, cut, (piece[:cut], piece[cut:]))
+        for piece, score in normal.items()
+        for cut in range(1, len(piece))
+        if piece[:cut] in normal and piece[cut:] in normal
+    ]
     return [pair for _, _, pair in sorted(merges)]
 
 
@@ -117,15 +114,11 @@ def read_tokenizer(folder: str | os.PathLike) -> Vocabulary | None:
     """The vocabulary of a Hugging Face folder; None where it has none.
 
     The ids are transformers': a model's own pieces, its sentinels (100, or as many as `extra_ids` says), then
-    the tokens that were added to it.
-
-    Raises:
-      UserError: when the files are there and are not those of a T5 tokenizer.
+    the tokens that were added to it. Raises UserError when the files are not those of a T5 tokenizer.
     """
     folder = pathlib.Path(folder)
-    config_path, spiece, whole = (
-        folder / name for name in ("tokenizer_config.json", "spiece.model", "tokenizer.json")
-    )
+    names = ("tokenizer_config.json", "spiece.model", "tokenizer.json")
+    config_path, spiece, whole = (folder / name for name in names)
     config = _read(config_path)
     if config.get("tokenizer_class") == "ByT5Tokenizer":
         added = _added_tokens(folder, config)
@@ -147,7 +140,8 @@ def read_tokenizer(folder: str | os.PathLike) -> Vocabulary | None:
         return vocabulary
     if whole.exists():
         return TokenizerVocabulary(_text(whole), str(whole))
-    for name, (stated, flags) in sorted(added.items(), key=_by_number):
+    numbered_first = sorted(added.items(), key=lambda token: (token[1][0] is None, token[1][0] or 0))
+    for name, (stated, flags) in numbered_first:
         tokenizer.add_tokens([_added(name, **flags)])
         number = tokenizer.token_to_id(name)
         if stated not in (None, number):
@@ -156,11 +150,6 @@ def read_tokenizer(folder: str | os.PathLike) -> Vocabulary | None:
                 f"the {vocabulary.vocab_size} of spiece.model and its sentinels"
             )
     return TokenizerVocabulary(tokenizer.to_str(), str(spiece))
-
-
-def _by_number(token: tuple[str, tuple[int | None, Any]]) -> tuple[bool, int]:
-    number = token[1][0]
-    return number is None, number or 0
 
 
 def _extra_ids(path: pathlib.Path, config: Mapping[str, Any]) -> int | None:
@@ -177,11 +166,12 @@ def _extra_ids(path: pathlib.Path, config: Mapping[str, Any]) -> int | None:
     return int(number)
 
 
-def _added_tokens(
-    folder: pathlib.Path, config: Mapping[str, Any]
-) -> dict[str, tuple[int | None, dict[str, bool]]]:
-    """Each token that the files add: text -> (id, where one is given; flags of `AddedToken`)."""
-    tokens: dict[str, tuple[int | None, dict[str, bool]]] = {}
+Added = dict[str, tuple[int | None, dict[str, bool]]]  # text: id, where one is given, and flags of `AddedToken`
+
+
+def _added_tokens(folder: pathlib.Path, config: Mapping[str, Any]) -> Added:
+    """Each token that the files add."""
+    tokens: Added = {}
     path = folder / "tokenizer.json"
     entries: Iterable[Any] = _read(path).get("added_tokens", ())
     decoder = config.get("added_tokens_decoder") or {}
