@@ -58,11 +58,7 @@ class Registry:
         return sorted({*self._modules, *self._tasks})
 
     def get(
-        self,
-        name: str,
-        module: str | None = None,
-        data_dir: str | None = None,
-        teacher: str | None = None,
+        self, name: str, module: str | None = None, data_dir: str | None = None, teacher: str | None = None
     ) -> DistillationTask:
         """The task of that name, importing the shipped module or `module` where needed.
 

@@ -93,10 +93,7 @@ def texts(task: DistillationTask) -> Iterator[str]:
 
 
 def _checked(
-    examples: Iterable[tuple[int, Example]],
-    task: DistillationTask,
-    split: str,
-    views: Sequence[View],
+    examples: Iterable[tuple[int, Example]], task: DistillationTask, split: str, views: Sequence[View]
 ) -> Iterator[tuple[int, Example]]:
     """Passes the examples on. A training row needs its reference label; what a teacher left out is no error."""
     targets = {field for view in views if not view.soft for field in (view.target, view.answer)}

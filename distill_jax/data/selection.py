@@ -104,10 +104,7 @@ class _Seen:
 
 
 def keep(
-    examples: Numbered,
-    filters: Filters,
-    agrees: Callable[[Example], bool],
-    dropped: collections.Counter,
+    examples: Numbered, filters: Filters, agrees: Callable[[Example], bool], dropped: collections.Counter
 ) -> Numbered:
     """The examples that pass; `dropped` counts the others by reason, of several the first.
 

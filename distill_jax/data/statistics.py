@@ -59,19 +59,11 @@ def task_statistics(
         figures[split] = _split_statistics(task, examples, tokenizer, lengths)
         if whole_file:
             figures[split]["validation_rows"] = source.size("validation")
-    return {
-        "task": task.name,
-        "vocabulary": vocabulary,
-        "task_feature_lengths": lengths,
-        "splits": figures,
-    }
+    return {"task": task.name, "vocabulary": vocabulary, "task_feature_lengths": lengths, "splits": figures}
 
 
 def _split_statistics(
-    task: DistillationTask,
-    examples: Iterator[Example],
-    vocabulary: Vocabulary,
-    lengths: Mapping[str, int],
+    task: DistillationTask, examples: Iterator[Example], vocabulary: Vocabulary, lengths: Mapping[str, int]
 ) -> dict[str, Any]:
     views = task.views("step_by_step")
     counts = new_counts(views)

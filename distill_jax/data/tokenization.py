@@ -120,12 +120,7 @@ def tokenize(
     inputs_room, targets_room = lengths["inputs"] - 1, lengths["targets"] - 1
     groups: list[list[Segment]] = []
     for number, view, text, source, target in zip(
-        numbers,
-        chosen,
-        targets,
-        vocabulary.encode_batch(inputs),
-        vocabulary.encode_batch(targets),
-        strict=True,
+        numbers, chosen, targets, vocabulary.encode_batch(inputs), vocabulary.encode_batch(targets), strict=True
     ):
         counts.truncated_inputs += len(source) > inputs_room
         counts.truncated_targets += len(target) > targets_room

@@ -114,10 +114,7 @@ class DistillationModel(models.EncoderDecoderModel):
         return model
 
     def get_initial_variables(
-        self,
-        rng: jax.Array,
-        input_shapes: Mapping[str, Any],
-        input_types: Mapping[str, Any] | None = None,
+        self, rng: jax.Array, input_shapes: Mapping[str, Any], input_types: Mapping[str, Any] | None = None
     ):
         """See `t5x.models.EncoderDecoderModel`; tokens are int32, where T5X's evaluation says nothing."""
         types = dict.fromkeys(input_shapes, jnp.int32) | dict(input_types or {})

@@ -28,12 +28,7 @@ class ExampleSource(seqio.DataSource):
     """
 
     def __init__(
-        self,
-        task: DistillationTask,
-        view: View,
-        fraction: float = 1.0,
-        count: int | None = None,
-        seed: int = 0,
+        self, task: DistillationTask, view: View, fraction: float = 1.0, count: int | None = None, seed: int = 0
     ):
         super().__init__(splits=tuple(task.source.splits))
         self.task, self._view = task, view

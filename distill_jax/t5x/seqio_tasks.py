@@ -29,11 +29,7 @@ from distill_jax.t5x.seqio_source import ExampleSource
 from distill_jax.tasks import registry
 from distill_jax.tasks.definition import import_module
 
-_SCORED_BY = {
-    "task_distillation": "standard",
-    "soft_labels": "standard",
-    "logit_distillation": "step_by_step",
-}
+_SCORED_BY = {"task_distillation": "standard", "soft_labels": "standard", "logit_distillation": "step_by_step"}
 _ALL = "distill_jax.t5x.tasks"  # adds every task; a run adds its own alone, with its vocabulary
 
 
@@ -270,10 +266,7 @@ def select(
 
 
 def select_for_evaluation(
-    mixture_or_task_name: str,
-    *,
-    module: str | None = None,
-    vocabulary: str | seqio.Vocabulary | None = None,
+    mixture_or_task_name: str, *, module: str | None = None, vocabulary: str | seqio.Vocabulary | None = None
 ) -> str:
     """The name of the task or mixture that scores a student of another: by reference labels, whatever it read.
 

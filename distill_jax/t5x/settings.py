@@ -101,8 +101,6 @@ def schedule(given: Any = "linear"):
     return methods.make_schedule(configuration()) if isinstance(given, str) else given
 
 
-def optimizer(
-    given: Any = "adamw",
-) -> t5x_optimizers.OptimizerDef | optax.GradientTransformation | None:
+def optimizer(given: Any = "adamw") -> t5x_optimizers.OptimizerDef | optax.GradientTransformation | None:
     """OPTIMIZER by its name, with SCHEDULE and the other macros; or T5X's own."""
     return methods.make_optimizer(configuration()) if isinstance(given, str) else given

@@ -21,10 +21,7 @@ class GeneratedSource:
     """
 
     def __init__(
-        self,
-        generate: Callable[[np.random.Generator, str], Example],
-        sizes: Mapping[str, int],
-        seed: int = 0,
+        self, generate: Callable[[np.random.Generator, str], Example], sizes: Mapping[str, int], seed: int = 0
     ):
         self._generate = generate
         self._sizes = dict(sizes)
