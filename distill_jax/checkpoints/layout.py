@@ -5,7 +5,7 @@ MODEL_DIR/
   config.json           the options that repeat it
   vocabulary.json       and vocabulary.model or tokenizer.json: see `data.vocabularies`
   scores.json           validation scores of the checkpoints: see `orbax.Scores`
-  checkpoints/STEP/     an Orbax checkpoint: state/ (parameters, optimizer, step), loader/ (place in the data)
+  checkpoints/STEP/     an Orbax checkpoint: state/ (parameters, optimizer, step), loader/ (place in data)
 """
 
 import os

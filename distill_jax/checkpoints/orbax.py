@@ -191,8 +191,8 @@ def pick_step(model_dir: str, step: int | str | None = "latest") -> int:
         broken = [number for number in _step_folders(model_dir) if number > complete[-1]]
         if broken:
             raise UserError(
-                f"{checkpoints_of(model_dir) / str(broken[-1])}: not a whole checkpoint, it has no state: delete this "
-                f"folder to go back to step {complete[-1]}"
+                f"{checkpoints_of(model_dir) / str(broken[-1])}: not a whole checkpoint, it has no state: "
+                f"delete this folder to go back to step {complete[-1]}"
             )
         return complete[-1]
     if step == "best":
