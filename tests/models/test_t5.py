@@ -166,7 +166,7 @@ def test_the_embedding_gradient_counts_every_token(vocab_size):
     [
         ("mlp_activations", ("swosh",), "'swosh' is none of"),
         ("remat", "some", "'some' is none of"),
-        ("dtype", "int8", "'int8' is none of"),
+        ("dtype", "int8", "'int8': use bfloat16 or float32"),
         ("dropout_rate", 1.0, r"must lie in \[0, 1\)"),
     ],
 )
