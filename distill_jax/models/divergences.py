@@ -12,11 +12,10 @@ from distill_jax.models.sharding import by_shard
 
 
 def class_divergence(scores: jax.Array, probs: jax.Array, groups: jax.Array, temperature: float) -> jax.Array:
-    """KL from a teacher's class probabilities to a student's, at a temperature, times its square.
+    """KL from a teacher's class probabilities to a student's, summed over a row's examples: float32 [batch].
 
-    `T**2 * sum_c p_c * (log p_c - log q_c)` with `p = softmax(log(probs) / T)` and
-    `q = softmax(scores / T)` over the classes of an example (Hinton et al. 2015, arXiv:1503.02531,
-    section 2; the square keeps the gradients' size).
+    `T**2 * sum_c p_c * (log p_c - log q_c)` with `p = softmax(log(probs) / T)` and `q = softmax(scores / T)`
+    over the classes of an example.
 
     Args:
       scores: float32 [batch, classes], the student's log-probability of each label, however many
@@ -24,9 +23,6 @@ def class_divergence(scores: jax.Array, probs: jax.Array, groups: jax.Array, tem
       probs: float32 [batch, classes], the teacher's; they sum to 1 over an example.
       groups: int32 [batch, classes], the example a class belongs to, from 1; 0 is padding.
       temperature: T, above 0.
-
-    Returns:
-      float32 [batch]: the sum over the examples of a row.
     """
     same = (groups[:, :, None] == groups[:, None, :]) & (groups[:, None, :] > 0)
     is_class = groups > 0
@@ -99,9 +95,8 @@ def top_k_divergence(
       student_logits: float [..., vocab].
       teacher_ids: int32 [..., k], all different.
       teacher_log_probs: float32 [..., k], log-probabilities at `temperature`.
-      kind: of `DIVERGENCES`.
+      kind: with `beta` as of `token_divergence`.
       temperature: the student's logits are divided by it.
-      beta: of `jensen_shannon`, in (0, 1).
 
     Returns:
       float32 [...].
@@ -157,7 +152,7 @@ def _divergence(log_p: jax.Array, log_q: jax.Array, kind: str, beta: float) -> j
 
 
 def weighted_divergence(states, kernel, weights, chunk, divergence, known, kernels=()):
-    """Weighted sum of token divergences, from the decoder's states, in chunks of tokens.
+    """Weighted sum of token divergences (float32 scalar), from the decoder's states, in chunks of tokens.
 
     `[tokens, vocab]` is not held whole: the logits of a chunk are computed again for its gradient.
 
@@ -169,9 +164,6 @@ def weighted_divergence(states, kernel, weights, chunk, divergence, known, kerne
       divergence: (student logits [chunk, vocab], *chunks of `known`, *`kernels`) -> [chunk].
       known: what is known of the teacher, arrays [tokens, ...].
       kernels: output projections that `divergence` needs, [emb_dim, vocab].
-
-    Returns:
-      float32 scalar.
     """
 
     def total(states, weights, *rest):
@@ -183,7 +175,7 @@ def weighted_divergence(states, kernel, weights, chunk, divergence, known, kerne
             logits = x.astype(jnp.float32) @ kernel.astype(jnp.float32)
             return total + jnp.sum(w * divergence(logits, *chunks, *kernels)), None
 
-        chunks = in_chunks(min(chunk, states.shape[0]), states, weights, *known)
+        chunks = in_chunks(chunk, states, weights, *known)
         return jax.lax.scan(body, jnp.zeros((), jnp.float32), tuple(chunks))[0]
 
     split = len(known)

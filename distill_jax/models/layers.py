@@ -15,9 +15,8 @@ Array = jax.Array
 MASKED = -1e10  # added to an attention logit that must not count; T5X's value
 
 
-def kernel_init(scale: float = 1.0, distribution: str = "normal"):
-    """Fan-in initialiser of T5's projections."""
-    return nn.initializers.variance_scaling(scale, "fan_in", distribution)
+NUM_BUCKETS, MAX_DISTANCE = 32, 128  # of relative positions
+ATTENTION_INIT = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
 class Projection(nn.Module):
@@ -26,7 +25,7 @@ class Projection(nn.Module):
     features: int
     axes: tuple[str, str]
     dtype: str
-    init: Callable
+    init: Callable = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -84,13 +83,8 @@ class Embed(nn.Module):
     dtype: str
 
     def setup(self):
-        self.embedding = param_with_axes(
-            "embedding",
-            nn.initializers.normal(1.0),
-            (self.vocab_size, self.features),
-            jnp.float32,
-            axes=("vocab", "embed"),
-        )
+        init, shape = nn.initializers.normal(1.0), (self.vocab_size, self.features)
+        self.embedding = param_with_axes("embedding", init, shape, jnp.float32, axes=("vocab", "embed"))
 
     def __call__(self, tokens: Array) -> Array:
         """int32 [batch, length] -> [batch, length, embed]."""
@@ -116,11 +110,8 @@ def relative_position_bucket(
     Args:
       relative_position: int32 of any shape, key position minus query position.
       bidirectional: buckets for each sign; else all positions ahead share bucket 0.
-      num_buckets: buckets in all.
+      num_buckets: buckets in all; the result is in [0, num_buckets).
       max_distance: distances from here on share the last bucket.
-
-    Returns:
-      int32 of the same shape, in [0, num_buckets).
     """
     distance = -relative_position
     offset = 0
@@ -141,32 +132,22 @@ class RelativePositionBias(nn.Module):
 
     num_heads: int
     bidirectional: bool
-    num_buckets: int = 32
-    max_distance: int = 128
 
     @nn.compact
     def __call__(self, query_positions: Array, key_positions: Array) -> Array:
         """int32 [queries], int32 [keys], both consecutive -> float32 [1, heads, queries, keys]."""
-        table = param_with_axes(
-            "rel_embedding",
-            nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
-            (self.num_heads, self.num_buckets),
-            jnp.float32,
-            axes=("heads", "relpos_buckets"),
-        )
+        init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+        shape, axes = (self.num_heads, NUM_BUCKETS), ("heads", "relpos_buckets")
+        table = param_with_axes("rel_embedding", init, shape, jnp.float32, axes=axes)
         # The bias depends on key - query alone, so it is looked up once per distance, by a one-hot product,
         # and arranged by reshaping: entry [i, j] of `count - 1` columns is number (j - i) mod count.
         queries, keys = query_positions.shape[0], key_positions.shape[0]
         count = queries + keys
         distances = jnp.arange(count)
         distances = jnp.where(distances < keys, distances, distances - count)
-        buckets = relative_position_bucket(
-            distances + key_positions[0] - query_positions[0],
-            self.bidirectional,
-            self.num_buckets,
-            self.max_distance,
-        )
-        by_distance = table @ jax.nn.one_hot(buckets, self.num_buckets, dtype=table.dtype).T
+        distances = distances + key_positions[0] - query_positions[0]
+        buckets = relative_position_bucket(distances, self.bidirectional, NUM_BUCKETS, MAX_DISTANCE)
+        by_distance = table @ jax.nn.one_hot(buckets, NUM_BUCKETS, dtype=table.dtype).T
         tiled = jnp.tile(by_distance, (1, queries))[:, : queries * (count - 1)]
         return tiled.reshape(1, -1, queries, count - 1)[..., :keys]
 
@@ -204,13 +185,12 @@ class Attention(nn.Module):
             y = y.reshape(*y.shape[:2], cfg.num_heads, cfg.head_dim).swapaxes(1, 2)
             return constrain(y, "batch", "heads", "length", "kv")
 
-        query = project("query", kernel_init(1.0 / cfg.head_dim), x)
+        query_init = nn.initializers.variance_scaling(1.0 / cfg.head_dim, "fan_in", "normal")
+        query = project("query", query_init, x)
         if self.cross and self.has_variable("cross", "key"):
-            key = self.get_variable("cross", "key")
-            value = self.get_variable("cross", "value")
+            key, value = (self.get_variable("cross", name) for name in ("key", "value"))
         else:
-            key = project("key", kernel_init(), source)
-            value = project("value", kernel_init(), source)
+            key, value = (project(name, ATTENTION_INIT, source) for name in ("key", "value"))
             if self.cross and cache_index is not None and self.is_mutable_collection("cross"):
                 self.put_variable("cross", "key", key)
                 self.put_variable("cross", "value", value)
@@ -230,7 +210,7 @@ class Attention(nn.Module):
         y = jnp.einsum("bhqk,bhkd->bhqd", weights, value)
         y = (y / total).astype(cfg.dtype)
         y = constrain(y.swapaxes(1, 2).reshape(*x.shape[:2], joined), "batch", "length", "joined_kv")
-        y = Projection(x.shape[-1], ("joined_kv", "embed"), cfg.dtype, kernel_init(), name="out")(y)
+        y = Projection(x.shape[-1], ("joined_kv", "embed"), cfg.dtype, ATTENTION_INIT, name="out")(y)
         return constrain(y, "batch", "length", "embed")
 
     def _append(self, name: str, new: Array, index: Array) -> Array:
@@ -259,11 +239,9 @@ class MlpBlock(nn.Module):
         y = 1
         for index, activation in enumerate(cfg.mlp_activations):
             name = f"wi_{index}" if gated else "wi"
-            init = kernel_init(1.0, "truncated_normal")
-            part = Projection(cfg.mlp_dim, ("embed", "mlp"), cfg.dtype, init, name=name)(x)
+            part = Projection(cfg.mlp_dim, ("embed", "mlp"), cfg.dtype, name=name)(x)
             y *= part if activation == "linear" else getattr(nn, activation)(part)
         y = constrain(y, "batch", "length", "mlp")
         y = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))(y, deterministic=self.deterministic)
-        init = kernel_init(1.0, "truncated_normal")
-        y = Projection(x.shape[-1], ("mlp", "embed"), cfg.dtype, init, name="wo")(y)
+        y = Projection(x.shape[-1], ("mlp", "embed"), cfg.dtype, name="wo")(y)
         return constrain(y, "batch", "length", "embed")

@@ -39,7 +39,7 @@ def single_task_weights() -> dict[str, float]:
 def token_weights(
     decoder_task_ids: jax.Array, decoder_loss_weights: jax.Array, view_weights: Mapping[str, float]
 ) -> jax.Array:
-    """Distributes each view's weight evenly over that view's tokens in the batch.
+    """Distributes each view's weight evenly over that view's tokens in the batch: float32 [batch, length].
 
     Token `i` of view `v` gets `view_weights[v] * w_i / sum_{j in v} w_j`, so that the weighted sum of
     cross entropies is `sum_v view_weights[v] * mean_v(cross entropy)`: each view is a mean over its own
@@ -48,10 +48,7 @@ def token_weights(
     Args:
       decoder_task_ids: int32 [batch, length], 0 is padding, else a value of `views.TASK_IDS`.
       decoder_loss_weights: float32 [batch, length], 0 where a token does not count.
-      view_weights: weight of each view by name; views that are not named have weight 0.
-
-    Returns:
-      float32 [batch, length].
+      view_weights: of the views by name; a view that is not named has weight 0.
     """
     weights = jnp.zeros(decoder_loss_weights.shape, jnp.float32)
     for view, weight in view_weights.items():
@@ -77,9 +74,9 @@ def _pick(logits, targets):
 
 
 def in_chunks(chunk, *arrays):
-    """Pads token-major arrays to full chunks: [tokens, ...] -> [chunks, chunk, ...]."""
-    tokens = arrays[0].shape[0]
-    pad = -tokens % chunk
+    """Pads token-major arrays to full chunks: [tokens, ...] -> [chunks, at most `chunk`, ...]."""
+    chunk = min(chunk, arrays[0].shape[0])
+    pad = -arrays[0].shape[0] % chunk
     return [jnp.pad(a, [(0, pad)] + [(0, 0)] * (a.ndim - 1)).reshape(-1, chunk, *a.shape[1:]) for a in arrays]
 
 
@@ -101,36 +98,28 @@ def weighted_cross_entropy(states, kernel, targets, weights, chunk=2048, z_loss=
       `(loss, cross_entropy, correct)`: float32 scalar, and float32 [tokens] twice, for metrics only:
       no gradient flows through them.
     """
-    return by_shard(
-        lambda states, targets, weights, kernel: _cross_entropy(
-            states, kernel, targets, weights, chunk, z_loss
-        ),
-        (states, targets, weights),
-        (kernel,),
-        ("embed", "vocab"),
-        lambda parts: (parts[0].sum(), parts[1].reshape(-1), parts[2].reshape(-1)),
-    )
+
+    def combine(parts):
+        return parts[0].sum(), parts[1].reshape(-1), parts[2].reshape(-1)
+
+    function = partial(_cross_entropy, chunk=chunk, z_loss=z_loss)
+    return by_shard(function, (states, targets, weights), (kernel,), ("embed", "vocab"), combine)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4, 5))
-def _cross_entropy(states, kernel, targets, weights, chunk, z_loss):
-    chunk = min(chunk, states.shape[0])
-
+def _cross_entropy(states, targets, weights, kernel, chunk, z_loss):
     def body(_, xs):
         x, t, w = xs
         _, _, loss, cross_entropy, correct = _chunk_terms(x, kernel, t, z_loss)
         return None, (jnp.sum(w * loss), cross_entropy, correct)
 
-    _, (loss, cross_entropy, correct) = jax.lax.scan(
-        body, None, tuple(in_chunks(chunk, states, targets, weights))
-    )
+    chunks = tuple(in_chunks(chunk, states, targets, weights))
+    _, (loss, cross_entropy, correct) = jax.lax.scan(body, None, chunks)
     tokens = states.shape[0]
     return loss.sum(), cross_entropy.reshape(-1)[:tokens], correct.reshape(-1)[:tokens]
 
 
-def _forward(states, kernel, targets, weights, chunk, z_loss):
-    chunk = min(chunk, states.shape[0])
-
+def _forward(states, targets, weights, kernel, chunk, z_loss):
     def body(kernel_grad, xs):
         x, t, w = xs
         logits, log_z, loss, cross_entropy, correct = _chunk_terms(x, kernel, t, z_loss)
@@ -143,11 +132,8 @@ def _forward(states, kernel, targets, weights, chunk, z_loss):
         kernel_grad += transposed(x.astype(jnp.float32)) @ logits_grad
         return kernel_grad, (jnp.sum(w * loss), cross_entropy, correct, states_grad)
 
-    kernel_grad, (loss, cross_entropy, correct, states_grad) = jax.lax.scan(
-        body,
-        jnp.zeros(kernel.shape, jnp.float32),
-        tuple(in_chunks(chunk, states, targets, weights)),
-    )
+    zeros, chunks = jnp.zeros(kernel.shape, jnp.float32), tuple(in_chunks(chunk, states, targets, weights))
+    kernel_grad, (loss, cross_entropy, correct, states_grad) = jax.lax.scan(body, zeros, chunks)
     tokens = states.shape[0]
     states_grad = states_grad.reshape(-1, states.shape[1])[:tokens].astype(states.dtype)
     out = loss.sum(), cross_entropy.reshape(-1)[:tokens], correct.reshape(-1)[:tokens]
@@ -155,28 +141,16 @@ def _forward(states, kernel, targets, weights, chunk, z_loss):
 
 
 def _backward(chunk, z_loss, residuals, cotangents):
-    states_grad, kernel_grad = residuals
     scale = cotangents[0]
-    return (
-        (states_grad * scale).astype(states_grad.dtype),
-        (kernel_grad * scale).astype(kernel_grad.dtype),
-        None,
-        None,
-    )
+    states_grad, kernel_grad = ((grad * scale).astype(grad.dtype) for grad in residuals)
+    return states_grad, None, None, kernel_grad
 
 
 _cross_entropy.defvjp(_forward, _backward)
 
 
 def token_log_probs(states, kernel, targets, chunk):
-    """Differentiable log-probabilities of the targets: float32 [tokens], computed in chunks.
-
-    Args:
-      states: [tokens, emb_dim].
-      kernel: [emb_dim, vocab].
-      targets: int32 [tokens].
-      chunk: tokens per chunk, of each shard of the batch.
-    """
+    """Differentiable log-probabilities of the targets: float32 [tokens]; takes what the cross entropy takes."""
 
     def log_probs(states, targets, kernel):
         @jax.checkpoint
@@ -185,7 +159,7 @@ def token_log_probs(states, kernel, targets, chunk):
             logits = x.astype(jnp.float32) @ kernel.astype(jnp.float32)
             return None, _pick(logits, t) - jax.nn.logsumexp(logits, axis=-1)
 
-        chunks = in_chunks(min(chunk, states.shape[0]), states, targets)
+        chunks = in_chunks(chunk, states, targets)
         return jax.lax.scan(body, None, tuple(chunks))[1].reshape(-1)[: states.shape[0]]
 
     return by_shard(log_probs, (states, targets), (kernel,), ("embed", "vocab"), jnp.ravel)

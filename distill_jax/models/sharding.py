@@ -5,7 +5,7 @@ The names are T5X's. The table from names to mesh axes is the one in force, of
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -32,15 +32,9 @@ def gather(kernel: Array, names: tuple[str, str]) -> Array:
     return constrain(kernel, *(None if name == "embed" else name for name in names))
 
 
-def _gather_forward(kernel, names):
-    return gather(kernel, names), None
-
-
-def _gather_backward(names, _, grad):
-    return (constrain(grad, *names),)
-
-
-gather.defvjp(_gather_forward, _gather_backward)
+gather.defvjp(
+    lambda kernel, names: (gather(kernel, names), None), lambda names, _, grad: (constrain(grad, *names),)
+)
 
 
 def _batch_axes() -> tuple[str, ...]:
@@ -54,11 +48,7 @@ def _batch_axes() -> tuple[str, ...]:
 
 
 def by_shard(
-    function: Callable,
-    rows: tuple[Array, ...],
-    kernels: tuple[Array, ...],
-    names: tuple[str, str],
-    combine: Callable,
+    function: Callable, rows: Sequence[Array], kernels: Sequence[Array], names: Sequence[str], combine: Callable
 ):
     """Calls `function(*rows, *kernels)` once for each shard of the batch, on that shard's rows alone.
 
@@ -74,7 +64,7 @@ def by_shard(
       combine: makes one result of the shards' results [shards, ...].
 
     Returns:
-      `combine` of the results, or the result of `function` where the batch is not sharded.
+      `combine`'s result, or that of `function` where the batch is not sharded.
     """
     axes = _batch_axes()
     if not axes:
@@ -84,8 +74,7 @@ def by_shard(
     unsharded = tuple(None if name == "embed" else name for name in names)
 
     def split(x):
-        x = x.reshape(shards, x.shape[0] // shards, *x.shape[1:])
-        return constrain(x, "batch", *[None] * (x.ndim - 1))
+        return constrain(x.reshape(shards, -1, *x.shape[1:]), "batch", *[None] * x.ndim)
 
     def replicate(kernel):
         copies = jnp.broadcast_to(gather(kernel, names), (shards, *kernel.shape))

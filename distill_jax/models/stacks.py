@@ -6,14 +6,7 @@ from flax import linen as nn
 from flax.linen import partitioning
 
 from distill_jax.models.config import T5Config
-from distill_jax.models.layers import (
-    MASKED,
-    Attention,
-    LayerNorm,
-    MlpBlock,
-    Projection,
-    RelativePositionBias,
-)
+from distill_jax.models.layers import MASKED, Attention, LayerNorm, MlpBlock, Projection, RelativePositionBias
 
 Array = jax.Array
 
@@ -107,8 +100,7 @@ class Decoder(nn.Module):
     def setup(self):
         cfg = self.config
         if not cfg.logits_via_embedding:
-            init = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
-            self.logits_dense = Projection(cfg.vocab_size, ("embed", "vocab"), "float32", init)
+            self.logits_dense = Projection(cfg.vocab_size, ("embed", "vocab"), "float32")
 
     @nn.compact
     def hidden(
@@ -151,15 +143,7 @@ class Decoder(nn.Module):
         cross_bias = jnp.where(cross_mask, 0.0, MASKED)
         y = nn.Dropout(cfg.dropout_rate, (-2,))(self.embed(tokens), deterministic=deterministic)
         y = _apply_layers(
-            DecoderLayer,
-            cfg.num_decoder_layers,
-            cfg,
-            deterministic,
-            y,
-            encoded,
-            bias,
-            cross_bias,
-            cache_index,
+            DecoderLayer, cfg.num_decoder_layers, cfg, deterministic, y, encoded, bias, cross_bias, cache_index
         )
         y = LayerNorm(cfg.dtype, name="decoder_norm")(y)
         return nn.Dropout(cfg.dropout_rate, (-2,))(y, deterministic=deterministic)

@@ -42,10 +42,7 @@ class Transformer(nn.Module):
         self.decoder = Decoder(cfg, self.token_embedder)
 
     def encode(
-        self,
-        encoder_input_tokens: Array,
-        encoder_segment_ids: Array | None = None,
-        enable_dropout: bool = True,
+        self, encoder_input_tokens: Array, encoder_segment_ids: Array | None = None, enable_dropout: bool = True
     ) -> Array:
         """int32 [batch, inputs] -> [batch, inputs, embed]."""
         mask = (encoder_input_tokens > 0)[:, None, None, :]
@@ -68,29 +65,21 @@ class Transformer(nn.Module):
     ) -> Array:
         """`decode` without the logits: [batch, targets, embed].
 
-        See `hidden` for `decoder_cross_segment_ids`, `Decoder.hidden` for `row_starts`.
+        `decoder_cross_segment_ids` is of `hidden`, `row_starts` of `Decoder.hidden`.
         """
         if decode and encoder_segment_ids is not None:
             raise ValueError("packed inputs cannot be decoded: encoder_segment_ids was given")
-        causal = None
+        mask = None
         if not decode:
             positions = jnp.arange(decoder_input_tokens.shape[1])
-            causal = (positions[None, :] <= positions[:, None])[None, None]
+            mask = (positions[None, :] <= positions[:, None])[None, None]
         cross = (encoder_input_tokens > 0)[:, None, None, :]
         if encoder_segment_ids is not None:
-            causal = causal & _same_segment(decoder_segment_ids, decoder_segment_ids)
+            mask = mask & _same_segment(decoder_segment_ids, decoder_segment_ids)
             read = decoder_segment_ids if decoder_cross_segment_ids is None else decoder_cross_segment_ids
             cross = cross & _same_segment(read, encoder_segment_ids)
-        return self.decoder.hidden(
-            encoded,
-            decoder_input_tokens,
-            causal,
-            cross,
-            not enable_dropout,
-            decode,
-            max_decode_length,
-            row_starts,
-        )
+        options = (not enable_dropout, decode, max_decode_length, row_starts)
+        return self.decoder.hidden(encoded, decoder_input_tokens, mask, cross, *options)
 
     def decode(
         self,
@@ -114,16 +103,8 @@ class Transformer(nn.Module):
           float32 [batch, targets, vocab].
         """
         del decoder_target_tokens, decoder_positions  # T5X passes them
-        states = self.decoder_states(
-            encoded,
-            encoder_input_tokens,
-            decoder_input_tokens,
-            encoder_segment_ids,
-            decoder_segment_ids,
-            enable_dropout,
-            decode,
-            max_decode_length,
-        )
+        batch = (encoder_input_tokens, decoder_input_tokens, encoder_segment_ids, decoder_segment_ids)
+        states = self.decoder_states(encoded, *batch, enable_dropout, decode, max_decode_length)
         return self.decoder.logits(states)
 
     def hidden(
@@ -140,74 +121,38 @@ class Transformer(nn.Module):
         enable_dropout: bool = True,
         decode: bool = False,
     ) -> Array:
-        """As `__call__`, without the logits: [batch, targets, embed]; see `output_kernel`.
+        """Teacher forcing: the states that `output_kernel` projects to logits.
 
-        With `decoder_cross_segment_ids`, int32 [batch, targets], a decoder token attends to the encoder
-        segment of that number, so that several decoder segments can share one.
-        """
-        del decoder_target_tokens, encoder_positions, decoder_positions
-        encoded = self.encode(encoder_input_tokens, encoder_segment_ids, enable_dropout)
-        return self.decoder_states(
-            encoded,
-            encoder_input_tokens,
-            decoder_input_tokens,
-            encoder_segment_ids,
-            decoder_segment_ids,
-            enable_dropout,
-            decode,
-            decoder_cross_segment_ids=decoder_cross_segment_ids,
-        )
-
-    def __call__(
-        self,
-        encoder_input_tokens: Array,
-        decoder_input_tokens: Array,
-        decoder_target_tokens: Array,
-        encoder_segment_ids: Array | None = None,
-        decoder_segment_ids: Array | None = None,
-        encoder_positions: Array | None = None,
-        decoder_positions: Array | None = None,
-        *,
-        enable_dropout: bool = True,
-        decode: bool = False,
-    ) -> Array:
-        """Teacher forcing.
-
-        Positions are accepted for compatibility with T5X: T5 sees only differences of positions, which packing
-        does not change within a segment.
+        Targets and positions are accepted for compatibility with T5X: T5 sees only differences of positions,
+        which packing does not change within a segment.
 
         Args:
           encoder_input_tokens: int32 [batch, inputs].
           decoder_input_tokens: int32 [batch, targets], the targets shifted right, 0 first.
-          decoder_target_tokens: int32 [batch, targets].
+          decoder_target_tokens: unused, as are both positions.
           encoder_segment_ids: int32 [batch, inputs], of a packed batch.
           decoder_segment_ids: int32 [batch, targets], of a packed batch.
-          encoder_positions: unused.
-          decoder_positions: unused.
+          decoder_cross_segment_ids: int32 [batch, targets], the encoder segment that each decoder token attends
+            to, so that several decoder segments can share one; None for its own.
           enable_dropout: needs the rng `dropout`.
-          decode: allocates the cache, see `decode`.
+          decode: allocates the cache of `decode`.
 
         Returns:
-          float32 logits [batch, targets, vocab].
+          [batch, targets, embed].
         """
-        states = self.hidden(
-            encoder_input_tokens,
-            decoder_input_tokens,
-            decoder_target_tokens,
-            encoder_segment_ids,
-            decoder_segment_ids,
-            enable_dropout=enable_dropout,
-            decode=decode,
-        )
-        return self.decoder.logits(states)
+        del decoder_target_tokens, encoder_positions, decoder_positions
+        encoded = self.encode(encoder_input_tokens, encoder_segment_ids, enable_dropout)
+        batch = (encoder_input_tokens, decoder_input_tokens, encoder_segment_ids, decoder_segment_ids)
+        options = {"decoder_cross_segment_ids": decoder_cross_segment_ids}
+        return self.decoder_states(encoded, *batch, enable_dropout, decode, **options)
+
+    def __call__(self, *batch: Array | None, **options) -> Array:
+        """The arguments of `hidden` -> float32 logits [batch, targets, vocab]; T5X's signature."""
+        return self.decoder.logits(self.hidden(*batch, **options))
 
 
 def output_kernel(params: Any, config: T5Config) -> tuple[Array, float]:
-    """The projection behind `Transformer.hidden`: logits are `(states * scale) @ kernel`.
-
-    Returns:
-      kernel [embed, vocab], and scale: `1 / sqrt(embed)` for tied embeddings, else 1.
-    """
+    """(kernel [embed, vocab], scale) behind `hidden`: logits are `(states * scale) @ kernel`."""
     if config.logits_via_embedding:
         return params["token_embedder"]["embedding"].T, config.emb_dim**-0.5
     return params["decoder"]["logits_dense"]["kernel"], 1.0

@@ -27,19 +27,14 @@ class Run:
     """A run, built.
 
     Attributes:
-      config: as given.
       name: TASK_METHOD.
       own_data: the description of own files; None for a task.
-      task: gives the examples and the metric functions.
-      views: of each example.
       view_weights: weight of each view's mean loss.
       records: prepared training rows.
       validation: prepared validation rows; None where there are none.
-      vocabulary: of both sides.
       model: the student's network, `vocab_size` filled in.
       objective: what is minimised, with the teacher's network where it needs one.
       teacher: parameters of the teacher beside the student; None without one.
-      optimizer: an optax optimizer.
       place: the mesh and what is sharded over it.
     """
 
@@ -72,11 +67,7 @@ def build(
 ) -> Run:
     """Prepares the data and makes what `trainer.fit` needs.
 
-    Args:
-      config: of the run.
-      model: in place of the configuration's network; its `vocab_size` may be open (None).
-      optimizer: in place of the configuration's.
-      objective: in place of the method's.
+    `model` (its `vocab_size` may be open, None), `optimizer` and `objective` replace the configuration's.
 
     Raises:
       UserError: for data, a teacher or a mesh that does not go together with the rest.
@@ -87,7 +78,7 @@ def build(
     )
     named = resolve(config)
     weights = methods.view_weights(config)
-    check_views(named.name, named.views, weights)
+    _check_views(named.name, named.views, weights)
     records, validation = _prepare(config, named.task, named.views)
     vocabulary = load_vocabulary(records.vocabulary)
     model = with_vocabulary_size(model, vocabulary)
@@ -99,13 +90,13 @@ def build(
             part and _with_stored_logits(config, objective, part) for part in (records, validation)
         )
     elif objective.needs_teacher:
-        objective, teacher = with_teacher(config, objective, vocabulary, place)
+        teacher_model, params = load_teacher(config.teacher_checkpoint_path, vocabulary)
+        partitioning.check_model(place, teacher_model.config, config.batch_size, config.microbatches)
+        objective = dataclasses.replace(objective, teacher_model=teacher_model)
+        teacher = partitioning.put(params, place.params(teacher_model))
     return Run(
         config=config,
-        name=named.name,
-        own_data=named.own_data,
-        task=named.task,
-        views=named.views,
+        **vars(named),  # name, task, views, own_data
         view_weights=weights,
         records=records,
         validation=validation,
@@ -147,25 +138,9 @@ def _with_stored_logits(config: TrainConfig, objective: Objective, records: Prep
     """The records with the teacher's likeliest next tokens."""
     return distributed.first_alone(
         lambda: store_top_k(
-            records,
-            config.teacher_checkpoint_path,
-            config.teacher_top_k,
-            temperature=objective.temperature,
+            records, config.teacher_checkpoint_path, config.teacher_top_k, temperature=objective.temperature
         )
     )
-
-
-def with_teacher(
-    config: TrainConfig, objective: Objective, vocabulary: Vocabulary, place: Partitioner
-) -> tuple[Objective, Any]:
-    """The objective with its teacher's network, and the teacher's parameters on the mesh.
-
-    Raises:
-      UserError: when there is no such teacher, or it cannot be spread over the mesh.
-    """
-    model, params = load_teacher(config.teacher_checkpoint_path, vocabulary)
-    partitioning.check_model(place, model.config, config.batch_size, config.microbatches)
-    return dataclasses.replace(objective, teacher_model=model), partitioning.put(params, place.params(model))
 
 
 def with_vocabulary_size(model: Transformer, vocabulary: Vocabulary) -> Transformer:
@@ -187,7 +162,7 @@ def with_vocabulary_size(model: Transformer, vocabulary: Vocabulary) -> Transfor
     return model
 
 
-def check_views(name: str, views: Sequence[View], view_weights: Mapping[str, float]) -> None:
+def _check_views(name: str, views: Sequence[View], view_weights: Mapping[str, float]) -> None:
     """Raises UserError unless the method weighs the mixture's views."""
     names, weighed = {view.name for view in views}, set(view_weights)
     if names != weighed:

@@ -14,7 +14,7 @@ from distill_jax.errors import UserError
 
 T = TypeVar("T")
 BY_HAND = ("COORDINATOR_ADDRESS", "NUM_PROCESSES", "PROCESS_ID")
-START_SECONDS = 300
+START_SECONDS = "300"  # unless DISTRIBUTED_START_SECONDS says otherwise
 MEETING_SECONDS = 24 * 3600
 # JAX ends every process of a run when one has not been heard of for so long, or has not come to the end with
 # the others. What a process does meanwhile does not matter: the heartbeat has a thread of its own.
@@ -76,10 +76,8 @@ def _by_hand(environment: Mapping[str, str]) -> Cluster:
     return Cluster(f"process {index} of {count}, coordinator {address}", arguments)
 
 
-def _number(environment: Mapping[str, str], name: str, minimum: int, default: int | None = None) -> int:
-    text = environment.get(name, "").strip()
-    if not text and default is not None:
-        return default
+def _number(environment: Mapping[str, str], name: str, minimum: int, default: str = "") -> int:
+    text = environment.get(name, "").strip() or default
     try:
         number = int(text)
     except ValueError:

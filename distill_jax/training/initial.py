@@ -10,25 +10,21 @@ from distill_jax.checkpoints.reading import Checkpoint, open_checkpoint
 from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.t5 import Transformer
-from distill_jax.training import train_state
 
 
-def initial_params(model, path: str | None, seed: int, vocabulary: Vocabulary) -> Any:
-    """Float32 parameters of `model`: random when `path` is None, else those of the checkpoint.
+def initial_params(model: Transformer, path: str, vocabulary: Vocabulary) -> Any:
+    """Float32 parameters for a student, `model`, from a checkpoint.
 
     Args:
-      model: a `models.t5.Transformer`.
+      model: the student's network.
       path: a run's folder or one of its checkpoints, a T5X checkpoint, or a Hugging Face folder; local, `gs://…`
         or `hf://ORG/NAME`.
-      seed: of random parameters.
       vocabulary: the student's.
 
     Raises:
       UserError: when the checkpoint is missing, is of a run with another vocabulary, or does not fit; names the
         parameter and both shapes.
     """
-    if path is None:
-        return train_state.init_params(model, seed)
     checkpoint = open_checkpoint(path)
     check(path, checkpoint.parameters, model.config, "the model's gin file")
     _check_vocabulary(f"INITIAL_CHECKPOINT_PATH {path}", checkpoint, vocabulary)
@@ -36,14 +32,10 @@ def initial_params(model, path: str | None, seed: int, vocabulary: Vocabulary) -
 
 
 def load_teacher(path: str | None, vocabulary: Vocabulary) -> tuple[Transformer, Any]:
-    """A white-box teacher: its model and float32 parameters.
-
-    Args:
-      path: as of `initial_params`.
-      vocabulary: the student's, which the teacher must share.
+    """A white-box teacher: its model and float32 parameters; `path` as of `initial_params`.
 
     Raises:
-      UserError: when there is none, or it has another vocabulary.
+      UserError: when there is no teacher, or its vocabulary is not the student's.
     """
     if path is None:
         raise UserError("this method needs a teacher: give TEACHER_CHECKPOINT_PATH (--teacher-checkpoint)")

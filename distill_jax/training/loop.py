@@ -20,29 +20,24 @@ from distill_jax.training.step import means
 from distill_jax.training.train_state import TrainState
 
 
-class _Log:
-    """Metrics to the run's folder and to the listener, in the first process; nothing in the others."""
+class _Log(Listener):
+    """Metrics to the run's folder and to the listener."""
 
     def __init__(self, model_dir: str, train_steps: int, start_step: int, listener: Listener):
-        self._writer = None
-        if distributed.is_primary():
-            self._writer, self._listener = MetricWriter(model_dir, start_step), listener
-            listener.begin(start_step, train_steps)
+        self._writer, self._listener = MetricWriter(model_dir, start_step), listener
+        listener.begin(start_step, train_steps)
 
     def train(self, step: int, metrics: dict[str, float], speed: float, left: float) -> None:
-        if self._writer is not None:
-            self._writer.write(step, metrics | {"tokens_per_second": speed})
-            self._listener.train(step, metrics, speed, left)
+        self._writer.write(step, metrics | {"tokens_per_second": speed})
+        self._listener.train(step, metrics, speed, left)
 
     def validation(self, step: int, scores: dict[str, float]) -> None:
-        if self._writer is not None:
-            self._writer.write(step, scores, "validation")
-            self._listener.validation(step, scores)
+        self._writer.write(step, scores, "validation")
+        self._listener.validation(step, scores)
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._listener.close()
-            self._writer.close()
+        self._listener.close()
+        self._writer.close()
 
 
 class _Pending:
@@ -96,13 +91,8 @@ class Loop:
       state: to start or resume from.
       loader: batches of this host's rows, from the place of `state`; its `get_state` is saved.
       train_step: (state, batch) -> (state, metrics).
-      checkpointer: takes the state and the loader's place.
-      guard: looks at every step.
-      place: the mesh.
-      config: folder, steps and periods of the run.
       validate: (parameters) -> scores; None for none.
-      best_by: (scores) -> what the best checkpoint is chosen by, see `DistillationTask.best_by`.
-      listener: is told of metrics.
+      best_by: (scores) -> what the best checkpoint is chosen by, of `DistillationTask`.
     """
 
     state: TrainState
@@ -117,17 +107,13 @@ class Loop:
     listener: Listener
 
     def run(self) -> dict[str, float]:
-        """Steps, logs, validates and saves; the last metrics, see `trainer.train`.
-
-        Raises:
-          UserError: from `guard` and `checkpointer`.
-          Preempted: see `trainer.train`.
-        """
+        """Steps, logs, validates and saves; returns and raises what `trainer.train` does."""
         self._start = int(self.state.step)
-        self._log = _Log(self.config.model_dir, self.config.train_steps, self._start, self.listener)
+        self._log = Listener()
+        if distributed.is_primary():
+            self._log = _Log(self.config.model_dir, self.config.train_steps, self._start, self.listener)
         self._pending = _Pending(self.guard, self._start)
-        self._means: dict[str, float] = {}
-        self._scores: dict[str, float] = {}
+        self._means, self._scores = {}, {}
         self._began = self._logged = time.monotonic()
         self._tokens = 0
         try:
@@ -149,8 +135,8 @@ class Loop:
         if self._start and self._due(self._start) and not self.checkpointer.is_validated(self._start):
             self._validated(self._start)  # the process before this one was stopped meanwhile
         for step, batch in zip(range(self._start + 1, train_steps + 1), self.loader, strict=False):
-            self._tokens += int((batch["encoder_segment_ids"] > 0).sum())
-            self._tokens += int((batch["decoder_segment_ids"] > 0).sum())
+            segments = (batch["encoder_segment_ids"], batch["decoder_segment_ids"])
+            self._tokens += sum(int((ids > 0).sum()) for ids in segments)
             with self.place.active():
                 self.state, metrics = self.train_step(self.state, batch)
             self._pending.add(metrics)

@@ -14,6 +14,7 @@ from distill_jax.models.config import T5Config
 
 AXES = ("data", "fsdp", "model")
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
+Sizes = Mapping[str, int]
 
 _ROWS: Rules = (("batch", ("data", "fsdp")),)
 _TENSOR: Rules = (("vocab", "model"), ("mlp", "model"), ("heads", "model"), ("joined_kv", "model"))
@@ -29,7 +30,7 @@ PRESETS: dict[str, tuple[Rules, str]] = {
 DEFAULT = "fully_sharded_tensor_parallel"
 
 
-def describe(sizes: Mapping[str, int]) -> str:
+def describe(sizes: Sizes) -> str:
     """`data=8,fsdp=4,model=1`."""
     return ",".join(f"{axis}={sizes[axis]}" for axis in AXES)
 
@@ -45,30 +46,23 @@ def table(partitioning: str | Sequence) -> Rules:
             raise UserError(f"PARTITIONING {partitioning!r} is none of {', '.join(PRESETS)}")
         return PRESETS[partitioning][0]
     rules = tuple((name, tuple(to) if isinstance(to, list) else to) for name, to in partitioning)
-    for name, to in rules:
-        for axis in _axes(to):
-            if axis not in AXES:
-                raise UserError(f"PARTITIONING: {name!r} goes to {axis!r}, which is none of {', '.join(AXES)}")
+    unknown = [(name, axis) for name, to in rules for axis in _axes(to) if axis not in AXES]
+    for name, axis in unknown:
+        raise UserError(f"PARTITIONING: {name!r} goes to {axis!r}, which is none of {', '.join(AXES)}")
     return rules
 
 
-def mesh_sizes(
-    mesh: Mapping[str, int] | None, partitioning: str | Sequence, device_count: int
-) -> dict[str, int]:
+def mesh_sizes(mesh: Sizes | None, partitioning: str | Sequence, device_count: int) -> dict[str, int]:
     """The size of every mesh axis.
 
-    Args:
-      mesh: sizes by axis, one of them -1 for the remaining devices; axes not named have size 1. None
-        puts all devices on the preset's axis, or `data`.
-      partitioning: of `table`.
-      device_count: of all hosts.
+    Of the given sizes one may be -1, for the devices (of all hosts) that remain; axes not named have size 1.
+    Without a mesh all devices are on the preset's axis, or `data`.
 
     Raises:
       UserError: for an unknown axis or size. The product is checked by `check`.
     """
     if mesh is None:
-        axis = PRESETS[partitioning][1] if isinstance(partitioning, str) else "data"
-        mesh = {axis: -1}
+        mesh = {PRESETS[partitioning][1] if isinstance(partitioning, str) else "data": -1}
     sizes = {axis: mesh.get(axis, 1) for axis in AXES}
     for axis, size in mesh.items():
         if axis not in AXES:
@@ -89,18 +83,12 @@ def _axes(to: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def _misfit(
-    sizes: Mapping[str, int],
-    rules: Rules,
-    config: T5Config,
-    batch_size: int,
-    microbatches: int,
-    device_count: int,
-    hosts: int,
+    sizes: Sizes, rules: Rules, config: T5Config, batch_size: int, microbatches: int, devices: int, hosts: int
 ) -> str | None:
     """Why a mesh cannot be used; None if it can."""
     product = math.prod(sizes.values())
-    if product != device_count:
-        return f"its product is {product}, but there are {device_count} device(s)"
+    if product != devices:
+        return f"its product is {product}, but there are {devices} device(s)"
     used = {axis for _, to in rules for axis in _axes(to)}
     for axis, size in sizes.items():
         if size > 1 and axis not in used:
@@ -113,23 +101,20 @@ def _misfit(
         "vocab": ("VOCAB_SIZE", config.vocab_size),
     }
     for name, to in rules:
-        if name in dims:
-            label, dim = dims[name]
-            parts = math.prod(sizes[axis] for axis in _axes(to))
-            if dim is not None and dim % parts:
-                return f"{'*'.join(_axes(to))}={parts} does not divide {label} {dim}"
+        label, dim = dims.get(name, ("", None))
+        parts = math.prod(sizes[axis] for axis in _axes(to))
+        if dim is not None and dim % parts:
+            return f"{'*'.join(_axes(to))}={parts} does not divide {label} {dim}"
     shards = batch_shards(sizes, rules)
     if batch_size % (shards * microbatches):
-        return (
-            f"BATCH_SIZE {batch_size} does not divide over {shards} shard(s) of rows and {microbatches} "
-            "microbatch(es)"
-        )
+        needed = f"{shards} shard(s) of rows and {microbatches} microbatch(es)"
+        return f"BATCH_SIZE {batch_size} does not divide over {needed}"
     if batch_size % hosts:
         return f"BATCH_SIZE {batch_size} does not divide over {hosts} hosts"
     return None
 
 
-def batch_shards(sizes: Mapping[str, int], rules: Rules) -> int:
+def batch_shards(sizes: Sizes, rules: Rules) -> int:
     """The number of shards of a batch's rows."""
     return math.prod(sizes[axis] for axis in _axes(dict(rules).get("batch")))
 
@@ -148,29 +133,16 @@ def valid_meshes(
 
 
 def check(
-    sizes: Mapping[str, int],
-    rules: Rules,
-    config: T5Config,
-    batch_size: int,
-    microbatches: int,
-    device_count: int,
-    hosts: int = 1,
+    sizes: Sizes, rules: Rules, config: T5Config, batch_size: int, microbatches: int, devices: int, hosts: int
 ) -> None:
     """Refuses a mesh that cannot be used, before anything is compiled.
 
-    Args:
-      sizes: of the mesh axes.
-      rules: the table.
-      config: of the student.
-      batch_size: rows of a global batch.
-      microbatches: of a batch, for gradient accumulation.
-      device_count: of all hosts.
-      hosts: processes, each of which reads its share of a batch.
+    `batch_size` (in rows) and `devices` are those of all hosts; each host reads its share of a batch.
 
     Raises:
       UserError: says why, and names the nearest meshes or batch sizes that can be used.
     """
-    reason = _misfit(sizes, rules, config, batch_size, microbatches, device_count, hosts)
+    reason = _misfit(sizes, rules, config, batch_size, microbatches, devices, hosts)
     if reason is None:
         return
     parts = math.lcm(batch_shards(sizes, rules) * microbatches, hosts)
@@ -178,12 +150,11 @@ def check(
     if reason.startswith("BATCH_SIZE"):
         reason += f": the nearest that does is {nearest_batch}"
 
-    def distance(other: Mapping[str, int]) -> float:
+    def distance(other: Sizes) -> float:
         return sum(abs(math.log2(other[axis] / sizes[axis])) for axis in AXES)
 
-    near = sorted(valid_meshes(rules, config, batch_size, microbatches, device_count, hosts), key=distance)
-    hint = "; ".join(describe(mesh) for mesh in near[:3])
-    hint = (
-        f"the nearest meshes that can be used: {hint}" if hint else "no mesh can be used with this batch size"
-    )
+    near = sorted(valid_meshes(rules, config, batch_size, microbatches, devices, hosts), key=distance)
+    hint = "no mesh can be used with this batch size"
+    if near:
+        hint = f"the nearest meshes that can be used: {'; '.join(map(describe, near[:3]))}"
     raise UserError(f"MESH {describe(sizes)}: {reason}; {hint}")

@@ -31,12 +31,8 @@ def make_objective(config: TrainConfig) -> Objective:
     if config.method_name == "soft_labels":
         return SoftLabels(temperature=config.temperature, cross_entropy_weight=config.cross_entropy_weight)
     if config.method_name == "logit_distillation":
-        return LogitDistillation(
-            kind=config.divergence,
-            temperature=config.temperature,
-            beta=config.beta,
-            cross_entropy_weight=config.cross_entropy_weight,
-        )
+        options = {name: getattr(config, name) for name in ("temperature", "beta", "cross_entropy_weight")}
+        return LogitDistillation(kind=config.divergence, **options)
     return CrossEntropy()
 
 

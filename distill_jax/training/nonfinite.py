@@ -1,5 +1,6 @@
 """Updates that were skipped because the loss, a gradient or an updated parameter was not finite."""
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Sequence
@@ -8,24 +9,24 @@ from typing import Any
 from distill_jax.errors import UserError
 
 
+@dataclasses.dataclass
 class Guard:
     """Records the examples of every skipped update, and stops the run after too many in a row.
 
     The lines of `<model_dir>/skipped.jsonl` are `{"step": …, "examples": [ids]}`.
 
-    Args:
-      model_dir: the run's folder.
+    Attributes:
       limit: skipped updates in a row that are tolerated.
       examples: (step) -> the ids of the examples in its batch.
       write: whether this process writes the file.
+      in_a_row: skipped updates up to the last step.
     """
 
-    def __init__(self, model_dir: str, limit: int, examples: Callable[[int], Sequence[Any]], write: bool):
-        self._path = pathlib.Path(model_dir) / "skipped.jsonl"
-        self._limit = limit
-        self._examples = examples
-        self._write = write
-        self._in_a_row = 0
+    model_dir: str
+    limit: int
+    examples: Callable[[int], Sequence[Any]]
+    write: bool
+    in_a_row: int = 0
 
     def observe(self, step: int, skipped: bool) -> None:
         """Call it for each step in turn.
@@ -33,16 +34,14 @@ class Guard:
         Raises:
           UserError: at the first skipped update beyond the limit.
         """
-        if not skipped:
-            self._in_a_row = 0
-            return
-        self._in_a_row += 1
-        if self._write:
-            with self._path.open("a") as file:
-                file.write(json.dumps({"step": step, "examples": list(self._examples(step))}) + "\n")
-        if self._in_a_row > self._limit:
+        self.in_a_row = self.in_a_row + 1 if skipped else 0
+        path = pathlib.Path(self.model_dir) / "skipped.jsonl"
+        if skipped and self.write:
+            with path.open("a") as file:
+                file.write(json.dumps({"step": step, "examples": list(self.examples(step))}) + "\n")
+        if self.in_a_row > self.limit:
             raise UserError(
-                f"step {step}: the loss, a gradient or the update was not finite, as in {self._in_a_row} steps "
-                f"in a row (MAX_SKIPPED_STEPS is {self._limit}): their examples are in {self._path}; look at "
+                f"step {step}: the loss, a gradient or the update was not finite, as in {self.in_a_row} steps "
+                f"in a row (MAX_SKIPPED_STEPS is {self.limit}): their examples are in {path}; look at "
                 "these, lower the learning rate, or clip gradients. The run resumes from its last checkpoint"
             )

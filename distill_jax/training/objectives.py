@@ -26,9 +26,11 @@ Metrics = dict[str, jax.Array]
 class Objective(Protocol):
     """What the train step asks of an objective."""
 
+    needs_teacher = False
+
     def shares(self, batch: Batch) -> Batch:
-        """Features [batch, ...] that need the whole batch, made before it is split."""
-        ...
+        """Features [batch, ...] that need the whole batch, made before it is split; none by default."""
+        return {}
 
     def __call__(
         self,
@@ -47,15 +49,12 @@ class Objective(Protocol):
 
 def decoder_states(params: Any, model: Transformer, batch: Batch, key: jax.Array | None):
     """Teacher forcing: scaled decoder states [batch * targets, embed] and the output kernel."""
+    tokens = ("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens")
+    others = ("encoder_segment_ids", "decoder_segment_ids", "encoder_positions", "decoder_positions")
     states = model.apply(
         {"params": params},
-        batch["encoder_input_tokens"],
-        batch["decoder_input_tokens"],
-        batch["decoder_target_tokens"],
-        encoder_segment_ids=batch["encoder_segment_ids"],
-        decoder_segment_ids=batch["decoder_segment_ids"],
-        encoder_positions=batch["encoder_positions"],
-        decoder_positions=batch["decoder_positions"],
+        *(batch[name] for name in tokens),
+        **{name: batch[name] for name in others},
         decoder_cross_segment_ids=batch.get("decoder_cross_segment_ids"),
         enable_dropout=key is not None,
         rngs=None if key is None else {"dropout": key},
@@ -67,16 +66,11 @@ def decoder_states(params: Any, model: Transformer, batch: Batch, key: jax.Array
 
 def _weighted_cross_entropy(states, kernel, batch: Batch, loss_chunk: int, z_loss: float):
     """The weighted sum of token cross entropies, and the sums of the views' metrics."""
+    features = ("decoder_target_tokens", "weights", "decoder_task_ids", "decoder_loss_weights")
+    targets, weights, task_ids, counted = (batch[name].reshape(-1) for name in features)
     loss, cross_entropy, correct = losses.weighted_cross_entropy(
-        states,
-        kernel,
-        batch["decoder_target_tokens"].reshape(-1),
-        batch["weights"].reshape(-1),
-        loss_chunk,
-        z_loss,
+        states, kernel, targets, weights, loss_chunk, z_loss
     )
-    task_ids = batch["decoder_task_ids"].reshape(-1)
-    counted = batch["decoder_loss_weights"].reshape(-1)
     metrics = {}
     for view, task_id in TASK_IDS.items():
         own = jnp.where(task_ids == task_id, counted, 0.0)
@@ -87,37 +81,25 @@ def _weighted_cross_entropy(states, kernel, batch: Batch, loss_chunk: int, z_los
 
 
 @dataclasses.dataclass(frozen=True)
-class CrossEntropy:
+class CrossEntropy(Objective):
     """Weighted token cross entropy: standard, task distillation, step-by-step and the ablations."""
 
-    needs_teacher = False
-
-    def shares(self, batch: Batch) -> Batch:
-        """Nothing; see `Objective`."""
-        return {}
-
     def __call__(self, params, *, model, batch, key, teacher, loss_chunk, z_loss):
-        """See `Objective`."""
         states, kernel = decoder_states(params, model, batch, key)
         return _weighted_cross_entropy(states, kernel, batch, loss_chunk, z_loss)
 
 
 @dataclasses.dataclass(frozen=True)
-class SoftLabels:
+class SoftLabels(Objective):
     """Class probabilities of the teacher, mixed with the cross entropy of the reference label.
 
     `(1 - cross_entropy_weight) * KL + cross_entropy_weight * CE`: the KL of `divergences.class_divergence` over
     all labels a row can have, each scored by its log-probability under the student, as a mean over the
     examples; the cross entropy as a mean over the reference labels' tokens.
-
-    Attributes:
-      temperature: T.
-      cross_entropy_weight: in [0, 1].
     """
 
     temperature: float = 1.0
     cross_entropy_weight: float = 0.5
-    needs_teacher = False
 
     def shares(self, batch: Batch) -> Batch:
         """An example's share in the mean: 1 over their number, which is the sum of all probabilities."""
@@ -127,7 +109,6 @@ class SoftLabels:
         return {"example_share": jnp.full(rows, 1.0 / jnp.maximum(jnp.round(examples), 1.0))}
 
     def __call__(self, params, *, model, batch, key, teacher, loss_chunk, z_loss):
-        """See `Objective`."""
         states, kernel = decoder_states(params, model, batch, key)
         loss, metrics = _weighted_cross_entropy(states, kernel, batch, loss_chunk, z_loss)
         segments = batch["decoder_segment_ids"]
@@ -141,14 +122,13 @@ class SoftLabels:
         probs = jnp.einsum("bt,btc->bc", batch["decoder_choice_probs"], first)
         groups = jnp.einsum("bt,btc->bc", batch["decoder_cross_segment_ids"].astype(jnp.float32), first)
         divergence = divergences.class_divergence(scores, probs, groups.astype(jnp.int32), self.temperature)
-        metrics["divergence"] = divergence.sum()
-        metrics["divergence_count"] = probs.sum()
+        metrics |= {"divergence": divergence.sum(), "divergence_count": probs.sum()}
         mixed = (1.0 - self.cross_entropy_weight) * jnp.sum(batch["example_share"] * divergence)
         return mixed + self.cross_entropy_weight * loss, metrics
 
 
 @dataclasses.dataclass(frozen=True)
-class LogitDistillation:
+class LogitDistillation(Objective):
     """The next-token distributions of a white-box teacher, mixed with cross entropy.
 
     `(1 - cross_entropy_weight) * D + cross_entropy_weight * CE`, both with the token weights of the views,
@@ -156,11 +136,8 @@ class LogitDistillation:
     batch has its stored next tokens (`training.stored_logits`), not at all.
 
     Attributes:
-      teacher_model: a `Transformer` with the student's vocabulary.
-      kind: of `divergences.DIVERGENCES`.
-      temperature: T.
-      beta: of Jensen-Shannon.
-      cross_entropy_weight: in [0, 1].
+      teacher_model: has the student's vocabulary.
+      kind: of `divergences.DIVERGENCES`; `beta` is of Jensen-Shannon.
     """
 
     teacher_model: Transformer | None = None
@@ -170,12 +147,7 @@ class LogitDistillation:
     cross_entropy_weight: float = 0.5
     needs_teacher = True
 
-    def shares(self, batch: Batch) -> Batch:
-        """Nothing; see `Objective`."""
-        return {}
-
     def __call__(self, params, *, model, batch, key, teacher, loss_chunk, z_loss):
-        """See `Objective`."""
         states, kernel = decoder_states(params, model, batch, key)
         loss, metrics = _weighted_cross_entropy(states, kernel, batch, loss_chunk, z_loss)
         options = {"kind": self.kind, "temperature": self.temperature, "beta": self.beta}
@@ -194,11 +166,8 @@ class LogitDistillation:
                 teacher_logits = states.astype(jnp.float32) @ kernel.astype(jnp.float32)
                 return divergences.token_divergence(logits, teacher_logits, **options)
 
-        weights = batch["weights"].reshape(-1)
-        divergence = divergences.weighted_divergence(
-            states, kernel, weights, loss_chunk, divergence, known, kernels
-        )
-        metrics["divergence"] = divergence
-        metrics["divergence_count"] = jnp.sum(batch["weights"])
+        of_student = (states, kernel, batch["weights"].reshape(-1))
+        divergence = divergences.weighted_divergence(*of_student, loss_chunk, divergence, known, kernels)
+        metrics |= {"divergence": divergence, "divergence_count": jnp.sum(batch["weights"])}
         mixed = (1.0 - self.cross_entropy_weight) * divergence
         return mixed + self.cross_entropy_weight * loss, metrics

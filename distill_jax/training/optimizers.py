@@ -66,8 +66,7 @@ def adamw(
 
     Args:
       learning_rate: a number, or a schedule `step -> float`.
-      b1: decay of the first moment.
-      b2: decay of the second moment.
+      b1: decay of the first moment; `b2` is of the second.
       eps: added to the root of the second moment.
       weight_decay: times the learning rate, of the arrays that `decayed` names.
       decay_all: decays norms and biases too, as `optax.adamw` does.
@@ -98,11 +97,10 @@ def adafactor(
     scanned (stacked along the first axis of arrays under `layers`) has its own factors, scale and clipping.
 
     Args:
-      learning_rate: a number, or a schedule `step -> float`.
+      learning_rate: with `clip_norm` as of `adamw`.
       decay_rate: exponent of the second moment's decay.
       weight_decay: share of a parameter taken off in each step, whatever the learning rate, as in T5X.
       decay_all: decays norms and biases too, as T5X does.
-      clip_norm: largest global norm of the gradients; None for no clipping.
       min_dim_size_to_factor: a matrix with a smaller side keeps its second moment whole. None is T5X's: 128,
         but 1 for scanned layers.
       **options: those of `optax.adafactor`.

@@ -41,38 +41,22 @@ class Partitioner:
 
     def params(self, model) -> Any:
         """The sharding of every parameter of `model`."""
-        return jax.tree.map(
-            lambda names: self.sharding(*names),
-            logical_axes(model),
-            is_leaf=lambda x: isinstance(x, PartitionSpec),
-        )
+        return jax.tree.map(lambda names: self.sharding(*names), logical_axes(model))
 
     def state(self, shapes: Any, model) -> Any:
         """The sharding of every array of a train state.
 
         The optimizer's moments are sharded as their parameter is. Adafactor's factored moments lack one of its
-        axes, and are sharded by the axes that are left.
-
-        Args:
-          shapes: a `TrainState` of shapes.
-          model: the module of these parameters.
+        axes, and are sharded by the axes that are left. `shapes` is a `TrainState` of shapes.
         """
-        axes = {
-            tuple(key.key for key in path): tuple(names)
-            for path, names in jax.tree_util.tree_leaves_with_path(
-                logical_axes(model), is_leaf=lambda x: isinstance(x, PartitionSpec)
-            )
-        }
-        dims = {
-            tuple(key.key for key in path): leaf.shape
-            for path, leaf in jax.tree_util.tree_leaves_with_path(shapes.params)
-        }
+        leaves = jax.tree_util.tree_leaves_with_path
+        axes = {_names(path): tuple(names) for path, names in leaves(logical_axes(model))}
+        dims = {_names(path): leaf.shape for path, leaf in leaves(shapes.params)}
 
         def place(path, leaf) -> NamedSharding:
-            keys = [getattr(key, "key", getattr(key, "name", None)) for key in path]
+            keys = _names(path)
             for start in range(len(keys)):
-                name = tuple(keys[start:])
-                if name in axes:
+                if (name := keys[start:]) in axes:
                     return self.sharding(*_moment_axes(axes[name], dims[name], leaf.shape, keys[:start]))
             return self.sharding()
 
@@ -109,6 +93,10 @@ class Partitioner:
         return shares.index(share), len(shares)
 
 
+def _names(path: Sequence) -> tuple:
+    return tuple(getattr(key, "key", getattr(key, "name", None)) for key in path)
+
+
 def _moment_axes(names: tuple, shape: tuple, moment_shape: tuple, path: Sequence) -> tuple:
     """Logical axes of the moment at `path` in an optimizer's state, of a parameter of `shape`."""
     if moment_shape == shape:
@@ -135,18 +123,7 @@ def make_partitioner(
     mesh: Mapping[str, int] | None = None,
     partitioning: str | Sequence = DEFAULT,
 ) -> Partitioner:
-    """The mesh over all devices of all hosts, checked.
-
-    Args:
-      config: of the student.
-      batch_size: rows of a global batch.
-      microbatches: of a batch, for gradient accumulation.
-      mesh: of `mesh_sizes`.
-      partitioning: of `table`.
-
-    Raises:
-      UserError: of `table`, `mesh_sizes` and `check`.
-    """
+    """The mesh over all devices of all hosts; raises the UserErrors of `table`, `mesh_sizes` and `check`."""
     rules = table(partitioning)
     sizes = mesh_sizes(mesh, partitioning, jax.device_count())
     check(sizes, rules, config, batch_size, microbatches, jax.device_count(), jax.process_count())
@@ -156,15 +133,7 @@ def make_partitioner(
 
 def check_model(place: Partitioner, config: T5Config, batch_size: int, microbatches: int) -> None:
     """Raises UserError unless a model with this config can be spread over the mesh."""
-    check(
-        place.mesh.shape,
-        place.rules,
-        config,
-        batch_size,
-        microbatches,
-        place.mesh.size,
-        jax.process_count(),
-    )
+    check(place.mesh.shape, place.rules, config, batch_size, microbatches, place.mesh.size, jax.process_count())
 
 
 def put(tree: Any, shardings: Any) -> Any:

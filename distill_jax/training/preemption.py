@@ -21,11 +21,9 @@ class Watch:
     """
 
     def __init__(self):
-        self._told = False
-        self._before = None
-        self._listens = (
-            not jax.distributed.is_initialized() and threading.current_thread() is threading.main_thread()
-        )
+        self._told, self._before = False, None
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        self._listens = in_main_thread and not jax.distributed.is_initialized()
 
     def __enter__(self) -> "Watch":
         if self._listens:

@@ -29,15 +29,16 @@ def start(run: Run, checkpointer: Checkpointer, loader: Loader) -> tuple[TrainSt
         state, position = restored
         loader.set_state(position)
         return state, shardings
-    if config.initial_checkpoint_path is None:
+    params = None
+    if config.initial_checkpoint_path is not None:
+        params = initial_params(model, config.initial_checkpoint_path, run.vocabulary)
+        params = partitioning.put(params, shardings.params)
 
-        def create() -> TrainState:
-            return train_state.create(train_state.init_params(model, config.seed), optimizer)
+    def create(params) -> TrainState:
+        params = train_state.init_params(model, config.seed) if params is None else params
+        return train_state.create(params, optimizer)
 
-        return jax.jit(create, out_shardings=shardings)(), shardings
-    params = initial_params(model, config.initial_checkpoint_path, config.seed, run.vocabulary)
-    create = jax.jit(lambda params: train_state.create(params, optimizer), out_shardings=shardings)
-    return create(partitioning.put(params, shardings.params)), shardings
+    return jax.jit(create, out_shardings=shardings)(params), shardings
 
 
 def example_ids(task, split: str) -> Callable[[list[int]], list[str]]:

@@ -22,6 +22,12 @@ def _split(batch: Batch, microbatches: int) -> Batch:
     return {name: x.reshape(-1, microbatches, *x.shape[1:]).swapaxes(0, 1) for name, x in batch.items()}
 
 
+def _with_shares(batch: Batch, objective: Objective, view_weights: Mapping[str, float]) -> Batch:
+    """Adds what the loss takes from the whole batch."""
+    weights = token_weights(batch["decoder_task_ids"], batch["decoder_loss_weights"], view_weights)
+    return {**batch, "weights": weights, **objective.shares(batch)}
+
+
 def make_train_step(
     model,
     optimizer: optax.GradientTransformation,
@@ -44,19 +50,15 @@ def make_train_step(
 
     With `shardings`, of the state, the step is to be called under `Partitioner.active`.
     """
-    loss_and_grad = jax.value_and_grad(
-        partial(objective, model=model, loss_chunk=loss_chunk, z_loss=z_loss), has_aux=True
-    )
-
+    loss = partial(objective, model=model, loss_chunk=loss_chunk, z_loss=z_loss)
+    loss_and_grad = jax.value_and_grad(loss, has_aux=True)
     placed = {} if shardings is None else {"out_shardings": (shardings, shardings.step)}
 
     @partial(jax.jit, donate_argnums=0, **placed)
     def train_step(state: TrainState, batch: Batch, teacher: Any = None) -> tuple[TrainState, Metrics]:
-        key = None
-        if model.config.dropout_rate > 0.0:
-            key = jax.random.fold_in(jax.random.key(seed), state.step)
-        weights = token_weights(batch["decoder_task_ids"], batch["decoder_loss_weights"], view_weights)
-        batch = {**batch, "weights": weights, **objective.shares(batch)}
+        has_dropout = model.config.dropout_rate > 0.0
+        key = jax.random.fold_in(jax.random.key(seed), state.step) if has_dropout else None
+        batch = _with_shares(batch, objective, view_weights)
         if microbatches == 1:
             (loss, metrics), grads = loss_and_grad(state.params, batch=batch, key=key, teacher=teacher)
         else:
@@ -68,10 +70,8 @@ def make_train_step(
                 return jax.tree.map(jnp.add, total, part), None
 
             parts = _split(batch, microbatches)
-            shapes = jax.eval_shape(
-                lambda rows: loss_and_grad(state.params, batch=rows, key=key, teacher=teacher),
-                jax.tree.map(lambda x: x[0], parts),
-            )
+            first = jax.tree.map(lambda x: x[0], parts)
+            shapes = jax.eval_shape(partial(loss_and_grad, key=key, teacher=teacher), state.params, batch=first)
             zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
             if shardings is not None:
                 place = jax.lax.with_sharding_constraint
@@ -108,11 +108,9 @@ def make_eval_step(
 
     @jax.jit
     def eval_step(params, batch: Batch, teacher: Any = None) -> Metrics:
-        weights = token_weights(batch["decoder_task_ids"], batch["decoder_loss_weights"], view_weights)
-        batch = {**batch, "weights": weights, **objective.shares(batch)}
-        loss, metrics = objective(
-            params, model=model, batch=batch, key=None, teacher=teacher, loss_chunk=loss_chunk, z_loss=0.0
-        )
+        batch = _with_shares(batch, objective, view_weights)
+        options = {"teacher": teacher, "loss_chunk": loss_chunk, "z_loss": 0.0}
+        loss, metrics = objective(params, model=model, batch=batch, key=None, **options)
         return metrics | {"loss": loss}
 
     return eval_step

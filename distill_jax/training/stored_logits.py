@@ -70,7 +70,7 @@ def store_top_k(
 
     Args:
       records: of `prepare`.
-      teacher_checkpoint_path: see `initial.load_teacher`.
+      teacher_checkpoint_path: of `load_teacher`.
       k: tokens stored for each position.
       vocab_size: the student's. Ids beyond it (a teacher may be padded to more) are left out before the
         softmax, as beside a live teacher.
@@ -94,8 +94,7 @@ def store_top_k(
     if not folder.exists():
 
         def rows() -> Iterator[list[Segment]]:
-            path = str(records.path / "rows.array_record")
-            encoded = iter(grain.sources.ArrayRecordDataSource([path]))
+            encoded = iter(grain.sources.ArrayRecordDataSource([str(records.path / "rows.array_record")]))
             for batch in Loader(records.path, batch_size, seed=0, shuffle=False, num_epochs=1, pad_last=True):
                 ids, log_probs = jax.device_get(_top_k(model, params, batch, k, ids_in_use, temperature))
                 for row_ids, row_log_probs, record in zip(ids, log_probs, encoded, strict=False):

@@ -12,6 +12,7 @@ from distill_jax.checkpoints import run_dir
 from distill_jax.checkpoints.orbax import Checkpointer, latest_step
 from distill_jax.config import TrainConfig
 from distill_jax.data.loader import Loader
+from distill_jax.data.prepare import Prepared
 from distill_jax.errors import UserError
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import distributed, loop, methods, partitioning
@@ -30,8 +31,7 @@ class Evaluator(Protocol):
     """What scores parameters beside the validation loss; `evaluation.evaluator` makes one."""
 
     def __call__(self, params: Any, split: str) -> dict[str, float]:
-        """Metrics of a split; the parameters lie on this host."""
-        ...
+        """Metrics of a split; the parameters are on this host."""
 
 
 def train(
@@ -45,7 +45,7 @@ def train(
 ) -> dict[str, float]:
     """Trains a student, from the latest checkpoint in its folder if there is one.
 
-    One of several processes ends when another is gone; see `distributed.initialize`.
+    One of several processes ends when another is gone, as `distributed.initialize` says.
 
     Args:
       config: of the run.
@@ -101,67 +101,44 @@ def claim(run: Run) -> None:
 def _check_steps(config: TrainConfig) -> None:
     """Tells of a schedule that other steps than before make jump; refuses it where it has ended."""
     before = (run_dir.read_config(config.model_dir) or {}).get("train_steps")
-    done = latest_step(config.model_dir)
-    if config.schedule not in DECAYING or before in (None, config.train_steps) or done is None:
+    now, done = config.train_steps, latest_step(config.model_dir)
+    if config.schedule not in DECAYING or before in (None, now) or done is None:
         return
-    if done >= before < config.train_steps:
+    if done >= before < now:
         raise UserError(
             f"{config.model_dir}: the run has ended: its {config.schedule} learning rate fell to 0 at step "
-            f"{before}, and {config.train_steps} steps would raise it again: train on in another folder, with "
+            f"{before}, and {now} steps would raise it again: train on in another folder, with "
             f"--init {config.model_dir} --model-dir NEW"
         )
-    old, new = (
-        float(methods.make_schedule(dataclasses.replace(config, train_steps=steps))(done))
-        for steps in (before, config.train_steps)
-    )
-    log.warning(
-        "TRAIN_STEPS was %d, now %d: the %s learning rate after step %d is %g instead of %g",
-        before,
-        config.train_steps,
-        config.schedule,
-        done,
-        new,
-        old,
-    )
+    schedules = [methods.make_schedule(dataclasses.replace(config, train_steps=n)) for n in (before, now)]
+    old, new = (float(schedule(done)) for schedule in schedules)
+    text = "TRAIN_STEPS was %d, now %d: the %s learning rate after step %d is %g instead of %g"
+    log.warning(text, before, now, config.schedule, done, new, old)
 
 
 def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, float]:
-    """Steps a built run to its end; see `train`."""
+    """Steps a built run to its end; returns and raises what `train` does."""
     config, place = run.config, run.place
-    checkpointer = Checkpointer(
-        config.model_dir, keep=config.keep_checkpoints, keep_best=config.keep_best_checkpoints
-    )
-    share, shares = place.rows()
-    loader = Loader(
-        run.records.path, config.batch_size, seed=config.seed, process_index=share, process_count=shares
-    )
+    kept = {"keep": config.keep_checkpoints, "keep_best": config.keep_best_checkpoints}
+    checkpointer = Checkpointer(config.model_dir, **kept)
+    loader = _loader(run, run.records, seed=config.seed)
     state, shardings = start(run, checkpointer, loader)
-    train_step = distributed.compiled_together(
-        make_train_step(
-            run.model,
-            run.optimizer,
-            run.view_weights,
-            objective=run.objective,
-            seed=config.seed,
-            microbatches=config.microbatches,
-            loss_chunk=config.loss_chunk,
-            z_loss=config.z_loss,
-            shardings=shardings,
-        )
-    )
+    options = {name: getattr(config, name) for name in ("seed", "microbatches", "loss_chunk", "z_loss")}
+    options |= {"objective": run.objective, "shardings": shardings}
+    train_step = make_train_step(run.model, run.optimizer, run.view_weights, **options)
+    train_step = distributed.compiled_together(train_step)
     ids = example_ids(run.task, "train")
-    guard = Guard(
-        config.model_dir,
-        config.max_skipped_steps,
-        lambda step: ids(loader.examples(step - 1)),
-        write=distributed.is_primary(),
-    )
     return loop.Loop(
         state=state,
         loader=loader,
         train_step=lambda state, batch: train_step(state, partitioning.put_batch(batch, place), run.teacher),
         checkpointer=checkpointer,
-        guard=guard,
+        guard=Guard(
+            config.model_dir,
+            config.max_skipped_steps,
+            examples=lambda step: ids(loader.examples(step - 1)),
+            write=distributed.is_primary(),
+        ),
         place=place,
         config=config,
         validate=_validation(run, evaluator) if config.eval_period else None,
@@ -170,14 +147,20 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
     ).run()
 
 
+def _loader(run: Run, records: Prepared, **options) -> Loader:
+    """Batches of this host's rows."""
+    share, shares = run.place.rows()
+    options |= {"process_index": share, "process_count": shares}
+    return Loader(records.path, run.config.batch_size, **options)
+
+
 def _validation(run: Run, evaluator: Evaluator | None) -> Callable[[Any], dict[str, float]]:
     """(parameters) -> the scores of the validation split."""
-    eval_step = make_eval_step(
-        run.model, run.view_weights, objective=run.objective, loss_chunk=run.config.loss_chunk
-    )
+    options = {"objective": run.objective, "loss_chunk": run.config.loss_chunk}
+    eval_step = make_eval_step(run.model, run.view_weights, **options)
 
     def validate(params: Any) -> dict[str, float]:
-        scores = {} if run.validation is None else validation_losses(run, eval_step, params)
+        scores = {} if run.validation is None else _validation_losses(run, eval_step, params)
         if evaluator is not None:
             scores |= evaluator(partitioning.local_copy(params), "validation")
         return scores
@@ -185,21 +168,10 @@ def _validation(run: Run, evaluator: Evaluator | None) -> Callable[[Any], dict[s
     return validate
 
 
-def validation_losses(run: Run, eval_step: Callable, params: Any) -> dict[str, float]:
+def _validation_losses(run: Run, eval_step: Callable, params: Any) -> dict[str, float]:
     """Per-view means over the validation split, by teacher forcing."""
     total = collections.Counter()
-    share, shares = run.place.rows()
-    loader = Loader(
-        run.validation.path,
-        run.config.batch_size,
-        seed=0,
-        shuffle=False,
-        num_epochs=1,
-        pad_last=True,
-        process_index=share,
-        process_count=shares,
-    )
-    for batch in loader:
+    for batch in _loader(run, run.validation, seed=0, shuffle=False, num_epochs=1, pad_last=True):
         with run.place.active():
             metrics = eval_step(params, partitioning.put_batch(batch, run.place), run.teacher)
         metrics = distributed.to_host(metrics)

@@ -24,7 +24,7 @@ def sizes(data=1, fsdp=1, model=1):
 )
 def test_a_mesh_that_cannot_be_used_is_refused_with_the_nearest(mesh, batch, devices, message):
     with pytest.raises(UserError, match=message):
-        check(mesh, BOTH, CONFIG, batch, 1, devices)
+        check(mesh, BOTH, CONFIG, batch, 1, devices, 1)
 
 
 def test_every_mesh_that_is_proposed_can_be_used():
@@ -32,13 +32,13 @@ def test_every_mesh_that_is_proposed_can_be_used():
     assert sizes(data=2, fsdp=2, model=4) in meshes
     assert all(mesh["data"] * mesh["fsdp"] * 2 <= 16 and mesh["model"] <= 8 for mesh in meshes)
     for mesh in meshes:
-        check(mesh, BOTH, CONFIG, 16, 2, 16)
+        check(mesh, BOTH, CONFIG, 16, 2, 16, 1)
 
 
 def test_an_axis_that_nothing_uses_is_refused():
     rules = table("data_parallel")
     with pytest.raises(UserError, match="nothing is spread over model=2"):
-        check(sizes(data=4, model=2), rules, CONFIG, 8, 1, 8)
+        check(sizes(data=4, model=2), rules, CONFIG, 8, 1, 8, 1)
 
 
 def test_sizes_of_the_mesh():
