@@ -294,5 +294,8 @@ def train_vocabulary(texts: Iterable[str], size: int, extra_ids: int = EXTRA_IDS
             minloglevel=2,
         )
     except RuntimeError as error:
-        raise UserError(f"vocabulary train:{size}: {' '.join(str(error).split())}") from None
+        what = " ".join(str(error).split())
+        if "sentences_.empty()" in what:
+            what = "there is no text to train it on: the training rows are empty"
+        raise UserError(f"vocabulary train:{size}: {what}") from None
     return SentencePieceVocabulary(model.getvalue(), extra_ids)

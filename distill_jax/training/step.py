@@ -13,6 +13,8 @@ from distill_jax.models.losses import token_weights
 from distill_jax.training.objectives import Batch, CrossEntropy, Metrics, Objective
 from distill_jax.training.train_state import TrainState
 
+CHECKED_SIZE = 1 << 16  # elements of the arrays whose update is read before it is made
+
 
 def _split(batch: Batch, microbatches: int) -> Batch:
     """[batch, length] -> [microbatches, batch / microbatches, length]; rows dealt out in turn.
@@ -83,10 +85,13 @@ def make_train_step(
             updates, opt_state = optimizer.update(grads, opt_state, params)
             return optax.apply_updates(params, updates), opt_state
 
-        # The update is computed twice: this first one is only read, array by array. To keep it until known
-        # to be finite would take a second copy of the parameters and of the optimizer's state.
+        # The update is computed twice, to be read before it is made: keeping it until it is known to be finite
+        # would take a second copy of the parameters and of the optimizer's state. With finite gradients it is
+        # a factor of all arrays that is not (rate, bias correction, clipping), so reading the small ones does,
+        # and costs nothing: of the large ones XLA leaves the first computation out.
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-        for parameter in jax.tree.leaves(update(state.params, state.opt_state)[0]):
+        updated = sorted(jax.tree.leaves(update(state.params, state.opt_state)[0]), key=lambda x: x.size)
+        for parameter in [updated[0], *(x for x in updated[1:] if x.size <= CHECKED_SIZE)]:
             finite &= jnp.isfinite(parameter).all()
         params, opt_state = jax.lax.cond(
             finite, update, lambda *unchanged: unchanged, state.params, state.opt_state

@@ -76,3 +76,11 @@ def test_a_full_disk_gives_one_line(tmp_path):
         pytest.skip("no /dev/full")
     with pytest.raises(UserError, match=r"/dev/full: cannot be written \(No space left"):
         append("/dev/full", [{"a": 1}])
+
+
+def test_half_a_surrogate_pair_in_a_column_is_written_and_read_back(tmp_path):
+    rows = [{"input": "a", "note": "cut \ud83d"}, {"input": "ü", "note": "whole"}]
+    with open_output(str(tmp_path / "out.jsonl"), {}) as output:
+        output.append(rows)
+    lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == rows and "ü" in lines[1]
