@@ -47,34 +47,6 @@ COMMANDS: dict[str, type[Options]] = {
     "convert": ConvertConfig,
 }
 
-__all__ = [
-    "COMMANDS",
-    "REQUIRED",
-    "AnnotateConfig",
-    "CompareConfig",
-    "ConvertConfig",
-    "DataOptions",
-    "Decoding",
-    "DemoConfig",
-    "EvalConfig",
-    "ImportConfig",
-    "InferConfig",
-    "MethodOptions",
-    "ModelOptions",
-    "OptimizerOptions",
-    "Options",
-    "PlanConfig",
-    "PrepareConfig",
-    "RowsOptions",
-    "SelectConfig",
-    "ServeConfig",
-    "ShowConfig",
-    "Sources",
-    "StatisticsConfig",
-    "StoreExportConfig",
-    "StoreImportConfig",
-    "TrainConfig",
-    "build",
-    "from_macros",
-    "option",
-]
+__all__ = ["COMMANDS", "REQUIRED", "Options", "Sources", "build", "from_macros", "option"]
+__all__ += ["DataOptions", "Decoding", "MethodOptions", "ModelOptions", "OptimizerOptions", "RowsOptions"]
+__all__ += [config.__name__ for config in COMMANDS.values()]

@@ -1,14 +1,9 @@
 """Options of the teacher: who is asked, with which prompt and limits, and what is done with the answers."""
 
-import dataclasses
-
 from distill_jax.config.data import RowsOptions
 from distill_jax.config.options import REQUIRED, Options, option
 
-CHECKS = ("arithmetic", "label-named", "label-not-named")
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class TeacherOptions(Options):
     """The teacher"""
 
@@ -22,7 +17,6 @@ class TeacherOptions(Options):
     extra_body: str | None = option(None, "fields to add to every request", metavar="JSON")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class PromptOptions(Options):
     """The prompt"""
 
@@ -35,7 +29,6 @@ class PromptOptions(Options):
     row: str | None = option(None, "the row whose prompt --dry-run prints", metavar="ID")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class TeacherSampling(Options):
     """The teacher's sampling"""
 
@@ -50,7 +43,6 @@ class TeacherSampling(Options):
     logprobs: int = option(0, "likeliest tokens to ask for, for class probabilities", minimum=0, metavar="K")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class LimitOptions(Options):
     """Limits"""
 
@@ -67,7 +59,6 @@ class LimitOptions(Options):
     prices: str | None = option(None, "YAML of model: [prompt, completion]", metavar="FILE")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class BatchOptions(Options):
     """The batch API"""
 
@@ -77,7 +68,6 @@ class BatchOptions(Options):
     poll: float = option(60.0, "seconds between looks", above=0)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class OutputOptions(Options):
     """What comes out"""
 
@@ -86,12 +76,11 @@ class OutputOptions(Options):
     check: tuple[str, ...] = option(
         (),
         "what a rationale has to pass for its sample to count; may be repeated",
-        choices=CHECKS,
+        choices=("arithmetic", "label-named", "label-not-named"),
         repeat=True,
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class AnnotateConfig(
     OutputOptions, BatchOptions, LimitOptions, TeacherSampling, PromptOptions, TeacherOptions, RowsOptions
 ):
@@ -102,7 +91,6 @@ class AnnotateConfig(
     store: str | None = option(None, "JSONL of all completions, added to", metavar="FILE")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class StoreImportConfig(RowsOptions):
     """The store"""
 
@@ -111,7 +99,6 @@ class StoreImportConfig(RowsOptions):
     parser: str | None = option(None, "how the completions read; default the task's")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class StoreExportConfig(OutputOptions, RowsOptions):
     """The store"""
 

@@ -1,8 +1,8 @@
 """Options of the data: which rows, read how, which of them, and how they are tokenized and packed."""
 
-import dataclasses
+from typing import Any
 
-from distill_jax.config.options import REQUIRED, Options, option
+from distill_jax.config.options import REQUIRED, Options, fixed, option
 from distill_jax.errors import UserError
 
 FIELDS = ("id", "input", "label", "teacher_label", "rationale", "label_probs", "choices")
@@ -16,35 +16,31 @@ METHODS = (
     "soft_labels",
     "logit_distillation",
 )
-LENGTHS = ("inputs", "targets")
+VOCABULARY = "bytes, a SentencePiece file or URL, a run's folder, or train:SIZE"
+SPLITS = "train, validation or test"
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+def lengths(default: dict[str, int] | None, help: str = "tokens of a packed row", **details: Any) -> Any:
+    """The option TASK_FEATURE_LENGTHS: tokens of the inputs and the targets of a row."""
+    names = {"flags": ("lengths",), "keys": ("inputs", "targets"), "metavar": "INPUTS,TARGETS"}
+    return option(default, help, minimum=2, **names, **details)
+
+
+def _column(field: str) -> Any:
+    return fixed(None, f"column of {field}", flags=(field.replace("_", "-"),), metavar="COLUMN")
+
+
 class Columns(Options):
     """Columns of a file of your own"""
 
-    column_id: str | None = option(None, "column of id", flags=("id",), metavar="COLUMN", identity=True)
-    column_input: str | None = option(
-        None, "column of input", flags=("input",), metavar="COLUMN", identity=True
-    )
-    column_label: str | None = option(
-        None, "column of label", flags=("label",), metavar="COLUMN", identity=True
-    )
-    column_teacher_label: str | None = option(
-        None, "column of teacher_label", flags=("teacher-label",), metavar="COLUMN", identity=True
-    )
-    column_rationale: str | None = option(
-        None, "column of rationale", flags=("rationale",), metavar="COLUMN", identity=True
-    )
-    column_label_probs: str | None = option(
-        None, "column of label_probs", flags=("label-probs",), metavar="COLUMN", identity=True
-    )
-    column_choices: str | None = option(
-        None, "column of choices", flags=("choices",), metavar="COLUMN", identity=True
-    )
-    classes: tuple[str, ...] | None = option(
-        None, "the labels there are, with commas between them", identity=True
-    )
+    column_id: str | None = _column("id")
+    column_input: str | None = _column("input")
+    column_label: str | None = _column("label")
+    column_teacher_label: str | None = _column("teacher_label")
+    column_rationale: str | None = _column("rationale")
+    column_label_probs: str | None = _column("label_probs")
+    column_choices: str | None = _column("choices")
+    classes: tuple[str, ...] | None = fixed(None, "the labels there are, with commas between them")
 
     @property
     def columns(self) -> dict[str, str]:
@@ -52,52 +48,33 @@ class Columns(Options):
         return {field: column for field in FIELDS if (column := getattr(self, f"column_{field}"))}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Folders(Options):
     """Where tasks and their data are"""
 
-    data_dir: str | None = option(
-        None, "folder of the data sets; default DISTILL_JAX_DATA_DIR of the environment", path=True
-    )
-    module: str | None = option(
-        None, "Python module that registers the task", macro="MIXTURE_OR_TASK_MODULE", identity=True
-    )
+    data_dir: str | None = option(None, "folder of the data sets; default $DISTILL_JAX_DATA_DIR", path=True)
+    module: str | None = fixed(None, "Python module that registers the task", macro="MIXTURE_OR_TASK_MODULE")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class OwnData(Columns):
     """Your own data, instead of a task"""
 
-    data: str | None = option(
-        None,
-        "JSONL, CSV or Parquet file to train on; or tfds:NAME, hf:NAME, seqio:TASK",
-        path=True,
-        identity=True,
-    )
-    validation_data: str | None = option(
-        None, "another, or a split of the set; default a tenth of --data", path=True, identity=True
-    )
-    test_data: str | None = option(None, "likewise; default the validation rows", path=True, identity=True)
-    rationales: str | None = option(
-        None, "file with the teacher's answers, joined by id", path=True, identity=True
-    )
+    data: str | None = fixed(None, "JSONL, CSV or Parquet file, tfds:NAME, hf:NAME or seqio:TASK", path=True)
+    validation_data: str | None = fixed(None, "another, or a split of it; default a tenth of --data", path=True)
+    test_data: str | None = fixed(None, "likewise; default the validation rows", path=True)
+    rationales: str | None = fixed(None, "file with the teacher's answers, joined by id", path=True)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class DataOptions(OwnData, Folders):
     """The task"""
 
-    mixture_or_task_name: str | None = option(
+    mixture_or_task_name: str | None = fixed(
         None,
-        "a task such as svamp, or with a method svamp_step_by_step; or give --data",
+        "a task such as svamp, or svamp_step_by_step with a method; or --data",
         positional=True,
         metavar="TASK",
-        identity=True,
     )
-    teacher: str | None = option(
-        None,
-        "folder of the teacher's completions in a set of the paper's layout: llm; none for rows alone",
-        identity=True,
+    teacher: str | None = fixed(
+        None, "folder of the teacher's completions in a set of the paper's layout: llm; none for rows alone"
     )
 
     def verify(self) -> None:
@@ -106,66 +83,31 @@ class DataOptions(OwnData, Folders):
             raise UserError(f"give a task ({self.mixture_or_task_name}) or --data {self.data}, not both")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class TokenOptions(Options):
     """Tokens and rows"""
 
     vocabulary: str = option(
         "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model",
-        "bytes, a SentencePiece file or URL, a run's folder, or train:SIZE to make one of the task's text",
+        f"{VOCABULARY} to make one of the task's text",
     )
-    task_feature_lengths: dict[str, int] = option(
-        {"inputs": 512, "targets": 320},
-        "tokens of a packed row",
-        flags=("lengths",),
-        keys=LENGTHS,
-        minimum=2,
-        metavar="INPUTS,TARGETS",
-        identity=True,
-    )
-    pack: bool = option(True, "several examples to a row, kept apart by segment ids", identity=True)
+    task_feature_lengths: dict[str, int] = lengths({"inputs": 512, "targets": 320}, identity=True)
+    pack: bool = fixed(True, "several examples to a row, kept apart by segment ids")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class SelectionOptions(Options):
     """Which examples, and which labels"""
 
-    label_source: str = option(
-        "reference",
-        "whose label the label view is trained on",
-        choices=("reference", "teacher"),
-        identity=True,
+    label_source: str = fixed("reference", "whose labels to train on", choices=("reference", "teacher"))
+    rationale_rate: float | None = fixed(None, "rationales per label; default the task's, which is 1", above=0)
+    data_fraction: float = fixed(1.0, "share of examples; nested, the same for each method", above=0, maximum=1)
+    num_examples: int | None = fixed(None, "or their number", minimum=1)
+    only_agreeing: bool = fixed(False, "only rows whose teacher label is right")
+    min_rationale_words: int = fixed(0, "drop rows with a shorter rationale", minimum=0)
+    max_rationale_words: int | None = fixed(None, "drop rows with a longer rationale", minimum=0)
+    max_rationale_similarity: float | None = fixed(
+        None, "drop rows nearer to an earlier rationale, by the Jaccard index of word triples", above=0, below=1
     )
-    rationale_rate: float | None = option(
-        None, "rationales for each label; default the task's, which is 1", above=0, identity=True
-    )
-    data_fraction: float = option(
-        1.0,
-        "share of the training examples, nested and the same for every method",
-        above=0,
-        maximum=1,
-        identity=True,
-    )
-    num_examples: int | None = option(None, "or their number", minimum=1, identity=True)
-    only_agreeing: bool = option(False, "only rows whose teacher label is right", identity=True)
-    min_rationale_words: int = option(0, "drop rows with a shorter rationale", minimum=0, identity=True)
-    max_rationale_words: int | None = option(
-        None, "drop rows with a longer rationale", minimum=0, identity=True
-    )
-    max_rationale_similarity: float | None = option(
-        None,
-        "drop rows whose rationale is nearer to an earlier one, by the Jaccard index of word triples",
-        above=0,
-        below=1,
-        identity=True,
-    )
-    seed: int = option(
-        0,
-        "of the parameters, the order of the data, the share of it and the dropout",
-        macro="RANDOM_SEED",
-        minimum=0,
-        identity=True,
-    )
+    seed: int = fixed(0, "of parameters, data order, data share and dropout", macro="RANDOM_SEED", minimum=0)
 
     @property
     def filters(self) -> dict[str, object]:
@@ -178,13 +120,10 @@ class SelectionOptions(Options):
         }
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class MethodName(Options):
     """The method"""
 
-    method: str | None = option(
-        None, "default the method in the task's name, else step_by_step", choices=METHODS, identity=True
-    )
+    method: str | None = fixed(None, "default that in the task's name, else step_by_step", choices=METHODS)
 
     def verify(self) -> None:
         """The task's name may say the method too; both must agree."""
@@ -220,58 +159,40 @@ def method_in(name: str | None) -> str | None:
     return next((method for method in (*METHODS, "label", "rationale") if name.endswith(f"_{method}")), None)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class PrepareConfig(MethodName, SelectionOptions, TokenOptions, DataOptions):
     """Tokenize and pack a task ahead of training"""
 
-    vocabulary: str = option(
-        "train:2000", "bytes, a SentencePiece file or URL, a run's folder, or train:SIZE to make one"
-    )
-    task_feature_lengths: dict[str, int] = option(
-        {"inputs": 512, "targets": 256},
-        "tokens of a packed row",
-        flags=("lengths",),
-        keys=LENGTHS,
-        minimum=2,
-        metavar="INPUTS,TARGETS",
-    )
-    split: str = option("train", "train, validation or test")
+    vocabulary: str = option("train:2000", f"{VOCABULARY} to make one")
+    task_feature_lengths: dict[str, int] = lengths({"inputs": 512, "targets": 256})
+    split: str = option("train", SPLITS)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class ShowConfig(DataOptions):
     """Which examples to show"""
 
-    split: str = option("train", "train, validation or test")
+    split: str = option("train", SPLITS)
     count: int = option(3, "examples", minimum=1)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class StatisticsConfig(DataOptions):
     """What to count"""
 
     split: str | None = option(None, "default all")
-    vocabulary: str = option("train:2000", "bytes, a SentencePiece file or URL, a run's folder, or train:SIZE")
-    task_feature_lengths: dict[str, int] | None = option(
-        None, "tokens of a packed row", flags=("lengths",), keys=LENGTHS, minimum=2, metavar="INPUTS,TARGETS"
-    )
+    vocabulary: str = option("train:2000", VOCABULARY)
+    task_feature_lengths: dict[str, int] | None = lengths(None)
     json: bool = option(False, "print JSON")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class ImportConfig(Options):
     """A benchmark's rows in the paper's layout"""
 
-    name: str = option(REQUIRED, "anli1, anli2, anli3, cqa, esnli or svamp", positional=True, metavar="NAME")
+    name: str = option(REQUIRED, "anli1, anli2, anli3, cqa, esnli or svamp", positional=True)
     origin: str = option(REQUIRED, "hf, tfds; of svamp its SVAMP.json", flags=("from",), metavar="ORIGIN")
     data_dir: str = option(REQUIRED, "folder of the data sets")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class RowsOptions(Columns, Folders):
     """The rows"""
 
-    source: str = option(
-        REQUIRED, "a task such as svamp, or a JSONL, CSV or Parquet file", positional=True, metavar="SOURCE"
-    )
+    source: str = option(REQUIRED, "a task such as svamp, or a JSONL, CSV or Parquet file", positional=True)
     split: str = option("train", "of a task")

@@ -4,7 +4,7 @@ import inspect
 
 from distill_jax.config import COMMANDS
 from distill_jax.config.flags import SOURCES, has_model, help_of
-from distill_jax.config.options import Options, flags_of, kinds_of, macro_of
+from distill_jax.config.options import Options, flags_of, kinds_of, macro_of, metavar_of
 
 _HEAD = """# Options
 
@@ -30,7 +30,7 @@ def rows(cls: type[Options]) -> list[str]:
     """A row of the table for each option of a class."""
     lines = []
     for field in cls.options().values():
-        names = flags_of(field) or (field.metadata["option"].metavar or field.name.upper(),)
+        names = flags_of(field) or (metavar_of(field),)
         flags = ", ".join(f"`{name}`" for name in names)
         if kinds_of(field.type)[0] == (bool,):
             flags += f", `--no-{names[0].removeprefix('--')}`"

@@ -4,18 +4,9 @@ import argparse
 import dataclasses
 import inspect
 import sys
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from distill_jax.config.options import (
-    REQUIRED,
-    Options,
-    default_of,
-    flags_of,
-    kinds_of,
-    macro_of,
-    nearest,
-)
+from distill_jax.config.options import REQUIRED, Options, default_of, flags_of, kinds_of, metavar_of, nearest
 from distill_jax.config.sources import Sources, build
 
 USAGE_STATUS = 2
@@ -36,16 +27,14 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *args, options: type[Options] | None = None, **kwargs):
-        super().__init__(
-            *args, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs
-        )
+        formatter = argparse.RawDescriptionHelpFormatter
+        super().__init__(*args, allow_abbrev=False, formatter_class=formatter, **kwargs)
         self.options = options
         if options is not None:
             self._add_options(options)
-            names = [field for field in options.options().values() if field.metadata["option"].positional]
-            words = " ".join(f"[{field.metadata['option'].metavar}]" for field in names)
-            self.usage = f"{self.prog} {words} [--FLAG VALUE …]"
-            self.set_defaults(sources=Sources())
+            fields = options.options().values()
+            words = [f"[{metavar_of(field)}]" for field in fields if field.metadata["option"].positional]
+            self.usage = f"{self.prog} {' '.join(words)} [--FLAG VALUE …]"
 
     def _add_options(self, options: type[Options]) -> None:
         groups: dict[str, Any] = {}
@@ -57,28 +46,23 @@ class Parser(argparse.ArgumentParser):
             self._add_option(groups[title], field)
         group = self.add_argument_group("where options come from, beside flags")
         for flag, (metavar, text) in SOURCES.items():
-            if flag != "--model" or has_model(options):
-                group.add_argument(flag, metavar=metavar, help=text, default=argparse.SUPPRESS, dest="_source")
+            if flag != "--model" or has_model(options):  # the flag is the destination: no option is called so
+                group.add_argument(flag, metavar=metavar, help=text, action="append", dest=flag)
+        group.add_argument("--gin_bindings", help=argparse.SUPPRESS, action="append", dest="--gin_bindings")
 
     def _add_option(self, group: Any, field: dataclasses.Field) -> None:
         entry = field.metadata["option"]
         kinds = kinds_of(field.type)[0]
         common: dict[str, Any] = {"help": help_of(field), "default": argparse.SUPPRESS}
         if entry.positional:
-            metavar = entry.metavar or field.name.upper()
-            group.add_argument(field.name, nargs="?", metavar=metavar, **common)
+            group.add_argument(field.name, nargs="?", metavar=metavar_of(field), **common)
             return
         common["dest"] = field.name
         if kinds == (bool,):
             group.add_argument(*flags_of(field), action=argparse.BooleanOptionalAction, **common)
+            common["help"] = f"the same as --no-{field.name.replace('_', '-')}"
             for name in entry.off:
-                group.add_argument(
-                    f"--{name}",
-                    dest=field.name,
-                    action="store_false",
-                    help=f"the same as --no-{field.name.replace('_', '-')}",
-                    default=argparse.SUPPRESS,
-                )
+                group.add_argument(f"--{name}", action="store_false", **common)
             return
         metavar = entry.metavar
         if metavar is None and entry.choices and str in kinds:
@@ -86,68 +70,41 @@ class Parser(argparse.ArgumentParser):
         common["metavar"] = metavar or {int: "N", float: "X"}.get(kinds[0], "TEXT")
         group.add_argument(*flags_of(field), action="append" if entry.repeat else "store", **common)
 
-    def flag_names(self) -> list[str]:
-        """All flags of this command, those of gin included."""
-        return [*self._option_string_actions, *(SOURCES if self.options else ())]
-
     def parse_known_args(self, args=None, namespace=None):
-        """As argparse's, after the flags of gin are taken out and values that begin with a dash are joined."""
+        """As argparse's, after values that begin with a dash are joined to their flags."""
         args = list(sys.argv[1:] if args is None else args)
-        if self.options is None:
-            return super().parse_known_args(args, namespace)
-        sources, args = self._split(args)
-        namespace, rest = super().parse_known_args(args, namespace)
-        if rest:
+        namespace, rest = super().parse_known_args(self._joined(args) if self.options else args, namespace)
+        if self.options and rest:
             self.refuse(rest[0])
-        namespace.sources = sources
-        return namespace, []
+        return namespace, rest
 
     def refuse(self, argument: str) -> NoReturn:
         """Ends with a line on an argument that is none of this command's."""
         flag = argument.partition("=")[0]
         if not flag.startswith("-"):
             self.error(f"{argument!r} is one argument too many for {self.prog}")
-        known = [name for name in self.flag_names() if name.startswith("--")]
+        known = [name for name in self._option_string_actions if name.startswith("--")]
         hint = nearest(flag, known) if self.options else "flags come after the command; see --help"
         self.error(f"{self.prog} has no flag {flag}; {hint}")
 
-    def _split(self, args: list[str]) -> tuple[Sources, list[str]]:
-        """The sources, and the other arguments with each value joined to its flag."""
-        files, bindings, paths, rest = [], [], [], []
-        single: dict[str, str | None] = {"config": None, "model": None}
-        words = iter(args)
+    def _joined(self, args: list[str]) -> list[str]:
+        """The arguments, each value joined to its flag; `--gin.NAME=VALUE` is `--gin_bindings=NAME=VALUE`."""
+        words, joined = iter(args), []
         for word in words:
             if word == "--":
-                rest += [word, *words]
-                break
+                return [*joined, word, *words]
             flag, equals, value = word.partition("=")
-            name = flag.lstrip("-") if flag.startswith("-") else ""
-            is_source = (
-                name in ("gin_file", "gin_search_paths", "gin_bindings")
-                or name.startswith("gin.")
-                or flag == "--config"
-                or (flag == "--model" and has_model(self.options))
-            )
-            action = self._option_string_actions.get(flag)
-            takes_value = is_source or (action is not None and action.nargs is None)
-            if takes_value and not equals:
+            flag = f"-{flag}" if flag.startswith("-gin") else flag  # absl takes one dash too
+            macro, action = flag.removeprefix("--gin."), self._option_string_actions.get(flag)
+            if macro == flag and (action is None or action.nargs is not None):
+                joined.append(word)
+                continue
+            if not equals:
                 value = next(words, None)
                 if value is None or value.partition("=")[0] in self._option_string_actions:
                     self.error(f"{flag} needs a value")
-            if not is_source:
-                rest.append(f"{flag}={value}" if takes_value else word)
-            elif name == "gin_file":
-                files.append(value)
-            elif name == "gin_search_paths":
-                paths += [part.strip() for part in value.split(",")]
-            elif name == "gin_bindings":
-                left, _, right = value.partition("=")
-                bindings.append((left.strip(), right.strip()))
-            elif name.startswith("gin."):
-                bindings.append((name.removeprefix("gin."), value))
-            else:
-                single[name] = value
-        return Sources(**single, gin_files=files, gin_bindings=bindings, search_paths=paths), rest
+            joined.append(f"{flag}={value}" if macro == flag else f"--gin_bindings={macro}={value}")
+        return joined
 
     def error(self, message: str) -> NoReturn:
         """Ends with one line."""
@@ -161,19 +118,12 @@ def has_model(options: type[Options]) -> bool:
 
 def help_of(field: dataclasses.Field) -> str:
     """The help of an option, with its default."""
-    default = default_of(field)
-    text = field.metadata["option"].help
-    if (
-        default is None
-        or default is REQUIRED
-        or default == ()
-        or "default" in text
-        or isinstance(default, bool)
-    ):
-        shown = " (required)" if default is REQUIRED else ""
-    else:
-        shown = f" (default {text_of(default)})"
-    return (text + shown).replace("%", "%%")
+    default, text = default_of(field), field.metadata["option"].help
+    if default is REQUIRED:
+        text += " (required)"
+    elif not isinstance(default, bool) and default not in (None, ()) and "default" not in text:
+        text += f" (default {text_of(default)})"
+    return text.replace("%", "%%")
 
 
 def text_of(value: Any) -> str:
@@ -187,11 +137,13 @@ def text_of(value: Any) -> str:
 
 def configuration(args: argparse.Namespace) -> Options:
     """The configuration of a parsed command; see `sources.build`."""
-    cls = args.options
-    texts = {name: getattr(args, name) for name in cls.options() if hasattr(args, name)}
-    return build(cls, args.sources, texts)
-
-
-def macros_of(cls: type[Options], sequence: Sequence[str] = ()) -> list[str]:
-    """The macros of a class, or of some of its fields."""
-    return [macro_of(field) for name, field in cls.options().items() if not sequence or name in sequence]
+    cls, given = args.options, vars(args)
+    bindings = [binding.partition("=") for binding in given["--gin_bindings"] or ()]
+    sources = Sources(
+        config=(given["--config"] or [None])[-1],
+        model=(given.get("--model") or [None])[-1],
+        gin_files=given["--gin_file"] or (),
+        gin_bindings=[(name.strip(), text.strip()) for name, _, text in bindings],
+        search_paths=[folder.strip() for folder in ",".join(given["--gin_search_paths"] or ()).split(",")],
+    )
+    return build(cls, sources, {name: given[name] for name in cls.options() if name in given})

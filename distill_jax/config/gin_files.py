@@ -7,7 +7,7 @@ of functions, references with @) is T5X's use of gin, and refused here by file a
 import dataclasses
 import importlib.resources
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill_jax.config.options import nearest
@@ -22,15 +22,8 @@ class Macro:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Reference:
-    """A reference `@name` or `@name()` to a function."""
-
-    name: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class Text:
-    """A value on the command line, whose meaning depends on the option."""
+    """A value on the command line, or a reference `@name`, whose meaning depends on the option."""
 
     text: str
 
@@ -48,7 +41,7 @@ def _delegate():
 
     class Delegate(config_parser.ParserDelegate):
         def configurable_reference(self, scoped_configurable_name, evaluate):
-            return Reference(scoped_configurable_name)
+            return Text(f"@{scoped_configurable_name}")
 
         def macro(self, macro_name):
             return Macro(macro_name)
@@ -72,16 +65,17 @@ def find(name: str, search_paths: Sequence[str] = ()) -> pathlib.Path:
     raise UserError(f"--gin_file {name}: no such file; {nearest(name, known)}")
 
 
-def read(name: str, search_paths: Sequence[str] = ()) -> dict[str, Binding]:
+def read(name: str, search_paths: Sequence[str] = (), within: tuple[str, ...] = ()) -> dict[str, Binding]:
     """The macros of a gin file and of those it includes, later ones in place of earlier ones.
+
+    Args:
+      name: see `find`.
+      search_paths: folders to look in.
+      within: paths of the files that include it.
 
     Raises:
       UserError: for a file that is missing, is not gin, or holds more than macros; names file and line.
     """
-    return _read(name, tuple(search_paths), ())
-
-
-def _read(name: str, search_paths: tuple[str, ...], within: tuple[str, ...]) -> dict[str, Binding]:
     from gin import config_parser
 
     path = find(name, search_paths)
@@ -92,7 +86,7 @@ def _read(name: str, search_paths: tuple[str, ...], within: tuple[str, ...]) -> 
         for statement in config_parser.ConfigParser(path.read_text(encoding="utf-8"), _delegate()):
             where = f"{path}, line {statement.location.line_num}"
             if isinstance(statement, config_parser.IncludeStatement):
-                found |= _read(statement.filename, search_paths, (*within, str(path)))
+                found |= read(statement.filename, search_paths, (*within, str(path)))
             elif isinstance(statement, config_parser.BindingStatement) and not statement.arg_name:
                 key = "/".join(filter(None, (statement.scope, statement.selector)))
                 found[key] = Binding(statement.value, where)
@@ -109,44 +103,27 @@ def _read(name: str, search_paths: tuple[str, ...], within: tuple[str, ...]) -> 
     return found
 
 
-def resolve(bindings: Mapping[str, Binding]) -> dict[str, Any]:
-    """The values of the macros that no other one refers to, or that stand for themselves; `%NAME` is looked up.
+def resolve(bindings: Mapping[str, Binding]) -> tuple[dict[str, Any], set[str]]:
+    """The values of macros, `%NAME` looked up; and the names that were: a file may make up its own for that.
 
     Raises:
       UserError: for a reference to a macro that is not there, or to itself.
     """
-    return {name: _value(name, bindings, ()) for name in bindings}
+    referred: set[str] = set()
 
-
-def _value(name: str, bindings: Mapping[str, Binding], within: tuple[str, ...]) -> Any:
-    def look_up(value: Any) -> Any:
-        if isinstance(value, Macro):
-            if value.name in (*within, name):
-                raise UserError(f"{bindings[name].where}: {name} refers to itself")
-            if value.name not in bindings:
-                raise UserError(f"{bindings[name].where}: %{value.name}: {nearest(value.name, bindings)}")
-            return _value(value.name, bindings, (*within, name))
+    def look_up(value: Any, within: tuple[str, ...]) -> Any:
         if isinstance(value, Mapping):
-            return {key: look_up(part) for key, part in value.items()}
+            return {key: look_up(part, within) for key, part in value.items()}
         if isinstance(value, list | tuple):
-            return type(value)(look_up(part) for part in value)
-        return value
+            return type(value)(look_up(part, within) for part in value)
+        if not isinstance(value, Macro):
+            return value
+        name, where = within[-1], bindings[within[-1]].where
+        if value.name in within:
+            raise UserError(f"{where}: {name} refers to itself")
+        if value.name not in bindings:
+            raise UserError(f"{where}: %{value.name}: {nearest(value.name, bindings)}")
+        referred.add(value.name)
+        return look_up(bindings[value.name].value, (*within, value.name))
 
-    return look_up(bindings[name].value)
-
-
-def helpers(bindings: Iterable[Binding]) -> set[str]:
-    """Names of the macros that others refer to: a file may make up its own for that."""
-    names: set[str] = set()
-
-    def look(value: Any) -> None:
-        if isinstance(value, Macro):
-            names.add(value.name)
-        for part in (
-            value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-        ):
-            look(part)
-
-    for binding in bindings:
-        look(binding.value)
-    return names
+    return {name: look_up(binding.value, (name,)) for name, binding in bindings.items()}, referred

@@ -1,7 +1,7 @@
 """An option is a field: its type, default and help, from which flag, macro, checks and docs row follow.
 
-`Options` is the base of all configuration classes. They are frozen, take keywords only, and check the kind and
-range of each value when they are made, whether it comes from a flag, a gin file, JSON or Python.
+`Options` is the base of all configuration classes. It makes them dataclasses, which are frozen, take keywords
+only, and check the kind and range of each value, whether it comes from a flag, a gin file, JSON or Python.
 """
 
 import ast
@@ -10,101 +10,54 @@ import difflib
 import functools
 import math
 import numbers
+import operator
 import os
 import re
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from distill_jax.errors import UserError
 
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "required"})()
+_BOUNDS = (
+    ("minimum", "of at least", operator.ge),
+    ("above", "above", operator.gt),
+    ("maximum", "up to", operator.le),
+    ("below", "below", operator.lt),
+)
 _WORDS = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", tuple: "a list"}
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
 class Option:
-    """What a field's metadata hold under `option`; see `option`."""
+    """What `option` says of a field; the field's metadata hold it under `option`."""
 
-    help: str
-    flags: tuple[str, ...]
-    macro: str | None
-    minimum: float | None
-    maximum: float | None
-    above: float | None
-    below: float | None
-    choices: tuple[str, ...]
-    keys: tuple[str, ...]
-    off: tuple[str, ...]
-    metavar: str | None
-    positional: bool
-    repeat: bool
-    path: bool
-    identity: bool
+    help: str  # one line
+    flags: tuple[str, ...] = ()  # without dashes, the usual first; the field's own name is always one of them
+    macro: str | None = None  # T5X's name; default the field's in capitals
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None  # numbers must be larger
+    below: float | None = None  # numbers must be smaller
+    choices: tuple[str, ...] = ()  # texts that can be given
+    keys: tuple[str, ...] = ()  # of a mapping, in the order of the short form `512,256`
+    off: tuple[str, ...] = ()  # further flags that mean False
+    metavar: str | None = None  # what help calls the value
+    positional: bool = False  # given without a flag
+    repeat: bool = False  # a flag that may be repeated, each time with one text
+    path: bool = False  # a file or folder; written to JSON as an absolute path where it is there
+    identity: bool = False  # part of what a run is: resuming it with another value is refused
 
 
-def option(
-    default: Any,
-    help: str,
-    *,
-    flags: tuple[str, ...] = (),
-    macro: str | None = None,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
-    choices: tuple[str, ...] = (),
-    keys: tuple[str, ...] = (),
-    off: tuple[str, ...] = (),
-    metavar: str | None = None,
-    positional: bool = False,
-    repeat: bool = False,
-    path: bool = False,
-    identity: bool = False,
-) -> Any:
-    """A field of an `Options` class.
+def option(default: Any, help: str, **details: Any) -> Any:
+    """A field of an `Options` class; the default `REQUIRED` is none, `details` are those of `Option`."""
+    given = {"default_factory": default.copy} if isinstance(default, dict) else {"default": default}
+    return dataclasses.field(**given, metadata={"option": Option(help=help, **details)})
 
-    Args:
-      default: its value where none is given; `REQUIRED` for none.
-      help: one line.
-      flags: names of flags without dashes, the usual first; the field's own name is always one of them.
-      macro: T5X's name; default the field's in capitals.
-      minimum: smallest number.
-      maximum: largest number.
-      above: numbers must be larger.
-      below: numbers must be smaller.
-      choices: texts that can be given.
-      keys: of a mapping: its keys, in the order of the short form `512,256`.
-      off: further flags that mean False.
-      metavar: what help calls the value.
-      positional: given without a flag.
-      repeat: a flag that may be repeated, each time with one text.
-      path: a file or folder; written to JSON as an absolute path where it is there.
-      identity: part of what a run is: resuming it with another value is refused.
-    """
-    if isinstance(default, dict):
-        given = {"default_factory": lambda: dict(default)}
-    else:
-        given = {"default": default}
-    entry = Option(
-        help,
-        flags,
-        macro,
-        minimum,
-        maximum,
-        above,
-        below,
-        choices,
-        keys,
-        off,
-        metavar,
-        positional,
-        repeat,
-        path,
-        identity,
-    )
-    return dataclasses.field(**given, metadata={"option": entry})
+
+fixed = functools.partial(option, identity=True)  # an option that a resumed run has to have again
 
 
 def default_of(field: dataclasses.Field) -> Any:
@@ -125,6 +78,12 @@ def flags_of(field: dataclasses.Field) -> tuple[str, ...]:
     return tuple(f"--{name}" for name in dict.fromkeys((*entry.flags, field.name.replace("_", "-"))))
 
 
+def metavar_of(field: dataclasses.Field) -> str | None:
+    """What help calls the value of a field; None where the kind of value says it."""
+    entry = field.metadata["option"]
+    return entry.metavar or (field.name.upper() if entry.positional else None)
+
+
 def label_of(field: dataclasses.Field) -> str:
     """How messages call an option: `train_steps (--steps, TRAIN_STEPS)`."""
     return f"{field.name} ({', '.join([*flags_of(field)[:1], macro_of(field)])})"
@@ -142,61 +101,48 @@ def kinds_of(annotation: Any) -> tuple[tuple[type, ...], bool, type]:
     is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     parts = typing.get_args(annotation) if is_union else (annotation,)
     items = [
-        typing.get_args(part)[-2 if typing.get_origin(part) is tuple else -1]
-        for part in parts
-        if typing.get_origin(part) in (tuple, dict)
+        args[1 if typing.get_origin(part) is dict else 0] for part in parts if (args := typing.get_args(part))
     ]
     bases = tuple(typing.get_origin(part) or part for part in parts if part is not types.NoneType)
     return bases, types.NoneType in parts, items[0] if items else object
 
 
+def _bounds(field: dataclasses.Field) -> list[tuple[str, Callable[[Any, float], bool], float]]:
+    """(words, comparison, bound) of each bound that a number has."""
+    entry = field.metadata["option"]
+    return [
+        (words, holds, bound) for name, words, holds in _BOUNDS if (bound := getattr(entry, name)) is not None
+    ]
+
+
 def expected(field: dataclasses.Field) -> str:
     """What a value of a field has to be, in words."""
     entry = field.metadata["option"]
-    kinds, optional, item = kinds_of(field.type)
+    kinds, optional, _ = kinds_of(field.type)
     if dict in kinds:
-        pairs = [f"{key}=N" for key in entry.keys] or ["NAME=N"]
-        words = [f"{','.join(pairs)}" + (f" or {','.join(['N'] * len(entry.keys))}" if entry.keys else "")]
+        words = [",".join(f"{key}=N" for key in entry.keys or ["NAME"])]
+        words[0] += f" or {','.join('N' for _ in entry.keys)}" if entry.keys else ""
     else:
         words = [_WORDS[kind] for kind in kinds if not (kind is str and entry.choices)]
-    bounds = [
-        f"{word} {bound:g}"
-        for word, bound in (
-            ("of at least", entry.minimum),
-            ("above", entry.above),
-            ("up to", entry.maximum),
-            ("below", entry.below),
-        )
-        if bound is not None
-    ]
-    if bounds and words:
+    if words and (bounds := [f"{word} {bound:g}" for word, _, bound in _bounds(field)]):
         words[0] += f" {' and '.join(bounds)}"
     return " or ".join([*words, *entry.choices, *(["None"] if optional else [])])
 
 
 def _refuse(field: dataclasses.Field, value: Any) -> typing.NoReturn:
-    hint = ""
-    choices = field.metadata["option"].choices
-    if isinstance(value, str) and choices and (near := difflib.get_close_matches(value, choices, n=1)):
-        hint = f"; did you mean {near[0]}?"
+    near = isinstance(value, str) and difflib.get_close_matches(value, field.metadata["option"].choices, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
     raise UserError(f"{label_of(field)}: expected {expected(field)}, got {value!r:.80}{hint}")
 
 
 def _number(field: dataclasses.Field, value: Any, kinds: tuple[type, ...]) -> Any:
-    entry = field.metadata["option"]
     if isinstance(value, numbers.Integral) and int in kinds:
         value = int(value)
     elif float in kinds:
         value = float(value)
     else:
         _refuse(field, value)
-    inside = (
-        math.isfinite(value)
-        and (entry.minimum is None or value >= entry.minimum)
-        and (entry.maximum is None or value <= entry.maximum)
-        and (entry.above is None or value > entry.above)
-        and (entry.below is None or value < entry.below)
-    )
+    inside = math.isfinite(value) and all(holds(value, bound) for _, holds, bound in _bounds(field))
     return value if inside else _refuse(field, value)
 
 
@@ -209,7 +155,7 @@ def check(field: dataclasses.Field, value: Any) -> Any:
     entry = field.metadata["option"]
     kinds, optional, item = kinds_of(field.type)
     if value is REQUIRED:
-        where = f"{flags_of(field)[0]} VALUE" if flags_of(field) else entry.metavar or field.name.upper()
+        where = f"{flags_of(field)[0]} VALUE" if flags_of(field) else metavar_of(field)
         raise UserError(f"no value for {macro_of(field)}: pass {where} or --gin.{macro_of(field)}=VALUE")
     if value is None and optional:
         return None
@@ -219,19 +165,18 @@ def check(field: dataclasses.Field, value: Any) -> Any:
         return _number(field, value, kinds)
     if isinstance(value, str | os.PathLike) and str in kinds:
         text = os.fspath(value)
-        known = not entry.choices or text in entry.choices
-        return text if known else _refuse(field, text)
+        return text if not entry.choices or text in entry.choices else _refuse(field, text)
     if isinstance(value, list | tuple) and tuple in kinds:
         for part in value:
             if not isinstance(part, item) or (entry.choices and part not in entry.choices):
                 _refuse(field, part)
         return tuple(value)
     if isinstance(value, Mapping) and dict in kinds:
-        if entry.keys and set(value) != set(entry.keys):
+        are_numbers = all(
+            isinstance(part, numbers.Real) and not isinstance(part, bool) for part in value.values()
+        )
+        if not are_numbers or (entry.keys and set(value) != set(entry.keys)):
             _refuse(field, dict(value))
-        for part in value.values():
-            if not isinstance(part, numbers.Real) or isinstance(part, bool):
-                _refuse(field, dict(value))
         return {str(name): _number(field, part, (item,)) for name, part in value.items()}
     _refuse(field, value)
 
@@ -296,9 +241,13 @@ def parse_gin(field: dataclasses.Field, text: str) -> Any:
     return parse(field, stripped)
 
 
+@typing.dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option, fixed))
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
     """Base of the configuration classes; a subclass checks across fields in a method `verify`."""
+
+    def __init_subclass__(cls) -> None:
+        dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -324,12 +273,10 @@ class Options:
 
     def to_json(self) -> dict[str, Any]:
         """All values, ready for `json.dumps`; paths of what is there are absolute."""
-        values = {}
+        values = {name: getattr(self, name) for name in self.options()}
         for name, field in self.options().items():
-            value = getattr(self, name)
-            if field.metadata["option"].path and value and os.path.exists(value):
-                value = os.path.abspath(value)
-            values[name] = value
+            if field.metadata["option"].path and values[name] and os.path.exists(values[name]):
+                values[name] = os.path.abspath(values[name])
         return values
 
     @classmethod

@@ -1,14 +1,11 @@
 """Options of `plan` and `demo`."""
 
-import dataclasses
-
-from distill_jax.config.data import LENGTHS
+from distill_jax.config.data import lengths
 from distill_jax.config.options import REQUIRED, Options, option
 from distill_jax.config.training import ModelOptions
 from distill_jax.errors import UserError
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class DeviceOptions(Options):
     """Figures of the device, instead of the table's"""
 
@@ -19,7 +16,6 @@ class DeviceOptions(Options):
     network_gb_per_s: float | None = option(None, "rate of the network between hosts", above=0)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class PlanConfig(DeviceOptions, ModelOptions):
     """The step that is planned"""
 
@@ -27,14 +23,7 @@ class PlanConfig(DeviceOptions, ModelOptions):
     devices: int | None = option(None, "without --mesh: propose the best three meshes of so many", minimum=1)
     device: str = option("tpu-v5p", "such as tpu-v5p, tpu-v5e, h100, a100-80g")
     batch_size: int = option(REQUIRED, "rows of a global batch", flags=("batch",), minimum=1)
-    task_feature_lengths: dict[str, int] = option(
-        {"inputs": 1024, "targets": 256},
-        "tokens of a row",
-        flags=("lengths",),
-        keys=LENGTHS,
-        minimum=2,
-        metavar="INPUTS,TARGETS",
-    )
+    task_feature_lengths: dict[str, int] = lengths({"inputs": 1024, "targets": 256}, "tokens of a row")
     train_steps: int = option(10_000, "of the run, for its device-hours", flags=("steps",), minimum=1)
     microbatches: int = option(1, "gradient accumulation", minimum=1)
     optimizer: str = option("adamw", "adafactor is T5's", choices=("adamw", "adafactor"))
@@ -51,15 +40,10 @@ class PlanConfig(DeviceOptions, ModelOptions):
             raise UserError("the model's vocabulary decides the number of ids: give --vocab-size N")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class DemoConfig(Options):
     """The demo"""
 
     task: str = option("entailment", "an embedded task")
     seeds: int = option(1, "repeat over so many seeds", minimum=1)
-    with_teacher: bool = option(
-        False, "train a teacher too, serve it, annotate with it over HTTP, and distil it"
-    )
-    output: str | None = option(
-        None, "folder of report.html and results.json; default demo, or demo/with-teacher"
-    )
+    with_teacher: bool = option(False, "train a teacher too, serve it, annotate with it over HTTP, distil it")
+    output: str | None = option(None, "for report.html and results.json; default demo, or demo/with-teacher")

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from distill_jax.config import gin_files
-from distill_jax.config.gin_files import Binding, Macro, Reference, Text
-from distill_jax.config.options import Options, check, macro_of, nearest, parse, parse_gin
+from distill_jax.config.gin_files import Binding, Macro, Text
+from distill_jax.config.options import Options, check, nearest, parse, parse_gin
 from distill_jax.errors import UserError
 
 T = TypeVar("T", bound=Options)
@@ -17,21 +17,13 @@ T = TypeVar("T", bound=Options)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sources:
-    """What a command line gives beside the flags of single options; later ones count more.
+    """What a command line gives beside the flags of single options; later ones count more."""
 
-    Attributes:
-      config: a `config.json`, or the folder of the run that it is of.
-      model: a file of gin_configs/models, such as `t5_1_1/small` or `small`.
-      gin_files: paths, or names below gin_configs.
-      gin_bindings: (macro, text).
-      search_paths: folders to look for gin files in.
-    """
-
-    config: str | None = None
-    model: str | None = None
-    gin_files: Sequence[str] = ()
-    gin_bindings: Sequence[tuple[str, str]] = ()
-    search_paths: Sequence[str] = ()
+    config: str | None = None  # a `config.json`, or the folder of the run that it is of
+    model: str | None = None  # a file of gin_configs/models, such as `t5_1_1/small` or `small`
+    gin_files: Sequence[str] = ()  # paths, or names below gin_configs
+    gin_bindings: Sequence[tuple[str, str]] = ()  # (macro, text)
+    search_paths: Sequence[str] = ()  # folders to look for gin files in
 
 
 def build(cls: type[T], sources: Sources = Sources(), texts: Mapping[str, Any] = {}, **values: Any) -> T:
@@ -51,9 +43,7 @@ def build(cls: type[T], sources: Sources = Sources(), texts: Mapping[str, Any] =
     found |= _from_gin(cls, sources)
     for name, text in texts.items():
         field = cls.options()[name]
-        if isinstance(text, str):
-            text = parse(field, text)
-        found[name] = check(field, text)
+        found[name] = parse(field, text) if isinstance(text, str) else check(field, text)
     return cls(**found | values)
 
 
@@ -84,18 +74,15 @@ def _from_gin(cls: type[Options], sources: Sources) -> dict[str, Any]:
     for name in sources.gin_files:
         bindings |= gin_files.read(name, sources.search_paths)
     for name, text in sources.gin_bindings:
-        where = f"--gin.{name}"
-        if name not in by_macro and name not in gin_files.helpers(bindings.values()):
-            raise UserError(f"{where}: {_unknown(name, by_macro)}")
         value = Macro(text[1:]) if re.fullmatch(r"%\w+", text) else Text(text)
-        bindings[name] = Binding(value, where)
-    helpers = gin_files.helpers(bindings.values())
+        bindings[name] = Binding(value, f"--gin.{name}")
+    resolved, referred = gin_files.resolve(bindings)
     values = {}
-    for name, value in gin_files.resolve(bindings).items():
+    for name, value in resolved.items():
         where = bindings[name].where
         if name in by_macro:
             values[by_macro[name].name] = _read(by_macro[name], value, where)
-        elif name not in helpers:
+        elif name not in referred:
             raise UserError(f"{where}: {_unknown(name, by_macro)}")
     return values
 
@@ -103,9 +90,7 @@ def _from_gin(cls: type[Options], sources: Sources) -> dict[str, Any]:
 def _read(field: dataclasses.Field, value: Any, where: str) -> Any:
     """The value of an option that gin's value stands for."""
     try:
-        if isinstance(value, Text | Reference):
-            return parse_gin(field, value.text if isinstance(value, Text) else f"@{value.name}")
-        return check(field, value)
+        return parse_gin(field, value.text) if isinstance(value, Text) else check(field, value)
     except UserError as error:
         raise UserError(str(error) if where.startswith("--gin.") else f"{where}: {error}") from None
 
@@ -125,6 +110,3 @@ def from_macros(cls: type[T], macros: Mapping[str, Any], **values: Any) -> T:
     """A configuration from macros that somebody else has read; those that `cls` does not have are left out."""
     by_macro = cls.by_macro()
     return cls(**{by_macro[name].name: value for name, value in macros.items() if name in by_macro} | values)
-
-
-__all__ = ["Sources", "build", "from_macros", "macro_of", "model_file"]

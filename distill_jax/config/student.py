@@ -1,16 +1,18 @@
 """Options of what is done with a trained student: decode, evaluate, predict, select, serve, convert."""
 
-import dataclasses
+from typing import Any
 
-from distill_jax.config.data import LENGTHS, RowsOptions
+from distill_jax.config.data import SPLITS, RowsOptions, lengths
 from distill_jax.config.options import REQUIRED, Options, option
 from distill_jax.errors import UserError
 
-WEIGHTS = ("float32", "bfloat16", "int8")
-CHECKPOINT = "latest, best by validation, or a number"
+
+def _step(more: str = "", *choices: str) -> Any:
+    """The option CHECKPOINT_STEP of a run."""
+    text = f"latest, best by validation, or a number{more}"
+    return option("latest", text, macro="CHECKPOINT_STEP", choices=("latest", "best", *choices), minimum=0)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class Decoding(Options):
     """How a text is decoded; the default is greedy
 
@@ -20,13 +22,11 @@ class Decoding(Options):
 
     num_beams: int = option(1, "more than 1: beam search", flags=("beams",), minimum=1)
     length_penalty: float = option(
-        0.6, "of beam search: 0 ranks by log-probability, larger prefers longer texts", minimum=0
+        0.6, "of beam search; 0: by log-probability, larger: longer texts", minimum=0
     )
     temperature: float = option(0.0, "above 0: draw each token, from logits divided by it", minimum=0)
     top_k: int = option(0, "draw from the K likeliest tokens only; 0 for no bound", minimum=0)
-    top_p: float = option(
-        1.0, "draw from the likeliest tokens that together have this share", above=0, maximum=1
-    )
+    top_p: float = option(1.0, "draw from the likeliest tokens that make up this share", above=0, maximum=1)
     n_best: int = option(1, "texts of each input: the best beams, or so many samples", minimum=1)
     seed: int = option(0, "of the samples", macro="RANDOM_SEED", minimum=0, maximum=(1 << 32) - 1)
 
@@ -57,19 +57,15 @@ class Decoding(Options):
         return Decoding(**{name: getattr(self, name) for name in Decoding.options()})
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class StudentOptions(Options):
     """The student"""
 
-    model_dir: str = option(REQUIRED, "the run's folder", positional=True, metavar="MODEL_DIR", path=True)
-    step: int | str = option(
-        "latest", CHECKPOINT, macro="CHECKPOINT_STEP", choices=("latest", "best"), minimum=0
-    )
+    model_dir: str = option(REQUIRED, "the run's folder", positional=True, path=True)
+    step: int | str = _step()
     batch_size: int = option(64, "inputs per batch", minimum=1)
-    weights: str = option("float32", "quantization of the weights", choices=WEIGHTS)
+    weights: str = option("float32", "quantization of the weights", choices=("float32", "bfloat16", "int8"))
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class LabelOptions(Options):
     """How a label is found"""
 
@@ -83,14 +79,11 @@ class LabelOptions(Options):
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class EvalConfig(LabelOptions, StudentOptions):
     """The evaluation"""
 
-    split: str = option("test", "train, validation or test")
-    step: int | str = option(
-        "latest", f"{CHECKPOINT}; or all", macro="CHECKPOINT_STEP", choices=("latest", "best", "all"), minimum=0
-    )
+    split: str = option("test", SPLITS)
+    step: int | str = _step("; or all", "all")
     num_beams: int = option(1, "more than 1: beam search", flags=("beams",), minimum=1)
     eval_examples: int | None = option(None, "the first so many; default all", minimum=1)
     eval_output_dir: str | None = option(None, "for predictions and metrics.jsonl; default MODEL_DIR/eval")
@@ -98,7 +91,6 @@ class EvalConfig(LabelOptions, StudentOptions):
     compare_weights: bool = option(False, "evaluate with float32 weights too, and say what the others cost")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class InferConfig(Decoding, LabelOptions, StudentOptions):
     """Inputs and outputs"""
 
@@ -108,25 +100,20 @@ class InferConfig(Decoding, LabelOptions, StudentOptions):
         None, "default by the file's ending, else jsonl", choices=("jsonl", "csv", "parquet")
     )
     input_column: str = option("input", "column of the text", metavar="COLUMN")
-    choices_column: str = option(
-        "choices", "column of the labels to rank, where the task has no classes", metavar="COLUMN"
-    )
+    choices_column: str = option("choices", "labels to rank, for a task without classes", metavar="COLUMN")
     rationale_column: str = option(
-        "rationale", "column of the teacher's rationale, for a student of rationale_input", metavar="COLUMN"
+        "rationale", "teacher's rationale, for a rationale_input student", metavar="COLUMN"
     )
     label: bool = option(True, "predict labels")
     rationale: bool = option(False, "predict rationales too")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class SelectConfig(RowsOptions):
     """What to select"""
 
     count: int = option(REQUIRED, "rows to choose", minimum=1)
     run: str | None = option(None, "student that is asked; default choose at random", metavar="FOLDER")
-    step: int | str = option(
-        "latest", CHECKPOINT, macro="CHECKPOINT_STEP", choices=("latest", "best"), minimum=0
-    )
+    step: int | str = _step()
     measure: str | None = option(
         None,
         "default margin; log-prob where there are no labels to rank",
@@ -145,7 +132,6 @@ class SelectConfig(RowsOptions):
             raise UserError("--measure needs a student: give its folder with --run")
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class ServeConfig(StudentOptions):
     """The server"""
 
@@ -159,31 +145,17 @@ class ServeConfig(StudentOptions):
     timeout: float = option(120.0, "seconds until a request is given up", above=0)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class ConvertConfig(Options):
     """The conversion"""
 
     source: str = option(
-        REQUIRED,
-        "run, T5X checkpoint or Hugging Face folder; local, gs:// or hf://ORG/NAME",
-        positional=True,
-        metavar="SOURCE",
+        REQUIRED, "run, T5X or Hugging Face checkpoint; local, gs:// or hf://ORG/NAME", positional=True
     )
-    destination: str = option(
-        REQUIRED, "folder to write, which must not be there", positional=True, metavar="DESTINATION"
-    )
+    destination: str = option(REQUIRED, "folder to write, which must not be there", positional=True)
     to: str = option(REQUIRED, "format", choices=("distill-jax", "t5x", "t5x-orbax", "huggingface"))
-    step: int | str = option(
-        "latest",
-        f"{CHECKPOINT}; of a result whose source has none",
-        macro="CHECKPOINT_STEP",
-        choices=("latest", "best"),
-        minimum=0,
-    )
+    step: int | str = _step("; of a result whose source has none")
     task: str | None = option(None, "to evaluate a result of ours on, such as svamp_step_by_step")
-    task_feature_lengths: dict[str, int] | None = option(
-        None, "tokens of that task", flags=("lengths",), keys=LENGTHS, minimum=2, metavar="INPUTS,TARGETS"
-    )
+    task_feature_lengths: dict[str, int] | None = lengths(None, "tokens of that task")
     vocabulary: str | None = option(None, "bytes, a SentencePiece file or URL, or a run's folder")
     activations: tuple[str, ...] | None = option(None, "of a T5X source, where not the usual: silu,linear")
     scan_layers: bool = option(False, "layers stacked, for SCAN_LAYERS = True")
@@ -192,7 +164,6 @@ class ConvertConfig(Options):
     shard_gb: float = option(5.0, "size of a Hugging Face file at most", above=0)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class CompareConfig(Options):
     """The comparison"""
 

@@ -1,79 +1,47 @@
 """Options of a training run: the method's loss, the network, the optimizer, the mesh and the run itself."""
 
-import dataclasses
 from typing import Any
 
 from distill_jax.config.data import DataOptions, MethodName, SelectionOptions, TokenOptions
-from distill_jax.config.options import REQUIRED, Options, option
+from distill_jax.config.options import REQUIRED, Options, fixed, option
 from distill_jax.errors import UserError
 
-DIVERGENCES = ("forward_kl", "reverse_kl", "jensen_shannon")
-SHAPE = (
-    "vocab_size",
-    "dtype",
-    "emb_dim",
-    "num_heads",
-    "num_encoder_layers",
-    "num_decoder_layers",
-    "head_dim",
-    "mlp_dim",
-    "mlp_activations",
-    "dropout_rate",
-    "logits_via_embedding",
-    "float32_attention_logits",
-    "scan_layers",
-    "scan_unroll",
-    "remat",
-)
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class MethodOptions(MethodName):
     """The method and its loss"""
 
-    alpha: float = option(
+    alpha: float = fixed(
         0.5,
         "weight of the label loss beside the rationale loss, of step_by_step and logit_distillation",
         minimum=0,
         maximum=1,
-        identity=True,
     )
-    view_weights: dict[str, float] | None = option(
-        None,
-        "weight of each view's mean loss, instead of the method's",
-        minimum=0,
-        metavar="VIEW=N,…",
-        identity=True,
+    view_weights: dict[str, float] | None = fixed(
+        None, "weight of each view's mean loss, instead of the method's", minimum=0, metavar="VIEW=N,…"
     )
-    temperature: float = option(1.0, "of soft_labels and logit_distillation", above=0, identity=True)
-    divergence: str = option("forward_kl", "of logit_distillation", choices=DIVERGENCES, identity=True)
-    beta: float = option(0.5, "of jensen_shannon", above=0, below=1, identity=True)
-    cross_entropy_weight: float = option(
-        0.5,
-        "of the cross entropy beside the divergence, in soft_labels and logit_distillation",
-        minimum=0,
-        maximum=1,
-        identity=True,
+    temperature: float = fixed(1.0, "of soft_labels and logit_distillation", above=0)
+    divergence: str = fixed(
+        "forward_kl", "of logit_distillation", choices=("forward_kl", "reverse_kl", "jensen_shannon")
     )
-    teacher_checkpoint_path: str | None = option(
-        None, "white-box teacher of logit_distillation", flags=("teacher-checkpoint",), path=True, identity=True
+    beta: float = fixed(0.5, "of jensen_shannon", above=0, below=1)
+    cross_entropy_weight: float = fixed(
+        0.5, "of cross entropy beside the divergence: soft_labels and logit_distillation", minimum=0, maximum=1
     )
-    teacher_top_k: int | None = option(
+    teacher_checkpoint_path: str | None = fixed(
+        None, "white-box teacher of logit_distillation", flags=("teacher-checkpoint",), path=True
+    )
+    teacher_top_k: int | None = fixed(
         None,
         "run the teacher once and keep its K likeliest next tokens in the records; default beside the student",
         minimum=1,
         metavar="K",
-        identity=True,
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelOptions(Options):
     """The network; the defaults are T5 1.1 small's, see --model"""
 
-    vocab_size: int | None = option(
-        32128, "rows of the embedding; None takes the vocabulary's, rounded up", minimum=1
-    )
+    vocab_size: int | None = option(32128, "embedding rows; None takes the vocabulary's, rounded up", minimum=1)
     dtype: str = option(
         "float32",
         "of activations and matrix products; parameters are float32 (T5 overflows float16)",
@@ -102,42 +70,33 @@ class ModelOptions(Options):
     @property
     def shape(self) -> dict[str, Any]:
         """Arguments of `models.config.T5Config`."""
-        return {name: getattr(self, name) for name in SHAPE}
+        return {name: getattr(self, name) for name in ModelOptions.options()}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerOptions(Options):
     """The optimizer and its learning rate"""
 
-    optimizer: str = option("adamw", "adafactor is T5's", choices=("adamw", "adafactor"), identity=True)
-    learning_rate: float = option(5e-5, "the schedule's peak", minimum=0, identity=True)
-    schedule: str = option(
+    optimizer: str = fixed("adamw", "adafactor is T5's", choices=("adamw", "adafactor"))
+    learning_rate: float = fixed(5e-5, "the schedule's peak", minimum=0)
+    schedule: str = fixed(
         "linear",
         "of the learning rate: linear and cosine fall to 0 at the last step",
         choices=("linear", "cosine", "constant", "rsqrt"),
-        identity=True,
     )
-    warmup_steps: int = option(0, "steps until the rate is at its peak", minimum=0, identity=True)
-    weight_decay: float = option(
-        0.0,
-        "decoupled; of adamw it is times the rate",
-        minimum=0,
-        identity=True,
-    )
-    decay_all: bool = option(False, "decay norms and biases too", identity=True)
-    adam_b1: float = option(0.9, "decay of adamw's first moment", minimum=0, below=1, identity=True)
-    adam_b2: float = option(0.999, "decay of adamw's second moment", minimum=0, below=1, identity=True)
-    adam_eps: float = option(1e-8, "added to adamw's denominator", above=0, identity=True)
-    adafactor_decay_rate: float = option(0.8, "exponent of adafactor's second moment", above=0, identity=True)
-    clip_norm: float | None = option(
+    warmup_steps: int = fixed(0, "steps until the rate is at its peak", minimum=0)
+    weight_decay: float = fixed(0.0, "decoupled; of adamw it is times the rate", minimum=0)
+    decay_all: bool = fixed(False, "decay norms and biases too")
+    adam_b1: float = fixed(0.9, "decay of adamw's first moment", minimum=0, below=1)
+    adam_b2: float = fixed(0.999, "decay of adamw's second moment", minimum=0, below=1)
+    adam_eps: float = fixed(1e-8, "added to adamw's denominator", above=0)
+    adafactor_decay_rate: float = fixed(0.8, "exponent of adafactor's second moment", above=0)
+    clip_norm: float | None = fixed(
         None,
         "largest global norm of the gradients; 0 for no clipping; default 1 with adamw, none with adafactor",
         minimum=0,
-        identity=True,
     )
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshOptions(Options):
     """Devices and memory"""
 
@@ -150,45 +109,34 @@ class MeshOptions(Options):
     partitioning: str | tuple = option(
         "fully_sharded_tensor_parallel", "a preset or a table of what is sharded over which axis"
     )
-    microbatches: int = option(
-        1, "gradient accumulation: parts a batch is computed in, to save memory", minimum=1
-    )
+    microbatches: int = option(1, "gradient accumulation: parts of a batch, to save memory", minimum=1)
     loss_chunk: int = option(2048, "tokens whose logits a shard of the batch holds at once", minimum=1)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions(Options):
     """The run"""
 
     model_dir: str = option(REQUIRED, "folder of the run", path=True)
-    train_steps: int = option(
-        10_000, "updates in all, those before a restart included", flags=("steps",), minimum=1
-    )
-    batch_size: int = option(64, "rows of a global batch (packed rows)", minimum=1, identity=True)
-    initial_checkpoint_path: str | None = option(
+    train_steps: int = option(10_000, "updates, those before a restart included", flags=("steps",), minimum=1)
+    batch_size: int = fixed(64, "rows of a global batch (packed rows)", minimum=1)
+    initial_checkpoint_path: str | None = fixed(
         None,
         "run, T5X or Hugging Face checkpoint to start from; or gs://…, hf://ORG/NAME",
         flags=("init",),
         path=True,
-        identity=True,
     )
-    z_loss: float = option(0.0, "factor of log(Z)**2 per token", minimum=0, identity=True)
+    z_loss: float = fixed(0.0, "factor of log(Z)**2 per token", minimum=0)
     max_skipped_steps: int = option(
         10, "updates in a row that may be skipped because the loss or a gradient was not finite", minimum=0
     )
     log_period: int = option(10, "steps between two lines of metrics", minimum=1)
-    eval_period: int = option(
-        250, "steps between two evaluations of the validation split; 0 for none", minimum=0
-    )
+    eval_period: int = option(250, "steps between evaluations of the validation split; 0 for none", minimum=0)
     eval_examples: int | None = option(None, "validation examples to decode; default all", minimum=1)
-    checkpoint_period: int = option(
-        250, "steps between two checkpoints; the last step always has one", minimum=1
-    )
+    checkpoint_period: int = option(250, "steps between checkpoints; the last step always has one", minimum=1)
     keep_checkpoints: int | None = option(3, "the latest to keep; None keeps all", minimum=1)
     keep_best_checkpoints: int = option(1, "the best by validation to keep beside those", minimum=0)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig(
     RunOptions,
     MeshOptions,

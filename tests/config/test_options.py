@@ -17,7 +17,6 @@ from distill_jax.scoring import uncertainty
 TASK = {"mixture_or_task_name": "svamp", "model_dir": "run"}
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class WithNewOption(config.TrainConfig):
     """Train a student"""
 
@@ -190,10 +189,10 @@ def test_the_defaults_are_those_of_t5_1_1_small():
 
 
 def test_choices_are_those_of_the_code():
-    from distill_jax.config import data, training
+    from distill_jax.config import data
 
     assert data.FIELDS == schema.FIELDS and data.METHODS == views.METHODS
-    assert set(training.SHAPE) == {field.name for field in dataclasses.fields(models.T5Config)}
+    assert set(config.ModelOptions.options()) == {field.name for field in dataclasses.fields(models.T5Config)}
     measures = config.SelectConfig.options()["measure"].metadata["option"].choices
     assert set(measures) == {*uncertainty.MEASURES, uncertainty.LOG_PROB}
     assert all(f"column_{name}" in config.TrainConfig.options() for name in schema.FIELDS)
