@@ -66,11 +66,9 @@ def decoder_states(params: Any, model: Transformer, batch: Batch, key: jax.Array
 
 def _weighted_cross_entropy(states, kernel, batch: Batch, loss_chunk: int, z_loss: float):
     """The weighted sum of token cross entropies, and the sums of the views' metrics."""
-    features = ("decoder_target_tokens", "weights", "decoder_task_ids", "decoder_loss_weights")
-    targets, weights, task_ids, counted = (batch[name].reshape(-1) for name in features)
-    loss, cross_entropy, correct = losses.weighted_cross_entropy(
-        states, kernel, targets, weights, loss_chunk, z_loss
-    )
+    tokens = [batch[name].reshape(-1) for name in ("decoder_target_tokens", "weights")]
+    loss, cross_entropy, correct = losses.weighted_cross_entropy(states, kernel, *tokens, loss_chunk, z_loss)
+    task_ids, counted = (batch[name].reshape(-1) for name in ("decoder_task_ids", "decoder_loss_weights"))
     metrics = {}
     for view, task_id in TASK_IDS.items():
         own = jnp.where(task_ids == task_id, counted, 0.0)

@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
-from distill_jax.training.mesh import AXES, DEFAULT, Rules, batch_shards, check, describe, mesh_sizes, table
+from distill_jax.training.mesh import AXES, Rules, Sizes, batch_shards, check, describe, mesh_sizes, table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,11 +117,7 @@ def logical_axes(model) -> Any:
 
 
 def make_partitioner(
-    config: T5Config,
-    batch_size: int,
-    microbatches: int,
-    mesh: Mapping[str, int] | None = None,
-    partitioning: str | Sequence = DEFAULT,
+    config: T5Config, batch_size: int, microbatches: int, mesh: Sizes | None, partitioning: str | Sequence
 ) -> Partitioner:
     """The mesh over all devices of all hosts; raises the UserErrors of `table`, `mesh_sizes` and `check`."""
     rules = table(partitioning)
@@ -137,9 +133,7 @@ def check_model(place: Partitioner, config: T5Config, batch_size: int, microbatc
 
 
 def put(tree: Any, shardings: Any) -> Any:
-    """Host arrays, the same on every host, -> global arrays; `shardings` is a tree or one for all."""
-    if isinstance(shardings, NamedSharding):
-        shardings = jax.tree.map(lambda _: shardings, tree)
+    """Host arrays, the same on every host, -> global arrays; `shardings` is a tree of the same structure."""
 
     def place(x, sharding):
         return jax.make_array_from_callback(x.shape, sharding, lambda index: np.asarray(x)[index])

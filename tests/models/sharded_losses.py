@@ -11,6 +11,7 @@ from distill_jax.models.config import T5Config
 from distill_jax.models.layers import Embed
 from distill_jax.planning import hlo
 from distill_jax.training import partitioning
+from distill_jax.training.mesh import DEFAULT
 
 TOKENS, EMBED, VOCAB = 64, 16, 128
 rng = np.random.default_rng(0)
@@ -43,7 +44,8 @@ def lookup(states, kernel):
     return jnp.sum(rows.reshape(TOKENS, EMBED) * states)
 
 
-place = partitioning.make_partitioner(T5Config(VOCAB, emb_dim=EMBED), 8, 1, {"data": 2, "fsdp": 2, "model": 2})
+MESH = {"data": 2, "fsdp": 2, "model": 2}
+place = partitioning.make_partitioner(T5Config(VOCAB, emb_dim=EMBED), 8, 1, MESH, DEFAULT)
 spread = (place.sharding("batch", None), place.sharding("embed", "vocab"))
 for function in (cross_entropy, divergence, log_probs, lookup):
     expected = jax.value_and_grad(function, (0, 1))(states, kernel)
