@@ -15,17 +15,10 @@ from distill_jax.data.schema import Example
 from distill_jax.decoding.microbatch import MicroBatcher
 from distill_jax.decoding.predict import Request
 from distill_jax.decoding.predictor import Predictor, to_example
-from distill_jax.serving import responses
+from distill_jax.serving import requests, responses
 from distill_jax.serving.generation import Form, forms, generate
 from distill_jax.serving.middleware import Metrics, around
-from distill_jax.serving.requests import (
-    BadRequest,
-    ChatRequest,
-    CompletionRequest,
-    PredictRequest,
-    PromptRequest,
-    read,
-)
+from distill_jax.serving.requests import BadRequest, CompletionRequest
 
 MAX_BODY = 16 << 20  # bytes
 
@@ -40,15 +33,12 @@ class Generate:
 
 
 class Server:
-    """A student's routes.
+    """A student's routes; the settings are those of `config.ServeConfig`.
 
     Args:
       predictor: the student.
       name: of the model, as clients ask for it.
-      template: of the answers, see `generation.forms`.
-      max_queue: inputs that may wait; more are refused with 429.
-      max_wait: seconds that an input waits for others to share its batch.
-      timeout: seconds after which a request is answered with 503.
+      max_wait: in seconds, as the timeout, after which a request is answered with 503.
       key: that clients must send as a bearer token; None for none.
     """
 
@@ -65,17 +55,11 @@ class Server:
     ):
         self._predictor, self._name, self._key = predictor, name, key
         self._max_queue, self._timeout = max_queue, timeout
-        by_suffix = forms(predictor.student.views, template)
-        self._forms = {f"{name}{suffix}": form for suffix, form in by_suffix.items()}
+        self._forms = {name + suffix: form for suffix, form in forms(predictor.student.views, template).items()}
         self._created = int(time.time())
         self.metrics = Metrics(lambda: self.batcher.waiting)
-        self.batcher = MicroBatcher(
-            self._run,
-            batch_size=predictor.engine.batch_size,
-            max_queue=max_queue,
-            max_wait=max_wait,
-            on_batch=self.metrics.batch.observe,
-        )
+        limits = {"batch_size": predictor.engine.batch_size, "max_queue": max_queue, "max_wait": max_wait}
+        self.batcher = MicroBatcher(self._run, **limits, on_batch=self.metrics.batch.observe)
 
     def app(self) -> web.Application:
         """The application; its batcher closes with it."""
@@ -93,10 +77,7 @@ class Server:
             ]
         )
 
-        async def stop(app: web.Application) -> None:
-            await self.batcher.close()
-
-        app.on_shutdown.append(stop)
+        app.on_shutdown.append(lambda app: self.batcher.close())
         return app
 
     def _run(self, key: Request | Generate, items: list[tuple[Example, int]]) -> list[Any]:
@@ -104,15 +85,9 @@ class Server:
         examples, streams = [example for example, _ in items], [stream for _, stream in items]
         if isinstance(key, Request):
             return self._predictor.predict_examples(examples, key, streams)
-        return generate(
-            self._predictor.engine,
-            key.form,
-            examples,
-            key.decoding,
-            streams,
-            targets_length=self._predictor.student.lengths["targets"],
-            with_pieces=key.with_pieces,
-        )
+        length = self._predictor.student.lengths["targets"]
+        settings = {"targets_length": length, "with_pieces": key.with_pieces}
+        return generate(self._predictor.engine, key.form, examples, key.decoding, streams, **settings)
 
     def warm_up(self) -> None:
         """Answers once, so that the first client does not wait for compilation."""
@@ -151,10 +126,10 @@ class Server:
         return self._forms[model]
 
     async def _chat(self, request: web.Request) -> web.Response:
-        return await self._completed(read(ChatRequest, await _json(request)), chat=True)
+        return await self._completed(await _read(requests.ChatRequest, request), chat=True)
 
     async def _completions(self, request: web.Request) -> web.Response:
-        return await self._completed(read(PromptRequest, await _json(request)), chat=False)
+        return await self._completed(await _read(requests.PromptRequest, request), chat=False)
 
     async def _completed(self, asked: CompletionRequest, *, chat: bool) -> web.Response:
         key = Generate(self._form(asked.model), asked.decoding, asked.likeliest is not None)
@@ -176,7 +151,7 @@ class Server:
         return web.json_response(body)
 
     async def _predict(self, request: web.Request) -> web.Response:
-        body = read(PredictRequest, await _json(request))
+        body = await _read(requests.PredictRequest, request)
         examples = [to_example(number, item) for number, item in enumerate(body.inputs)]
         self._predictor.check(examples, body.request)
         answers = await self._submit(body.request, examples, list(range(len(examples))))
@@ -184,8 +159,9 @@ class Server:
         return web.json_response({"model": self._name, "predictions": predictions})
 
 
-async def _json(request: web.Request) -> Any:
+async def _read(kind: type[requests.Kind], request: web.Request) -> requests.Kind:
     try:
-        return await request.json()
+        body = await request.json()
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"the body is no JSON: {error}") from None
+    return requests.read(kind, body)

@@ -18,12 +18,7 @@ TEMPLATE = f"{{rationale}}{ANSWER}{{label}}"
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """What an answer is made of.
-
-    Attributes:
-      views: to decode.
-      parts: text that is always there, or the view whose text stands there, in order.
-    """
+    """The views to decode, and what an answer is made of: fixed texts, and views whose texts stand there."""
 
     views: tuple[View, ...]
     parts: tuple[str | View, ...]
@@ -33,14 +28,8 @@ def forms(views: Sequence[View], template: str | None = None) -> dict[str, Form]
     """The answers a student can give, by the suffix of the model's name.
 
     "" is the whole answer: the template, which by default is the rationale, then the label, where the student
-    has both views. `:label` and `:rationale` are one view alone.
-
-    Args:
-      views: the student's.
-      template: text with `{label}` and `{rationale}`, or one of them.
-
-    Raises:
-      UserError: when the template has another field, or a view that the student does not have.
+    has both views. `:label` and `:rationale` are one view alone. A template has `{label}`, `{rationale}` or
+    both; raises UserError when it has another field, or a view that the student does not have.
     """
     by_name = {view.name: view for view in views}
     if template is None:
@@ -48,11 +37,10 @@ def forms(views: Sequence[View], template: str | None = None) -> dict[str, Form]
     parts: list[str | View] = []
     try:
         for literal, field, spec, conversion in string.Formatter().parse(template):
+            if spec or conversion:
+                raise ValueError("a field has nothing but a name")
             parts += [literal] if literal else []
-            if field is not None:
-                if spec or conversion:
-                    raise ValueError("a field has nothing but a name")
-                parts.append(by_name[field])
+            parts += [] if field is None else [by_name[field]]
     except (KeyError, ValueError) as error:
         known = ", ".join(f"{{{name}}}" for name in by_name)
         raise UserError(f"--template {template!r}: {error}: this student has {known}") from None
@@ -76,11 +64,9 @@ class Piece:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Generation:
-    """An answer.
+    """An answer, and the number of tokens that were decoded.
 
     Attributes:
-      text: all of it.
-      tokens: number of tokens that were decoded.
       ended: whether the student wrote the end token, in each view.
       pieces: of the text, where they were asked for; what the template adds has log-probability 0.
     """
@@ -108,7 +94,7 @@ def generate(
       form: what an answer is made of.
       examples: only `input` is read, and `rationale` where the student reads it.
       decoding: how each view is decoded; answer k is made of the k-th of each.
-      streams: see `Engine.generate`.
+      streams: as of `Engine.generate`.
       targets_length: tokens of a view at most.
       with_pieces: whether to give `Generation.pieces`.
     """
@@ -142,22 +128,16 @@ def _assembled(
     text = "".join(part if isinstance(part, str) else hypotheses[part.name].text for part in form.parts)
     whole = None
     if pieces is not None:
-        parts = ([_certain(p)] if isinstance(p, str) else pieces[p.name] for p in form.parts)
+        parts = ([Piece(p, 0.0, ((p, 0.0),))] if isinstance(p, str) else pieces[p.name] for p in form.parts)
         whole = tuple(itertools.chain.from_iterable(parts))
     tokens = sum(len(hypothesis.tokens) for hypothesis in hypotheses.values())
     ended = all(hypothesis.tokens[-1] == EOS_ID for hypothesis in hypotheses.values())
     return Generation(text, tokens, ended, whole)
 
 
-def _certain(text: str) -> Piece:
-    return Piece(text, 0.0, ((text, 0.0),))
-
-
 def _pieces(vocabulary: Vocabulary, scores: Sequence[TokenScore]) -> list[Piece]:
     """The tokens before the end token, each with the text that it adds to those before it."""
-    pieces: list[Piece] = []
-    ids: list[int] = []
-    text = ""
+    pieces, ids, text = [], [], ""
     for score in scores:
         if score.token == EOS_ID:
             break

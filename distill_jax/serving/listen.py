@@ -20,18 +20,9 @@ GRACE = 60.0  # seconds that running requests get when the server stops
 
 @contextlib.asynccontextmanager
 async def listening(server: Server, host: str, port: int) -> AsyncIterator[str]:
-    """Serves while the block runs; queued requests are answered before it ends.
+    """Serves at `http://HOST:PORT`, which it yields, while the block runs; port 0 takes a free one.
 
-    Args:
-      server: the routes.
-      host: address to listen on.
-      port: 0 takes a free one.
-
-    Yields:
-      The address, `http://HOST:PORT`.
-
-    Raises:
-      UserError: for an address that is taken or not allowed.
+    Queued requests are answered before it ends. Raises UserError for an address that is taken or not allowed.
     """
     runner = web.AppRunner(server.app(), access_log=None, handler_cancellation=True, shutdown_timeout=GRACE)
     await runner.setup()
@@ -48,13 +39,9 @@ async def listening(server: Server, host: str, port: int) -> AsyncIterator[str]:
 
 @contextlib.contextmanager
 def in_background(server: Server) -> Iterator[str]:
-    """Serves on a free port of the loopback, in another thread, while the block runs.
+    """Serves on a free port of the loopback, in another thread, while the block runs; yields the address.
 
-    Yields:
-      The address, `http://127.0.0.1:PORT`.
-
-    Raises:
-      UserError: when no port is free.
+    Raises UserError when no port is free.
     """
     started: concurrent.futures.Future[tuple[str, Callable[[], None]]] = concurrent.futures.Future()
 
@@ -81,14 +68,9 @@ def in_background(server: Server) -> Iterator[str]:
 def run(config: ServeConfig, tell: Callable[[str], None]) -> None:
     """Loads a student and serves it until SIGINT or SIGTERM.
 
-    The key that clients must send is read from the environment variable DISTILL_JAX_SERVE_KEY.
-
-    Args:
-      config: the run's folder, the address and the limits.
-      tell: called with the address, and when the server stops.
-
-    Raises:
-      UserError: for a folder that is no run, or an address that is taken or not allowed.
+    The key that clients must send is read from the environment variable DISTILL_JAX_SERVE_KEY. `tell` is called
+    with the address, and when the server stops. Raises UserError for a folder that is no run, or an address
+    that is taken or not allowed.
     """
     server = Server(
         Predictor(config.model_dir, config.step, config.batch_size, config.weights),
@@ -100,14 +82,14 @@ def run(config: ServeConfig, tell: Callable[[str], None]) -> None:
         key=os.environ.get("DISTILL_JAX_SERVE_KEY") or None,
     )
     server.warm_up()
-    asyncio.run(_until_signal(server, config.host, config.port, tell))
 
+    async def serve() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        async with listening(server, config.host, config.port) as address:
+            tell(f"serving on {address}; Ctrl-C stops")
+            await stop.wait()
+            tell("stopping: answering the queued requests")
 
-async def _until_signal(server: Server, host: str, port: int, tell: Callable[[str], None]) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with listening(server, host, port) as address:
-        tell(f"serving on {address}; Ctrl-C stops")
-        await stop.wait()
-        tell("stopping: answering the queued requests")
+    asyncio.run(serve())

@@ -25,12 +25,9 @@ class Metrics:
         self.registry = prometheus_client.CollectorRegistry()
         names = {"registry": self.registry, "namespace": "distill_jax"}
         self.requests = prometheus_client.Counter("requests", "HTTP requests", ["route", "status"], **names)
+        seconds = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
         self.seconds = prometheus_client.Histogram(
-            "request_seconds",
-            "Time to answer a request",
-            ["route"],
-            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
-            **names,
+            "request_seconds", "Time to answer a request", ["route"], buckets=seconds, **names
         )
         self.batch = prometheus_client.Histogram(
             "batch_inputs", "Inputs per batch", buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256), **names
@@ -41,13 +38,7 @@ class Metrics:
 
 
 def around(metrics: Metrics, key: str | None, timeout: float) -> Callable:
-    """The middleware.
-
-    Args:
-      metrics: to count in.
-      key: that clients must send as a bearer token; None for none.
-      timeout: seconds, for the message.
-    """
+    """The middleware that counts in `metrics`; clients must send the key, the timeout is for the message."""
 
     @web.middleware
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -61,19 +52,15 @@ def around(metrics: Metrics, key: str | None, timeout: float) -> Callable:
     return count
 
 
-def _check_key(request: web.Request, key: str | None) -> None:
-    if key is not None and request.path not in OPEN:
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode(), key.encode()):
-            raise BadRequest("no valid key: send it as a bearer token", status=401)
-
-
 async def _answer(
     request: web.Request, handler: Handler, key: str | None, timeout: float
 ) -> web.StreamResponse:
     """The handler's response, or the error that was raised."""
     try:
-        _check_key(request, key)
+        if key is not None and request.path not in OPEN:
+            given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+            if not hmac.compare_digest(given.encode(), key.encode()):
+                raise BadRequest("no valid key: send it as a bearer token", status=401)
         return await handler(request)
     except UserError as error:
         bad = error if isinstance(error, BadRequest) else BadRequest(str(error))

@@ -16,6 +16,7 @@ from distill_jax.decoding.predict import Request
 from distill_jax.errors import UserError
 
 MAX_N = 64
+_TEXTS = "a text or a list of texts"
 
 
 class BadRequest(UserError):
@@ -101,15 +102,9 @@ class Body(pydantic.BaseModel):
 
     def _decoding(self, n: int, seed: int = 0) -> Decoding:
         """The settings, with `n` beams where greedy decoding is to return `n` texts."""
-        return Decoding(
-            num_beams=self.num_beams or (1 if self.temperature else n),
-            length_penalty=self.length_penalty,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            n_best=n,
-            seed=seed,
-        )
+        settings = self.model_dump(include=set(Body.model_fields))
+        settings["num_beams"] = self.num_beams or (1 if self.temperature else n)
+        return Decoding(**settings, n_best=n, seed=seed)
 
 
 class CompletionRequest(Body):
@@ -122,7 +117,7 @@ class CompletionRequest(Body):
     model: str = Field(description="the name of a model, see /v1/models")
     n: int = _number(1, 1, MAX_N)
     seed: int | None = _number(None, 0, (1 << 63) - 1)
-    stop: Annotated[list[_Text], BeforeValidator(_listed)] = Field([], description="a text or a list of texts")
+    stop: Annotated[list[_Text], BeforeValidator(_listed)] = Field([], description=_TEXTS)
     max_tokens: int | None = _number(None, 1, 1 << 20)
     max_completion_tokens: int | None = _number(None, 1, 1 << 20)
     response_format: Annotated[Any, AfterValidator(_plain)] = None
@@ -157,31 +152,25 @@ class ChatRequest(CompletionRequest):
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The input."""
         return (_user_text(self.messages),)
 
     @property
     def likeliest(self) -> int | None:
-        """See `CompletionRequest`."""
         return self.top_logprobs if self.logprobs else None
 
 
 class PromptRequest(CompletionRequest):
     """Body of `/v1/completions`."""
 
-    prompt: Annotated[list[_Input], BeforeValidator(_listed)] = Field(
-        min_length=1, description="a text or a list of texts"
-    )
+    prompt: Annotated[list[_Input], BeforeValidator(_listed)] = Field(min_length=1, description=_TEXTS)
     logprobs: int | None = _number(None, 0, LIKELIEST)
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """The inputs."""
         return tuple(self.prompt)
 
     @property
     def likeliest(self) -> int | None:
-        """See `CompletionRequest`."""
         return self.logprobs
 
 
@@ -215,15 +204,14 @@ class PredictRequest(Body):
         return Request(self.label, self.rationale, label_by, self.normalize_scores, self.decoding)
 
 
-_Kind = TypeVar("_Kind", bound=Body)
+Kind = TypeVar("Kind", bound=Body)
 
 
-def read(kind: type[_Kind], body: Any) -> _Kind:
+def read(kind: type[Kind], body: Any) -> Kind:
     """The body as a model.
 
-    Raises:
-      BadRequest: for anything that cannot be done; names the field.
-      UserError: for settings that exclude each other.
+    Raises BadRequest, naming the field, for anything that cannot be done, and UserError for settings that
+    exclude each other.
     """
     if not isinstance(body, Mapping):
         raise BadRequest("the body is no JSON object")
@@ -231,12 +219,12 @@ def read(kind: type[_Kind], body: Any) -> _Kind:
         return kind.model_validate(body)
     except pydantic.ValidationError as errors:
         first = min(errors.errors(), key=lambda error: error["type"] != "extra_forbidden")
-    name = first["loc"][0] if first["loc"] else None
-    if first["type"] == "extra_forbidden":
+    name, error_type = first["loc"][0] if first["loc"] else None, first["type"]
+    if error_type == "extra_forbidden":
         raise BadRequest(f"unknown field {name!r}: expected some of {', '.join(sorted(kind.model_fields))}")
-    if first["type"] == "value_error":
+    if error_type == "value_error":
         problem = str(first["ctx"]["error"])
     else:
-        value = "" if first["type"] == "missing" else f", got {body[name]!r:.40}"
+        value = "" if error_type == "missing" else f", got {body[name]!r:.40}"
         problem = f"expected {kind.model_fields[name].description}{value}"
     raise BadRequest(f"{name}: {problem}" if name else problem, name)

@@ -1,5 +1,6 @@
 """Bodies of responses, as OpenAI's clients read them."""
 
+import itertools
 import time
 import uuid
 from collections.abc import Sequence
@@ -50,15 +51,12 @@ def _chat_logprobs(pieces: Sequence[Piece], count: int) -> dict[str, Any]:
 
 
 def _completion_logprobs(pieces: Sequence[Piece], count: int) -> dict[str, Any]:
-    offsets, length = [], 0
-    for piece in pieces:
-        offsets.append(length)
-        length += len(piece.text)
+    texts = [piece.text for piece in pieces]
     return {
-        "tokens": [piece.text for piece in pieces],
+        "tokens": texts,
         "token_logprobs": [piece.log_prob for piece in pieces],
         "top_logprobs": [dict(piece.likeliest[:count]) for piece in pieces] if count else None,
-        "text_offset": offsets,
+        "text_offset": list(itertools.accumulate(map(len, texts), initial=0))[:-1],
     }
 
 
@@ -91,6 +89,7 @@ def response_body(
             choice["logprobs"] = show(generation.pieces, request.likeliest or 0)
         choices.append(choice)
     tokens = sum(generation.tokens for of_text in answers for generation, _ in of_text)
+    total = prompt_tokens + tokens
     return {
         "id": f"{'chatcmpl' if chat else 'cmpl'}-{uuid.uuid4().hex}",
         "object": "chat.completion" if chat else "text_completion",
@@ -98,9 +97,5 @@ def response_body(
         "model": request.model,
         "system_fingerprint": fingerprint,
         "choices": choices,
-        "usage": {
-            "prompt_tokens": prompt_tokens,
-            "completion_tokens": tokens,
-            "total_tokens": prompt_tokens + tokens,
-        },
+        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": tokens, "total_tokens": total},
     }
