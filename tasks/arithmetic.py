@@ -42,12 +42,7 @@ def _times(name: str, thing: str, had: int, times: int) -> tuple[str, str, str]:
 
 
 def generate(rng: np.random.Generator, number: str) -> Example:
-    """One example: a story of two people, of whom the question is about one.
-
-    Args:
-      rng: all randomness comes from it.
-      number: becomes the example's id.
-    """
+    """The example of the id `number`, all randomness from `rng`: two people, the question is about one."""
     name, other = (NAMES[i] for i in rng.permutation(len(NAMES))[:2])
     thing, kept = (THINGS[i] for i in rng.permutation(len(THINGS))[:2])
     had, others = int(rng.integers(10, 50)), int(rng.integers(10, 50))
@@ -58,13 +53,8 @@ def generate(rng: np.random.Generator, number: str) -> Example:
     if rng.random() < 0.5:
         people.reverse()
     story = " ".join([*people, sentence])
-    return Example(
-        id=number,
-        input=f"{story}\nHow many {thing} does {name} have now?",
-        label=label,
-        teacher_label=label,
-        rationale=reason,
-    )
+    text = f"{story}\nHow many {thing} does {name} have now?"
+    return Example(number, text, label=label, teacher_label=label, rationale=reason)
 
 
 register_distillation_task(

@@ -55,11 +55,7 @@ def define_task(
 
 
 def import_module(name: str) -> None:
-    """Imports a module that registers tasks.
-
-    Raises:
-      UserError: when there is none.
-    """
+    """Imports a module that registers tasks; a UserError when there is none."""
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:

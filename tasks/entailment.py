@@ -42,15 +42,11 @@ def article(word: str) -> str:
 
 
 def generate(rng: np.random.Generator, number: str) -> Example:
-    """One example.
+    """The example of the id `number`, all randomness from `rng`.
 
     The reason begins with the kinds. One that repeated the words first (`A trout is a fish, …`) would
     teach the student little: its decoder could turn the word it has just written into the kind, and
     the encoder, which the label has to make do with, would learn nothing (tried: no gain).
-
-    Args:
-      rng: all randomness comes from it.
-      number: becomes the example's id.
     """
     name = rng.choice(NAMES)
     label = CLASSES[rng.choice(len(CLASSES), p=SHARES)]
@@ -63,13 +59,9 @@ def generate(rng: np.random.Generator, number: str) -> Example:
     told, reason = [article(one), article(two)], [article(kind), article(other)]
     if label == "neutral":
         told[1], reason[1] = "something else", "we do not know"
-    return Example(
-        id=number,
-        input=f"Premise: {name} has {told[0]} and {told[1]}. Hypothesis: Both are of the same kind.",
-        label=label,
-        teacher_label=label,
-        rationale=f"{reason[0][0].upper()}{reason[0][1:]} and {reason[1]}.",
-    )
+    text = f"Premise: {name} has {told[0]} and {told[1]}. Hypothesis: Both are of the same kind."
+    rationale = f"{reason[0][0].upper()}{reason[0][1:]} and {reason[1]}."
+    return Example(number, text, label=label, teacher_label=label, rationale=rationale)
 
 
 def implied(rationale, example=None):
@@ -77,8 +69,7 @@ def implied(rationale, example=None):
     del example
     if "do not know" in rationale:
         return "neutral"
-    kinds = re.findall(r"\w+", rationale.lower())
-    kinds = [word for word in kinds if word in WORDS]
+    kinds = [word for word in re.findall(r"\w+", rationale.lower()) if word in WORDS]
     if len(kinds) != 2:
         return None
     return "entailment" if kinds[0] == kinds[1] else "contradiction"

@@ -5,15 +5,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distill_jax.data.sources import (
-    HeldOutSource,
-    HuggingFaceSource,
-    JoinedSource,
-    SeqioSource,
-    Source,
-    TfdsSource,
-    table_of,
-)
+from distill_jax.data.sources import HeldOutSource, JoinedSource, Source, table_of
+from distill_jax.data.sources.hubs import HuggingFaceSource, SeqioSource, TfdsSource
 from distill_jax.data.task import DistillationTask
 from distill_jax.errors import UserError
 from distill_jax.tasks.definition import define_task, import_module
@@ -59,7 +52,7 @@ def describe(
         kinds = {table_of(path) for path in files.values() if path}
         if len(kinds) > 1:
             raise UserError(
-                "--data: expected files of one kind, got " + ", ".join(p for p in files.values() if p)
+                f"--data: expected files of one kind, got {', '.join(filter(None, files.values()))}"
             )
         splits = {split: str(pathlib.Path(path).absolute()) for split, path in files.items() if path}
     else:

@@ -32,11 +32,7 @@ class Registry:
         self._origins: dict[str, str] = {}
 
     def add(self, task: DistillationTask, origin: str = "") -> DistillationTask:
-        """Adds a task. A file that is run once more replaces its own tasks.
-
-        Args:
-          task: to add.
-          origin: the file that defines it.
+        """Adds a task of the file `origin`. A file that is run once more replaces its own tasks.
 
         Raises:
           UserError: when the task of that name comes from another file.
@@ -100,8 +96,7 @@ class Registry:
           label_source: reference or teacher.
           module: that registers the task, if it is not shipped.
           rationale_rate: in place of the task's own.
-          data_dir: see `get`.
-          teacher: see `get`.
+          data_dir, teacher: as `get` takes them.
           own_data: of `own.describe`: the user's own files, a task that is not registered.
 
         Raises:

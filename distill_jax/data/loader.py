@@ -43,8 +43,7 @@ def balanced_order(label_tokens: np.ndarray, batch_size: int, seed: int, epoch: 
     Args:
       label_tokens: int [rows].
       batch_size: rows of a global batch.
-      seed: of the run.
-      epoch: from 0; each has its own order.
+      seed, epoch: each pair has its own order.
 
     Returns:
       int [rows], a permutation.
@@ -68,12 +67,10 @@ class Loader:
     Args:
       path: a folder that `prepare` wrote.
       batch_size: rows of a global batch.
-      seed: of the order.
       shuffle: each epoch in its `balanced_order`; else in the order of the records.
       num_epochs: None for ever. A batch may hold the end of an epoch and the start of the next.
       pad_last: fills the last batch of the last epoch with empty rows, instead of dropping it.
-      process_index: this host.
-      process_count: number of hosts.
+      process_index, process_count: this host's number, and how many there are.
 
     Raises:
       UserError: when `batch_size` does not divide by the number of hosts, or the folder holds no
@@ -97,14 +94,10 @@ class Loader:
         path = pathlib.Path(path)
         try:
             manifest = json.loads((path / "manifest.json").read_text())
-            names = ("task_feature_lengths", "soft", "top_k", "shared")
-            lengths, soft, top_k, shared = (manifest[name] for name in names)
+            layout = [manifest[name] for name in ("task_feature_lengths", "soft", "top_k", "shared")]
             label_tokens = np.load(path / "label_tokens.npy")
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path}: no prepared records in there: {error}") from None
-
-        def features(record: bytes) -> Batch:
-            return to_features(decode_row(record), lengths, soft, top_k, shared)
 
         def collate(rows: list[Batch]) -> Batch:
             return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
@@ -125,7 +118,7 @@ class Loader:
             elif over:
                 dataset = dataset[: len(dataset) - over]
         self._rows, self._batch_size = dataset, batch_size
-        dataset = dataset.map(features)
+        dataset = dataset.map(lambda record: to_features(decode_row(record), *layout))
         dataset = dataset.batch(batch_size // process_count, drop_remainder=True, batch_fn=collate)
         dataset = dataset[process_index::process_count]
         options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)

@@ -20,17 +20,11 @@ Row = Mapping[str, Any]
 
 
 class Original(NamedTuple):
-    """Where a benchmark is kept.
+    """Where a benchmark is kept."""
 
-    Attributes:
-      names: hub -> name of the set there.
-      splits: hub -> (split of the row file -> split of the hub).
-      row: row of a hub -> row of the release.
-    """
-
-    names: Mapping[str, str]
-    splits: Mapping[str, Mapping[str, str]]
-    row: Callable[[Row], Row]
+    names: Mapping[str, str]  # hub -> name of the set there
+    splits: Mapping[str, Mapping[str, str]]  # hub -> (split of the row file -> split of the hub)
+    row: Callable[[Row], Row]  # row of a hub -> row of the release
 
 
 def _nli(row: Row) -> Row:
@@ -106,10 +100,7 @@ def import_original(name: str, origin: str, data_dir: str) -> dict[str, int]:
     folder = pathlib.Path(data_dir) / name
     if folder.exists():
         raise UserError(f"{folder} is there already: delete it to import {name} again")
-    if name == "svamp":
-        splits = svamp_rows(pathlib.Path(origin))
-    else:
-        splits = _hub_rows(name, origin)
+    splits = svamp_rows(pathlib.Path(origin)) if name == "svamp" else _hub_rows(name, origin)
     with files.new_folder(folder, "choose another folder for the data sets") as temporary:
         return {split: _write(temporary / f"{name}_{split}.json", rows) for split, rows in splits.items()}
 
@@ -124,13 +115,11 @@ def _hub_rows(name: str, origin: str) -> dict[str, Iterable[Row]]:
     source = HUBS[hub](other or original.names[hub], splits=original.splits[hub])
 
     def rows(split: str) -> Iterable[Row]:
-        for number, row in enumerate(source.rows(split)):
+        for number, row in enumerate(source.rows(split), 1):
             try:
                 yield original.row(row)
             except (KeyError, ValueError) as error:
-                columns = ", ".join(row)
-                raise UserError(
-                    f"{origin}, {split}, row {number + 1}: no {error} in this row; it has {columns}"
-                ) from None
+                where, columns = f"{origin}, {split}, row {number}", ", ".join(row)
+                raise UserError(f"{where}: no {error} in this row; it has {columns}") from None
 
     return {ours: rows(theirs) for ours, theirs in original.splits[hub].items()}

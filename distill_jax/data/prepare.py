@@ -163,17 +163,13 @@ def prepare(
     are needed for is left out, to the point of no rows at all.
 
     Args:
-      task: gives the examples; see `tasks.registry.resolve`, as for the views.
-      views: what to make of each example.
+      task, views: of `tasks.registry.resolve`.
       split: train, validation or test.
       vocabulary: see `load_vocabulary`, or `train:SIZE`.
-      task_feature_lengths: `{"inputs": L, "targets": T}`, the end token included; what is longer is
-        cut.
+      task_feature_lengths: `{"inputs": L, "targets": T}`, the end token included; what is longer is cut.
       pack: several examples to a row of these lengths; else one.
-      data_fraction: share of the split's examples to take.
-      num_examples: or their number.
+      data_fraction, num_examples, seed: see `selection.share`.
       filters: which of these to keep; the manifest has the numbers of those dropped.
-      seed: of which ones these are.
       cache_dir: default `cache.cache_dir()`.
       max_truncated: warns when a larger share of the inputs or the targets is cut.
 
@@ -261,37 +257,30 @@ def _check_targets(
 
 def _manifest(description: dict[str, Any], counts: Counts, dropped: Mapping[str, int]) -> dict[str, Any]:
     lengths, rows = description["task_feature_lengths"], max(counts.rows, 1)
-    return (
-        description
-        | dataclasses.asdict(counts)
-        | {
-            "dropped": dict(dropped),
-            "encoder_fill": counts.encoder_tokens / (rows * lengths["inputs"]),
-            "decoder_fill": counts.decoder_tokens / (rows * lengths["targets"]),
-        }
-    )
+    fill = {
+        "encoder_fill": counts.encoder_tokens / (rows * lengths["inputs"]),
+        "decoder_fill": counts.decoder_tokens / (rows * lengths["targets"]),
+    }
+    return description | dataclasses.asdict(counts) | {"dropped": dict(dropped)} | fill
 
 
 def _warn(manifest: Mapping[str, Any], max_truncated: float) -> None:
     """Logs a line for each thing in the records that a student cannot learn from."""
-    segments, lengths = sum(manifest["views"].values()), manifest["task_feature_lengths"]
-    for side in ("inputs", "targets"):
-        cut = manifest[f"truncated_{side}"]
-        if cut > max_truncated * segments:
-            _tell(
-                manifest,
-                f"{cut} of {segments} {side} are longer than {lengths[side]} tokens and were cut "
-                "(raise TASK_FEATURE_LENGTHS)",
-            )
-    if manifest["unknown_tokens"]:
-        _tell(manifest, f"{manifest['unknown_tokens']} tokens are unknown to the vocabulary")
-    if manifest["labels_of_no_class"]:
-        _tell(manifest, f"{manifest['labels_of_no_class']} labels are none of the classes or choices")
-    if manifest["null_rationales"]:
-        _tell(manifest, f"{manifest['null_rationales']} rationales are `nan`, `None` or the like: remove them")
-    for one, other in manifest["equal_labels"]:
-        _tell(manifest, f"the labels {one!r} and {other!r} have the same tokens: no student tells them apart")
-
-
-def _tell(manifest: Mapping[str, Any], problem: str) -> None:
-    log.warning("warning: %s %s: %s", manifest["task"], manifest["split"], problem)
+    segments = sum(manifest["views"].values())
+    problems = [
+        f"{cut} of {segments} {side} are longer than {length} tokens and were cut (raise TASK_FEATURE_LENGTHS)"
+        for side, length in manifest["task_feature_lengths"].items()
+        if (cut := manifest[f"truncated_{side}"]) > max_truncated * segments
+    ]
+    counted = {
+        "unknown_tokens": "tokens are unknown to the vocabulary",
+        "labels_of_no_class": "labels are none of the classes or choices",
+        "null_rationales": "rationales are `nan`, `None` or the like: remove them",
+    }
+    problems += [f"{manifest[name]} {problem}" for name, problem in counted.items() if manifest[name]]
+    problems += [
+        f"the labels {one!r} and {other!r} have the same tokens: no student tells them apart"
+        for one, other in manifest["equal_labels"]
+    ]
+    for problem in problems:
+        log.warning("warning: %s %s: %s", manifest["task"], manifest["split"], problem)

@@ -37,19 +37,21 @@ class Segment:
 
 
 HEADER = 8  # counts of a segment
+ENCODER_FEATURES = ("encoder_input_tokens", "encoder_segment_ids", "encoder_positions")
+DECODER_FEATURES = tuple(
+    f"decoder_{name}" for name in ("target_tokens", "input_tokens", "segment_ids", "positions", "task_ids")
+)
 
 
 def encode_row(segments: Sequence[Segment]) -> bytes:
     """Serialises the segments of a row: int32 counts, then all tokens; floats as their bits."""
-    header = [len(segments)]
-    body: list[int] = []
+    header, body = [len(segments)], []
     for segment in segments:
         header += [len(segment.inputs), len(segment.targets), segment.task_id, segment.example]
         top_k = 0 if segment.top_ids is None else segment.top_ids.shape[1]
         header += [len(segment.choices), segment.reference, segment.start, top_k]
-        body.extend(segment.inputs)
-        body.extend(segment.targets)
-        body.extend(segment.choices)
+        for part in (segment.inputs, segment.targets, segment.choices):
+            body.extend(part)
         body.extend(np.asarray(segment.probs, "<f4").view("<i4"))
         if top_k:
             body.extend(segment.top_ids.reshape(-1))
@@ -86,7 +88,6 @@ def to_features(
     """Lays the segments of a row out side by side, with T5X's feature names.
 
     Args:
-      segments: of one row.
       lengths: `{"inputs": L, "targets": T}`.
       soft: adds the features of soft labels.
       top_k: adds the teacher's next tokens, so many each; see `training.stored_logits`.
@@ -107,27 +108,12 @@ def to_features(
 
       With `top_k`, `decoder_teacher_ids` (int32) and `decoder_teacher_log_probs` (float32), [T, top_k].
     """
-    inputs_length, targets_length = lengths["inputs"], lengths["targets"]
-    encoder = {
-        name: np.zeros(inputs_length, np.int32)
-        for name in ("encoder_input_tokens", "encoder_segment_ids", "encoder_positions")
-    }
-    decoder = {
-        name: np.zeros(targets_length, np.int32)
-        for name in (
-            "decoder_target_tokens",
-            "decoder_input_tokens",
-            "decoder_segment_ids",
-            "decoder_positions",
-            "decoder_task_ids",
-        )
-    }
-    weights = np.zeros(targets_length, np.float32)
-    cross = np.zeros(targets_length, np.int32)
-    if soft:
-        probs = np.zeros(targets_length, np.float32)
-    teacher_ids = np.zeros((targets_length, top_k), np.int32)
-    teacher_log_probs = np.zeros((targets_length, top_k), np.float32)
+    size = lengths["targets"]
+    encoder = {name: np.zeros(lengths["inputs"], np.int32) for name in ENCODER_FEATURES}
+    decoder = {name: np.zeros(size, np.int32) for name in DECODER_FEATURES}
+    weights, probs = np.zeros(size, np.float32), np.zeros(size, np.float32)
+    cross = np.zeros(size, np.int32)
+    teacher_ids, teacher_log_probs = np.zeros((size, top_k), np.int32), np.zeros((size, top_k), np.float32)
     start, target_start, part, number = 0, 0, 0, 0
     for segment in segments:
         number += len(segment.inputs) > 0
@@ -140,16 +126,17 @@ def to_features(
             part += 1
             target_end = target_start + length
             tokens = segment.targets[target_start - first : target_end - first]
-            decoder["decoder_target_tokens"][target_start:target_end] = tokens
+            own = slice(target_start, target_end)
+            decoder["decoder_target_tokens"][own] = tokens
             decoder["decoder_input_tokens"][target_start] = segment.start
             decoder["decoder_input_tokens"][target_start + 1 : target_end] = tokens[:-1]
-            decoder["decoder_segment_ids"][target_start:target_end] = part
-            decoder["decoder_positions"][target_start:target_end] = np.arange(length)
-            decoder["decoder_task_ids"][target_start:target_end] = segment.task_id
-            weights[target_start:target_end] = not soft or place == segment.reference
-            cross[target_start:target_end] = number
+            decoder["decoder_segment_ids"][own] = part
+            decoder["decoder_positions"][own] = np.arange(length)
+            decoder["decoder_task_ids"][own] = segment.task_id
+            weights[own] = not soft or place == segment.reference
+            cross[own] = number
             if soft:
-                probs[target_start:target_end] = segment.probs[place]
+                probs[own] = segment.probs[place]
             target_start = target_end
         if top_k:
             teacher_ids[first:target_start] = segment.top_ids

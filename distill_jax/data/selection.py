@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -53,10 +54,8 @@ def share(source: Source, split: str, fraction: float, count: int | None, seed: 
     larger ones, and all methods see the same.
 
     Args:
-      source: of the examples.
-      split: of the source.
-      fraction: of the split's examples; only where `count` is None.
-      count: or their number.
+      source, split: of the examples.
+      fraction, count: how many, as a share of the split where `count` is None.
       seed: of the permutation.
 
     Raises:
@@ -71,9 +70,7 @@ def share(source: Source, split: str, fraction: float, count: int | None, seed: 
         raise UserError(f"cannot take {wanted} examples of the {size} there are")
     chosen = np.zeros(size, bool)
     chosen[np.random.default_rng(seed).permutation(size)[:wanted]] = True
-    for number, example in enumerate(source.examples(split)):
-        if chosen[number]:
-            yield number, example
+    yield from itertools.compress(enumerate(source.examples(split)), chosen)
 
 
 class _Seen:
@@ -106,11 +103,7 @@ class _Seen:
 def keep(
     examples: Numbered, filters: Filters, agrees: Callable[[Example], bool], dropped: collections.Counter
 ) -> Numbered:
-    """The examples that pass; `dropped` counts the others by reason, of several the first.
-
-    Reasons: `no_reference_label` and `teacher_disagrees` (of `agreeing`),
-    `rationale_too_short`, `rationale_too_long`, `near_duplicate_rationale`.
-    """
+    """The examples that pass; `dropped` counts the others by reason of `OPTIONS`, of several the first."""
     seen = None if filters.max_similarity is None else _Seen(filters.max_similarity)
     for number, example in examples:
         words = len((example.rationale or "").split())

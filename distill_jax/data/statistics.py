@@ -67,8 +67,7 @@ def _split_statistics(
 ) -> dict[str, Any]:
     views = task.views("step_by_step")
     counts = new_counts(views)
-    unparsed = packed_rows = references = teachers = 0
-    right = 0.0
+    unparsed = packed_rows = references = teachers = right = 0
     token_lengths: dict[str, list[int]] = {field: [] for field in FIELDS}
     numbered = enumerate(examples)
     while window := list(itertools.islice(numbered, WINDOW)):
@@ -80,9 +79,8 @@ def _split_statistics(
         teachers += sum(label is not None for label in labels)
         unparsed += sum(e.teacher_label is None and e.rationale is None for _, e in window)
         for field, seen in token_lengths.items():
-            texts = [getattr(example, field) for _, example in window]
-            ids = vocabulary.encode_batch([text for text in texts if text is not None])
-            seen.extend(map(len, ids))
+            texts = (getattr(example, field) for _, example in window)
+            seen.extend(map(len, vocabulary.encode_batch([text for text in texts if text is not None])))
         groups = tokenize(window, views, vocabulary, lengths, counts)
         packed_rows += sum(1 for _ in in_rows(groups, lengths, pack=True))
     if not counts.examples:

@@ -72,11 +72,11 @@ class DistillationTask:
             for e, p in zip(examples, predictions, strict=True)
             if e.label is not None
         ]
-        scores: dict[str, float] = {}
         if not pairs:
-            return scores
+            return {}
         targets = [target for target, _ in pairs]
         answers = [None if p is None else process(p, example=None, is_target=False) for _, p in pairs]
+        scores: dict[str, float] = {}
         for metric_fn in self.label_metric_fns:
             scores |= metric_fn(targets, answers)
         return scores
@@ -132,16 +132,13 @@ class DistillationTask:
         return label.strip() == answer.strip() if right is None else right
 
     def best_by(self, metrics: Mapping[str, float]) -> tuple[str, float] | None:
-        """The metric that a checkpoint is chosen by, and its value as a score: larger is better.
+        """The metric that a checkpoint is chosen by, and its value as a score: larger is better; None of none.
 
         That is the main label metric; without reference labels the agreement with the teacher; without both
         the validation loss, of the labels where they have one, which as a score is negative.
 
         Args:
           metrics: of `evaluation.evaluator.Evaluator`, and the trainer's `<view>_loss` beside them.
-
-        Returns:
-          None where none of these is there.
         """
         labels = {
             name.removeprefix("label_"): value

@@ -59,11 +59,7 @@ NULLS = {"nan", "none", "null", "na", "n/a", "<na>"}  # what pandas and others w
 def new_counts(views: Sequence[View]) -> Counts:
     """Counts of nothing yet, for these views."""
     names = [view.name for view in views]
-    return Counts(
-        views=dict.fromkeys(names, 0),
-        with_target=dict.fromkeys(names, 0),
-        without_target=dict.fromkeys(names, 0),
-    )
+    return Counts(**{field: dict.fromkeys(names, 0) for field in ("views", "with_target", "without_target")})
 
 
 def tokenize(
@@ -80,7 +76,7 @@ def tokenize(
     Args:
       examples: with their numbers in the split.
       views: what to make of each; a view whose target an example lacks is left out and counted.
-      vocabulary: for both texts.
+      vocabulary: of both texts.
       lengths: `{"inputs": L, "targets": T}`, the end token included.
       counts: is added to.
       classes: of the task: the targets of soft labels; of others those that are no class are counted.
@@ -98,7 +94,7 @@ def tokenize(
         soft = _tokenize_soft(examples, views[0], vocabulary, lengths, counts, classes, labels)
         return [[segment] for segment in soft]
     shared = share_inputs(views)
-    numbers, chosen, inputs, targets = [], [], [], []
+    chosen: list[tuple[int, View, str, str]] = []
     for number, example in examples:
         counts.examples += 1
         for view in views:
@@ -113,15 +109,11 @@ def tokenize(
             copies = view.copies(counts.with_target[view.name])
             counts.with_target[view.name] += 1
             counts.views[view.name] += copies
-            numbers += [number] * copies
-            chosen += [view] * copies
-            inputs += [texts[0]] * copies
-            targets += [texts[1]] * copies
+            chosen += [(number, view, *texts)] * copies
     inputs_room, targets_room = lengths["inputs"] - 1, lengths["targets"] - 1
     groups: list[list[Segment]] = []
-    for number, view, text, source, target in zip(
-        numbers, chosen, targets, vocabulary.encode_batch(inputs), vocabulary.encode_batch(targets), strict=True
-    ):
+    sources, targets = (vocabulary.encode_batch([item[side] for item in chosen]) for side in (2, 3))
+    for (number, view, _, text), source, target in zip(chosen, sources, targets, strict=True):
         counts.truncated_inputs += len(source) > inputs_room
         counts.truncated_targets += len(target) > targets_room
         source, target = [*source[:inputs_room], EOS_ID], [*target[:targets_room], EOS_ID]
@@ -168,18 +160,17 @@ def _tokenize_soft(
     room = lengths["inputs"] - 1
     segments = []
     for (number, example, label), source in zip(kept, inputs, strict=True):
-        targets = [[*ids[choice], EOS_ID] for choice in label.choices]
-        sizes = [len(target) for target in targets]
-        if sum(sizes) > lengths["targets"]:
+        flat = [token for choice in label.choices for token in (*ids[choice], EOS_ID)]
+        sizes = [len(ids[choice]) + 1 for choice in label.choices]
+        if len(flat) > lengths["targets"]:
             raise UserError(
-                f"example {example.id}: its {len(sizes)} labels take {sum(sizes)} tokens, but "
+                f"example {example.id}: its {len(sizes)} labels take {len(flat)} tokens, but "
                 f"TASK_FEATURE_LENGTHS has {lengths['targets']} for targets: raise it"
             )
         counts.truncated_inputs += len(source) > room
         source = [*source[:room], EOS_ID]
         counts.unknown_tokens += source.count(UNK_ID)
         counts.encoder_tokens += len(source)
-        counts.decoder_tokens += sum(sizes)
-        flat = [token for target in targets for token in target]
+        counts.decoder_tokens += len(flat)
         segments.append(Segment(source, flat, TASK_IDS[view.name], number, sizes, label.probs, label.reference))
     return segments

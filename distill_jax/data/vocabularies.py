@@ -3,13 +3,13 @@
 `</s>` in a text is the end token, as in Hugging Face's tokenizers: premise and hypothesis are joined by it.
 """
 
-import functools
 import hashlib
 import io
+import itertools
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import sentencepiece
 import tokenizers
@@ -24,48 +24,73 @@ EXTRA_IDS = 100  # sentinels of T5's pretraining, at the end of the ids
 END = "</s>"
 
 
-def _with_ends(encode: Callable[[list[str]], list[list[int]]], texts: Sequence[str]) -> list[list[int]]:
-    """Encodes the parts of each text between its `</s>`, and joins them by the end token."""
-    if not any(END in text for text in texts):
-        return encode(list(texts))
-    split = [text.split(END) for text in texts]
-    parts = iter(encode([part for parts in split for part in parts]))
-    joined = []
-    for number in map(len, split):
-        ids = next(parts)
-        for _ in range(number - 1):
-            ids = [*ids, EOS_ID, *next(parts)]
-        joined.append(ids)
-    return joined
-
-
-class ByteVocabulary:
-    """UTF-8 bytes, id = byte + 3: `seqio.ByteVocabulary`, ByT5's."""
+class _Vocabulary:
+    """What all vocabularies share: T5's special ids, and the end token for each `</s>` of a text."""
 
     pad_id, eos_id, unk_id = PAD_ID, EOS_ID, UNK_ID
-    extra_ids = 0
-    vocab_size = 256 + 3
-    fingerprint = "bytes"
+    extra_ids: int
+    vocab_size: int
+    fingerprint: str
+
+    def _encode_parts(self, parts: list[str]) -> list[list[int]]:
+        raise NotImplementedError
+
+    def _decode_ids(self, ids: list[int]) -> str:
+        raise NotImplementedError
 
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without the end token after it."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text."""
-        return _with_ends(lambda parts: [[byte + 3 for byte in p.encode()] for p in parts], texts)
+        """Ids of each text; all cores work on them."""
+        if not any(END in text for text in texts):
+            return self._encode_parts(list(texts))
+        split = [text.split(END) for text in texts]
+        parts = iter(self._encode_parts([part for parts in split for part in parts]))
+        joined = []
+        for _, *others in split:
+            joined.append(next(parts))
+            for _ in others:
+                joined[-1] = [*joined[-1], EOS_ID, *next(parts)]
+        return joined
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text up to the first end token; ids that are no byte are left out."""
-        kept = bytes(i - 3 for i in _until_end(ids) if 3 <= i < 259)
-        return kept.decode(errors="ignore")
+        """Text up to the first end token; padding and ids that stand for no text are left out."""
+        return self._decode_ids([int(i) for i in itertools.takewhile(lambda i: i != EOS_ID, ids)])
 
     def save(self, folder: str | os.PathLike) -> None:
         """Writes what `load_vocabulary(folder)` reads."""
-        _write_description(folder, {"kind": "bytes"})
+        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+        for name, content in self._files().items():
+            pathlib.Path(folder, name).write_bytes(content)
+
+    def _files(self) -> dict[str, bytes]:
+        raise NotImplementedError
 
 
-class SentencePieceVocabulary:
+def _description(**fields: str | int) -> dict[str, bytes]:
+    return {"vocabulary.json": json.dumps(fields).encode() + b"\n"}
+
+
+class ByteVocabulary(_Vocabulary):
+    """UTF-8 bytes, id = byte + 3: `seqio.ByteVocabulary`, ByT5's."""
+
+    extra_ids = 0
+    vocab_size = 256 + 3
+    fingerprint = "bytes"
+
+    def _encode_parts(self, parts):
+        return [[byte + 3 for byte in part.encode()] for part in parts]
+
+    def _decode_ids(self, ids):
+        return bytes(i - 3 for i in ids if 3 <= i < 259).decode(errors="ignore")
+
+    def _files(self):
+        return _description(kind="bytes")
+
+
+class SentencePieceVocabulary(_Vocabulary):
     """A SentencePiece model, with sentinels after its pieces unless it holds them itself.
 
     The ids are those of `seqio.SentencePieceVocabulary(path, extra_ids)`: sentinel 0 comes last.
@@ -79,8 +104,6 @@ class SentencePieceVocabulary:
       UserError: when `model` is none, or does not have T5's ids for padding, end and unknown.
     """
 
-    pad_id, eos_id, unk_id = PAD_ID, EOS_ID, UNK_ID
-
     def __init__(self, model: bytes, extra_ids: int | None = None, name: str = "vocabulary"):
         processor = _processor(model, name)
         found = [processor.pad_id(), processor.eos_id(), processor.unk_id()]
@@ -92,31 +115,20 @@ class SentencePieceVocabulary:
         if extra_ids is None:
             last = processor.id_to_piece(processor.get_piece_size() - 1)
             extra_ids = 0 if "extra_id" in last else EXTRA_IDS
-        self.model = model
+        self.model, self.extra_ids = model, extra_ids
         self._processor = _processor(_with_sentinels(model, extra_ids), name)
-        self.extra_ids = extra_ids
         self.vocab_size = self._processor.get_piece_size()
         digest = hashlib.sha256(model + str(extra_ids).encode()).hexdigest()
         self.fingerprint = f"sentencepiece-{digest[:16]}"
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text, without the end token after it."""
-        return self.encode_batch([text])[0]
+    def _encode_parts(self, parts):
+        return self._processor.encode(parts, num_threads=os.cpu_count() or 1)
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, on all cores."""
-        threads = os.cpu_count() or 1
-        return _with_ends(lambda parts: self._processor.encode(parts, num_threads=threads), texts)
+    def _decode_ids(self, ids):
+        return self._processor.decode([i for i in ids if PAD_ID < i < self.vocab_size])
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Text up to the first end token; padding and ids there are no pieces for are left out."""
-        kept = [int(i) for i in _until_end(ids) if PAD_ID < i < self.vocab_size]
-        return self._processor.decode(kept)
-
-    def save(self, folder: str | os.PathLike) -> None:
-        """Writes what `load_vocabulary(folder)` reads."""
-        _write_description(folder, {"kind": "sentencepiece", "extra_ids": self.extra_ids})
-        (pathlib.Path(folder) / "vocabulary.model").write_bytes(self.model)
+    def _files(self):
+        return _description(kind="sentencepiece", extra_ids=self.extra_ids) | {"vocabulary.model": self.model}
 
 
 def _processor(model: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
@@ -134,7 +146,7 @@ def _with_sentinels(model: bytes, count: int) -> bytes:
     return proto.SerializeToString()
 
 
-class TokenizerVocabulary:
+class TokenizerVocabulary(_Vocabulary):
     """A tokenizer of Hugging Face's `tokenizers` library with T5's ids for padding, end and unknown.
 
     For models that tokens were added to; the ids and texts are those of transformers.
@@ -146,8 +158,6 @@ class TokenizerVocabulary:
     Raises:
       UserError: when `content` is no tokenizer, or has other ids.
     """
-
-    pad_id, eos_id, unk_id = PAD_ID, EOS_ID, UNK_ID
 
     def __init__(self, content: str, name: str = "vocabulary"):
         try:
@@ -161,46 +171,24 @@ class TokenizerVocabulary:
             )
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        self.content = content
-        self._tokenizer = tokenizer
+        self.content, self._tokenizer = content, tokenizer
         ids = tokenizer.get_vocab()
         self.extra_ids = sum(token.startswith("<extra_id_") for token in ids)
         self.vocab_size = max(ids.values()) + 1
         canonical = json.dumps(json.loads(content), sort_keys=True)
         self.fingerprint = f"tokenizer-{hashlib.sha256(canonical.encode()).hexdigest()[:16]}"
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text, without the end token after it."""
-        return self.encode_batch([text])[0]
+    def _encode_parts(self, parts):
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(parts, add_special_tokens=False)]
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text, on all cores."""
-        encode = functools.partial(self._tokenizer.encode_batch, add_special_tokens=False)
-        return _with_ends(lambda parts: [encoding.ids for encoding in encode(parts)], texts)
+    def _decode_ids(self, ids):
+        return self._tokenizer.decode(ids, skip_special_tokens=True)
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Text up to the first end token; special tokens and ids without a token are left out."""
-        return self._tokenizer.decode([int(i) for i in _until_end(ids)], skip_special_tokens=True)
-
-    def save(self, folder: str | os.PathLike) -> None:
-        """Writes what `load_vocabulary(folder)` reads."""
-        _write_description(folder, {"kind": "tokenizer"})
-        (pathlib.Path(folder) / "tokenizer.json").write_text(self.content, encoding="utf-8")
+    def _files(self):
+        return _description(kind="tokenizer") | {"tokenizer.json": self.content.encode()}
 
 
 Vocabulary = ByteVocabulary | SentencePieceVocabulary | TokenizerVocabulary
-
-
-def _until_end(ids: Iterable[int]) -> Iterable[int]:
-    for i in ids:
-        if i == EOS_ID:
-            return
-        yield i
-
-
-def _write_description(folder: str | os.PathLike, description: dict) -> None:
-    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-    (pathlib.Path(folder) / "vocabulary.json").write_text(json.dumps(description) + "\n")
 
 
 def _download(url: str) -> pathlib.Path:

@@ -83,7 +83,6 @@ class ViewFeatureConverter(seqio.EncDecFeatureConverter):
         }
 
     def get_model_feature_lengths(self, task_feature_lengths: Mapping[str, int]) -> Mapping[str, int]:
-        """See `seqio.FeatureConverter`."""
         lengths = dict(super().get_model_feature_lengths(task_feature_lengths))
         for name in self.MODEL_FEATURES:
             side = "inputs" if name.startswith("encoder") else "targets"

@@ -36,8 +36,7 @@ class DistillationModel(models.EncoderDecoderModel):
 
     Args:
       module: `distill_jax.models.t5.Transformer` or `t5x.examples.t5.network.Transformer`.
-      input_vocabulary: of the task; see `seqio_tasks.seqio_vocabulary`.
-      output_vocabulary: the same.
+      input_vocabulary, output_vocabulary: of the task, one and the same; see `seqio_tasks.seqio_vocabulary`.
       optimizer_def: T5X's, or optax's as our engine takes it; None where nothing is trained.
       view_weights: weight of each view by name, of `distill_jax.models.losses`; None where nothing is trained.
       objective: of `distill_jax.training.objectives`.
@@ -102,10 +101,8 @@ class DistillationModel(models.EncoderDecoderModel):
             vocabulary = own_vocabulary(output_vocabulary)
             teacher_model, self.teacher_params = load_teacher(teacher_checkpoint_path, vocabulary)
             objective = dataclasses.replace(objective, teacher_model=teacher_model)
-        self.objective = objective
-        self._states = states
-        self._view_weights = view_weights
-        self._loss_chunk = loss_chunk
+        self.objective, self._states = objective, states
+        self._view_weights, self._loss_chunk = view_weights, loss_chunk
 
     def with_teacher(self, params: Any) -> "DistillationModel":
         """The same model with other arrays for the teacher's parameters, such as a step's arguments."""
@@ -116,7 +113,7 @@ class DistillationModel(models.EncoderDecoderModel):
     def get_initial_variables(
         self, rng: jax.Array, input_shapes: Mapping[str, Any], input_types: Mapping[str, Any] | None = None
     ):
-        """See `t5x.models.EncoderDecoderModel`; tokens are int32, where T5X's evaluation says nothing."""
+        """As T5X's; tokens are int32, where T5X's evaluation says nothing."""
         types = dict.fromkeys(input_shapes, jnp.int32) | dict(input_types or {})
         return super().get_initial_variables(rng, input_shapes, types)
 
@@ -133,9 +130,8 @@ class DistillationModel(models.EncoderDecoderModel):
                 "the task has no feature targets_task_ids: register it with "
                 "distill_jax.tasks.registry.register_distillation_task"
             )
-        batch = _with_segments(batch)
         counted = batch["decoder_loss_weights"].astype(jnp.float32)
-        batch |= {"decoder_loss_weights": counted}
+        batch = _with_segments(batch) | {"decoder_loss_weights": counted}
         weights = token_weights(batch["decoder_task_ids"], counted, self._view_weights)
         return batch | {"weights": weights, **self.objective.shares(batch)}
 
@@ -152,11 +148,7 @@ class DistillationModel(models.EncoderDecoderModel):
         return loss, _metrics(loss, sums, batch, self._view_weights)
 
     def loss_fn(self, params: Any, batch: Batch, dropout_rng: jax.Array | None):
-        """Loss and metrics of a (micro)batch with the features of `with_shares`.
-
-        Raises:
-          UserError: without them.
-        """
+        """Loss and metrics of a (micro)batch with the features of `with_shares`; a UserError without them."""
         if "weights" not in batch:
             raise UserError(
                 "the views' means need the whole batch: train with trainer_cls = "
@@ -189,8 +181,7 @@ def _metrics(
 
     A view without a token in the steps that are summed up has no mean: nan.
     """
-    tokens = sum(sums[f"{view}_tokens"] for view in TASK_IDS)
-    correct = sum(sums[f"{view}_correct"] for view in TASK_IDS)
+    tokens, correct = (sum(sums[f"{view}_{name}"] for view in TASK_IDS) for name in ("tokens", "correct"))
     rows, length = batch["decoder_target_tokens"].shape
     out = {
         "loss": metrics.AveragePerStep(total=loss),

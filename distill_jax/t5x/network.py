@@ -11,14 +11,10 @@ class NetworkStates:
 
     Its parameter tree is that of ours, so `models.t5.output_kernel` finds the output projection. With
     the states in place of the logits the loss is taken in chunks here too.
-
-    Attributes:
-      module: the network.
     """
 
     def __init__(self, module: nn.Module):
-        self.module = module
-        self.config = module.config
+        self.module, self.config = module, module.config
 
     def apply(
         self,

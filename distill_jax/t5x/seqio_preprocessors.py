@@ -35,9 +35,7 @@ def tokenize(dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Featu
     """SeqIO's `tokenize`, with the end token for each `</s>` of the text."""
 
     def row(texts: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        tokens = {
-            name: _token_ids(feature.vocabulary, texts[name]) for name, feature in output_features.items()
-        }
+        tokens = {name: _token_ids(each.vocabulary, texts[name]) for name, each in output_features.items()}
         return tokens | {f"{name}_pretokenized": texts[name] for name in output_features}
 
     return dataset.map(row, num_parallel_calls=tf.data.AUTOTUNE)
@@ -45,8 +43,7 @@ def tokenize(dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Featu
 
 def tokenize_soft(dataset: tf.data.Dataset, output_features: Mapping[str, seqio.Feature]) -> tf.data.Dataset:
     """As `tokenize`; the targets are all labels of the example, each with its end token."""
-    inputs_vocabulary = output_features["inputs"].vocabulary
-    vocabulary = output_features["targets"].vocabulary
+    inputs_vocabulary, vocabulary = (output_features[name].vocabulary for name in ("inputs", "targets"))
 
     def row(texts: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         choices = tf.map_fn(

@@ -20,23 +20,18 @@ class ExampleSource(seqio.DataSource):
     example: what is shared out to the workers of a Beam pipeline is the preprocessing.
 
     Args:
-      task: gives the examples.
-      view: what to make of them.
-      fraction: share of the train split to take, as DATA_FRACTION does.
-      count: or their number.
-      seed: of which ones these are.
+      task, view: which examples, and what to make of them.
+      fraction, count, seed: of the train split; see `data.selection.share`.
     """
 
     def __init__(
         self, task: DistillationTask, view: View, fraction: float = 1.0, count: int | None = None, seed: int = 0
     ):
         super().__init__(splits=tuple(task.source.splits))
-        self.task, self._view = task, view
-        self._fraction, self._count, self._seed = fraction, count, seed
+        self.task, self._view, self._train_share = task, view, (fraction, count, seed)
 
     @property
     def supports_arbitrary_sharding(self) -> bool:
-        """Any number of shards; see the class."""
         return True
 
     def list_shards(self, split: str) -> Sequence[str]:
@@ -79,13 +74,10 @@ class ExampleSource(seqio.DataSource):
         index, count = (shard_info.index, shard_info.num_shards) if shard_info else (0, 1)
 
         def rows():
-            source = self.task.source
-            fraction, number_wanted = (self._fraction, self._count) if split == "train" else (1.0, None)
-            for number, example in share(source, split, fraction, number_wanted, self._seed):
-                if number % count == index:
-                    row = self._row(split, number, example)
-                    if row is not None:
-                        yield row
+            part = self._train_share if split == "train" else (1.0, None, 0)
+            for number, example in share(self.task.source, split, *part):
+                if number % count == index and (row := self._row(split, number, example)) is not None:
+                    yield row
 
         text = tf.TensorSpec((), tf.string)
         signature = {"inputs": text, "targets": text}

@@ -84,9 +84,13 @@ def seqio_vocabulary(spec: str | seqio.Vocabulary) -> seqio.Vocabulary:
     return seqio.SentencePieceVocabulary(str(path / "vocabulary.model" if path.is_dir() else path))
 
 
+def _is_registered(name: str) -> bool:
+    return name in seqio.TaskRegistry.names() or name in seqio.MixtureRegistry.names()
+
+
 def task_of(name: str) -> DistillationTask | None:
     """The task that a name of SeqIO's was made of; None for one that is not ours, or unknown."""
-    if name not in seqio.TaskRegistry.names() and name not in seqio.MixtureRegistry.names():
+    if not _is_registered(name):
         return None
     provider = seqio.get_mixture_or_task(name)
     source = (provider.tasks[0] if isinstance(provider, seqio.Mixture) else provider).source
@@ -131,7 +135,6 @@ class ViewMixture(seqio.Mixture):
     """A mixture that keeps `targets_task_ids`, which SeqIO's drops as no output feature."""
 
     def get_dataset(self, *args, passthrough_features: Sequence[str] | None = None, **kwargs):
-        """See `seqio.Mixture.get_dataset`."""
         kept = [*(passthrough_features or ()), TASK_IDS_FEATURE]
         return super().get_dataset(*args, passthrough_features=kept, **kwargs)
 
@@ -144,13 +147,18 @@ def _read_view(text: str, example=None, is_target: bool = False, *, task: Distil
     return said
 
 
-def _score_views(targets, predictions, *, task: DistillationTask) -> dict[str, float]:
+def _metric_of_views(task: DistillationTask) -> Callable:
     """Metric function of the same: label and rationale each by their own."""
-    scores: dict[str, float] = {}
-    for name, fns in (("label", task.label_metric_fns), ("rationale", task.rationale_metric_fns)):
-        for fn in fns:
-            scores |= fn([t[name] for t in targets], [p[name] for p in predictions])
-    return scores
+
+    # SeqIO asks a metric function for its name and for exactly these two parameters.
+    def label_and_rationale(targets, predictions):
+        scores: dict[str, float] = {}
+        for name, fns in (("label", task.label_metric_fns), ("rationale", task.rationale_metric_fns)):
+            for fn in fns:
+                scores |= fn([t[name] for t in targets], [p[name] for p in predictions])
+        return scores
+
+    return label_and_rationale
 
 
 def _add_task(name: str, task: DistillationTask, view: View, vocabulary: seqio.Vocabulary, **subset) -> None:
@@ -180,20 +188,12 @@ def _add_task(name: str, task: DistillationTask, view: View, vocabulary: seqio.V
     )
 
 
-def _metric_of_views(task: DistillationTask) -> Callable:
-    # SeqIO asks a metric function for its name and for exactly these two parameters.
-    def label_and_rationale(targets, predictions):
-        return _score_views(targets, predictions, task=task)
-
-    return label_and_rationale
-
-
 def _add_method(
     task: DistillationTask, method: str, source: str, ending: str, vocabulary: seqio.Vocabulary, **subset
 ) -> None:
     """Adds `<task>_<method><ending>`, unless it is there: a task, or a mixture of the tasks of its views."""
     name = f"{task.name}_{method}{ending}"
-    if name in seqio.TaskRegistry.names() or name in seqio.MixtureRegistry.names():
+    if _is_registered(name):
         if task_of(name) is None:
             raise UserError(f"SeqIO has another task {name!r}: choose another name for {task.name!r}")
         if vocabulary_of(name) != vocabulary:
@@ -234,9 +234,7 @@ def select(
       module: that registers it.
       vocabulary: see `register`.
       label_source: reference or teacher.
-      data_fraction: share of the train split to take.
-      num_examples: or their number.
-      seed: of which ones these are.
+      data_fraction, num_examples, seed: of the train split; see `data.selection.share`.
 
     Raises:
       UserError: when there is no such task, method or label source, and for a method that T5X cannot train.
@@ -283,10 +281,7 @@ def _add(name: str, module: str | None, vocabulary: str | seqio.Vocabulary | Non
     """Imports the module and adds the task of that name to SeqIO; None where the name is SeqIO's own."""
     if module is not None and module != _ALL:
         import_module(module)
-    if name in seqio.TaskRegistry.names() or name in seqio.MixtureRegistry.names():
-        task = task_of(name)
-    else:
-        task, _ = registry.resolve(name)
+    task = task_of(name) if _is_registered(name) else registry.resolve(name)[0]
     if task is not None:
         register([task], vocabulary)
     return task

@@ -22,25 +22,11 @@ _NETWORK = {*ModelOptions.by_macro()} - {"DROPOUT_RATE"}
 _READ = {"MIXTURE_OR_TASK_NAME", "TRAIN_STEPS"}.union(
     *(options.by_macro() for options in (MethodOptions, OptimizerOptions, ModelOptions))
 ) - {"TEACHER_TOP_K"}
-_WIRED = {  # to T5X's own functions, by the files in gin_configs/t5x
-    "BATCH_SIZE",
-    "CHECKPOINT_PERIOD",
-    "DATA_FRACTION",
-    "EVAL_PERIOD",
-    "INITIAL_CHECKPOINT_PATH",
-    "KEEP_CHECKPOINTS",
-    "LABEL_SOURCE",
-    "LOSS_CHUNK",
-    "MICROBATCHES",
-    "MIXTURE_OR_TASK_MODULE",
-    "MODEL_DIR",
-    "NUM_EXAMPLES",
-    "PACK",
-    "RANDOM_SEED",
-    "TASK_FEATURE_LENGTHS",
-    "VOCABULARY",
-    "Z_LOSS",
-}
+_WIRED = set(  # to T5X's own functions, by the files in gin_configs/t5x
+    "BATCH_SIZE CHECKPOINT_PERIOD DATA_FRACTION EVAL_PERIOD INITIAL_CHECKPOINT_PATH KEEP_CHECKPOINTS "
+    "LABEL_SOURCE LOSS_CHUNK MICROBATCHES MIXTURE_OR_TASK_MODULE MODEL_DIR NUM_EXAMPLES PACK RANDOM_SEED "
+    "TASK_FEATURE_LENGTHS VOCABULARY Z_LOSS".split()
+)
 
 
 def _bound(names: Iterable[str]) -> dict[str, Any]:

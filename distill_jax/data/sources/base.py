@@ -15,28 +15,21 @@ from distill_jax.errors import UserError
 
 
 class Source(Protocol):
-    """What a task asks of a source.
-
-    A source that reads the folder of the data sets has a method `located` too; see the function.
-    """
+    """What a task asks of a source; one that reads the folder of the data sets has a method `located` too."""
 
     splits: Sequence[str]
 
     def examples(self, split: str) -> Iterator[Example]:
         """Streams the examples of a split, in the order of the source."""
-        ...
 
     def size(self, split: str) -> int:
         """Number of these examples, without making them where that is cheaper."""
-        ...
 
     def fingerprint(self, split: str) -> str:
         """Changes when `examples(split)` would."""
-        ...
 
     def where(self, split: str, number: int) -> str:
         """Names example `number` (from 0) of a split as a user finds it, `FILE, line N`."""
-        ...
 
 
 def located(source: Source, data_dir: str | os.PathLike | None = None, teacher: str | None = None) -> Source:
@@ -92,35 +85,16 @@ def read_jsonl(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
       UserError: for a file that cannot be read, and for a line that is not a JSON object.
     """
     for number, line in read_lines(path):
-        yield number, _json_object(path, number, line)
-
-
-def count_lines(path: pathlib.Path) -> int:
-    """Number of the lines of `read_lines`.
-
-    Raises:
-      UserError: for a file that cannot be read.
-    """
-    return sum(1 for _ in read_lines(path))
-
-
-def _json_object(path: pathlib.Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        hint = "" if line.endswith("\n") else "; the file may be cut short"
-        what = _json_problem(error)
-        raise UserError(f"{path}, line {number}: invalid JSON ({what}){hint}") from None
-    if not isinstance(row, dict):
-        raise UserError(f"{path}, line {number}: expected a JSON object, got {row!r:.40}")
-    return row
-
-
-def _json_problem(error: Exception) -> str:
-    """What is wrong; the decoder's own text counts lines of its argument, not of the file."""
-    if isinstance(error, json.JSONDecodeError):
-        return f"{error.msg}, column {error.colno}"
-    return str(error)
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            # The decoder's own text counts lines of its argument, not of the file.
+            what = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+            hint = "" if line.endswith("\n") else "; the file may be cut short"
+            raise UserError(f"{path}, line {number}: invalid JSON ({what}){hint}") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{path}, line {number}: expected a JSON object, got {row!r:.40}")
+        yield number, row
 
 
 def unreadable(path: pathlib.Path, error: Exception) -> UserError:
@@ -178,14 +152,9 @@ def text_of(where: str, row: Mapping[str, Any], column: str) -> str:
 
 
 def encodable(where: str, value: str) -> str:
-    """The text itself.
-
-    Raises:
-      UserError: when it has half a surrogate pair, which has no UTF-8.
-    """
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise UserError(f"{where}: text with an unpaired surrogate: {error.reason}") from None
+    """The text itself; a UserError when it has half a surrogate pair, which has no UTF-8."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: text with an unpaired surrogate: {error.reason}") from None
     return value

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from distill_jax.data.schema import FIELDS, Example
@@ -11,6 +11,14 @@ from distill_jax.errors import UserError
 
 TARGETS = ("label", "teacher_label", "rationale", "label_probs")
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+
+
+def _is_probability(value: Any) -> bool:
+    return isinstance(value, int | float) and 0.0 <= value <= 1.0
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str | int | float) and bool(str(value).strip())
 
 
 class Columns:
@@ -54,49 +62,36 @@ class Columns:
             return None  # what sets with numbered classes have for a row without a label
         return encodable(where, str(value)) if str(value).strip() else None
 
-    def _list(self, where: str, row: Mapping[str, Any], field: str) -> list | None:
-        """A list, or the text of one in JSON, as in CSV; [] for anything else."""
+    def _list(
+        self, where: str, row: Mapping[str, Any], field: str, kind: str, is_item: Callable[[Any], bool]
+    ) -> list | None:
+        """A list of such items, or the text of one in JSON, as in CSV; None for a blank one."""
         value = self._value(where, row, field)
         if value is None or (isinstance(value, str) and not value.strip()):
             return None
         try:
-            value = json.loads(value) if isinstance(value, str) else value
+            items = json.loads(value) if isinstance(value, str) else value
         except (ValueError, RecursionError):
-            return []
-        return value if isinstance(value, list) else []
+            items = None
+        if not isinstance(items, list) or not items or not all(map(is_item, items)):
+            column = self.columns[field]
+            raise UserError(f"{where}: expected a list of {kind} in {column!r}, got {row.get(column)!r:.40}")
+        return items
 
     def _probabilities(self, where: str, row: Mapping[str, Any]) -> tuple[float, ...] | None:
-        values = self._list(where, row, "label_probs")
-        if values is None:
-            return None
-        numbers = [v for v in values if isinstance(v, int | float) and 0.0 <= v <= 1.0]
-        if not numbers or len(numbers) != len(values):
-            column = self.columns["label_probs"]
-            got = row.get(column)
-            raise UserError(f"{where}: expected a list of probabilities in {column!r}, got {got!r:.40}")
-        return tuple(map(float, numbers))
+        values = self._list(where, row, "label_probs", "probabilities", _is_probability)
+        return None if values is None else tuple(map(float, values))
 
     def _choices(self, where: str, row: Mapping[str, Any]) -> tuple[str, ...] | None:
-        values = self._list(where, row, "choices")
-        if values is None:
-            return None
-        texts = [str(v) for v in values if isinstance(v, str | int | float) and str(v).strip()]
-        if not texts or len(texts) != len(values):
-            column = self.columns["choices"]
-            got = row.get(column)
-            raise UserError(f"{where}: expected a list of texts in {column!r}, got {got!r:.40}")
-        return tuple(dict.fromkeys(encodable(where, text) for text in texts))
+        values = self._list(where, row, "choices", "texts", _is_text)
+        return None if values is None else tuple(dict.fromkeys(encodable(where, str(v)) for v in values))
 
     def identity(self, where: str, row: Mapping[str, Any]) -> str | None:
         """The id of a row, if it has one."""
         return self._text(where, row, "id")
 
     def targets(self, where: str, row: Mapping[str, Any]) -> dict[str, Any]:
-        """The fields `TARGETS` of a row, None where it has none.
-
-        Raises:
-          UserError: for a column of the wrong kind.
-        """
+        """The fields `TARGETS` of a row, None where it has none; a UserError for a column of the wrong kind."""
         fields = {field: self._text(where, row, field) for field in ("label", "teacher_label", "rationale")}
         return fields | {"label_probs": self._probabilities(where, row)}
 
@@ -121,8 +116,7 @@ class Columns:
         Raises:
           UserError: for a row without input or target, and for a column of the wrong kind.
         """
-        text = self._input(where, row)
-        fields = self.targets(where, row)
+        text, fields = self._input(where, row), self.targets(where, row)
         if self._needs_target and all(value is None for value in fields.values()):
             expected = ", ".join(repr(self.columns[field]) for field in TARGETS)
             hint = " (a label of -1 says that there is none)" if row.get(self.columns["label"]) == -1 else ""

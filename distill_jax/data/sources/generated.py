@@ -23,20 +23,17 @@ class GeneratedSource:
     def __init__(
         self, generate: Callable[[np.random.Generator, str], Example], sizes: Mapping[str, int], seed: int = 0
     ):
-        self._generate = generate
-        self._sizes = dict(sizes)
-        self._seed = seed
+        self._generate, self._sizes, self._seed = generate, dict(sizes), seed
         self.splits = tuple(sizes)
 
     def examples(self, split: str) -> Iterator[Example]:
-        """Streams a split; see `Source`.
+        """Streams a split.
 
         Raises:
           UserError: when `generate` runs out of new inputs.
         """
         rng = np.random.default_rng(self._seed)
-        seen: set[str] = set()
-        repeats = 0
+        seen, repeats = set(), 0
         for name, size in self._sizes.items():
             made = 0
             while made < size:
@@ -54,13 +51,11 @@ class GeneratedSource:
                 return
 
     def size(self, split: str) -> int:
-        """See `Source`."""
         return self._sizes[split]
 
     def fingerprint(self, split: str) -> str:
-        """Hash of the generator's module and parameters; see `Source`."""
+        """Hash of the generator's module and parameters."""
         return fingerprint_of(code_of(self._generate), json.dumps([self._seed, self._sizes, split]))
 
     def where(self, split: str, number: int) -> str:
-        """See `Source`."""
         return f"generated example {number} of {split}"

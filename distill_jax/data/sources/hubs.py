@@ -66,26 +66,22 @@ class _HubSource:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """See `Source`."""
         return tuple(self._splits)
 
     def examples(self, split: str) -> Iterator[Example]:
-        """Streams a split; see `Source`."""
         theirs = self._splits[split]
         for number, row in enumerate(self.rows(theirs)):
             yield self._columns.example(self.where(split, number), f"{theirs}-{number}", row)
 
     def size(self, split: str) -> int:
-        """See `Source`."""
         return sum(1 for _ in self.rows(self._splits[split]))
 
     def fingerprint(self, split: str) -> str:
-        """Hash of name, version and columns; see `Source`."""
+        """Hash of name, version and columns."""
         columns = json.dumps(self._columns.columns, sort_keys=True)
         return fingerprint_of(self.hub, self.name, self._version(), self._splits[split], columns)
 
     def where(self, split: str, number: int) -> str:
-        """See `Source`."""
         return f"{self.hub}:{self.name}, {self._splits[split]}, row {number + 1}"
 
 
@@ -117,7 +113,7 @@ def _one_line(error: Exception) -> str:
 
 
 class TfdsSource(_HubSource):
-    """A set of TensorFlow Datasets, such as `esnli` or `glue/mnli`; see `_HubSource` for the arguments."""
+    """A set of TensorFlow Datasets, such as `esnli` or `glue/mnli`."""
 
     hub = "tfds"
 
@@ -143,24 +139,21 @@ class TfdsSource(_HubSource):
 
         features = self._builder.info.features
         for row in tfds.as_numpy(self._builder.as_dataset(split=split)):
-            plain = {}
-            for name, value in row.items():
-                if isinstance(features[name], tfds.features.ClassLabel):
-                    plain[name] = features[name].int2str(value) if value >= 0 else None
-                else:
-                    plain[name] = _plain(value)
-            yield plain
+            names = {
+                name: features[name].int2str(value) if value >= 0 else None
+                for name, value in row.items()
+                if isinstance(features[name], tfds.features.ClassLabel)
+            }
+            yield {name: _plain(value) for name, value in row.items()} | names
 
     def size(self, split: str) -> int:
-        """See `Source`."""
         return self._builder.info.splits[self._splits[split]].num_examples
 
 
 class HuggingFaceSource(_HubSource):
     """A set of Hugging Face's hub, such as `facebook/anli`, or a local folder; a configuration follows a colon.
 
-    Needs the package `datasets` (`pip install distill_jax[huggingface]`). See `_HubSource` for the
-    arguments.
+    Needs the package `datasets` (`pip install distill_jax[huggingface]`).
     """
 
     hub = "hf"
@@ -186,9 +179,9 @@ class HuggingFaceSource(_HubSource):
         return json.dumps({name: rows._fingerprint for name, rows in self._sets.items()}, sort_keys=True)
 
     def rows(self, split):
-        rows = self._sets[split]
         from datasets import ClassLabel
 
+        rows = self._sets[split]
         classes = {name: f for name, f in rows.features.items() if isinstance(f, ClassLabel)}
         for row in rows:
             names = {
@@ -198,23 +191,21 @@ class HuggingFaceSource(_HubSource):
             yield row | names
 
     def size(self, split: str) -> int:
-        """See `Source`."""
         return len(self._sets[self._splits[split]])
 
 
 class SeqioSource(_HubSource):
     """A registered SeqIO task: the texts under `inputs` and `targets`, or what their ids decode to.
 
-    The module that registers the task must have been imported. See `_HubSource` for the arguments; the
-    columns `inputs` and `targets` are input and label unless others are named.
+    The module that registers the task must have been imported. The columns `inputs` and `targets` are input
+    and label unless others are named.
     """
 
     hub = "seqio"
 
     def __init__(self, name, columns=None, splits=None, needs_target=True):
-        super().__init__(
-            name, {"input": "inputs", "label": "targets"} | dict(columns or {}), splits, needs_target
-        )
+        columns = {"input": "inputs", "label": "targets"} | dict(columns or {})
+        super().__init__(name, columns, splits, needs_target)
 
     @functools.cached_property
     def _task(self):
@@ -234,8 +225,7 @@ class SeqioSource(_HubSource):
         return json.dumps(first, sort_keys=True, default=str)
 
     def rows(self, split):
-        dataset = self._task.get_dataset(None, split, shuffle=False)
-        for row in dataset.as_numpy_iterator():
+        for row in self._task.get_dataset(None, split, shuffle=False).as_numpy_iterator():
             texts = {name: _plain(value) for name, value in row.items()}
             for name, feature in self._task.output_features.items():
                 text = texts.pop(f"{name}_pretokenized", None)

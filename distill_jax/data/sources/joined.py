@@ -34,21 +34,17 @@ class JoinedSource:
         columns: Mapping[str, str] | None = None,
         parse_completion: Callable[[str], Completion] | None = None,
     ):
-        self._source = source
-        self._path = pathlib.Path(path)
+        self._source, self._path, self._parse = source, pathlib.Path(path), parse_completion
         self._table = table_of(path)({"all": [path]}, columns)
         self._columns = Columns(columns)
-        self._parse = parse_completion
 
     def located(self, data_dir=None, teacher=None) -> "JoinedSource":
-        """See `sources.located`."""
         source = copy.copy(self)
         source._source = located(self._source, data_dir, teacher)
         return source
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """See `Source`."""
         return tuple(self._source.splits)
 
     def _fields(self, where: str, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,11 +59,7 @@ class JoinedSource:
         return fields
 
     def _said(self) -> dict[str, dict[str, Any]]:
-        """The teacher's fields by id.
-
-        Raises:
-          UserError: for a row without id or fields, and for an id that comes twice.
-        """
+        """The teacher's fields by id; a UserError for a row without id or fields, or an id that comes twice."""
         said: dict[str, dict[str, Any]] = {}
         for path, number, row in self._table.rows("all"):
             where = f"{path}, {self._table.unit} {number}"
@@ -80,13 +72,12 @@ class JoinedSource:
         return said
 
     def examples(self, split: str) -> Iterator[Example]:
-        """Streams a split; see `Source`.
+        """Streams a split.
 
         Raises:
           UserError: when no id of the train split is in the file; other splits may do without a teacher.
         """
-        said, missed = self._said(), None
-        joined = 0
+        said, missed, joined = self._said(), None, 0
         for example in self._source.examples(split):
             fields = said.get(example.id)
             if fields is None:
@@ -101,15 +92,12 @@ class JoinedSource:
             )
 
     def size(self, split: str) -> int:
-        """See `Source`."""
         return self._source.size(split)
 
     def fingerprint(self, split: str) -> str:
-        """See `Source`."""
         parser = code_of(self._parse) if self._parse else ""
         columns = json.dumps(self._columns.columns, sort_keys=True)
         return fingerprint_of(self._source.fingerprint(split), parser, columns, self._path)
 
     def where(self, split: str, number: int) -> str:
-        """See `Source`."""
         return self._source.where(split, number)

@@ -13,11 +13,11 @@ from distill_jax.data.completions import Completion
 from distill_jax.data.schema import Example
 from distill_jax.data.sources.base import (
     code_of,
-    count_lines,
     data_folder,
     encodable,
     fingerprint_of,
     read_jsonl,
+    read_lines,
     text_of,
     unreadable,
 )
@@ -56,10 +56,7 @@ class ReferenceSource:
         self._parse = parse_completion
         self._data_dir, self._teacher_name = data_dir, teacher
 
-    def located(
-        self, data_dir: str | os.PathLike | None = None, teacher: str | None = None
-    ) -> "ReferenceSource":
-        """See `sources.located`."""
+    def located(self, data_dir: str | None = None, teacher: str | None = None) -> "ReferenceSource":
         source = copy.copy(self)
         source._data_dir = data_dir or self._data_dir
         source._teacher_name = teacher or self._teacher_name
@@ -68,34 +65,24 @@ class ReferenceSource:
     def _teacher(self) -> str:
         return self._teacher_name or os.environ.get("DISTILL_JAX_TEACHER") or "llm"
 
-    def _rows_file(self, split: str) -> pathlib.Path:
-        stem = "valid" if split == "validation" else split
-        return data_folder(self._data_dir) / self.name / f"{self.name}_{stem}.json"
-
     def stem(self, split: str) -> str:
         """What the names of a split's files of completions begin with: train, valid or test."""
-        return self._rows_file(split).stem.removeprefix(f"{self.name}_")
+        return "valid" if split == "validation" else split
+
+    def _rows_file(self, split: str) -> pathlib.Path:
+        return data_folder(self._data_dir) / self.name / f"{self.name}_{self.stem(split)}.json"
 
     def _chunks(self, split: str) -> list[pathlib.Path]:
-        """Files of completions: those there are, and the first that is missing between them.
-
-        Raises:
-          UserError: when one is missing.
-        """
+        """Files of completions; a UserError when one is missing."""
         teacher = self._teacher()
         if teacher == "none":
             return []  # a fingerprint's; there is nothing to read
-        rows_file = self._rows_file(split)
-        stem = self.stem(split)
+        rows_file, stem = self._rows_file(split), self.stem(split)
         folder = rows_file.parent / teacher
-        there = set(folder.glob(f"{stem}_CoT_*.json"))
-        chunks = []
-        for k in itertools.count():
-            path = folder / f"{stem}_CoT_{k}.json"
-            if path not in there:
-                break
+        existing, chunks = set(folder.glob(f"{stem}_CoT_*.json")), []
+        while (path := folder / f"{stem}_CoT_{len(chunks)}.json") in existing:
             chunks.append(path)
-        if not chunks or len(chunks) < len(there):
+        if not chunks or len(chunks) < len(existing):
             raise UserError(
                 f"{path}: no such file: expected the teacher's completions of {rows_file.name} in "
                 f"{stem}_CoT_0.json, {stem}_CoT_1.json and so on (--teacher none does without)"
@@ -148,7 +135,6 @@ class ReferenceSource:
         return ((example.id, chunk, completion) for example, chunk, completion in self._pairs(split))
 
     def examples(self, split: str) -> Iterator[Example]:
-        """Streams a split; see `Source`."""
         if self._teacher() == "none":
             yield from self.rows(split)
             return
@@ -162,8 +148,7 @@ class ReferenceSource:
         completions = self._completions(chunks, sizes)
 
         def counted() -> str:
-            listed = zip(chunks, sizes, strict=False)
-            return ", ".join(f"{size} in {chunk.name}" for chunk, size in listed)
+            return ", ".join(f"{size} in {chunk.name}" for chunk, size in zip(chunks, sizes, strict=False))
 
         line = rows = 0
         for line, example in self._numbered_rows(split):
@@ -175,24 +160,21 @@ class ReferenceSource:
                 )
             rows += 1
             yield example, chunks[len(sizes) - 1].name, completion
-        left = sum(1 for _ in completions)
-        if left:
+        if left := sum(1 for _ in completions):
             raise UserError(
                 f"{path}: fewer rows than completions: {rows} rows, {left} completions more; "
                 f"{chunks[0].parent} has {counted()}; the file may be cut short after line {line}"
             )
 
     def size(self, split: str) -> int:
-        """See `Source`."""
-        return count_lines(self._rows_file(split))
+        return sum(1 for _ in read_lines(self._rows_file(split)))
 
     def fingerprint(self, split: str) -> str:
-        """Hash of the split's files and of the code that reads them; see `Source`."""
+        """Hash of the split's files and of the code that reads them."""
         code = (self._teacher(), code_of(self._read_row), code_of(self._parse))
         return fingerprint_of(split, *code, self._rows_file(split), *self._chunks(split))
 
     def where(self, split: str, number: int) -> str:
-        """See `Source`."""
         path = self._rows_file(split)
         line, _ = next(itertools.islice(read_jsonl(path), number, None))
         return f"{path}, line {line}"

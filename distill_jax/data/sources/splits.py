@@ -34,7 +34,6 @@ class HeldOutSource:
         self.splits = tuple(dict.fromkeys(["train", "validation", "test", *source.splits]))
 
     def located(self, data_dir=None, teacher=None) -> "HeldOutSource":
-        """See `sources.located`."""
         return HeldOutSource(located(self.source, data_dir, teacher))
 
     def _is_part(self, split: str) -> bool:
@@ -46,7 +45,6 @@ class HeldOutSource:
         return np.flatnonzero(~mask if split == "train" else mask)
 
     def examples(self, split: str) -> Iterator[Example]:
-        """See `Source`."""
         if not self._is_part(split):
             yield from self.source.examples(split)
             return
@@ -56,17 +54,14 @@ class HeldOutSource:
                 yield example
 
     def size(self, split: str) -> int:
-        """See `Source`."""
         return len(self._rows(split)) if self._is_part(split) else self.source.size(split)
 
     def fingerprint(self, split: str) -> str:
-        """See `Source`."""
         if not self._is_part(split):
             return self.source.fingerprint(split)
         return fingerprint_of(self.source.fingerprint("train"), "train" if split == "train" else "held out")
 
     def where(self, split: str, number: int) -> str:
-        """See `Source`."""
         if not self._is_part(split):
             return self.source.where(split, number)
         return self.source.where("train", int(self._rows(split)[number]))
@@ -84,7 +79,6 @@ class ConcatenatedSource:
         self.splits = tuple(self._parts)
 
     def located(self, data_dir=None, teacher=None) -> "ConcatenatedSource":
-        """See `sources.located`."""
         return ConcatenatedSource(
             {
                 split: [(located(source, data_dir, teacher), name) for source, name in sources]
@@ -93,19 +87,15 @@ class ConcatenatedSource:
         )
 
     def examples(self, split: str) -> Iterator[Example]:
-        """See `Source`."""
         return itertools.chain.from_iterable(source.examples(name) for source, name in self._parts[split])
 
     def size(self, split: str) -> int:
-        """See `Source`."""
         return sum(source.size(name) for source, name in self._parts[split])
 
     def fingerprint(self, split: str) -> str:
-        """See `Source`."""
         return fingerprint_of(*(source.fingerprint(name) for source, name in self._parts[split]))
 
     def where(self, split: str, number: int) -> str:
-        """See `Source`."""
         for source, name in self._parts[split]:
             size = source.size(name)
             if number < size:

@@ -10,7 +10,7 @@ from typing import Any
 
 from distill_jax import files
 from distill_jax.data.schema import Example
-from distill_jax.data.sources.base import count_lines, fingerprint_of, read_jsonl, unreadable
+from distill_jax.data.sources.base import fingerprint_of, read_jsonl, read_lines, unreadable
 from distill_jax.data.sources.columns import Columns
 from distill_jax.errors import UserError
 
@@ -50,30 +50,23 @@ class _TableSource:
                 yield path, number, row
 
     def examples(self, split: str) -> Iterator[Example]:
-        """Streams a split; see `Source`."""
         for path, number, row in self.rows(split):
             where = f"{path}, {self.unit} {number}"
             yield self._columns.example(where, f"{self._stems[path]}-{number}", row)
 
     def inputs(self, split: str) -> Iterator[tuple[Mapping[str, Any], Example]]:
-        """Rows of a split as they are, and what a student needs of each; no label is asked for.
-
-        The id of an example is where it stands, `FILE, line N`.
-        """
+        """Rows of a split and what a student needs of each: no label; the id is its place, `FILE, line N`."""
         for path, number, row in self.rows(split):
-            where = f"{path}, {self.unit} {number}"
-            yield row, self._columns.input(where, row)
+            yield row, self._columns.input(f"{path}, {self.unit} {number}", row)
 
     def size(self, split: str) -> int:
-        """See `Source`."""
         return sum(map(self._count, self._paths[split]))
 
     def fingerprint(self, split: str) -> str:
-        """Hash of the split's files and the mapping of columns; see `Source`."""
+        """Hash of the split's files and the mapping of columns."""
         return fingerprint_of(json.dumps(self._columns.columns, sort_keys=True), *self._paths[split])
 
     def where(self, split: str, number: int) -> str:
-        """See `Source`."""
         path, row, _ = next(itertools.islice(self.rows(split), number, None))
         return f"{path}, {self.unit} {row}"
 
@@ -92,7 +85,7 @@ def _different_stems(paths: Mapping[str, Sequence[pathlib.Path]]) -> dict[pathli
 
 
 class JsonlSource(_TableSource):
-    """JSON lines, an object each; see `_TableSource` for the arguments."""
+    """JSON lines, an object each."""
 
     unit = "line"
 
@@ -100,11 +93,11 @@ class JsonlSource(_TableSource):
         return read_jsonl(path)
 
     def _count(self, path):
-        return count_lines(path)
+        return sum(1 for _ in read_lines(path))
 
 
 class CsvSource(_TableSource):
-    """CSV files with a header; `label_probs` is a JSON list. See `_TableSource` for the arguments."""
+    """CSV files with a header; `label_probs` is a JSON list."""
 
     def _rows(self, path):
         csv.field_size_limit(1 << 30)
@@ -126,7 +119,7 @@ class CsvSource(_TableSource):
 
 
 class ParquetSource(_TableSource):
-    """Parquet files, read a batch of rows at a time; see `_TableSource` for the arguments."""
+    """Parquet files, read a batch of rows at a time."""
 
     def _rows(self, path):
         import pyarrow
@@ -135,11 +128,8 @@ class ParquetSource(_TableSource):
         if not path.exists():
             raise UserError(f"{path}: no such file")
         try:
-            number = 0
-            for batch in pyarrow.parquet.ParquetFile(path).iter_batches(1024):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
+            batches = pyarrow.parquet.ParquetFile(path).iter_batches(1024)
+            yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
         except (pyarrow.ArrowException, OSError) as error:
             what = " ".join(str(error).split())
             raise UserError(f"{path}: not a whole Parquet file: {what}") from None
