@@ -19,9 +19,7 @@ PACKED = 256  # tokens of a packed row of several targets, unless a single one i
 
 _sample = jit_dequantized(sample_decode, static_argnums=0, static_argnames=("max_decode_length", "num_samples"))
 _beam = jit_dequantized(
-    beam_decode,
-    static_argnums=0,
-    static_argnames=("max_decode_length", "num_beams", "length_penalty"),
+    beam_decode, static_argnums=0, static_argnames=("max_decode_length", "num_beams", "length_penalty")
 )
 _encode = jit_dequantized(likelihood.encode, static_argnums=0)
 _score = jit_dequantized(likelihood.score_tokens, static_argnums=0)
