@@ -2,7 +2,8 @@
 
 When rows have ended, others take their slots, so that a long output does not hold up the batch. This is the
 host half, which decides what row is in what slot, and when; the programs are in `continuous_device`. Outputs
-are free (`decode`), or one of given texts (`choose`).
+are free (`decode`), or one of given texts (`choose`). `model` is a `models.t5.Transformer` throughout, `params`
+are its parameters, quantized or not.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from distill_jax.data.vocabularies import EOS_ID
 from distill_jax.decoding import continuous_device
 from distill_jax.decoding.batching import batch_sizes, bucket_length, fine_length, padded
 from distill_jax.decoding.quantization import jit_dequantized
@@ -21,9 +21,7 @@ REFILL = 8  # rows are admitted once a slot in so many is free: encoding several
 
 _empty_slots = jax.jit(continuous_device.empty_slots, static_argnums=(0, 2, 3, 4))
 _admit = jit_dequantized(continuous_device.admit, static_argnums=0, donate_argnums=2)
-_decode_until = jit_dequantized(
-    continuous_device.decode_until, static_argnums=0, static_argnames="eos_id", donate_argnums=3
-)
+_decode_until = jit_dequantized(continuous_device.decode_until, static_argnums=0, donate_argnums=3)
 _kernel_columns = jit_dequantized(continuous_device.kernel_columns, static_argnums=0)
 _double_window = jax.jit(continuous_device.double_window)
 _halve_window = jax.jit(continuous_device.halve_window)
@@ -35,8 +33,6 @@ class Slots:
     """Slots, and the rows in them.
 
     Args:
-      model: a `models.t5.Transformer`.
-      params: its parameters.
       count: of the slots.
       length: tokens of an input, at first.
       longest: cap of the inputs' padded lengths, unless they are longer.
@@ -51,6 +47,7 @@ class Slots:
         params: Any,
         count: int,
         length: int,
+        *,
         longest: int,
         max_length: int,
         start_id: int = 0,
@@ -67,9 +64,9 @@ class Slots:
         self._encoded, self._decoded = _empty_slots(model, params, count, self._length, self._window)
         self._clock = 0
         self._items = np.full(count, -1)  # the row in each slot; -1 is none
-        self._start, self._last, self._node = np.zeros((3, count), np.int32)
-        self._live = np.zeros(count, bool)
-        self._score = np.zeros(count, np.float32)
+        (start, last, node), (occupied, live) = np.zeros((3, count), np.int32), np.zeros((2, count), bool)
+        score = np.zeros(count, np.float32)
+        self._rows = continuous_device.Rows(start, last, occupied, live, score, node)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -93,10 +90,10 @@ class Slots:
         self._encoded = _admit(self._model, self._params, self._encoded, inputs, slots)
         taken = slots[: len(items)]
         self._items[taken] = items
-        self._start[taken], self._last[taken] = self._clock, self._start_id
-        self._live[taken], self._score[taken] = True, 0.0
+        self._rows.start[taken], self._rows.last[taken] = self._clock, self._start_id
+        self._rows.live[taken], self._rows.score[taken] = True, 0.0
         if self._tries is not None:
-            self._node[taken] = self._tries.roots[items]
+            self._rows.node[taken] = self._tries.roots[items]
 
     def step(self, stop_at: int) -> list[tuple[int, Any, float]]:
         """Decodes until `stop_at` slots are free; the rows that have ended: name, output, score.
@@ -105,39 +102,29 @@ class Slots:
         """
         self._fit_window()
         occupied = self._items >= 0
-        rows = continuous_device.Rows(self._start, self._last, occupied, self._live, self._score, self._node)
+        rows = self._rows.replace(occupied=occupied)
+        limits = np.int32(self._max_length), np.int32(stop_at)
         self._decoded, rows = _decode_until(
-            self._model,
-            self._params,
-            self._encoded,
-            self._decoded,
-            rows,
-            self._choices,
-            np.int32(self._max_length),
-            np.int32(stop_at),
-            eos_id=EOS_ID,
+            self._model, self._params, self._encoded, self._decoded, rows, self._choices, *limits
         )
         clock = self._decoded.cache["decoder"]["cache_index"]
         rows, tokens, clock = jax.device_get((rows, self._decoded.tokens, clock))
-        self._clock = int(clock)
-        self._last, self._live, self._score, self._node = (
-            np.array(x) for x in (rows.last, rows.live, rows.score, rows.node)
-        )
+        self._clock, self._rows = int(clock), jax.tree.map(np.array, rows)  # copies, which can be written
         ended = []
-        for slot in np.flatnonzero(occupied & ~self._live):
+        for slot in np.flatnonzero(occupied & ~rows.live):
             if self._tries is None:
                 # Whatever was written after the row's end, while others went on, is 0.
-                positions = np.arange(self._start[slot], self._clock)[: self._max_length] % self._window
+                positions = np.arange(rows.start[slot], self._clock)[: self._max_length] % self._window
                 output = tokens[slot, positions]
             else:
-                output = text_number(self._node[slot])
-            ended.append((int(self._items[slot]), output, float(self._score[slot])))
+                output = text_number(rows.node[slot])
+            ended.append((int(self._items[slot]), output, float(rows.score[slot])))
             self._items[slot] = -1
         return ended
 
     def _fit_window(self) -> None:
         """A window with room for the oldest row's next token, and not more than four times that."""
-        oldest = int((self._clock - self._start[self._live]).max(initial=0))
+        oldest = int((self._clock - self._rows.start[self._rows.live]).max(initial=0))
         while oldest >= self._window:
             self._decoded, self._window = _double_window(self._decoded), 2 * self._window
         while self._window > bucket_length(1) and oldest < self._window // 4:
@@ -147,9 +134,7 @@ class Slots:
         """Leaves `count` slots, those with rows among them."""
         kept = np.argsort(self._items < 0, kind="stable")[:count].astype(np.int32)
         self._encoded, self._decoded = _select_slots(self._encoded, self._decoded, kept)
-        self._items, self._start, self._last, self._live, self._score, self._node = (
-            x[kept] for x in (self._items, self._start, self._last, self._live, self._score, self._node)
-        )
+        self._items, self._rows = jax.tree.map(lambda x: x[kept], (self._items, self._rows))
 
 
 def decode(
@@ -167,8 +152,6 @@ def decode(
     A row's tokens do not depend on the others, but for rounding where two tokens are as likely to the last bit.
 
     Args:
-      model: a `models.t5.Transformer`.
-      params: its parameters.
       rows: the inputs' tokens, each with the end token.
       batch_size: slots at most.
       longest: cap of the inputs' padded lengths, unless they are longer.
@@ -179,9 +162,8 @@ def decode(
       Each row's place in `rows`, its tokens int32 [max_length at most], 0 after the end token, and the sum of
       their log-probabilities; as they end, in any order.
     """
-    yield from _decode_all(
-        model, params, rows, _shortest_first(rows), batch_size, longest, max_length, start_id, None
-    )
+    limits = {"longest": longest, "max_length": max_length, "start_id": start_id}
+    yield from _decode_all(model, params, rows, _shortest_first(rows), batch_size, **limits)
 
 
 def choose(
@@ -199,12 +181,8 @@ def choose(
     other is left, and its further tokens are not decoded.
 
     Args:
-      model: a `models.t5.Transformer`.
-      params: its parameters.
-      rows: the inputs' tokens, each with the end token.
+      rows, batch_size, longest: as in `decode`.
       choices: of each row one or more texts' tokens, each with the end token.
-      batch_size: slots at most.
-      longest: cap of the inputs' padded lengths, unless they are longer.
 
     Yields:
       Each row's place in `rows`, the place of its text in the row's choices, and the text's log-probability, of
@@ -218,7 +196,8 @@ def choose(
         else:
             undecided.append(item)
     longest_text = max((len(text) for row_choices in choices for text in row_choices), default=1)
-    yield from _decode_all(model, params, rows, undecided, batch_size, longest, longest_text, 0, tries)
+    limits = {"longest": longest, "max_length": longest_text, "tries": tries}
+    yield from _decode_all(model, params, rows, undecided, batch_size, **limits)
 
 
 def _shortest_first(rows: Sequence[Sequence[int]]) -> list[int]:
@@ -226,23 +205,15 @@ def _shortest_first(rows: Sequence[Sequence[int]]) -> list[int]:
 
 
 def _decode_all(
-    model,
-    params: Any,
-    rows: Sequence[Sequence[int]],
-    waiting: list[int],
-    batch_size: int,
-    longest: int,
-    max_length: int,
-    start_id: int,
-    tries: Tries | None,
+    model, params: Any, rows: Sequence[Sequence[int]], waiting: list[int], batch_size: int, **limits
 ) -> Iterator[tuple[int, Any, float]]:
-    """Decodes the waiting rows, in their order."""
+    """Decodes the waiting rows, in their order; `limits` are those of `Slots`."""
     if not waiting:
         return
     sizes = batch_sizes(batch_size)
     count = next((size for size in sizes if size >= len(waiting)), batch_size)
     refill = max(count // REFILL, 1)
-    slots = Slots(model, params, count, len(rows[waiting[:count][-1]]), longest, max_length, start_id, tries)
+    slots = Slots(model, params, count, len(rows[waiting[:count][-1]]), **limits)
     while waiting or slots.free < len(slots):
         while waiting and slots.free >= refill:
             items, waiting = waiting[:refill], waiting[refill:]

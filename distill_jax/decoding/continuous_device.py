@@ -2,7 +2,8 @@
 
 A slot holds one row. All slots share one clock: step n writes position n modulo `window` of every slot's cache,
 whenever the slot's row began. So a step writes one slice, and the bias by distance is the same for all slots.
-The window is only as long as the oldest row needs.
+The window is only as long as the oldest row needs. `model` is a `models.t5.Transformer`, `params` its
+parameters.
 """
 
 from collections.abc import Callable
@@ -12,8 +13,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from distill_jax.data.vocabularies import EOS_ID
 from distill_jax.decoding.quantization import dequantize
-from distill_jax.decoding.search import lay_out
+from distill_jax.decoding.search import lay_out, take_rows
 from distill_jax.models.t5 import output_kernel
 
 Array = jax.Array
@@ -96,17 +98,10 @@ def empty_slots(model, params: Any, slots: int, length: int, window: int) -> tup
     return Encoded(inputs, collections["cross"]), decoded
 
 
-def _slot_axis(x: Array) -> int:
-    """Of keys and values, which scanned layers give a first axis of their own."""
-    return x.ndim - 4
-
-
 def admit(model, params: Any, encoded: Encoded, inputs: Array, slots: Array) -> Encoded:
     """Encodes rows into slots.
 
     Args:
-      model: a `models.t5.Transformer`.
-      params: its parameters.
       encoded: donate it: the slots are overwritten in place.
       inputs: int32 [rows, length], no longer than those of `encoded`.
       slots: int32 [rows].
@@ -117,7 +112,7 @@ def admit(model, params: Any, encoded: Encoded, inputs: Array, slots: Array) -> 
 
     def put(row, encoded):
         def put_one(old, new):
-            axis = _slot_axis(old)
+            axis = old.ndim - 4  # as in `take_rows`
             new = jax.lax.dynamic_slice_in_dim(new, row, 1, axis)
             return jax.lax.dynamic_update_slice(old, new, (0,) * axis + (slots[row],) + (0,) * 3)
 
@@ -167,13 +162,10 @@ def decode_until(
     choices: Choices | None,
     max_length: Array,
     stop_at: Array,
-    eos_id: int,
 ) -> tuple[Decoded, Rows]:
     """Decodes greedily until enough slots are free, all rows have ended, or one needs a longer window.
 
     Args:
-      model: a `models.t5.Transformer`.
-      params: its parameters.
       encoded: of the slots.
       decoded: of the slots; donate it.
       rows: in the slots.
@@ -181,7 +173,6 @@ def decode_until(
         row's texts goes on, and a row ends where a single text is left. None for any output.
       max_length: int32 [], tokens of a row at most, the end token included.
       stop_at: int32 [], stops at so many slots without a live row.
-      eos_id: id of the end token.
     """
     slots, window = decoded.tokens.shape
     kernel, scale = output_kernel(params, model.config)
@@ -201,11 +192,7 @@ def decode_until(
         now = clock(decoded)
         states, new = model.apply(
             {"params": params, "cache": decoded.cache, "cross": encoded.cross},
-            states_shape,
-            encoded.inputs,
-            rows.last[:, None],
-            None,
-            None,
+            *(states_shape, encoded.inputs, rows.last[:, None], None, None),
             enable_dropout=False,
             decode=True,
             max_decode_length=window,
@@ -216,7 +203,7 @@ def decode_until(
         states, node = states[:, 0] * scale, rows.node
         if choices is None:
             token, log_prob = likeliest((states @ kernel).astype(jnp.float32))
-            ends = (token == eos_id) | (now - rows.start + 1 >= max_length)
+            ends = (token == EOS_ID) | (now - rows.start + 1 >= max_length)
         else:
             token, log_prob, child = _likeliest_choice(choices, states, jnp.maximum(node, 0))
             node = jnp.where(rows.live, child, node)
@@ -224,10 +211,8 @@ def decode_until(
         token = jnp.where(rows.live, token, 0)
         tokens = jax.lax.dynamic_update_slice(decoded.tokens, token[:, None], (0, now % window))
         score = rows.score + jnp.where(rows.live, log_prob, 0.0)
-        return (
-            Decoded(new["cache"], tokens),
-            rows.replace(last=token, live=rows.live & ~ends, score=score, node=node),
-        )
+        rows = rows.replace(last=token, live=rows.live & ~ends, score=score, node=node)
+        return Decoded(new["cache"], tokens), rows
 
     return jax.lax.while_loop(going_on, step, (decoded, rows))
 
@@ -268,11 +253,5 @@ def lengthen_inputs(encoded: Encoded, length: int) -> Encoded:
 
 def select_slots(encoded: Encoded, decoded: Decoded, slots: Array) -> tuple[Encoded, Decoded]:
     """Only these slots, int32 [fewer]."""
-
-    def pick(x):
-        return jnp.take(x, slots, axis=_slot_axis(x), mode="clip") if x.ndim >= 4 else x
-
-    return (
-        Encoded(jnp.take(encoded.inputs, slots, axis=0, mode="clip"), jax.tree.map(pick, encoded.cross)),
-        Decoded(jax.tree.map(pick, decoded.cache), jnp.take(decoded.tokens, slots, axis=0, mode="clip")),
-    )
+    inputs, tokens = (jnp.take(x, slots, axis=0, mode="clip") for x in (encoded.inputs, decoded.tokens))
+    return Encoded(inputs, take_rows(encoded.cross, slots)), Decoded(take_rows(decoded.cache, slots), tokens)

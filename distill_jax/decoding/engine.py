@@ -19,9 +19,7 @@ PACKED = 256  # tokens of a packed row of several targets, unless a single one i
 
 _sample = jit_dequantized(sample_decode, static_argnums=0, static_argnames=("max_decode_length", "num_samples"))
 _beam = jit_dequantized(
-    beam_decode,
-    static_argnums=0,
-    static_argnames=("max_decode_length", "num_beams", "length_penalty"),
+    beam_decode, static_argnums=0, static_argnames=("max_decode_length", "num_beams", "length_penalty")
 )
 _encode = jit_dequantized(likelihood.encode, static_argnums=0)
 _score = jit_dequantized(likelihood.score_tokens, static_argnums=0)
@@ -104,15 +102,8 @@ class Engine:
         """
         tokens = self._inputs(texts)
         if decoding.is_greedy:
-            outputs = continuous.decode(
-                self.model,
-                self.params,
-                tokens,
-                batch_size=self.batch_size,
-                longest=self.inputs_length,
-                max_length=targets_length,
-                start_id=start_id,
-            )
+            limits = {"batch_size": self.batch_size, "longest": self.inputs_length, "start_id": start_id}
+            outputs = continuous.decode(self.model, self.params, tokens, max_length=targets_length, **limits)
             hypotheses = {item: (self._hypothesis(ids, score),) for item, ids, score in outputs}
         else:
             streams = range(len(texts)) if streams is None else streams
@@ -138,43 +129,26 @@ class Engine:
             rows = np.zeros(shape[0], np.uint32)
             rows[: len(items)] = [streams[item] for item in items]
             out, scores = jax.device_get(self._decode(inputs, rows, targets_length, decoding, start_id))
+            penalty = 0.0 if decoding.samples else decoding.length_penalty
             for row, item in enumerate(items):
-                yield (
-                    item,
-                    tuple(
-                        self._hypothesis(ids, float(score), decoding.length_penalty * (not decoding.samples))
-                        for ids, score in zip(out[row], scores[row], strict=True)
-                    ),
-                )
+                ranked = zip(out[row], scores[row], strict=True)
+                yield item, tuple(self._hypothesis(ids, float(score), penalty) for ids, score in ranked)
 
     def _decode(
         self, inputs: np.ndarray, streams: np.ndarray, targets_length: int, decoding: Decoding, start_id: int
     ):
         """Tokens [rows, n_best, targets_length] and scores [rows, n_best] of samples or beams."""
+        shared = {"max_decode_length": targets_length, "start_id": start_id}
         if decoding.samples:
-            rows = len(inputs)
-            return _sample(
-                self.model,
-                self.params,
-                inputs,
-                np.uint32(decoding.seed),
-                streams,
-                np.full(rows, decoding.temperature, np.float32),
-                np.full(rows, decoding.top_k, np.int32),
-                np.full(rows, decoding.top_p, np.float32),
-                max_decode_length=targets_length,
-                num_samples=decoding.n_best,
-                start_id=start_id,
+            values = (
+                np.full(len(inputs), getattr(decoding, name), kind)
+                for name, kind in (("temperature", np.float32), ("top_k", np.int32), ("top_p", np.float32))
             )
-        out, scores = _beam(
-            self.model,
-            self.params,
-            inputs,
-            max_decode_length=targets_length,
-            num_beams=decoding.num_beams,
-            length_penalty=decoding.length_penalty,
-            start_id=start_id,
-        )
+            noise = np.uint32(decoding.seed), streams
+            shared |= {"num_samples": decoding.n_best}
+            return _sample(self.model, self.params, inputs, *noise, *values, **shared)
+        shared |= {"num_beams": decoding.num_beams, "length_penalty": decoding.length_penalty}
+        out, scores = _beam(self.model, self.params, inputs, **shared)
         return out[:, : decoding.n_best], scores[:, : decoding.n_best]
 
     def _hypothesis(self, ids: np.ndarray, score: float, length_penalty: float = 0.0) -> Hypothesis:

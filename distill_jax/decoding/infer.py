@@ -60,11 +60,7 @@ def infer_run(config: InferConfig) -> None:
     """
     decoding = config.decoding
     request = Request(config.label, config.rationale, config.label_by, config.normalize_scores, decoding)
-    columns = {
-        "input": config.input_column,
-        "choices": config.choices_column,
-        "rationale": config.rationale_column,
-    }
+    columns = {name: getattr(config, f"{name}_column") for name in ("input", "choices", "rationale")}
     rows = open_source(config.input, config.input_format, columns).inputs("all")
     window = WINDOW * config.batch_size
     first = list(itertools.islice(rows, window))  # what is wrong with these is told before the model loads

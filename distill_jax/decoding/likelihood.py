@@ -1,4 +1,7 @@
-"""The log-probability of given texts: teacher forcing, the encoder run once for all texts of an input."""
+"""The log-probability of given texts: teacher forcing, the encoder run once for all texts of an input.
+
+`model` is a `models.t5.Transformer`, `params` its parameters.
+"""
 
 from typing import Any
 
@@ -40,13 +43,7 @@ def _scaled_states(
 
 
 def score_tokens(
-    model,
-    params: Any,
-    encoded: Array,
-    inputs: Array,
-    targets: Array,
-    segments: Array,
-    start_id: int | Array = 0,
+    model, params, encoded: Array, inputs: Array, targets: Array, segments: Array, start_id: int | Array = 0
 ) -> Array:
     """Log-probability of each target token after those before it.
 
@@ -54,8 +51,6 @@ def score_tokens(
     once, and the encoder is not run again.
 
     Args:
-      model: a `models.t5.Transformer`.
-      params: its parameters.
       encoded: [batch, inputs, embed], of `encode`.
       inputs: int32 [batch, inputs], 0 is padding.
       targets: int32 [batch, targets], end tokens included.

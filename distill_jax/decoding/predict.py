@@ -14,16 +14,17 @@ from distill_jax.decoding.engine import Engine, Hypothesis, Score
 from distill_jax.errors import UserError
 
 LABEL_BY = ("generate", "rank", "constrain")
-PREDICTED = {  # what `Prediction.row` adds to a row
-    "predicted_label",
-    "label_score",
-    "label_confidence",
-    "predicted_label_probs",
-    "predicted_labels",
-    "predicted_rationale",
-    "rationale_score",
-    "predicted_rationales",
+_NAMES = {  # fields of `Prediction` -> their names in a row of a predictions file, in this order
+    "label": "predicted_label",
+    "label_score": "label_score",
+    "label_confidence": "label_confidence",
+    "label_probs": "predicted_label_probs",
+    "rationale": "predicted_rationale",
+    "rationale_score": "rationale_score",
+    "labels": "predicted_labels",
+    "rationales": "predicted_rationales",
 }
+PREDICTED = set(_NAMES.values())  # what `Prediction.row` adds to a row
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,18 +65,12 @@ class Prediction:
 
     def row(self) -> dict[str, Any]:
         """As a row of a predictions file: `predicted_label` and so on; lists only of more than one."""
-        fields = {
-            "predicted_label": self.label,
-            "label_score": self.label_score,
-            "label_confidence": self.label_confidence,
-            "predicted_label_probs": self.label_probs,
-            "predicted_rationale": self.rationale,
-            "rationale_score": self.rationale_score,
-        }
-        row: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
-        for name, choices in (("predicted_labels", self.labels), ("predicted_rationales", self.rationales)):
-            if len(choices) > 1:
-                row[name] = [dataclasses.asdict(choice) for choice in choices]
+        row: dict[str, Any] = {}
+        for field, name in _NAMES.items():
+            value = getattr(self, field)
+            if isinstance(value, tuple):
+                value = [dataclasses.asdict(choice) for choice in value] if len(value) > 1 else None
+            row |= {} if value is None else {name: value}
         return row
 
 
@@ -111,13 +106,9 @@ class Request:
 def needed_views(views: Sequence[View], request: Request, name: str) -> list[View]:
     """Those of a student's views that a request needs.
 
-    Args:
-      views: the student's.
-      request: what is asked.
-      name: of the student's task, for the message.
-
     Raises:
-      UserError: when there is none for something that is asked, or a constrained label comes after a rationale.
+      UserError: naming the task, when there is none for something that is asked, or a constrained label comes
+        after a rationale.
     """
     needed = []
     for wanted in ("label", "rationale"):

@@ -2,13 +2,15 @@
 
 All shapes are static: jit with the length fixed. The encoder runs once; its keys and values are projected once
 per layer. The loop ends when every row has ended; a row of nothing but padding, which only fills a batch, has
-ended at the start.
+ended at the start. `model` is a `models.t5.Transformer`, `params` its parameters.
 """
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from distill_jax.data.vocabularies import EOS_ID
 
 Array = jax.Array
 NEVER = -1e9  # score of a hypothesis that does not exist
@@ -19,11 +21,7 @@ def lay_out(model, params: Any, inputs: Array, encoded: Array, places: int) -> A
     tokens = jnp.zeros((inputs.shape[0], places), jnp.int32)
     _, collections = model.apply(
         {"params": params},
-        encoded,
-        inputs,
-        tokens,
-        None,
-        None,
+        *(encoded, inputs, tokens, None, None),
         enable_dropout=False,
         decode=True,
         mutable=["cache", "cross"],
@@ -42,10 +40,7 @@ def _step(model, params: Any, caches: dict[str, Any], inputs: Array, tokens: Arr
     """Feeds int32 tokens [batch, 1]; float32 log-probabilities [batch, vocab] and the new caches."""
     logits, new = model.apply(
         {"params": params, "cache": caches["cache"], "cross": caches["cross"]},
-        caches["encoded"],
-        inputs,
-        tokens,
-        tokens,
+        *(caches["encoded"], inputs, tokens, tokens),
         enable_dropout=False,
         decode=True,
         max_decode_length=max_decode_length,
@@ -55,20 +50,23 @@ def _step(model, params: Any, caches: dict[str, Any], inputs: Array, tokens: Arr
     return jax.nn.log_softmax(logits[:, 0].astype(jnp.float32)), {**caches, "cache": new["cache"]}
 
 
-def _batch_axis(x: Array) -> int | None:
-    """Caches of scanned layers are [layers, batch, ...]; the masks and indices have no batch."""
-    return {4: 0, 5: 1}.get(x.ndim)
+def take_rows(collection: Any, rows: Array) -> Any:
+    """These rows, int32 [rows], of a collection's keys and values; masks and indices, which have none, stay.
+
+    Keys and values are [batch, heads, places, head_dim]; scanned layers have an axis of their own before these.
+    """
+
+    def take(x):
+        return jnp.take(x, rows, axis=x.ndim - 4, mode="clip") if x.ndim >= 4 else x
+
+    return jax.tree.map(take, collection)
 
 
 def _repeat(caches: dict[str, Any], times: int) -> dict[str, Any]:
     """Every row `times` times in a row."""
-
-    def repeat(x):
-        axis = _batch_axis(x)
-        return x if axis is None else jnp.repeat(x, times, axis=axis)
-
     encoded = jnp.repeat(caches["encoded"], times, axis=0)
-    return {"encoded": encoded, **{name: jax.tree.map(repeat, caches[name]) for name in ("cross", "cache")}}
+    rows = jnp.repeat(jnp.arange(len(caches["encoded"])), times)
+    return {"encoded": encoded, **{name: take_rows(caches[name], rows) for name in ("cross", "cache")}}
 
 
 def truncate_logits(logits: Array, top_k: Array, top_p: Array) -> Array:
@@ -109,7 +107,6 @@ def sample_decode(
     max_decode_length: int,
     num_samples: int = 1,
     start_id: int | Array = 0,
-    eos_id: int = 1,
 ) -> tuple[Array, Array]:
     """Draws each token from the model's distribution.
 
@@ -117,8 +114,6 @@ def sample_decode(
     settings are arrays, a value a row: rows with different ones share a batch and a program.
 
     Args:
-      model: a `models.t5.Transformer`.
-      params: its parameters.
       inputs: int32 [batch, length], 0 is padding.
       seed: uint32 [].
       streams: uint32 [batch]; rows with the same stream and input get the same samples.
@@ -128,7 +123,6 @@ def sample_decode(
       max_decode_length: tokens to decode at most, the end token included.
       num_samples: samples of each row.
       start_id: the decoder's first input token.
-      eos_id: id of the end token.
 
     Returns:
       tokens: int32 [batch, num_samples, max_decode_length], 0 after the end token.
@@ -163,7 +157,7 @@ def sample_decode(
         scores += jnp.where(ended, 0.0, log_prob)
         drawn = jnp.where(ended, 0, drawn)
         tokens = jax.lax.dynamic_update_slice(tokens, drawn[:, None], (0, step))
-        return step + 1, drawn, tokens, ended | (drawn == eos_id), scores, caches
+        return step + 1, drawn, tokens, ended | (drawn == EOS_ID), scores, caches
 
     rows = len(inputs)
     first = (
@@ -209,12 +203,7 @@ def _reorder(caches: dict[str, Any], parents: Array) -> dict[str, Any]:
     """Puts at each beam the cache of the beam that it descends from; parents int32 [batch, beams]."""
     batch, beams = parents.shape
     rows = (jnp.arange(batch)[:, None] * beams + parents).reshape(-1)
-
-    def pick(x):
-        axis = _batch_axis(x)
-        return x if axis is None else jnp.take(x, rows, axis=axis)
-
-    return {**caches, "cache": jax.tree.map(pick, caches["cache"])}
+    return {**caches, "cache": take_rows(caches["cache"], rows)}
 
 
 def beam_decode(
@@ -226,7 +215,6 @@ def beam_decode(
     num_beams: int,
     length_penalty: float = 0.6,
     start_id: int | Array = 0,
-    eos_id: int = 1,
 ) -> tuple[Array, Array]:
     """Beam search; the hypotheses come best first.
 
@@ -240,14 +228,11 @@ def beam_decode(
     ended early may stand before a much likelier one.)
 
     Args:
-      model: a `models.t5.Transformer`.
-      params: its parameters.
       inputs: int32 [batch, length], 0 is padding.
       max_decode_length: tokens to decode at most, the end token included.
       num_beams: hypotheses kept.
       length_penalty: 0 or more: 0 ranks by log-probability; larger prefers longer hypotheses.
       start_id: the decoder's first input token.
-      eos_id: id of the end token.
 
     Returns:
       tokens: int32 [batch, num_beams, max_decode_length], 0 after the end token.
@@ -272,7 +257,7 @@ def beam_decode(
         scores, flat = jax.lax.top_k(totals.reshape(batch, -1), 2 * beams)
         parents, tokens = flat // vocab, (flat % vocab).astype(jnp.int32)
         rows = jax.lax.dynamic_update_slice(_take(live.tokens, parents), tokens[:, :, None], (0, 0, step))
-        ends = tokens == eos_id
+        ends = tokens == EOS_ID
         ended = jnp.where(ends, scores / _length_penalty(step + 1.0, length_penalty), NEVER)
         live_scores, places = jax.lax.top_k(jnp.where(ends, NEVER, scores), beams)
         return (

@@ -51,8 +51,7 @@ class Evaluator:
       task_feature_lengths: `{"inputs": …, "targets": …}` in tokens.
       batch_size: examples per batch.
       decoding: of what is generated.
-      label_by: see `predict.Request`.
-      normalize_scores: see `predict.Request`.
+      label_by, normalize_scores: see `predict.Request`.
       num_examples: the first so many of a split; None for all.
     """
 
@@ -69,15 +68,9 @@ class Evaluator:
 
     @classmethod
     def of(cls, student: Student, **settings: Any) -> "Evaluator":
-        """The evaluator of a trained student; `settings` are the other attributes."""
-        return cls(
-            model=student.model,
-            vocabulary=student.vocabulary,
-            task=student.task,
-            views=settings.pop("views", student.views),
-            task_feature_lengths=settings.pop("task_feature_lengths", student.lengths),
-            **settings,
-        )
+        """The evaluator of a trained student; `settings` are the other attributes, or replace the student's."""
+        own = {name: getattr(student, name) for name in ("model", "vocabulary", "task", "views")}
+        return cls(**{**own, "task_feature_lengths": student.lengths, **settings})
 
     def __call__(self, params: Any, split: str) -> dict[str, float]:
         """The metrics of `evaluate`."""
@@ -113,25 +106,19 @@ class Evaluator:
         rows = [dataclasses.asdict(e) | p.row() for e, p in zip(examples, predictions, strict=True)]
         metrics: dict[str, float] = {"examples": float(len(examples))}
         if request.label:
-            for row, example, prediction in zip(rows, examples, predictions, strict=True):
-                right = self.task.is_right(example, prediction.label)
-                if right is not None:
-                    row["correct"] = right
-            metrics |= self._label_metrics(examples, [prediction.label for prediction in predictions])
+            labels = [prediction.label for prediction in predictions]
+            for row, example, label in zip(rows, examples, labels, strict=True):
+                right = self.task.is_right(example, label)
+                row |= {} if right is None else {"correct": right}
+            metrics |= _named("label", self.task.score_labels(examples, labels))
+            agreement = main_score_against(self.task, examples, [e.teacher_label for e in examples], labels)
+            metrics |= {} if agreement is None else {"teacher_agreement": agreement}
         if request.rationale:
             metrics |= self._rationale_metrics(examples, predictions)
         if any(example.teacher_label is not None for example in examples):
             teacher = self.task.score_labels(examples, [example.teacher_label for example in examples])
-            metrics |= {f"teacher_{name}": value for name, value in teacher.items()}
+            metrics |= _named("teacher", teacher)
         return Evaluation(metrics, rows, examples)
-
-    def _label_metrics(self, examples: Sequence[Example], labels: Sequence[str | None]) -> dict[str, float]:
-        scores = self.task.score_labels(examples, labels)
-        metrics = {f"label_{name}": value for name, value in scores.items()}
-        agreement = main_score_against(
-            self.task, examples, [example.teacher_label for example in examples], labels
-        )
-        return metrics if agreement is None else metrics | {"teacher_agreement": agreement}
 
     def _rationale_metrics(
         self, examples: Sequence[Example], predictions: Sequence[Prediction]
@@ -141,11 +128,14 @@ class Evaluator:
             for example, prediction in zip(examples, predictions, strict=True)
             if example.rationale is not None
         ]
-        targets, texts = zip(*pairs, strict=True) if pairs else ((), ())
         scores: dict[str, float] = {}
         for metric_fn in self.task.rationale_metric_fns if pairs else ():
-            scores |= metric_fn(targets, texts)
-        return {f"rationale_{name}": value for name, value in scores.items()}
+            scores |= metric_fn(*zip(*pairs, strict=True))
+        return _named("rationale", scores)
+
+
+def _named(of: str, scores: Mapping[str, float]) -> dict[str, float]:
+    return {f"{of}_{name}": value for name, value in scores.items()}
 
 
 def main_score_against(

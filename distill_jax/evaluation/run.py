@@ -6,12 +6,12 @@ import json
 import pathlib
 from typing import Any
 
+from distill_jax import files
 from distill_jax.checkpoints import orbax as checkpoints
 from distill_jax.config import Decoding, EvalConfig
 from distill_jax.decoding.quantization import quantize
 from distill_jax.decoding.student import load_student
 from distill_jax.evaluation.evaluator import Evaluator
-from distill_jax.evaluation.predictions import write_predictions
 from distill_jax.evaluation.summary import summarize
 
 
@@ -64,7 +64,8 @@ def evaluate_run(config: EvalConfig) -> RunEvaluation:
         suffix = "" if config.label_by == "generate" else f"-{config.label_by}"
         suffix += "" if kind == "float32" else f"-{kind}"
         predictions = folder / f"{config.split}-{step}{suffix}.jsonl"
-        write_predictions(predictions, evaluation.rows)
+        with files.atomic_write(predictions) as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in evaluation.rows)
         figures = summarize(student.task, evaluation.examples, evaluation.rows)
         settings = {"step": step, "split": config.split, "label_by": config.label_by}
         settings |= {} if kind == "float32" else {"weights": kind}

@@ -12,18 +12,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-RESAMPLES = 10_000
+LEVEL = 0.95  # how often an interval has the true value in it
 
 
-def share_interval(right: int, rows: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share (Wilson 1927, JASA 22).
-
-    Args:
-      right: rows that count.
-      rows: all; one or more.
-      level: how often the interval has the true share in it.
-    """
-    z = statistics.NormalDist().inv_cdf((1 + level) / 2)
+def share_interval(right: int, rows: int) -> tuple[float, float]:
+    """Wilson's score interval, 95%, of the share of `right` in one or more `rows` (Wilson 1927, JASA 22)."""
+    z = statistics.NormalDist().inv_cdf((1 + LEVEL) / 2)
     share, shrink = right / rows, 1 / (1 + z * z / rows)
     middle = shrink * (share + z * z / (2 * rows))
     half = shrink * z * math.sqrt(share * (1 - share) / rows + (z / (2 * rows)) ** 2)
@@ -58,24 +52,16 @@ class Comparison:
     mcnemar_p: float
 
 
-def difference_interval(
-    both: int, only_first: int, only_second: int, neither: int, level: float = 0.95
-) -> tuple[float, float]:
-    """Interval of the difference of two paired shares, second minus first.
+def difference_interval(both: int, only_first: int, only_second: int, neither: int) -> tuple[float, float]:
+    """Interval, 95%, of the difference of two paired shares, second minus first; see `Comparison`.
 
     Newcombe 1998, "Improved confidence intervals for the difference between binomial proportions based on
     paired data", Stat. Med. 17, method 10.
-
-    Args:
-      both: rows that both have right.
-      only_first: rows that only the first has right.
-      only_second: rows that only the second has right.
-      neither: rows that both have wrong; of the four at least one is not 0.
-      level: how often the interval has the true difference in it.
+    Of the four counts at least one is not 0.
     """
     rows = both + only_first + only_second + neither
     one, two = both + only_first, both + only_second
-    (low1, high1), (low2, high2) = share_interval(one, rows, level), share_interval(two, rows, level)
+    (low1, high1), (low2, high2) = share_interval(one, rows), share_interval(two, rows)
     share1, share2 = one / rows, two / rows
     spread = math.sqrt(one * (rows - one) * two * (rows - two))
     excess = both * neither - only_first * only_second
@@ -90,12 +76,7 @@ def difference_interval(
 
 
 def compare(
-    first: Sequence[bool],
-    second: Sequence[bool],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-    level: float = 0.95,
+    first: Sequence[bool], second: Sequence[bool], *, resamples: int = 10_000, seed: int = 0
 ) -> Comparison:
     """Tests whether two runs differ: McNemar 1947, and the paired bootstrap (Efron & Tibshirani 1993).
 
@@ -104,7 +85,6 @@ def compare(
       second: the same rows in the second.
       resamples: bootstrap samples.
       seed: of the samples.
-      level: of the interval.
 
     Raises:
       ValueError: when there are no rows, or the numbers differ.
@@ -128,7 +108,7 @@ def compare(
         only_second,
         neither,
         (only_second - only_first) / one.size,
-        difference_interval(both, only_first, only_second, neither, level),
+        difference_interval(both, only_first, only_second, neither),
         min(1.0, 2 * (beyond + 1) / (resamples + 1)),
         max(float(exact), float(np.finfo(float).tiny)),  # 2 ** -1080 is 0 as a float
     )

@@ -4,6 +4,7 @@ Numbers are read as people write them: `1,000`, `$29.00`, `50%`, `5 x 3`, `6 ÷ 
 """
 
 import math
+import operator
 import re
 import unicodedata
 
@@ -13,6 +14,7 @@ _UNIT = re.compile(r"(?<=[\d.)%])\s*\(\s*[^\W\d_][^()\d]*\)\s*$")
 _SIGNS = str.maketrans("×·⋅∗÷∕⁄−–", "****///--")
 _TIMES = re.compile(r"(?<=[\d\s.)%])[xX](?=\s*[-+\d.(])")
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, "negate": 3, "(": 0}
+_OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 
 
 def _plain(text: str) -> str:
@@ -34,20 +36,9 @@ def _tokens(text: str) -> list[float | str] | None:
     return tokens
 
 
-def _apply(operator: str, values: list[float]) -> None:
+def _apply(symbol: str, values: list[float]) -> None:
     right = values.pop()
-    if operator == "negate":
-        values.append(-right)
-        return
-    left = values.pop()
-    if operator == "+":
-        values.append(left + right)
-    elif operator == "-":
-        values.append(left - right)
-    elif operator == "*":
-        values.append(left * right)
-    else:
-        values.append(left / right)
+    values.append(-right if symbol == "negate" else _OPERATIONS[symbol](values.pop(), right))
 
 
 def evaluate_equation(text: str) -> float | None:

@@ -5,6 +5,7 @@ Over no row there is no mean: the result is empty, so that nobody takes 0.0 for 
 
 import math
 import re
+import types
 import unicodedata
 from collections.abc import Callable, Sequence
 
@@ -34,7 +35,7 @@ def rouge_l(targets: Sequence[str], predictions: Sequence[str | None]) -> dict[s
     """
     from rouge_score import rouge_scorer  # pulls in nltk: a second that few callers need
 
-    scorer = rouge_scorer.RougeScorer(["rougeL"], tokenizer=_Words())
+    scorer = rouge_scorer.RougeScorer(["rougeL"], tokenizer=types.SimpleNamespace(tokenize=words))
 
     def score(target: str, prediction: str | None) -> float:
         if is_same_text(target, prediction):
@@ -88,10 +89,3 @@ def words(text: str) -> list[str]:
             found.append(char)
             continues = not _UNSPACED.match(char)
     return found
-
-
-class _Words:
-    """`words` as a tokenizer of `rouge_score`."""
-
-    def tokenize(self, text: str) -> list[str]:
-        return words(text)
