@@ -7,12 +7,12 @@ import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import Any
 
+from distill_jax.config.annotation import LimitOptions
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers.jobs import AnnotationPlan, Job, missing_jobs
-from distill_jax.teachers.limits import Budget, Limits, Pace, Pause, Spent, TokenEstimate
+from distill_jax.teachers.limits import Budget, Pace, Pause, Spent, TokenEstimate
 from distill_jax.teachers.messages import Client, Reply, TeacherError
 from distill_jax.teachers.prices import Price
 from distill_jax.teachers.records import paid, records
@@ -22,29 +22,20 @@ from distill_jax.teachers.store import Store
 logger = logging.getLogger(__name__)
 _LET_OTHERS = 50  # rows looked up between two chances for the running requests
 _FAILURES_SHOWN = 5
+_FAILURES_IN_A_ROW = 20  # end a run
 
 
 @dataclasses.dataclass
 class Outcome:
-    """What a run did.
+    """What a run did."""
 
-    Attributes:
-      complete: rows that needed nothing: the store had all their samples.
-      answered: requests that were answered.
-      stored: completions added to the store.
-      failed: requests without an answer after all attempts.
-      failures: the first few of them, with the reason.
-      stopped: why it ended before the last row; "" where it did not.
-      fatal: whether it stopped on an error, not by a budget or a signal.
-    """
-
-    complete: int = 0
-    answered: int = 0
-    stored: int = 0
-    failed: int = 0
-    failures: list[str] = dataclasses.field(default_factory=list)
-    stopped: str = ""
-    fatal: bool = False
+    complete: int = 0  # rows that needed nothing: the store had all their samples
+    answered: int = 0  # requests
+    stored: int = 0  # completions added to the store
+    failed: int = 0  # requests without an answer after all attempts
+    failures: list[str] = dataclasses.field(default_factory=list)  # the first few of them, with the reason
+    stopped: str = ""  # why it ended before the last row; "" where it did not
+    fatal: bool = False  # whether it stopped on an error, not by a budget or a signal
 
     def stop(self, why: str, fatal: bool = False) -> None:
         """Ends the run; the first reason counts."""
@@ -60,15 +51,9 @@ class Outcome:
 
 
 class AnnotationRun:
-    """What a run needs, whichever way it asks; `run` is called once.
+    """What a run needs, whichever way it asks; `run` is called once, and the caller closes the store.
 
-    Args:
-      client: the teacher.
-      plan: what is asked.
-      store: of the completions; the caller closes it.
-      limits: see `Limits`.
-      price: of the teacher; None where it is not known.
-      progress: called with the outcome so far after every answer.
+    `price` is None where it is not known; `progress` is called with the outcome so far after every answer.
     """
 
     def __init__(
@@ -76,14 +61,15 @@ class AnnotationRun:
         client: Client,
         plan: AnnotationPlan,
         store: Store,
-        limits: Limits,
+        limits: LimitOptions,
         price: Price | None = None,
         progress: Callable[[Outcome], None] | None = None,
     ):
         self._client, self._plan, self._store, self._limits, self._price = client, plan, store, limits, price
         self._progress = progress or (lambda outcome: None)
         self.outcome = Outcome()
-        self.budget = Budget(limits.budget, store.spent)
+        budget = Spent(limits.budget_requests, limits.budget_tokens, limits.budget_usd)
+        self.budget = Budget(budget, store.spent)
         self._estimate, self._pause = TokenEstimate(), Pause()
         self._policy = retrying(limits.attempts, self._pause, limits.first_wait)
 
@@ -101,9 +87,7 @@ class AnnotationRun:
         usd = self._price.of(prompt_tokens, completion_tokens) if self._price else 0.0
         return Spent(1, prompt_tokens + completion_tokens, usd)
 
-    def _records(
-        self, job: Job, reply: Reply, used: Spent, attempts: int, seconds: float
-    ) -> list[dict[str, Any]]:
+    def _records(self, job: Job, reply: Reply, used: Spent, attempts: int, seconds: float) -> list[dict]:
         """The store's lines for a reply; counts them."""
         cost = paid(reply, used, self._price is not None, attempts)
         lines = records(job, reply, self._plan, self._client.endpoint, cost, seconds)
@@ -117,13 +101,13 @@ class _NotAsked(Exception):
 
 
 class Annotator(AnnotationRun):
-    """Asks with `limits.concurrency` requests at a time; see `AnnotationRun`."""
+    """Asks with `limits.concurrency` requests at a time."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._requests = Pace(self._limits.requests_per_minute, self._pause.sleep)
         self._tokens = Pace(self._limits.tokens_per_minute, self._pause.sleep)
-        self._running: set[tuple] = set()
+        self._running: set[str] = set()
         self._turn = asyncio.Lock()
         self._failing = 0
         self._broken: UserError | None = None
@@ -132,8 +116,7 @@ class Annotator(AnnotationRun):
         """Asks for all rows; ends early, and cleanly, by budget, a fatal error, SIGINT or SIGTERM.
 
         Raises:
-          UserError: for a row that cannot be read, and when the store cannot be written; what was
-            written stays.
+          UserError: for a row that cannot be read, or a store that cannot be written; what was written stays.
         """
         jobs = self._jobs(rows)
         with self._stopped_by_signals():
@@ -179,7 +162,7 @@ class Annotator(AnnotationRun):
                 await asyncio.sleep(0)
             if job is None:
                 self.outcome.complete += 1
-            elif _name(job) not in self._running:  # the same row twice in the source
+            elif job.name not in self._running:  # the same row twice in the source
                 yield job
 
     async def _work(self, jobs: AsyncIterator[Job]) -> None:
@@ -193,11 +176,11 @@ class Annotator(AnnotationRun):
                     return
                 if job is None or self.outcome.stopped:
                     return
-                self._running.add(_name(job))
+                self._running.add(job.name)
             try:
                 await self._do(job)
             finally:
-                self._running.discard(_name(job))
+                self._running.discard(job.name)
 
     async def _do(self, job: Job) -> None:
         start = time.monotonic()
@@ -243,9 +226,5 @@ class Annotator(AnnotationRun):
         self._failing += 1
         if error.fatal:
             self._stop(str(error), fatal=True)
-        elif self._failing >= self._limits.failures_in_a_row:
+        elif self._failing >= _FAILURES_IN_A_ROW:
             self._stop(f"{self._failing} requests in a row failed, the last with: {error}", fatal=True)
-
-
-def _name(job: Job) -> tuple:
-    return job.key.row, job.key.setting, job.request.samples

@@ -8,7 +8,7 @@ from distill_jax.teachers.sdk_client import SdkClient
 
 
 class AnthropicClient(SdkClient):
-    """See `SdkClient`; no seed."""
+    """A model of Anthropic's; it takes no seed."""
 
     KEY_VARIABLE = "ANTHROPIC_API_KEY"
 
@@ -36,13 +36,8 @@ class AnthropicClient(SdkClient):
         answer = await self._sdk.post("/v1/messages", cast_to=object, body=body)
         text = "".join(block.get("text", "") for block in answer["content"])
         usage = answer.get("usage") or {}
-        return Reply(
-            [Answer(text, answer.get("stop_reason"))],
-            usage.get("input_tokens"),
-            usage.get("output_tokens"),
-            answer.get("model"),
-            answer.get("id"),
-        )
+        tokens = usage.get("input_tokens"), usage.get("output_tokens")
+        return Reply([Answer(text, answer.get("stop_reason"))], *tokens, answer.get("model"), answer.get("id"))
 
     def _known_error(self, error: Exception) -> TeacherError | None:
         if isinstance(error, anthropic.APITimeoutError):
@@ -52,5 +47,4 @@ class AnthropicClient(SdkClient):
         return None
 
     async def close(self) -> None:
-        """See `messages.Client`."""
         await self._sdk.close()

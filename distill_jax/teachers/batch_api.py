@@ -5,6 +5,7 @@ batch was running finds it again instead of paying for a second one.
 """
 
 import asyncio
+import itertools
 import json
 import logging
 import os
@@ -23,7 +24,7 @@ from distill_jax.teachers.openai_client import OpenAIClient, as_teacher_errors, 
 from distill_jax.teachers.retrying import with_retries
 
 logger = logging.getLogger(__name__)
-_LINES_AT_ONCE = 1000  # appended to the store together
+_ANSWERS_AT_ONCE = 1000  # appended to the store together
 _TIMEOUT = 600.0  # seconds, for the message of an error
 _MARK = "distill_jax"  # in a batch's metadata: tells ours from others
 _ENDED = ("completed", "expired", "cancelled")
@@ -65,12 +66,8 @@ class Journal:
 class BatchAnnotator(AnnotationRun):
     """As `annotator.Annotator`, a batch at a time; of the limits the budget and the attempts count.
 
-    Args:
-      client: of an endpoint with `/v1/files` and `/v1/batches`.
-      *args: see `AnnotationRun`; the price is that of a batch.
-      size: requests per batch at most.
-      poll: seconds between requests for a batch's state.
-      **kwargs: see `AnnotationRun`.
+    Needs an endpoint with `/v1/files` and `/v1/batches`; the price is that of a batch. A batch has at most
+    `size` requests, and its state is asked for every `poll` seconds.
     """
 
     def __init__(self, client: OpenAIClient, *args, size: int = 10_000, poll: float = 60.0, **kwargs):
@@ -86,8 +83,7 @@ class BatchAnnotator(AnnotationRun):
     async def run(self, rows: Callable[[], Iterable[Example]]) -> Outcome:
         """Collects the batches of earlier runs, then creates batches until nothing is missing.
 
-        Args:
-          rows: starts the stream from the beginning: each batch reads it twice.
+        Each batch reads `rows` twice, from the beginning.
 
         Raises:
           UserError: when the store or the journal cannot be written.
@@ -151,21 +147,15 @@ class BatchAnnotator(AnnotationRun):
             if job is None:
                 self.outcome.complete += 1
                 continue
-            if (name := _name(job)) in names:
+            if job.name in names:
                 continue
-            most = self._most(job)
-            body = {
-                "custom_id": name,
-                "method": "POST",
-                "url": self._url,
-                "body": self._client.body(job.request),
-            }
-            line = json.dumps(body).encode() + b"\n"
+            most, request = self._most(job), {"custom_id": job.name, "method": "POST", "url": self._url}
+            line = json.dumps(request | {"body": self._client.body(job.request)}).encode() + b"\n"
             if len(lines) == self._size or size + len(line) > _LARGEST:
                 break
             if not await self.budget.reserve(most, wait=False):
                 break
-            names.add(name)
+            names.add(job.name)
             lines.append(line)
             size, reserved = size + len(line), reserved.plus(most)
         return b"".join(lines), reserved
@@ -211,16 +201,11 @@ class BatchAnnotator(AnnotationRun):
 
     async def _store_answers(self, answers: dict[str, Mapping[str, Any]], rows: Iterable[Example]) -> None:
         """Stores the answers to the missing requests of `rows`; takes these out of `answers`."""
-        waiting: list[dict[str, Any]] = []
-        for job in missing_jobs(rows, self._plan, self._store):
-            answer = answers.pop(_name(job), None) if job else None
-            if answer is not None:
-                waiting += await self._read(job, answer)
-            if len(waiting) >= _LINES_AT_ONCE:
-                await self._store.append(waiting)
-                waiting = []
-        if waiting:
-            await self._store.append(waiting)
+        jobs = missing_jobs(rows, self._plan, self._store)
+        pairs = ((job, answers.pop(job.name)) for job in jobs if job and job.name in answers)
+        while part := list(itertools.islice(pairs, _ANSWERS_AT_ONCE)):
+            if lines := [line for pair in part for line in await self._read(*pair)]:
+                await self._store.append(lines)
 
     async def _read(self, job: Job, answer: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The store's lines of an answer; none for an error, which is counted."""
@@ -243,9 +228,3 @@ def _json_lines(text: str) -> Iterator[dict[str, Any]]:
     for line in text.split("\n"):  # `splitlines` would cut a line at a U+2028 in it
         if line.strip():
             yield json.loads(line)
-
-
-def _name(job: Job) -> str:
-    """`custom_id` of a request: the same for the same samples of the same row and setting."""
-    samples = job.request.samples
-    return f"{job.key.row.hex()}-{job.key.setting.hex()}-{samples[0]}-{len(samples)}"

@@ -1,6 +1,5 @@
 """One of our own students as the teacher of another."""
 
-import json
 from collections.abc import Sequence
 
 from distill_jax.checkpoints import orbax as checkpoints
@@ -11,17 +10,15 @@ from distill_jax.decoding.predict import Request as PredictRequest
 from distill_jax.decoding.predictor import Predictor
 from distill_jax.errors import UserError
 from distill_jax.teachers import parsing
-from distill_jax.teachers.messages import Answer, Reply, Request, TeacherError
+from distill_jax.teachers.messages import Answer, Client, Reply, Request, TeacherError
 
 BOTH = PredictRequest(rationale=True)
 
 
-class CheckpointClient:
-    """A run by its folder, decoded greedily. It reads the row's input, not the prompt.
+class CheckpointClient(Client):
+    """A run, decoded greedily. It reads the row's input, not the prompt.
 
-    Args:
-      model: the run's folder, or `FOLDER@STEP` with a number, `latest` (the default) or `best`.
-      batch_size: rows per batch.
+    `model` is the run's folder, or `FOLDER@STEP` with a number, `latest` (the default) or `best`.
 
     Raises:
       UserError: when it is no run, or one without labels and rationales.
@@ -38,19 +35,16 @@ class CheckpointClient:
         self._batcher = MicroBatcher(self._predict, batch_size=batch_size)
 
     async def complete(self, request: Request) -> Reply:
-        """See `messages.Client`."""
         if request.sampling.temperature or len(request.samples) > 1:
             raise TeacherError("a checkpoint decodes greedily: temperature 0, one sample", fatal=True)
         [prediction] = await self._batcher.submit(None, [request.example])
-        answer = {"rationale": prediction.rationale, "label": prediction.label}
-        text = json.dumps(answer, ensure_ascii=False)
+        text = parsing.written_json(prediction.rationale, prediction.label)
         return Reply([Answer(text)], 0, 0, self.endpoint)  # it is not paid by tokens
 
     def _predict(self, _key: None, examples: Sequence[Example]) -> list[Prediction]:
         return self._predictor.predict_examples(examples, BOTH)
 
     async def close(self) -> None:
-        """See `messages.Client`."""
         await self._batcher.close()
 
 

@@ -27,11 +27,11 @@ def make_client(name: str, options: Mapping[str, Any]) -> Client:
         raise UserError(f"unknown client {name!r}: expected one of {', '.join(CLIENTS)}")
     module, class_name, extra, packages = CLIENTS[name]
     try:
-        made = getattr(importlib.import_module(f"distill_jax.teachers.{module}"), class_name)
+        client = getattr(importlib.import_module(f"distill_jax.teachers.{module}"), class_name)
     except ModuleNotFoundError as error:
         if not extra or (error.name or "").startswith("distill_jax"):
             raise
         raise UserError(
             f"client {name} needs {packages}: pip install 'distill_jax[{extra}]' ({error})"
         ) from None
-    return made(**options)
+    return client(**options)

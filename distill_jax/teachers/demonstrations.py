@@ -14,7 +14,6 @@ from distill_jax.data.sources import read_jsonl
 from distill_jax.errors import UserError
 from distill_jax.teachers.prompts import Demonstration
 
-SELECTIONS = ("fixed", "random", "nearest")
 Select = Callable[[Example], Sequence[Demonstration]]
 
 
@@ -40,13 +39,8 @@ def read_demonstrations(path: str) -> list[Demonstration]:
 def selector(pool: Sequence[Demonstration], how: str, shots: int | None = None, seed: int = 0) -> Select:
     """A function from a row to its demonstrations; the same row always gets the same ones.
 
-    A demonstration with the row's own input is never shown: it would give the answer away.
-
-    Args:
-      pool: to choose from.
-      how: one of `SELECTIONS`. `nearest` puts the nearest last, next to the question.
-      shots: how many; None for all.
-      seed: of `random`.
+    A demonstration with the row's own input is never shown: it would give the answer away. `how` is `fixed`,
+    `random` (by the `seed`) or `nearest`, which puts the nearest last, next to the question. No `shots`: all.
     """
     shots = len(pool) if shots is None else shots
     if how == "nearest" and pool:

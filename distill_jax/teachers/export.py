@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from distill_jax import files
+from distill_jax.config.annotation import OutputOptions
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers import parsing
@@ -20,21 +21,15 @@ from distill_jax.teachers.store import Store
 
 @dataclasses.dataclass(frozen=True)
 class Delivery:
-    """What was made of the stored completions.
+    """What was made of the stored completions."""
 
-    Attributes:
-      figures: see `Figures.summary`.
-      written: rows in the output; 0 without one.
-      left_out: rows with neither a label nor an answer, which are not in the output.
-    """
-
-    figures: dict[str, Any]
-    written: int = 0
-    left_out: int = 0
+    figures: dict[str, Any]  # see `Figures.summary`
+    written: int = 0  # rows in the output
+    left_out: int = 0  # rows with neither a label nor an answer, which are not in the output
 
 
 def deliver(
-    config,
+    config: OutputOptions,
     rows: Rows,
     examples: Iterator[Example],
     completions: Callable[[Example], Lines],
@@ -43,13 +38,7 @@ def deliver(
 ) -> Delivery:
     """Judges the rows and writes `config.output` and `config.report`, where they are given.
 
-    Args:
-      config: options with `output`, `report` and `check`.
-      rows: what is known of the labels.
-      examples: to judge.
-      completions: a row's lines of the store.
-      template: of the prompt.
-      settings: for the report.
+    `completions` gives a row's lines of the store; the report shows the `settings`.
 
     Raises:
       UserError: when no row has a label, or a file cannot be written.
@@ -63,8 +52,8 @@ def deliver(
             figures.add(verdict, lines)
     summary = figures.summary()
     if config.report:
-        settings = {**settings, "checks": ", ".join(config.check) or "none"}
-        write_report(config.report, f"The teacher on {rows.name}", summary, settings)
+        shown = {**settings, "checks": ", ".join(config.check) or "none"}
+        write_report(config.report, f"The teacher on {rows.name}", summary, shown)
     return Delivery(summary, written, left_out)
 
 
@@ -75,15 +64,7 @@ def verdicts(
     template: Template | None,
     checks: Sequence[str] = (),
 ) -> Iterator[tuple[Verdict, Lines]]:
-    """The judged rows, each with its lines of the store.
-
-    Args:
-      rows: what is known of the labels.
-      examples: to judge.
-      completions: a row's lines of the store.
-      template: of the prompt; None where it is unknown.
-      checks: see `quality.CHECKS`.
-    """
+    """The judged `examples`, each with its lines of the store; `template` None is an unknown prompt."""
     for example in examples:
         lines, options = completions(example), rows.options(example)
         samples = [read_sample(line, options, _label_text(template, example, line), checks) for line in lines]
@@ -106,12 +87,8 @@ def row_of(verdict: Verdict) -> dict[str, Any] | None:
     example = verdict.example
     if example.label is None and example.teacher_label is None:
         return None
-    fields = {
-        "id": example.id,
-        "input": example.input,
-        "label": example.label,
-        "teacher_label": example.teacher_label,
-        "rationale": example.rationale,
+    fields = {name: getattr(example, name) for name in ("id", "input", "label", "teacher_label", "rationale")}
+    fields |= {
         "label_probs": None if example.label_probs is None else [round(p, 6) for p in example.label_probs],
         "choices": None if example.choices is None else list(example.choices),
         "agreement": verdict.agreement,
@@ -151,10 +128,7 @@ def only_setting(
 ) -> Callable[[Example], Lines]:
     """A function that reads a row's lines of the store, of any model and prompt, as long as it is one.
 
-    Args:
-      store: of the completions.
-      model: only of this one.
-      template: only of this prompt template, `NAME` or `NAME@HASH`.
+    They can be of one `model` only, and of one prompt `template` only, `NAME` or `NAME@HASH`.
 
     Raises (the function):
       UserError: when a row has completions of several settings.

@@ -18,15 +18,11 @@ class Figures:
     """Counts over judged rows, in memory that does not grow with their number; see `summary`."""
 
     def __init__(self, rows: Rows, seed: int = 0):
-        self._same = rows.same
-        self._random = random.Random(seed)
+        self._same, self._random = rows.same, random.Random(seed)
         self._counts: collections.Counter = collections.Counter()
         self._problems: collections.Counter = collections.Counter()
-        self._words: collections.Counter = collections.Counter()
-        self._spent = Spent()
-        self._unpriced = 0
-        self._without_logprobs = 0
-        self._agreement = 0.0
+        self._words: collections.Counter = collections.Counter()  # number of words of a rationale
+        self._spent, self._agreement = Spent(), 0.0
         self._shown: dict[str, list[tuple[int, dict]]] = {}
 
     def add(self, verdict: Verdict, lines: Lines) -> None:
@@ -42,8 +38,8 @@ class Figures:
             self._words[len(example.rationale.split())] += 1
         for line in lines:
             self._spent = self._spent.plus(used(line))
-            self._unpriced += line.get("requests", 0) > 0 and line.get("usd") is None
-            self._without_logprobs += bool(line["sampling"].get("logprobs")) and not line.get("tokens")
+            counts["unpriced"] += line.get("requests", 0) > 0 and line.get("usd") is None
+            counts["without_logprobs"] += bool(line["sampling"].get("logprobs")) and not line.get("tokens")
         kind = "unanswered" if example.teacher_label is None else "answered"
         if example.label is not None and verdict.samples:
             counts["with_reference"] += 1
@@ -81,18 +77,15 @@ class Figures:
         """The figures, as JSON has them; shares are of the rows with completions."""
         counts = self._counts
         return {
-            "rows": counts["rows"],
-            "annotated": counts["annotated"],
-            "answered": counts["answered"],
-            "samples": counts["samples"],
+            **{name: counts[name] for name in ("rows", "annotated", "answered", "samples")},
             "accuracy": self._accuracy(),
             "problems": {name: count / counts["samples"] for name, count in sorted(self._problems.items())},
-            "without_logprobs": self._without_logprobs,
+            "without_logprobs": counts["without_logprobs"],
             "self_consistency": self._agreement / counts["answered"] if counts["answered"] else None,
             "rationale_words": _quantiles(self._words),
             "requests": self._spent.requests,
             "tokens": self._spent.tokens,
-            "usd": None if self._unpriced else self._spent.usd,
+            "usd": None if counts["unpriced"] else self._spent.usd,
             "shown": {kind: [row for _, row in rows] for kind, rows in sorted(self._shown.items())},
         }
 

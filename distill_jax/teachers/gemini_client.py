@@ -11,7 +11,7 @@ _ROLES = {"user": "user", "assistant": "model"}
 
 
 class GeminiClient(SdkClient):
-    """See `SdkClient`."""
+    """A Gemini model."""
 
     KEY_VARIABLE = "GEMINI_API_KEY"
 
@@ -62,5 +62,4 @@ class GeminiClient(SdkClient):
         return status_error(error.code, error.message or error.status or "", headers)
 
     async def close(self) -> None:
-        """See `messages.Client`."""
         await self._sdk.aio.aclose()

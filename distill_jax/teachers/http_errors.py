@@ -1,5 +1,6 @@
 """What an HTTP error means for a request: try again, give this row up, or end the run."""
 
+import contextlib
 import email.utils
 import time
 from collections.abc import Mapping
@@ -30,6 +31,11 @@ def no_answer(timeout: float) -> TeacherError:
     return TeacherError(f"no answer within {timeout:g} s", transient=True)
 
 
+def unknown_error(error: BaseException, what: str = "") -> TeacherError:
+    """The error of a failure that may pass: a broken connection, an answer of an unexpected shape."""
+    return TeacherError(one_line(f"{what}{type(error).__name__} {error}"), transient=True)
+
+
 def one_line(message: str) -> str:
     """`message` without API keys and line breaks, 300 characters at most."""
     text = " ".join(redact(message).split())
@@ -38,16 +44,10 @@ def one_line(message: str) -> str:
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds of `Retry-After`: a number or a date (RFC 9110, 10.2.3); or OpenAI's `retry-after-ms`."""
-    milliseconds = headers.get("retry-after-ms")
-    value = headers.get("retry-after")
-    try:
-        if milliseconds is not None:
-            return max(0.0, float(milliseconds) / 1000)
-        if value is not None:
-            return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value or "").timestamp() - time.time())
-    except ValueError:
-        return None
+    value = headers.get("retry-after", "")
+    with contextlib.suppress(ValueError):
+        milliseconds = headers.get("retry-after-ms")
+        return max(0.0, float(value) if milliseconds is None else float(milliseconds) / 1000)
+    with contextlib.suppress(ValueError):
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    return None

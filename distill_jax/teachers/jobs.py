@@ -12,31 +12,18 @@ from distill_jax.teachers.store import Key, Store
 
 @dataclasses.dataclass(frozen=True)
 class AnnotationPlan:
-    """What is asked of each row, and of whom.
-
-    Attributes:
-      template: of the prompt.
-      select: a row's demonstrations.
-      model: the teacher's name: part of the key.
-      protocol: how the client lays prompts out.
-      sampling: for every request.
-      samples: per row.
-      samples_per_request: where the endpoint supports it; prompt tokens are then paid once for all of them.
-      classes: of the task.
-      structured: ask for JSON.
-      parser: of the answers; None for the template's.
-    """
+    """What is asked of each row, and of whom."""
 
     template: Template
-    select: Select
-    model: str
-    protocol: str
+    select: Select  # a row's demonstrations
+    model: str  # the teacher's name: part of the key
+    protocol: str  # how the client lays prompts out
     sampling: Sampling
-    samples: int = 1
-    samples_per_request: int = 1
+    samples: int = 1  # per row
+    samples_per_request: int = 1  # where the endpoint supports it; the prompt is then paid for once
     classes: Sequence[str] | None = None
-    structured: bool = False
-    parser: str | None = None
+    structured: bool = False  # ask for JSON
+    parser: str | None = None  # of the answers; None for the template's
 
     @property
     def reads_by(self) -> str:
@@ -58,6 +45,12 @@ class Job:
 
     key: Key
     request: Request
+
+    @property
+    def name(self) -> str:
+        """The same for the same samples of the same row and setting; `custom_id` in a batch."""
+        samples = self.request.samples
+        return f"{self.key.row.hex()}-{self.key.setting.hex()}-{samples[0]}-{len(samples)}"
 
 
 def missing_jobs(rows: Iterable[Example], plan: AnnotationPlan, store: Store) -> Iterator[Job | None]:

@@ -1,10 +1,10 @@
-"""What a run may use: requests and tokens per minute, and a budget in requests, tokens or dollars."""
+"""What limits a run: requests and tokens per minute, and a budget in requests, tokens or dollars."""
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from distill_jax.teachers.prices import Price
 
@@ -68,8 +68,7 @@ class Pause:
             await self.sleep(wait)
 
 
-@dataclasses.dataclass(frozen=True)
-class Spent:
+class Spent(NamedTuple):
     """Requests, tokens of prompts and completions, and dollars; as a limit, None is no limit."""
 
     requests: float | None = 0
@@ -78,27 +77,20 @@ class Spent:
 
     def plus(self, other: "Spent", sign: int = 1) -> "Spent":
         """The sum of both."""
-        return Spent(
-            self.requests + sign * other.requests,
-            self.tokens + sign * other.tokens,
-            self.usd + sign * other.usd,
-        )
+        return Spent(*(one + sign * another for one, another in zip(self, other, strict=True)))
 
     def exceeds(self, limit: "Spent") -> str | None:
         """The name of a quantity that is over its limit."""
-        for field in dataclasses.fields(self):
-            bound = getattr(limit, field.name)
-            if bound is not None and getattr(self, field.name) > bound + 1e-12:
-                return field.name
+        for name, used, bound in zip(self._fields, self, limit, strict=True):
+            if bound is not None and used > bound + 1e-12:
+                return name
         return None
 
 
 class Budget:
     """Spending that cannot exceed a limit: each call reserves the most it can cost before it is made.
 
-    Args:
-      limit: None in a field for no limit.
-      spent: by earlier runs.
+    What earlier runs spent counts, so that resuming a run adds nothing to its budget.
     """
 
     def __init__(self, limit: Spent, spent: Spent):
@@ -153,26 +145,3 @@ class TokenEstimate:
         """Learns that a prompt of `size` bytes had `tokens` tokens."""
         self._bytes += size
         self._tokens += tokens
-
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """Limits of a run; None for no limit.
-
-    Attributes:
-      concurrency: requests at the same time.
-      requests_per_minute: over the whole run.
-      tokens_per_minute: of prompts and completions.
-      budget: of the store: the cost of earlier runs counts, so that resuming a run adds nothing to it.
-      attempts: per request.
-      first_wait: seconds at most before the second attempt.
-      failures_in_a_row: that end the run.
-    """
-
-    concurrency: int = 32
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-    budget: Spent = Spent(None, None, None)
-    attempts: int = 8
-    first_wait: float = 0.5
-    failures_in_a_row: int = 20

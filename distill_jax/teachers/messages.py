@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from distill_jax.data.schema import Example
 
@@ -13,25 +13,15 @@ REFUSAL = "refusal"  # why an answer ended, where it says that the teacher will 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How the teacher samples its answers; None, 0 and () leave a setting to the endpoint.
+    """How the teacher samples its answers; None, 0 and () leave a setting to the endpoint."""
 
-    Attributes:
-      temperature: 0 for greedy decoding.
-      top_p: probability mass of the nucleus.
-      max_tokens: per answer.
-      stop: texts that end an answer.
-      seed: of sample 0; sample k has `seed + k`.
-      logprobs: number of alternatives to ask for at each token; 0 for no log-probabilities.
-      extra_body: further fields of OpenAI's protocol, such as `{"reasoning_effort": "low"}`.
-    """
-
-    temperature: float | None = 0.0
+    temperature: float | None = 0.0  # 0 for greedy decoding
     top_p: float | None = None
-    max_tokens: int = 256
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-    logprobs: int = 0
-    extra_body: Mapping[str, Any] | None = None
+    max_tokens: int = 256  # per answer
+    stop: tuple[str, ...] = ()  # texts that end an answer
+    seed: int | None = None  # of sample 0; sample k has `seed + k`
+    logprobs: int = 0  # alternatives to ask for at each token; 0 for no log-probabilities
+    extra_body: Mapping[str, Any] | None = None  # of OpenAI's protocol, such as `{"reasoning_effort": "low"}`
 
     def stored(self) -> dict[str, Any]:
         """The settings that are set. They are part of a completion's key: a new setting changes no old key."""
@@ -42,19 +32,12 @@ class Sampling:
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    """A question with the instruction and the demonstrations before it.
+    """A question with the instruction and the demonstrations before it."""
 
-    Attributes:
-      instruction: for the system message; "" for none.
-      turns: (question, answer) of each demonstration.
-      question: about the row.
-      schema: JSON schema of the answer, for endpoints with structured output; None for free text.
-    """
-
-    instruction: str
-    turns: tuple[tuple[str, str], ...]
+    instruction: str  # for the system message; "" for none
+    turns: tuple[tuple[str, str], ...]  # (question, answer) of each demonstration
     question: str
-    schema: Mapping[str, Any] | None = None
+    schema: Mapping[str, Any] | None = None  # JSON schema of the answer; None for free text
 
     def messages(self) -> list[dict[str, str]]:
         """As a chat: demonstrations are earlier turns."""
@@ -71,7 +54,7 @@ class Prompt:
     def text(self) -> str:
         """As one text for the model to continue."""
         shown = [f"{question} {answer}" for question, answer in self.turns]
-        return "\n\n".join([*([self.instruction] if self.instruction else []), *shown, self.question])
+        return "\n\n".join([*filter(None, [self.instruction]), *shown, self.question])
 
     def hash(self, protocol: str) -> str:
         """16 hex digits, of everything that the teacher sees."""
@@ -93,36 +76,22 @@ class Token(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """One answer.
-
-    Attributes:
-      text: as the endpoint sent it.
-      finish: why it ended, as the endpoint says, such as `stop` or `length`; or `REFUSAL`.
-      tokens: with log-probabilities, where they were asked for and came.
-    """
+    """One answer, as the endpoint sent it."""
 
     text: str
-    finish: str | None = None
-    tokens: tuple[Token, ...] | None = None
+    finish: str | None = None  # why it ended, in the endpoint's words, such as `stop` or `length`; or `REFUSAL`
+    tokens: tuple[Token, ...] | None = None  # where log-probabilities were asked for and came
 
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """The answers to one request, and the tokens that it used.
+    """The answers to one request, and the tokens that it used, None where the endpoint does not report them."""
 
-    Attributes:
-      answers: one or more samples.
-      prompt_tokens: None where the endpoint does not report them.
-      completion_tokens: of all samples together; None likewise.
-      model: as the endpoint names it.
-      request_id: for a complaint to the provider.
-    """
-
-    answers: Sequence[Answer]
+    answers: Sequence[Answer]  # one or more samples
     prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    model: str | None = None
-    request_id: str | None = None
+    completion_tokens: int | None = None  # of all samples together
+    model: str | None = None  # as the endpoint names it
+    request_id: str | None = None  # for a complaint to the provider
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,10 +112,8 @@ class Request:
 class TeacherError(Exception):
     """A request without an answer; the message is one line, free of keys.
 
-    Attributes:
-      transient: whether another attempt may succeed.
-      retry_after: seconds that the endpoint asks to wait.
-      fatal: whether every other request would fail too: a wrong key, an unknown model, no credit.
+    `transient`: another attempt may succeed, after the `retry_after` seconds that the endpoint asks to wait.
+    `fatal`: every other request would fail too: a wrong key, an unknown model, no credit.
     """
 
     def __init__(
@@ -156,23 +123,16 @@ class TeacherError(Exception):
         self.transient, self.retry_after, self.fatal = transient, retry_after, fatal
 
 
-class Client(Protocol):
-    """A teacher.
+class Client:
+    """A teacher."""
 
-    Attributes:
-      protocol: how prompts are laid out: `chat`, `completions`, or a client's own.
-      endpoint: its address, for the provenance.
-      parser: of its answers, where they do not follow the prompt's answer form; else None.
-    """
-
-    protocol: str
-    endpoint: str
-    parser: str | None
+    protocol: str = "chat"  # how prompts are laid out: `chat`, `completions`, or a client's own
+    endpoint: str  # its address, for the provenance
+    parser: str | None = None  # of its answers, where they do not follow the prompt's answer form
 
     async def complete(self, request: Request) -> Reply:
         """At most `len(request.samples)` answers; raises TeacherError."""
-        ...
+        raise NotImplementedError
 
     async def close(self) -> None:
-        """Ends its connections."""
-        ...
+        """Ends its connections, if it has any."""

@@ -9,29 +9,20 @@ from typing import Any
 
 import openai
 
-from distill_jax.teachers.http_errors import no_answer, one_line, status_error
-from distill_jax.teachers.messages import REFUSAL, Answer, Reply, Request, TeacherError, Token
+from distill_jax.teachers.http_errors import no_answer, status_error, unknown_error
+from distill_jax.teachers.messages import REFUSAL, Answer, Client, Reply, Request, TeacherError, Token
 from distill_jax.teachers.secrets import api_key, checked_url
 
-PROTOCOLS = ("chat", "completions")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class OpenAIClient:
-    """OpenAI, vLLM, SGLang, llama.cpp, Ollama, … by `base_url`; see `messages.Client`.
+class OpenAIClient(Client):
+    """OpenAI, vLLM, SGLang, llama.cpp, Ollama, … by `base_url`; None for OpenAI's own.
 
-    The SDK's own retries are off: `retrying` makes them, so that they count against the limits.
-
-    Args:
-      model: as the endpoint calls it.
-      base_url: None for OpenAI's.
-      protocol: one of `PROTOCOLS`.
-      key_variable: the environment variable with the key, by default OPENAI_API_KEY; with a `base_url` that
-        may be unset.
-      timeout: seconds per request.
+    The SDK's own retries are off: `retrying` makes them, so that they count against the limits. `protocol` is
+    `chat` or `completions`; `key_variable` is the environment variable with the key, by default OPENAI_API_KEY,
+    which may be unset with a `base_url`; `timeout` is in seconds per request.
     """
-
-    parser = None
 
     def __init__(
         self,
@@ -66,28 +57,20 @@ class OpenAIClient:
         chat = self.protocol == "chat"
         body: dict[str, Any] = {"model": self._model, self._max_tokens: sampling.max_tokens}
         body |= {"messages": prompt.messages()} if chat else {"prompt": prompt.text()}
-        for name in ("temperature", "top_p"):
-            if getattr(sampling, name) is not None:
-                body[name] = getattr(sampling, name)
-        if sampling.stop:
-            body["stop"] = list(sampling.stop)
-        if request.seed is not None:
-            body["seed"] = request.seed
+        settings = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": request.seed}
+        settings["stop"] = list(sampling.stop) or None
+        body |= {name: value for name, value in settings.items() if value is not None}
         if len(request.samples) > 1:
             body["n"] = len(request.samples)
         if sampling.logprobs:
-            body |= (
-                {"logprobs": True, "top_logprobs": sampling.logprobs}
-                if chat
-                else {"logprobs": sampling.logprobs}
-            )
+            count = sampling.logprobs
+            body |= {"logprobs": True, "top_logprobs": count} if chat else {"logprobs": count}
         if prompt.schema is not None:
             schema = {"name": "answer", "strict": True, "schema": prompt.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         return body | dict(sampling.extra_body or {})
 
     async def complete(self, request: Request) -> Reply:
-        """See `messages.Client`."""
         try:
             return await self._ask(request)
         except TeacherError as error:
@@ -104,7 +87,6 @@ class OpenAIClient:
         return read_reply(body)
 
     async def close(self) -> None:
-        """See `messages.Client`."""
         await self.sdk.close()
 
 
@@ -119,12 +101,9 @@ def as_teacher_errors(timeout: float) -> Iterator[None]:
         message = error_message(error.body) or error.response.reason_phrase or "no message"
         raise status_error(error.status_code, message, error.response.headers, error.code) from None
     except openai.APIConnectionError as error:
-        cause = error.__cause__ or error
-        raise TeacherError(
-            one_line(f"connection failed: {type(cause).__name__} {cause}"), transient=True
-        ) from None
+        raise unknown_error(error.__cause__ or error, "connection failed: ") from None
     except (openai.OpenAIError, ValueError) as error:  # ValueError: a body that is no JSON
-        raise TeacherError(one_line(f"not an answer: {type(error).__name__} {error}"), transient=True) from None
+        raise unknown_error(error, "not an answer: ") from None
 
 
 def error_message(body: Any) -> str:
@@ -149,16 +128,10 @@ def read_reply(body: Any) -> Reply:
         if not answers:
             raise ValueError("no choices")
         usage = body.get("usage") or {}
-        return Reply(
-            answers,
-            usage.get("prompt_tokens"),
-            usage.get("completion_tokens"),
-            body.get("model"),
-            body.get("id"),
-        )
+        tokens = usage.get("prompt_tokens"), usage.get("completion_tokens")
+        return Reply(answers, *tokens, body.get("model"), body.get("id"))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        what = f"{type(error).__name__} {error}"
-        raise TeacherError(one_line(f"not a completion: {what}"), transient=True) from None
+        raise unknown_error(error, "not a completion: ") from None
 
 
 def _answer(choice: Mapping[str, Any]) -> Answer:

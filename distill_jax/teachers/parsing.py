@@ -49,18 +49,19 @@ def parse_json(text: str) -> Completion:
     return Completion(label.strip(), rationale.strip())
 
 
+def written_json(rationale: str, label: str) -> str:
+    """The answer that `parse_json` reads."""
+    return json.dumps({"rationale": rationale, "label": label}, ensure_ascii=False)
+
+
 def form_parser(form: str) -> Callable[[str], Completion]:
     """A parser of answers such as `{rationale} So the answer is {label}.`, whatever their white space and case.
 
     The label ends at the form's ending or at the end of the line. The first match counts.
     """
-    *parts, (literal, field, _, _) = string.Formatter().parse(form)
-    ending = ""
-    if field is None:
-        ending = literal
-    else:
-        parts.append((literal, field, None, None))
-    pattern = ""
+    parts, ending, pattern = list(string.Formatter().parse(form)), "", ""
+    if parts[-1][1] is None:
+        ending = parts.pop()[0]
     for literal, field, _, _ in parts:
         pattern += _loosely(literal)
         pattern += r"\w" if field == "letter" else f"(?P<{field}>.{'+' if field == 'label' else '*'}?)"

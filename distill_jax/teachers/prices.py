@@ -43,9 +43,7 @@ def parse_price(text: str) -> Price:
 def price_of(model: str, table: str | None = None) -> Price | None:
     """The price of a model, whose name may end in a date or `-latest`; None where it is not listed.
 
-    Args:
-      model: as the endpoint calls it.
-      table: a YAML file of `name: [prompt, completion]`; None for the shipped one.
+    `table` is a YAML file of `name: [prompt, completion]`; None for the shipped one.
 
     Raises:
       UserError: for a file that cannot be read.

@@ -22,7 +22,6 @@ from distill_jax.teachers import parsing
 from distill_jax.teachers.messages import Prompt
 
 FOLDER = pathlib.Path(__file__).parent / "prompts"
-DEFAULT = "default"
 _OPTION = re.compile(r"^\((\w)\) (.*)$", re.MULTILINE)
 _AS_JSON = 'Answer with a JSON object: {"rationale": the reason, "label": the answer}.'
 
@@ -48,28 +47,16 @@ class Demonstration(_Strict):
 
 
 class Template(_Strict):
-    """The template of a prompt.
+    """The template of a prompt."""
 
-    Attributes:
-      name: by default that of the file.
-      instruction: for the system message; `{classes}` is the list of the task's classes.
-      fields: splits the input; their names can then be used in `question`.
-      question: with `{input}` or the names of the fields, and `{choices}` for the row's choices with letters.
-      answer: form of a demonstration's answer: `{rationale}` and `{label}`, and `{letter}` of the choice.
-      parser: of the answers: `svamp`, `cqa`, `anli` or `esnli` are those of the paper's code; `form` follows
-        `answer`.
-      stop: texts that end an answer.
-      demonstrations: shown before the question.
-    """
-
-    name: str = ""
+    name: str = ""  # by default that of the file
     description: str = ""
-    instruction: str = ""
-    fields: Fields | None = None
-    question: str = "{input}"
-    answer: str = "{rationale} So the answer is {label}."
-    parser: str = "form"
-    stop: list[str] = []
+    instruction: str = ""  # for the system message; `{classes}` is the list of the task's classes
+    fields: Fields | None = None  # splits the input; their names can then be used in `question`
+    question: str = "{input}"  # or the names of the fields; `{choices}` are the row's, with letters
+    answer: str = "{rationale} So the answer is {label}."  # of a demonstration; `{letter}` of the choice
+    parser: str = "form"  # follows `answer`; `svamp`, `cqa`, `anli` and `esnli` are those of the paper's code
+    stop: list[str] = []  # texts that end an answer
     demonstrations: list[Demonstration] = []
 
     @pydantic.model_validator(mode="after")
@@ -99,8 +86,7 @@ class Template(_Strict):
     def answer_of(self, shown: Demonstration, structured: bool) -> str:
         """The answer of a demonstration."""
         if structured:
-            answer = {"rationale": shown.rationale, "label": shown.label}
-            return json.dumps(answer, ensure_ascii=False)
+            return parsing.written_json(shown.rationale, shown.label)
         letter = letters(shown.input, shown.choices).get(shown.label, "?")
         return self.answer.format(rationale=shown.rationale, label=shown.label, letter=letter)
 
@@ -120,13 +106,9 @@ class Template(_Strict):
         classes: Sequence[str] | None = None,
         structured: bool = False,
     ) -> Prompt:
-        """The prompt of a row.
+        """The prompt of a row, whose label is not used, with the demonstrations `shown`.
 
-        Args:
-          example: the row; its label is not used.
-          shown: demonstrations, in order.
-          classes: of the task.
-          structured: ask for JSON; the label is then one of the row's choices or the classes.
+        `structured` asks for JSON; the label is then one of the row's choices or the task's `classes`.
 
         Raises:
           UserError: when the input does not have the parts of `fields`.

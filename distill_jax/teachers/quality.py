@@ -28,41 +28,24 @@ _READ = str.maketrans({"×": "*", "÷": "/", "x": "*", "X": "*", "$": None, ",":
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """A completion that was parsed.
-
-    Attributes:
-      text: of the completion.
-      label: None where the text could not be read, or names none of the row's possible labels.
-      rationale: None likewise.
-      problem: why it has no vote: `unparsed`, `unknown_label`, `cut` by the token limit, `refused`, or the name
-        of a check; "" where it has one.
-      probs: the teacher's probability of each possible label, from log-probabilities; None without.
-      written: the label as it stands in the text; None where the text could not be read.
-    """
+    """A completion that was parsed."""
 
     text: str
-    label: str | None
-    rationale: str | None
-    problem: str = ""
-    probs: tuple[float, ...] | None = None
-    written: str | None = None
+    label: str | None  # None where the text could not be read, or names none of the row's possible labels
+    rationale: str | None  # None likewise
+    problem: str = ""  # why it has no vote: a name in `PROBLEMS`; "" where it has one
+    probs: tuple[float, ...] | None = None  # the teacher's, of each possible label, from log-probabilities
+    written: str | None = None  # the label as it stands in the text; None where the text could not be read
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A row with the label and rationale that its samples agree on.
+    """A row with the label and rationale that its samples agree on."""
 
-    Attributes:
-      example: with teacher_label, rationale and label_probs.
-      samples: all, in order.
-      agreement: share of the votes for the label; None without votes.
-      rationales: of the samples that voted for the label.
-    """
-
-    example: Example
-    samples: tuple[Sample, ...]
-    agreement: float | None
-    rationales: tuple[str, ...]
+    example: Example  # with teacher_label, rationale and label_probs
+    samples: tuple[Sample, ...]  # all, in order
+    agreement: float | None  # share of the votes for the label; None without votes
+    rationales: tuple[str, ...]  # of the samples that voted for the label
 
 
 def arithmetic_holds(rationale: str, label: str = "") -> bool:
@@ -149,13 +132,10 @@ def read_sample(
     label_text: Callable[[str], str],
     checks: Sequence[str] = (),
 ) -> Sample:
-    """A stored completion as a sample.
+    """A line of the store as a sample, whose rationale has to pass the `checks`.
 
-    Args:
-      line: of the store.
-      options: the labels that the row can have; None for any.
-      label_text: how a label stands in an answer, see `Template.label_text`.
-      checks: names in `CHECKS` that the rationale has to pass.
+    `options` are the labels that the row can have, None for any; `label_text` gives a label as it stands in an
+    answer, see `Template.label_text`.
     """
     text = parsing.well_formed(line["text"])
     answer = parsing.cut(parsing.without_markup(text), line["sampling"].get("stop", ()))
@@ -166,11 +146,9 @@ def read_sample(
         return Sample(text, None, None, "cut")  # more of the label may have followed
     if label is None:
         return Sample(text, None, None, "unparsed")
-    written = label
-    if options:
-        label = canonical(label, options)
-        if label is None:
-            return Sample(text, None, None, "unknown_label", written=written)
+    written, label = label, canonical(label, options) if options else label
+    if label is None:
+        return Sample(text, None, None, "unknown_label", written=written)
     failed = next((name for name in checks if not CHECKS[name](rationale, label)), "")
     probs = None
     if options and line.get("tokens"):
@@ -185,11 +163,7 @@ def label_probabilities(tokens: Sequence[Token], texts: Sequence[str]) -> tuple[
     Follows the answer token by token. At each token, a text that still fits what was written before it, and
     continues as one of the alternatives instead, gets the probability of that alternative times that of what
     was written before; the texts that continue as the token go on. What the alternatives do not list counts
-    as 0, and the sum is normalized to 1.
-
-    Args:
-      tokens: from the first character of the label on.
-      texts: the labels as they would stand there.
+    as 0, and the sum is normalized to 1. The tokens are those from the first character of the label on.
 
     Returns:
       One probability per text, in order; None when the answer is none of them, and for log-probabilities that
@@ -241,13 +215,8 @@ def judge(
 
     Of labels with equally many votes the one that came first wins. `label_probs` is the mean of the
     samples' own probabilities, or of their votes where they have none: an estimate of the label's
-    probability, marginalized over rationales.
-
-    Args:
-      example: the row, without the teacher's fields.
-      samples: of the row.
-      options: the labels that it can have.
-      same: whether two labels are the same answer, such as two equations of one value.
+    probability, marginalized over rationales. `options` are the labels that the row can have; `same` says
+    whether two labels are one answer, such as two equations of one value.
     """
     voting = [sample for sample in samples if not sample.problem]
     votes: dict[str, list[Sample]] = {}

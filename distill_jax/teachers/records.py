@@ -19,18 +19,11 @@ def records(
 ) -> list[dict[str, Any]]:
     """The store's lines for a reply, one per sample.
 
-    Args:
-      job: that was answered.
-      reply: the answer.
-      plan: what is asked.
-      endpoint: of the client.
-      cost: of the request, see `paid`; it is stored with the first sample.
-      seconds: from the first attempt to the answer.
+    The `cost` of the request, see `paid`, is stored with the first; `seconds` are from the first attempt on.
     """
-    request = job.request
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     lines = []
-    for sample, answer in zip(request.samples, reply.answers, strict=False):
+    for sample, answer in zip(job.request.samples, reply.answers, strict=False):
         line: dict[str, Any] = {
             "id": job.key.row_id,
             "sample": sample,
@@ -42,7 +35,7 @@ def records(
             "finish": answer.finish,
         }
         if answer.tokens:
-            line["tokens"] = answer_tokens(answer, plan, request.example)
+            line["tokens"] = answer_tokens(answer, plan, job.request.example)
         line |= {
             "template": plan.template.version,
             "endpoint": endpoint,
@@ -58,14 +51,7 @@ def records(
 
 
 def paid(reply: Reply, used: Spent, priced: bool, attempts: int) -> dict[str, Any]:
-    """What a request cost, as the store has it.
-
-    Args:
-      reply: with the endpoint's counts of tokens.
-      used: the cost; where the endpoint reports no tokens, the most it can have been.
-      priced: whether the price is known.
-      attempts: that it took.
-    """
+    """What a request cost, as the store has it; the most it can have been where no tokens are reported."""
     usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
     if None in usage.values():
         usage["at_most"] = used.tokens
@@ -76,14 +62,11 @@ def answer_tokens(answer: Answer, plan: AnnotationPlan, example: Example) -> lis
     """The tokens from the label on, as JSON: [text, log-probability, log-probability of each alternative].
 
     Those of the rationale are left out: nothing reads them, and they would be most of the store. Positions are
-    counted in the tokens' own text, which differs from the answer's where a token is part of a character.
-
-    Returns:
-      The tokens; none where the label cannot be found in them, or a log-probability is not finite.
+    counted in the tokens' own text, which differs from the answer's where a token is part of a character. None
+    are returned where the label cannot be found in them, or a log-probability is not finite.
     """
     stops = plan.sampling.stop
-    written = parsing.cut(parsing.without_markup(answer.text), stops)
-    label = parsing.parser(plan.reads_by)(written).label
+    label = parsing.parser(plan.reads_by)(parsing.cut(parsing.without_markup(answer.text), stops)).label
     if label is None:
         return []
     text = parsing.cut("".join(token.text for token in answer.tokens), stops)

@@ -10,6 +10,7 @@ from distill_jax.evaluation import html
 from distill_jax.teachers.quality import PROBLEMS
 from distill_jax.teachers.secrets import redact
 
+COUNTS = {"rows": "rows", "with completions": "annotated", "with an answer": "answered", "samples": "samples"}
 TITLES = {
     "right": "Answers that agree with the reference label",
     "wrong": "Answers that do not agree with the reference label",
@@ -20,12 +21,7 @@ TITLES = {
 
 def figures_table(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(name, value) of each figure."""
-    rows = [
-        ("rows", f"{summary['rows']:,}"),
-        ("with completions", f"{summary['annotated']:,}"),
-        ("with an answer", f"{summary['answered']:,}"),
-        ("samples", f"{summary['samples']:,}"),
-    ]
+    rows = [(name, f"{summary[field]:,}") for name, field in COUNTS.items()]
     accuracy = summary["accuracy"]
     if accuracy:
         share = f"{accuracy['value']:.4f} on {accuracy['rows']:,} rows"
@@ -44,8 +40,7 @@ def figures_table(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if words:
         spread = f"mean {words['mean']:.1f}, median {words['median']}, 95% have at most {words['p95']}"
         rows.append(("words of a rationale", spread))
-    rows.append(("requests", f"{summary['requests']:,}"))
-    rows.append(("tokens", f"{summary['tokens']:,}"))
+    rows += [(name, f"{summary[name]:,}") for name in ("requests", "tokens")]
     rows.append(("cost", "not known" if summary["usd"] is None else f"{summary['usd']:.4f} USD"))
     return rows
 
@@ -56,11 +51,8 @@ def write_report(path: str, title: str, summary: Mapping[str, Any], settings: Ma
     Raises:
       UserError: when they cannot be written.
     """
-    parts = [html.table(["figure", "value"], figures_table(summary))]
-    parts += [
-        html.heading("Settings"),
-        html.table(["setting", "value"], [(k, str(v)) for k, v in settings.items()]),
-    ]
+    parts = [html.table(["figure", "value"], figures_table(summary)), html.heading("Settings")]
+    parts.append(html.table(["setting", "value"], list(settings.items())))
     for kind, rows in summary["shown"].items():
         parts.append(html.heading(TITLES[kind]))
         cells = [(r["id"], r["input"], r["reference"] or "", r["teacher"] or "", r["completion"]) for r in rows]

@@ -17,16 +17,13 @@ LONGEST_WAIT = 60.0  # seconds of backoff; Retry-After may be longer
 def retrying(attempts: int, pause: Pause, first_wait: float = 0.5) -> tenacity.AsyncRetrying:
     """A policy: exponential backoff with full jitter, or at least as long as `Retry-After` says.
 
-    Args:
-      attempts: in all.
-      pause: is extended by `Retry-After`, so that the other calls wait too; when it ends, so do the waits.
-      first_wait: seconds at most before the second attempt; doubled for each further one.
+    `Retry-After` extends `pause`, so that the other calls wait too; when it ends, so do the waits. `first_wait`
+    is the most seconds before the second of `attempts`; it doubles for each further one.
     """
     backoff = tenacity.wait_random_exponential(multiplier=first_wait, max=LONGEST_WAIT)
 
     def wait(state: tenacity.RetryCallState) -> float:
-        error = state.outcome.exception()
-        asked = error.retry_after
+        asked = state.outcome.exception().retry_after
         if asked is None:
             return backoff(state)
         pause.extend(asked)

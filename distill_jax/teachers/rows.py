@@ -3,9 +3,10 @@
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from distill_jax import tasks
+from distill_jax.config import RowsOptions
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import HeldOutSource, ReferenceSource, read_jsonl, table_of
 from distill_jax.data.sources.base import read_lines
@@ -17,23 +18,13 @@ from distill_jax.tasks import registry
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Rows and what is known of their labels.
+    """Rows and what is known of their labels."""
 
-    Attributes:
-      name: of the task, or of the file.
-      prompt: name of the shipped prompt that fits.
-      examples: starts the stream from the first row.
-      classes: the possible labels, where they are few.
-      same: whether two labels are the same answer.
-      source: of the task or file.
-      split: of the source.
-    """
-
-    name: str
-    prompt: str
-    examples: Callable[[], Iterator[Example]]
-    classes: tuple[str, ...] | None
-    same: Callable[[str, str], bool]
+    name: str  # of the task, or of the file
+    prompt: str  # name of the shipped prompt that fits
+    examples: Callable[[], Iterator[Example]]  # starts the stream from the first row
+    classes: tuple[str, ...] | None  # the possible labels, where they are few
+    same: Callable[[str, str], bool]  # whether two labels are the same answer
     source: object
     split: str
 
@@ -42,40 +33,23 @@ class Rows:
         return example.choices or self.classes
 
 
-def task_or_file(
-    name: str,
-    split: str = "train",
-    *,
-    columns: Mapping[str, str] | None = None,
-    classes: Sequence[str] | None = None,
-    module: str | None = None,
-    data_dir: str | None = None,
-) -> Rows:
+def rows_of(config: RowsOptions) -> Rows:
     """Rows of a registered task, or of a JSONL, CSV or Parquet file.
 
     Of a task in the reference layout, all rows of the split's file are read, also those held out for
     validation: a file of completions belongs to a file of rows.
 
-    Args:
-      name: of the task, or the file's path.
-      split: of the task.
-      columns: of a file, see `sources.Columns`.
-      classes: of a file, the labels there are.
-      module: Python module that registers the task.
-      data_dir: folder of the data sets, where the task reads files.
-
     Raises:
       UserError: for an unknown task, split or kind of file, and for columns or classes of a task.
     """
+    name, split = config.source, config.split
     if pathlib.Path(name).suffix.lower() in TABLES:
-        source = table_of(name)({split: [name]}, columns, needs_target=False)
-        known = tuple(classes) if classes else None
-        return Rows(
-            name, "default", _without_teacher(source.examples, split), known, is_same_text, source, split
-        )
-    if columns or classes:
+        source = table_of(name)({split: [name]}, config.columns, needs_target=False)
+        stream, classes = _without_teacher(source.examples, split), tuple(config.classes or ()) or None
+        return Rows(name, "default", stream, classes, is_same_text, source, split)
+    if config.columns or config.classes:
         raise UserError(f"columns and classes are of files; {name} is a task, which has its own")
-    task = registry.get_task(name, module, data_dir)
+    task = registry.get_task(name, config.module, config.data_dir)
     source = task.source.source if isinstance(task.source, HeldOutSource) else task.source
     if split not in source.splits:
         raise UserError(f"{name} has no split {split!r}: {', '.join(source.splits)}")

@@ -2,28 +2,21 @@
 
 import asyncio
 
-from distill_jax.teachers.http_errors import no_answer, one_line
-from distill_jax.teachers.messages import Reply, Request, TeacherError
+from distill_jax.teachers.http_errors import no_answer, unknown_error
+from distill_jax.teachers.messages import Client, Reply, Request, TeacherError
 from distill_jax.teachers.secrets import api_key, checked_url
 
 
-class SdkClient:
-    """See `messages.Client`; a chat, one sample per request, no log-probabilities.
+class SdkClient(Client):
+    """A chat, one sample per request, no log-probabilities; the SDK's client is `_sdk`.
 
-    A subclass says how to connect, how to ask, and what its SDK's errors mean.
-
-    Args:
-      model: as the provider names it.
-      base_url: None for the provider's own.
-      key_variable: the environment variable with the key; None for `KEY_VARIABLE`.
-      timeout: seconds per request.
+    A subclass says how to connect, how to ask, and what its SDK's errors mean. `base_url` is None for the
+    provider's own, `key_variable` for `KEY_VARIABLE`; `timeout` is in seconds per request.
 
     Raises:
       UserError: without a key, and for a `base_url` that is no address.
     """
 
-    protocol = "chat"
-    parser = None
     KEY_VARIABLE: str
 
     def __init__(
@@ -46,7 +39,6 @@ class SdkClient:
         raise NotImplementedError
 
     async def complete(self, request: Request) -> Reply:
-        """See `messages.Client`."""
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._ask(request)
@@ -55,5 +47,4 @@ class SdkClient:
         except TimeoutError:
             raise no_answer(self._timeout) from None
         except Exception as error:  # an SDK lets its transport's errors through, and answers of any shape
-            unknown = TeacherError(one_line(f"{type(error).__name__} {error}"), transient=True)
-            raise (self._known_error(error) or unknown) from None
+            raise (self._known_error(error) or unknown_error(error)) from None

@@ -17,9 +17,9 @@ def api_key(variable: str, needed: bool) -> str | None:
       UserError: when it is needed and not set, or cannot be sent in an HTTP header.
     """
     value = os.environ.get(variable, "").strip()
+    if not value and needed:
+        raise UserError(f"no API key: put it into the environment variable {variable}")
     if not value:
-        if needed:
-            raise UserError(f"no API key: put it into the environment variable {variable}")
         return None
     if not value.isascii() or not value.isprintable() or " " in value:
         raise UserError(

@@ -8,17 +8,13 @@ from distill_jax import files
 from distill_jax.config import SelectConfig
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
-from distill_jax.teachers.rows import read_ids
-from distill_jax.teachers.settings import rows_of
+from distill_jax.teachers.rows import read_ids, rows_of
 
 
 def select(config: SelectConfig) -> list[dict[str, Any]]:
     """Chooses `config.count` rows: those that a student is least sure of, or at random without a student.
 
     Writes them to `config.output`, as JSON lines, where that is given.
-
-    Args:
-      config: the options of `distill-jax select`.
 
     Returns:
       `id` of each row, and of a student's rows `uncertainty` and `predicted_label`, least sure first; fewer

@@ -19,32 +19,22 @@ from distill_jax.teachers.jobs import AnnotationPlan
 from distill_jax.teachers.limits import TokenEstimate
 from distill_jax.teachers.messages import Client, Prompt
 from distill_jax.teachers.prices import Price
-from distill_jax.teachers.rows import chosen, read_ids
+from distill_jax.teachers.rows import chosen, read_ids, rows_of
 from distill_jax.teachers.secrets import redact_logs
 from distill_jax.teachers.store import Store
 
 
 @dataclasses.dataclass(frozen=True)
 class Preview:
-    """What a run would ask, and what it would cost at most.
+    """What a run would ask, and what it would cost at most."""
 
-    Attributes:
-      example: the row that is shown.
-      prompt: of that row.
-      plan: what is asked.
-      rows: number of rows.
-      prompt_tokens: of all rows, estimated.
-      answer_tokens: of all rows, at most.
-      price: of the model; None where it is not known.
-    """
-
-    example: Example
-    prompt: Prompt
+    example: Example  # the row that is shown
+    prompt: Prompt  # of that row
     plan: AnnotationPlan
-    rows: int
-    prompt_tokens: int
-    answer_tokens: int
-    price: Price | None
+    rows: int  # number of rows
+    prompt_tokens: int  # of all rows, estimated
+    answer_tokens: int  # of all rows, at most
+    price: Price | None  # None where it is not known
 
 
 class Session:
@@ -54,25 +44,17 @@ class Session:
             outcome = session.ask()
             delivery = session.deliver()
 
-    Args:
-      config: the options.
-      ids: of the rows to annotate, instead of `config.ids`.
-      client: the teacher, instead of the one that `config` names.
+    `ids` of rows and a `client` replace those that `config` names.
 
     Raises:
       UserError: for rows or ids that cannot be read.
     """
 
-    client: Client
-    plan: AnnotationPlan
-    price: Price | None
-    store: Store
-
     def __init__(
         self, config: AnnotateConfig, *, ids: Collection[str] | None = None, client: Client | None = None
     ):
         self.config = config
-        self.rows = settings.rows_of(config)
+        self.rows = rows_of(config)
         self._ids = read_ids(config.ids) if ids is None and config.ids else ids
         self._given_client = client
 
@@ -123,16 +105,13 @@ class Session:
         return Preview(*shown, plan, rows, tokens, answers, settings.price_of(config))
 
     def ask(self, progress: Callable[[Outcome], None] | None = None) -> Outcome:
-        """Asks for every sample that the store lacks.
-
-        Args:
-          progress: called with the outcome so far after every answer.
+        """Asks for every sample that the store lacks; `progress` gets the outcome so far after every answer.
 
         Raises:
           UserError: for a row that cannot be read, and when the store cannot be written.
         """
         config = self.config
-        run = (self.client, self.plan, self.store, settings.limits_of(config), self.price, progress)
+        run = (self.client, self.plan, self.store, config, self.price, progress)
         if not config.batch:
             return asyncio.run(Annotator(*run).run(self.examples()))
         from distill_jax.teachers.batch_api import BatchAnnotator  # imports the SDK

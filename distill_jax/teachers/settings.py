@@ -1,33 +1,17 @@
-"""From the options of `distill-jax annotate` to the parts of a session: rows, client, plan, price, limits."""
+"""From the options of `distill-jax annotate` to the parts of a session: client, plan, price."""
 
 import json
 from typing import Any
 
-from distill_jax.config import AnnotateConfig, RowsOptions
+from distill_jax.config import AnnotateConfig
 from distill_jax.errors import UserError
-from distill_jax.teachers import demonstrations, limits, prices, prompts
+from distill_jax.teachers import demonstrations, prices, prompts
 from distill_jax.teachers.clients import make_client
 from distill_jax.teachers.jobs import AnnotationPlan
 from distill_jax.teachers.messages import Client, Sampling
-from distill_jax.teachers.rows import Rows, task_or_file
+from distill_jax.teachers.rows import Rows
 
 REMOTE = ("openai", "anthropic", "gemini")  # clients that ask an endpoint; the others run in this process
-
-
-def rows_of(config: RowsOptions) -> Rows:
-    """The rows of a task or a file, and what is known of their labels.
-
-    Raises:
-      UserError: see `rows.task_or_file`.
-    """
-    return task_or_file(
-        config.source,
-        config.split,
-        columns=config.columns,
-        classes=config.classes,
-        module=config.module,
-        data_dir=config.data_dir,
-    )
 
 
 def client_of(config: AnnotateConfig) -> Client:
@@ -55,13 +39,7 @@ def protocol_of(config: AnnotateConfig) -> str:
 
 
 def plan_of(config: AnnotateConfig, rows: Rows, protocol: str, parser: str | None) -> AnnotationPlan:
-    """What is asked of each row.
-
-    Args:
-      config: the options.
-      rows: to ask about.
-      protocol: of the client.
-      parser: of the client.
+    """What is asked of each row; `protocol` and `parser` are the client's.
 
     Raises:
       UserError: for options that exclude each other, and prompts or demonstrations that cannot be read.
@@ -137,15 +115,3 @@ def price_of(config: AnnotateConfig) -> prices.Price | None:
     if price is not None and config.batch:
         price = prices.Price(price.prompt, price.completion, config.batch_share)
     return price
-
-
-def limits_of(config: AnnotateConfig) -> limits.Limits:
-    """The limits of a run."""
-    return limits.Limits(
-        config.concurrency,
-        config.requests_per_minute,
-        config.tokens_per_minute,
-        limits.Spent(config.budget_requests, config.budget_tokens, config.budget_usd),
-        config.attempts,
-        config.first_wait,
-    )

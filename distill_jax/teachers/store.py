@@ -59,19 +59,11 @@ def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=12).digest()
 
 
-def _key_of(line: Mapping[str, Any]) -> Key:
-    return Key(line["id"], line["prompt"], line["model"], line["sampling"])
-
-
 _Encoded = list[tuple[bytes, Mapping[str, Any]]]
 
 
 class Store:
-    """The file and its index; one process at a time. A context manager.
-
-    Args:
-      path: of the JSON lines; created where there is none, unless `readonly`.
-      readonly: whether the file must exist.
+    """The file and its index; one process at a time. A context manager. A `readonly` store must exist.
 
     Raises:
       UserError: when another process has it open, for a line that is no completion, and when it cannot be
@@ -166,8 +158,7 @@ class Store:
         state = dict(self._index.execute("SELECT name, value FROM state"))
         self._totals = Spent(state.get("requests", 0), state.get("tokens", 0), state.get("usd", 0.0))
         self.rows = state.get("rows", 0)  # completions in the store
-        self._end = self._last = state.get("end", 0)
-        self._last = state.get("last", 0)
+        self._end, self._last = state.get("end", 0), state.get("last", 0)
         self._uncommitted = 0
         number = self.rows
         for offset, raw in self._lines(self._end):
@@ -179,8 +170,7 @@ class Store:
                 break
             number += 1
             try:
-                line = json.loads(raw)
-                self._add(line, offset, len(raw))
+                self._add(json.loads(raw), offset, len(raw))
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 raise UserError(
                     f"{self.path}, line {number}: not a completion of this store: repair or remove the line"
@@ -195,7 +185,7 @@ class Store:
                 start += len(raw)
 
     def _add(self, line: Mapping[str, Any], offset: int, length: int) -> None:
-        key = _key_of(line)
+        key = Key(line["id"], line["prompt"], line["model"], line["sampling"])
         try:
             self._index.execute(
                 "INSERT OR IGNORE INTO completions VALUES (?, ?, ?, ?, ?)",
@@ -213,8 +203,7 @@ class Store:
     def _commit(self) -> None:
         if not self._uncommitted:
             return
-        totals = dataclasses.asdict(self._totals)
-        state = totals | {"rows": self.rows, "last": self._last, "end": self._end}
+        state = self._totals._asdict() | {"rows": self.rows, "last": self._last, "end": self._end}
         try:
             self._index.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", state.items())
             self._index.execute("COMMIT")
@@ -269,8 +258,8 @@ class Store:
 
     async def _write_waiting(self) -> None:
         while self._waiting:
-            encoded, self._waiting = self._waiting, []
-            written, self._written = self._written, None
+            encoded, written = self._waiting, self._written
+            self._waiting, self._written = [], None
             try:
                 await asyncio.to_thread(self._write, [raw for raw, _ in encoded])
                 self._register(encoded)

@@ -8,24 +8,20 @@ import transformers
 from distill_jax.decoding.microbatch import MicroBatcher
 from distill_jax.errors import UserError
 from distill_jax.teachers.http_errors import one_line
-from distill_jax.teachers.messages import Answer, Reply, Request, Token
+from distill_jax.teachers.messages import Answer, Client, Reply, Request, Token
 from distill_jax.teachers.parsing import cut
 
 
-class TransformersClient:
-    """A causal language model by name or folder; chats where its tokenizer has a chat template.
+class TransformersClient(Client):
+    """A causal language model by its name on the hub, or its folder.
 
-    Args:
-      model: name on the hub, or a folder.
-      protocol: `chat` or `completions`; None for `chat` where the tokenizer has a chat template.
-      batch_size: prompts per batch.
-      device: such as `cuda`; None for `cuda` where there is one, else `cpu`.
+    Without a `protocol` it chats where its tokenizer has a chat template; without a `device` it is on `cuda`
+    where there is one.
 
     Raises:
-      UserError: when the model cannot be loaded.
+      UserError: when the model cannot be loaded, or cannot chat and has to.
     """
 
-    parser = None
     endpoint = "transformers"
 
     def __init__(self, model: str, protocol: str | None = None, batch_size: int = 8, device: str | None = None):
@@ -45,7 +41,6 @@ class TransformersClient:
         self._batcher = MicroBatcher(self._generate, batch_size=batch_size)
 
     async def complete(self, request: Request) -> Reply:
-        """See `messages.Client`; one sample a call."""
         [reply] = await self._batcher.submit(None, [request])
         return reply
 
@@ -98,11 +93,5 @@ class TransformersClient:
         logprobs = torch.log_softmax(logits.float(), -1)
         values, ids = logprobs.topk(alternatives)
         listed = zip(ids.tolist(), values.tolist(), strict=True)
-        return Token(
-            self._tokenizer.decode([chosen]),
-            float(logprobs[chosen]),
-            {self._tokenizer.decode([token]): value for token, value in listed},
-        )
-
-    async def close(self) -> None:
-        """See `messages.Client`."""
+        shown = {self._tokenizer.decode([token]): value for token, value in listed}
+        return Token(self._tokenizer.decode([chosen]), float(logprobs[chosen]), shown)

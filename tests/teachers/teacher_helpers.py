@@ -6,11 +6,11 @@ import pathlib
 
 from loopback_teacher import CLASSES
 
+from distill_jax.config.annotation import LimitOptions
 from distill_jax.data.schema import Example
 from distill_jax.teachers.annotator import Annotator
 from distill_jax.teachers.demonstrations import selector
 from distill_jax.teachers.jobs import AnnotationPlan
-from distill_jax.teachers.limits import Limits
 from distill_jax.teachers.messages import Sampling
 from distill_jax.teachers.openai_client import OpenAIClient
 from distill_jax.teachers.prompts import load_template
@@ -37,7 +37,7 @@ def annotate(server, store, rows, plan=None, protocol="chat", timeout=5.0, price
 
     async def run():
         client = OpenAIClient("teacher-1", server.url, protocol, timeout=timeout)
-        made = Limits(**{"first_wait": 0.01, **limits})
+        made = LimitOptions(**{"first_wait": 0.01, **limits})
         return await Annotator(client, plan or make_plan(protocol), store, made, price).run(rows)
 
     return asyncio.run(run())

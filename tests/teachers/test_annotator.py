@@ -6,10 +6,10 @@ import pytest
 from loopback_teacher import FAULTS, answer
 from teacher_helpers import annotate, examples, lines, make_plan
 
+from distill_jax.config.annotation import LimitOptions
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers.annotator import Annotator
-from distill_jax.teachers.limits import Limits, Spent
 from distill_jax.teachers.messages import Answer, Reply, Sampling
 from distill_jax.teachers.openai_client import OpenAIClient
 from distill_jax.teachers.prices import Price
@@ -103,7 +103,7 @@ def test_what_no_request_survives_ends_the_run(loopback, store, fault, told):
 def test_an_endpoint_that_is_not_there_ends_the_run(loopback, store):
     server = loopback()
     server.__exit__()
-    outcome = annotate(server, store, examples(100), attempts=2, failures_in_a_row=5)
+    outcome = annotate(server, store, examples(100), attempts=2)
     assert outcome.fatal and "connection failed" in outcome.stopped and "in a row" in outcome.stopped
 
 
@@ -143,7 +143,7 @@ def test_tokens_per_minute(loopback, store):
 def test_a_budget_of_requests_is_kept_over_runs(loopback, store, concurrency):
     server = loopback()
     for _ in range(2):
-        limits = {"budget": Spent(7, None, None), "concurrency": concurrency}
+        limits = {"budget_requests": 7, "concurrency": concurrency}
         outcome = annotate(server, store, examples(20), **limits)
         assert outcome.stopped == "the budget of requests is spent" and not outcome.fatal
         assert store.rows == server.count == 7
@@ -152,16 +152,14 @@ def test_a_budget_of_requests_is_kept_over_runs(loopback, store, concurrency):
 
 def test_failed_attempts_count_against_the_budget(loopback, store):
     server = loopback(script=["500"] * 4)
-    annotate(server, store, examples(20), budget=Spent(10, None, None), concurrency=3)
+    annotate(server, store, examples(20), budget_requests=10, concurrency=3)
     assert server.count == 10
 
 
 def test_a_budget_of_money_is_never_passed(loopback, store):
     server, price = loopback(), Price(1.0, 100.0)
     plan = make_plan(sampling=Sampling(max_tokens=20))
-    outcome = annotate(
-        server, store, examples(60), plan, price=price, budget=Spent(None, None, 0.03), concurrency=16
-    )
+    outcome = annotate(server, store, examples(60), plan, price=price, budget_usd=0.03, concurrency=16)
     assert outcome.stopped == "the budget of usd is spent"
     spent = sum(line["usd"] for line in lines(store.path))
     assert 0.02 < spent <= 0.03
@@ -170,7 +168,7 @@ def test_a_budget_of_money_is_never_passed(loopback, store):
 
 def test_a_budget_of_tokens(loopback, store):
     server, plan = loopback(), make_plan(sampling=Sampling(max_tokens=20))
-    annotate(server, store, examples(60), plan, budget=Spent(None, 1000, None), concurrency=16)
+    annotate(server, store, examples(60), plan, budget_tokens=1000, concurrency=16)
     assert 800 < store.spent.tokens <= 1000
 
 
@@ -179,7 +177,7 @@ def test_a_budget_of_tokens_holds_over_runs_where_the_endpoint_reports_none(loop
     chat = server.chat
     monkeypatch.setattr(server, "chat", lambda *args: chat(*args) | {"usage": None})
     for _ in range(2):
-        outcome = annotate(server, store, examples(12), budget=Spent(None, 1200, None), concurrency=1)
+        outcome = annotate(server, store, examples(12), budget_tokens=1200, concurrency=1)
         assert outcome.stopped == "the budget of tokens is spent"
     assert 2 <= store.rows == server.count <= 4 and store.spent.tokens <= 1200
 
@@ -188,7 +186,7 @@ def test_a_long_pause_is_logged_and_ends_with_the_run(loopback, store, caplog):
     server = loopback(script=["429"] * 9, retry_after="86400")
 
     async def run():
-        annotator = Annotator(OpenAIClient("teacher-1", server.url), make_plan(), store, Limits())
+        annotator = Annotator(OpenAIClient("teacher-1", server.url), make_plan(), store, LimitOptions())
         asking = asyncio.create_task(annotator.run(examples(3)))
         while not caplog.messages:
             await asyncio.sleep(0.02)
@@ -290,7 +288,7 @@ def test_the_loop_lets_answers_in_while_it_skips_stored_rows(loopback, tmp_path)
         async def run():
             counting = asyncio.create_task(count())
             client = OpenAIClient("teacher-1", server.url)
-            outcome = await Annotator(client, make_plan(), store, Limits()).run(examples(300))
+            outcome = await Annotator(client, make_plan(), store, LimitOptions()).run(examples(300))
             counting.cancel()
             return outcome
 
@@ -317,7 +315,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path):
         rows = (Example(f"row-{n}", f"text {n}") for n in range(count))
         with Store(tmp_path / f"{count}.jsonl") as store:
             tracemalloc.start()
-            asyncio.run(Annotator(Inside(), make_plan(), store, Limits()).run(rows))
+            asyncio.run(Annotator(Inside(), make_plan(), store, LimitOptions()).run(rows))
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
             assert store.rows == count

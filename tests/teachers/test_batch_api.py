@@ -4,20 +4,20 @@ import json
 import pytest
 from teacher_helpers import examples, lines, make_plan
 
+from distill_jax.config.annotation import LimitOptions
 from distill_jax.errors import UserError
 from distill_jax.teachers.batch_api import BatchAnnotator
 from distill_jax.teachers.jobs import missing_jobs
-from distill_jax.teachers.limits import Limits, Spent
 from distill_jax.teachers.messages import Sampling
 from distill_jax.teachers.openai_client import OpenAIClient
 from distill_jax.teachers.prices import Price
 from distill_jax.teachers.store import Store
 
 
-def annotate(server, store, rows, plan=None, protocol="chat", price=None, size=1000, budget=None, poll=0.01):
+def annotate(server, store, rows, plan=None, protocol="chat", price=None, size=1000, poll=0.01, **budget):
     async def run():
         client = OpenAIClient("teacher-1", server.url, protocol)
-        limits = Limits(budget=budget or Spent(None, None, None), first_wait=0.01)
+        limits = LimitOptions(first_wait=0.01, **budget)
         annotator = BatchAnnotator(
             client, plan or make_plan(protocol), store, limits, price, size=size, poll=poll
         )
@@ -65,9 +65,9 @@ def test_batches_of_nothing_but_failures_end(loopback, store):
 
 def test_a_budget(loopback, store):
     server, plan = loopback(), make_plan(sampling=Sampling(max_tokens=20))
-    outcome = annotate(server, store, examples(50), plan, budget=Spent(12, None, None))
+    outcome = annotate(server, store, examples(50), plan, budget_requests=12)
     assert outcome.stopped == "the budget of requests is spent" and store.rows == 12
-    outcome = annotate(server, store, examples(50), plan, budget=Spent(None, 500, None))
+    outcome = annotate(server, store, examples(50), plan, budget_tokens=500)
     assert outcome.stopped == "the budget of tokens is spent" and 400 < store.spent.tokens <= 500
 
 
@@ -127,7 +127,7 @@ def test_answers_for_rows_that_are_gone_are_kept(loopback, store):
 
 async def _begin(server, store, rows) -> str:
     client = OpenAIClient("teacher-1", server.url)
-    annotator = BatchAnnotator(client, make_plan(), store, Limits())
+    annotator = BatchAnnotator(client, make_plan(), store, LimitOptions())
     body, _ = await annotator._next_file(rows)
     batch = await annotator._begin("t", body)
     await client.close()
@@ -166,7 +166,7 @@ def test_the_file_is_what_the_endpoint_documents(loopback, store):
 def test_lines_with_unicode_separators_and_errors_of_any_form(loopback, store):
     server = loopback(answers=lambda prompt, body: "Late.\u2028 So the answer is neutral.")
     assert annotate(server, store, examples(2)).stored == 2
-    run = BatchAnnotator(OpenAIClient("teacher-1", server.url), make_plan(), store, Limits())
+    run = BatchAnnotator(OpenAIClient("teacher-1", server.url), make_plan(), store, LimitOptions())
     [job] = missing_jobs(examples(3)[2:], make_plan(), store)
     for answer in (
         {"response": None, "error": None},

@@ -8,12 +8,12 @@ import pytest
 from loopback_teacher import answer
 from teacher_helpers import KEY, examples, lines, make_plan
 
+from distill_jax.config.annotation import LimitOptions
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers.annotator import Annotator
 from distill_jax.teachers.clients import make_client
 from distill_jax.teachers.http_errors import retry_after, status_error
-from distill_jax.teachers.limits import Limits
 from distill_jax.teachers.messages import Prompt, Request, Sampling, TeacherError, Token
 from distill_jax.teachers.openai_client import OpenAIClient, error_message, read_reply
 
@@ -21,7 +21,7 @@ PROMPT = Prompt("Sort.", (("one", "1"),), "two", {"type": "object"})
 
 
 def run(client, rows, store, plan):
-    return asyncio.run(Annotator(client, plan, store, Limits(first_wait=0.01, attempts=9)).run(rows))
+    return asyncio.run(Annotator(client, plan, store, LimitOptions(first_wait=0.01, attempts=9)).run(rows))
 
 
 # OpenAI's protocol.

@@ -174,9 +174,10 @@ def test_checks_take_the_vote():
 
 
 def test_tasks_compare_labels_their_own_way():
-    from distill_jax.teachers.rows import task_or_file
+    from distill_jax.config import RowsOptions
+    from distill_jax.teachers.rows import rows_of
 
-    rows = task_or_file("arithmetic")
+    rows = rows_of(RowsOptions(source="arithmetic"))
     assert rows.same("( 2 + 3 )", "(3 + 2)") and not rows.same("( 2 + 3 )", "(3 - 2)")
 
 
