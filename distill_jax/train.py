@@ -2,13 +2,7 @@
 
 import sys
 
-
-def main(argv: list[str]) -> int:
-    """Runs the command; the exit status."""
-    from distill_jax.cli.main import main
-
-    return main(["train", *argv])
-
+from distill_jax.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(["train", *sys.argv[1:]]))

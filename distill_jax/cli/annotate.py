@@ -1,16 +1,17 @@
-"""`distill-jax annotate` and `distill-jax store`: labels and rationales from a teacher, in a store."""
+"""`distill-jax annotate`, `store` and `select`: labels and rationales from a teacher, in a store."""
 
 import sys
 import time
 
-from distill_jax.cli.common import add_command, add_group, with_extra
-from distill_jax.config import AnnotateConfig, StoreExportConfig, StoreImportConfig
+from distill_jax.cli.common import command, quiet, with_extra
+from distill_jax.config import AnnotateConfig, SelectConfig, StoreExportConfig, StoreImportConfig
 from distill_jax.config.annotation import OutputOptions
 from distill_jax.errors import UserError
 
 STOPPED = 3  # exit status when a budget or a signal ended the run
 
 
+@command("annotate", "labels and rationales from a teacher LLM")
 @with_extra
 def _annotate(config: AnnotateConfig) -> int:
     from distill_jax.teachers.session import Session
@@ -92,6 +93,7 @@ def _print_delivery(config: OutputOptions, delivery) -> None:
         print(config.report)
 
 
+@command("store import", "the llm/ files of a task into a store")
 @with_extra
 def _store_import(config: StoreImportConfig) -> int:
     from distill_jax.teachers.transfer import import_files
@@ -101,6 +103,7 @@ def _store_import(config: StoreImportConfig) -> int:
     return 0
 
 
+@command("store export", "rows, figures or llm/ files from a store")
 @with_extra
 def _store_export(config: StoreExportConfig) -> int:
     from distill_jax.teachers.transfer import export_rows
@@ -113,9 +116,15 @@ def _store_export(config: StoreExportConfig) -> int:
     return 0
 
 
-def add(commands) -> None:
-    """Adds the commands."""
-    add_command(commands, "annotate", "labels and rationales from a teacher LLM", _annotate, AnnotateConfig)
-    store = add_group(commands, "store", "bring completions into a store, and out of it")
-    add_command(store, "import", "the llm/ files of a task into a store", _store_import, StoreImportConfig)
-    add_command(store, "export", "rows, figures or llm/ files from a store", _store_export, StoreExportConfig)
+@command("select", "the rows to annotate next: those a student is least sure of")
+@with_extra
+def _select(config: SelectConfig) -> int:
+    from distill_jax.teachers.selection import select
+
+    quiet()
+    chosen = select(config)
+    if len(chosen) < config.count:
+        print(f"{len(chosen)} rows only: there are no more to choose from", file=sys.stderr)
+    if not config.output:
+        print("\n".join(row["id"] for row in chosen))
+    return 0

@@ -3,26 +3,22 @@
 import functools
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from distill_jax.config import Options
-from distill_jax.config.flags import Parser
 from distill_jax.errors import UserError
 
+REGISTERED: dict[str, tuple[str, Callable[..., int]]] = {}  # help and function of each command, by its words
 EXTRA = ("bm25s", "openai", "pydantic", "scipy", "tenacity", "yaml")
 
 
-def add_command(
-    commands: Any, name: str, help_text: str, function: Callable[..., int], options: type[Options] | None = None
-) -> None:
-    """Adds a command that calls `function(config)`, or `function()` without options, for its exit status."""
-    parser: Parser = commands.add_parser(name, help=help_text, description=help_text, options=options)
-    parser.set_defaults(function=function, options=options)
+def command(name: str, help_text: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Registers a command: a function of its configuration in `config.COMMANDS`, if any, to its exit status."""
 
+    def register(function: Callable[..., int]) -> Callable[..., int]:
+        REGISTERED[name] = (help_text, function)
+        return function
 
-def add_group(commands: Any, name: str, help_text: str) -> Any:
-    """Adds a command of several; returns what theirs are added to."""
-    return commands.add_parser(name, help=help_text).add_subparsers(required=True, metavar="COMMAND")
+    return register
 
 
 def with_extra(function: Callable[..., int]) -> Callable[..., int]:

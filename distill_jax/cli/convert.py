@@ -2,10 +2,11 @@
 
 import logging
 
-from distill_jax.cli.common import add_command, quiet
+from distill_jax.cli.common import command, quiet
 from distill_jax.config import ConvertConfig
 
 
+@command("convert", "turn a checkpoint into one of ours, T5X's or Hugging Face's")
 def _convert(config: ConvertConfig) -> int:
     from distill_jax.checkpoints.convert import convert
 
@@ -30,9 +31,3 @@ def _convert(config: ConvertConfig) -> int:
     if config.to == "distill-jax" and done.task is None:
         print("no task in the source: eval and infer need one, give --task; train --init takes it as it is")
     return 0
-
-
-def add(commands) -> None:
-    """Adds the command."""
-    help_text = "turn a checkpoint into one of ours, T5X's or Hugging Face's"
-    add_command(commands, "convert", help_text, _convert, ConvertConfig)

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from distill_jax.cli.common import add_command, add_group
+from distill_jax.cli.common import command
 from distill_jax.config import ImportConfig, PrepareConfig, ShowConfig, StatisticsConfig
 
 
+@command("data list", "the tasks there are")
 def _data_list() -> int:
     from distill_jax import tasks
     from distill_jax.tasks import registry
@@ -20,6 +21,7 @@ def _data_list() -> int:
     return 0
 
 
+@command("data show", "examples of a task as the student sees them")
 def _data_show(config: ShowConfig) -> int:
     from rich.console import Console
     from rich.text import Text
@@ -38,6 +40,7 @@ def _data_show(config: ShowConfig) -> int:
     return 0
 
 
+@command("data stats", "rows, teacher accuracy, lengths, fill")
 def _data_stats(config: StatisticsConfig) -> int:
     from distill_jax.data.statistics import task_statistics
     from distill_jax.tasks.resolve import resolve
@@ -83,6 +86,7 @@ def _statistics_table(figures: Mapping[str, Any]):
     return table
 
 
+@command("data import", "write a benchmark's rows in the paper's layout")
 def _data_import(config: ImportConfig) -> int:
     from distill_jax.data.originals import import_original
 
@@ -91,6 +95,7 @@ def _data_import(config: ImportConfig) -> int:
     return 0
 
 
+@command("prepare", "tokenize and pack a task ahead of training")
 def _prepare(config: PrepareConfig) -> int:
     from distill_jax.data.prepare import prepare
     from distill_jax.data.selection import Filters
@@ -115,13 +120,3 @@ def _prepare(config: PrepareConfig) -> int:
         f"{manifest['encoder_fill']:.1%} full: {prepared.path}"
     )
     return 0
-
-
-def add(commands) -> None:
-    """Adds the commands."""
-    data = add_group(commands, "data", "look at tasks and their statistics")
-    add_command(data, "list", "the tasks there are", _data_list)
-    add_command(data, "show", "examples of a task as the student sees them", _data_show, ShowConfig)
-    add_command(data, "stats", "rows, teacher accuracy, lengths, fill", _data_stats, StatisticsConfig)
-    add_command(data, "import", "write a benchmark's rows in the paper's layout", _data_import, ImportConfig)
-    add_command(commands, "prepare", "tokenize and pack a task ahead of training", _prepare, PrepareConfig)

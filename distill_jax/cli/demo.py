@@ -4,13 +4,14 @@ import importlib.util
 import sys
 
 from distill_jax.cli import host_memory
-from distill_jax.cli.common import add_command
+from distill_jax.cli.common import command
 from distill_jax.config import DemoConfig
 from distill_jax.errors import UserError
 
 WITH_TEACHER = ("aiohttp", "openai", "prometheus_client", "pydantic", "scipy", "tenacity", "yaml")
 
 
+@command("demo", "standard against step-by-step, in minutes, on CPU")
 def _demo(config: DemoConfig) -> int:
     host_memory.keep_freed()
     if not config.with_teacher:
@@ -29,8 +30,3 @@ def _demo(config: DemoConfig) -> int:
     except Preempted as stop:
         print(f"{stop}; the same command resumes from there", file=sys.stderr)
         return EXIT_STATUS
-
-
-def add(commands) -> None:
-    """Adds the command."""
-    add_command(commands, "demo", "standard against step-by-step, in minutes, on CPU", _demo, DemoConfig)

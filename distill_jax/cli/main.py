@@ -1,12 +1,20 @@
 """The command `distill-jax`; its subcommands are in `distill_jax.cli`."""
 
+import importlib
 import logging
 import os
 import sys
 
-from distill_jax import cli
+from distill_jax.cli.common import REGISTERED
+from distill_jax.config import COMMANDS
 from distill_jax.config.flags import Parser, configuration
 from distill_jax.errors import UserError
+
+MODULES = ("demo", "data", "annotate", "train", "student", "plan", "convert", "options")
+GROUPS = {
+    "data": "look at tasks and their statistics",
+    "store": "bring completions into a store, and out of it",
+}
 
 
 def _parser() -> Parser:
@@ -16,7 +24,17 @@ def _parser() -> Parser:
         epilog="Every command with options also takes T5X's --gin_file, --gin.NAME=VALUE, --gin_search_paths,\n"
         "and --config of an earlier run.",
     )
-    cli.add_all(parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser))
+    below = {"": parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)}
+    for module in MODULES:
+        importlib.import_module(f"distill_jax.cli.{module}")
+    for name, (text, function) in REGISTERED.items():
+        group, _, word = name.rpartition(" ")
+        if group not in below:
+            added = below[""].add_parser(group, help=GROUPS[group])
+            below[group] = added.add_subparsers(required=True, metavar="COMMAND")
+        options = COMMANDS.get(name)
+        added = below[group].add_parser(word, help=text, description=text, options=options)
+        added.set_defaults(function=function, options=options)
     return parser
 
 
@@ -34,7 +52,3 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,12 +2,13 @@
 
 import json
 
-from distill_jax.cli.common import add_command
+from distill_jax.cli.common import command
 from distill_jax.config import PlanConfig
 
 GB = 1e9
 
 
+@command("plan", "memory, communication and time of a run, without devices")
 def _plan(config: PlanConfig) -> int:
     from distill_jax.models.config import T5Config
     from distill_jax.planning.devices import get_device
@@ -76,9 +77,3 @@ def _print(plans, device, config: PlanConfig) -> None:
     row("compiled in, s", lambda each: f"{each.compile_seconds:.0f}")
     row("compiler's memory, GB", lambda each: f"{each.compile_bytes / GB:.2f}")
     Console(width=max(100, 40 + 24 * len(plans))).print(table)
-
-
-def add(commands) -> None:
-    """Adds the command."""
-    help_text = "memory, communication and time of a run, without devices"
-    add_command(commands, "plan", help_text, _plan, PlanConfig)

@@ -3,10 +3,11 @@
 import sys
 
 from distill_jax.cli import host_memory
-from distill_jax.cli.common import add_command, quiet
+from distill_jax.cli.common import command, quiet
 from distill_jax.config import TrainConfig
 
 
+@command("train", "train a student")
 def _train(config: TrainConfig) -> int:
     host_memory.keep_freed()  # before JAX starts its threads
     import distill_jax
@@ -20,8 +21,3 @@ def _train(config: TrainConfig) -> int:
         print(f"{str(stop).splitlines()[0]}; the same command resumes from there", file=sys.stderr)
         return EXIT_STATUS
     return 0
-
-
-def add(commands) -> None:
-    """Adds the command."""
-    add_command(commands, "train", "train a student", _train, TrainConfig)

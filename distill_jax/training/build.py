@@ -87,7 +87,7 @@ def build(
     teacher = None
     if objective.needs_teacher and config.teacher_top_k is not None:
         records, validation = (
-            part and _with_stored_logits(config, objective, part) for part in (records, validation)
+            part and _with_stored_logits(config, objective, model, part) for part in (records, validation)
         )
     elif objective.needs_teacher:
         teacher_model, params = load_teacher(config.teacher_checkpoint_path, vocabulary)
@@ -134,11 +134,17 @@ def _prepare(
     return records, validation if validation.manifest["rows"] else None
 
 
-def _with_stored_logits(config: TrainConfig, objective: Objective, records: Prepared) -> Prepared:
-    """The records with the teacher's likeliest next tokens."""
+def _with_stored_logits(
+    config: TrainConfig, objective: Objective, model: Transformer, records: Prepared
+) -> Prepared:
+    """The records with the teacher's likeliest next tokens, among the ids of the student's network."""
     return distributed.first_alone(
         lambda: store_top_k(
-            records, config.teacher_checkpoint_path, config.teacher_top_k, temperature=objective.temperature
+            records,
+            config.teacher_checkpoint_path,
+            config.teacher_top_k,
+            vocab_size=model.config.vocab_size,
+            temperature=objective.temperature,
         )
     )
 

@@ -93,8 +93,7 @@ def test_all_stored_tokens_are_the_teacher_beside_the_student(teacher, records):
 
 def test_a_teacher_of_more_ids_than_the_student(teacher, records, tmp_path):
     """Padded to 512 rows, the student to 384: only ids of the student are stored, and give the live loss."""
-    options = {"num_examples": 30, "train_steps": 1}
-    train(tmp_path, vocab_size=512, **options)
+    train(tmp_path, vocab_size=512, num_examples=30, train_steps=1)
     model, params = load_teacher(str(tmp_path), ByteVocabulary())
     assert model.config.vocab_size == 512
     _, student = load_teacher(teacher, ByteVocabulary())
@@ -110,6 +109,9 @@ def test_a_teacher_of_more_ids_than_the_student(teacher, records, tmp_path):
         np.testing.assert_allclose(float(eval_step(student, batch)["loss"]), live, rtol=1e-4)
     with pytest.raises(UserError, match="TEACHER_TOP_K: expected 1 to 384, got 385"):
         store_top_k(records, str(tmp_path), 385, vocab_size=384)
+    method = {"mixture_or_task_name": "entailment_logit_distillation", "teacher_checkpoint_path": str(tmp_path)}
+    with pytest.raises(UserError, match="TEACHER_TOP_K: expected 1 to 384, got 385"):  # of a run
+        train(tmp_path / "student", teacher_top_k=385, **method)
 
 
 def test_training_on_stored_tokens_needs_no_teacher_in_memory(teacher, tmp_path, monkeypatch):

@@ -1,0 +1,64 @@
+"""`distill-jax eval`, `compare`, `infer` and `serve`: what is done with a trained student."""
+
+import json
+
+from distill_jax.cli.common import command, quiet
+from distill_jax.config import CompareConfig, EvalConfig, InferConfig, ServeConfig
+from distill_jax.errors import UserError
+
+SERVE_EXTRA = ("aiohttp", "prometheus_client", "pydantic")
+
+
+@command("eval", "score a trained student")
+def _eval(config: EvalConfig) -> int:
+    from rich.console import Console
+
+    from distill_jax.evaluation.run import evaluate_run
+    from distill_jax.evaluation.tables import evaluation_tables, quantization_cost
+
+    quiet()
+    evaluated = evaluate_run(config)
+    for table in evaluation_tables(evaluated.title, evaluated.results):
+        Console().print(table)
+    if len(evaluated.weights) > 1:
+        print(quantization_cost(*evaluated.results[-2:]))
+    print(f"predictions: {evaluated.predictions}")
+    return 0
+
+
+@command("compare", "test two runs' predictions for a difference")
+def _compare(config: CompareConfig) -> int:
+    from distill_jax.evaluation.comparison import compare_files
+
+    result = compare_files(config.first, config.second, resamples=config.resamples, seed=config.seed)
+    if config.json:
+        print(json.dumps(result, indent=2))
+        return 0
+    from rich.console import Console
+
+    from distill_jax.evaluation.tables import comparison_table
+
+    Console().print(comparison_table(result))
+    return 0
+
+
+@command("infer", "predict labels and rationales for a file of inputs")
+def _infer(config: InferConfig) -> int:
+    from distill_jax.decoding.infer import infer_run
+
+    quiet()
+    infer_run(config)
+    return 0
+
+
+@command("serve", "serve a trained student over HTTP, as OpenAI's API")
+def _serve(config: ServeConfig) -> int:
+    try:
+        from distill_jax.serving import listen
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in SERVE_EXTRA:
+            raise
+        raise UserError(f"serve needs {error.name}: pip install 'distill_jax[serve]'") from None
+    quiet()
+    listen.run(config, lambda line: print(line, flush=True))
+    return 0
