@@ -55,9 +55,8 @@ def plan(job: Job, device: Device) -> Plan:
 
     Raises UserError when the mesh is not valid, before anything is compiled.
     """
-    meshes.check(
-        job.mesh, meshes.table(job.partition), job.config, job.batch_size, job.microbatches, job.devices
-    )
+    rules = meshes.table(job.partition)
+    meshes.check(job.mesh, rules, job.config, job.batch_size, job.microbatches, job.devices, hosts=1)
     found = compile_job(job)
     operations = [hlo.Collective(**fields) for fields in found["collectives"]]
     memory = {use: found[use] for use in ("parameters", "optimizer", "batch")}

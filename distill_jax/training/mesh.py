@@ -133,7 +133,7 @@ def valid_meshes(
 
 
 def check(
-    sizes: Sizes, rules: Rules, config: T5Config, batch_size: int, microbatches: int, devices: int, hosts: int = 1
+    sizes: Sizes, rules: Rules, config: T5Config, batch_size: int, microbatches: int, devices: int, hosts: int
 ) -> None:
     """Refuses a mesh that cannot be used, before anything is compiled.
 
