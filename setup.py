@@ -10,7 +10,16 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "distill_jax/__init__.py").
 
 # Only `annotate` and `store` need them: a host that trains, evaluates or serves does without.
 TEACHERS = {
-    "teachers": ["bm25s", "openai>=3", "pydantic>=2", "pyyaml", "scipy", "tenacity>=9"],
+    "teachers": [
+        "bm25s",
+        "genai-prices",
+        "json-repair>=0.50",
+        "openai>=3",
+        "pydantic>=2",
+        "pyyaml",
+        "scipy",
+        "tenacity>=9",
+    ],
     "anthropic": ["anthropic>=2"],
     "gemini": ["google-genai>=3"],
     "transformers": ["torch", "transformers>=5"],
@@ -40,7 +49,7 @@ setup(
     },
     package_data={
         "distill_jax.gin_configs": ["**/*.gin"],
-        "distill_jax.teachers": ["prices.yaml", "prompts/*.yaml"],
+        "distill_jax.teachers": ["prompts/*.yaml"],
     },
     install_requires=[
         "array_record>=0.8",

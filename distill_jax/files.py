@@ -3,6 +3,7 @@
 A full or read-only disk is one line for the user, whichever library finds it so.
 """
 
+import codecs
 import contextlib
 import errno
 import itertools
@@ -88,6 +89,26 @@ def atomic_write(
             _sync(target.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def open_text(path: str | os.PathLike, newline: str | None = None) -> IO[str]:
+    """Opens a text to read: UTF-8, or UTF-16 where it begins with its byte order mark, which is left out.
+
+    Raises OSError without the file, and when it is read UnicodeDecodeError for other bytes.
+    """
+    with open(path, "rb") as file:
+        utf_16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return open(path, encoding="utf-16" if utf_16 else "utf-8-sig", newline=newline)
+
+
+def read_text(path: str | os.PathLike) -> str:
+    """A whole text file; see `open_text`. Raises UserError when it cannot be read, or is no such text."""
+    try:
+        with open_text(path) as file:
+            return file.read()
+    except (OSError, UnicodeError) as error:
+        what = getattr(error, "strerror", None) or f"not UTF-8 text ({error})"
+        raise UserError(f"{path}: {what}") from None
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

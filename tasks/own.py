@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distill_jax.data.labels import class_names
 from distill_jax.data.sources import HeldOutSource, JoinedSource, Source, table_of
 from distill_jax.data.sources.hubs import HuggingFaceSource, SeqioSource, TfdsSource
 from distill_jax.data.task import DistillationTask
@@ -43,9 +44,7 @@ def describe(
     Raises:
       UserError: for a file of another kind than JSONL, CSV or Parquet, and for a class named twice.
     """
-    classes = [name.strip() for name in classes or () if name.strip()]
-    if len(set(classes)) < len(classes):
-        raise UserError(f"--classes {','.join(classes)}: a class is named twice")
+    classes = class_names(classes)
     hub = _hub(data)
     files = {"train": data, "validation": validation, "test": test}
     if hub is None:
@@ -62,7 +61,7 @@ def describe(
         "splits": splits,
         "rationales": str(pathlib.Path(rationales).absolute()) if rationales else None,
         "columns": dict(columns or {}),
-        "classes": classes or None,
+        "classes": list(classes) if classes else None,
         "module": module,
     }
 
@@ -77,17 +76,17 @@ def own_name(description: Mapping[str, Any]) -> str:
 def _source(description: Mapping[str, Any]) -> Source:
     if description["module"]:
         import_module(description["module"])
-    splits, columns = dict(description["splits"]), description["columns"]
+    splits, columns, classes = dict(description["splits"]), description["columns"], description["classes"]
     hub, joined = _hub(description["data"]), description["rationales"]
     if "validation" in splits:
         splits.setdefault("test", splits["validation"])
     if hub is not None:
-        source = HUBS[hub[0]](hub[1], columns, splits if len(splits) > 1 else None, not joined)
+        source = HUBS[hub[0]](hub[1], columns, splits if len(splits) > 1 else None, not joined, classes)
     else:
         files = {split: [path] for split, path in splits.items()}
-        source = table_of(splits["train"])(files, columns, not joined)
+        source = table_of(splits["train"])(files, columns, not joined, classes)
     if joined:
-        source = JoinedSource(source, joined)
+        source = JoinedSource(source, joined, classes=classes)
     return source if "validation" in source.splits else HeldOutSource(source)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill_jax.config import DataOptions
+from distill_jax.data.labels import class_names
 from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.errors import UserError
@@ -34,7 +35,8 @@ def resolve(config: DataOptions) -> Resolved:
     own_data = None
     if config.data:
         files = (config.data, config.validation_data, config.test_data, config.rationales)
-        own_data = own.describe(*files, config.columns, config.classes, config.module)
+        classes = class_names(config.classes, config.classes_file)
+        own_data = own.describe(*files, config.columns, classes, config.module)
         name = f"{own.own_name(own_data)}_{method}"
     elif config.mixture_or_task_name:
         name = getattr(config, "mixture", f"{config.mixture_or_task_name}_{method}")

@@ -34,8 +34,11 @@ def one_equation(text, example=None, is_target=False):
 def parse_svamp(text: str) -> Completion:
     """`… The answer is (84 / 2).`"""
     parts = split_once(text, "Q:", "The answer is")
-    equation = parts and re.search(r"\(.*\)", parts[1])
-    return Completion(equation.group(0), parts[0]) if equation else UNPARSED
+    for line in parts[1].split("\n") if parts else ():
+        start, end = line.find("("), line.rfind(")")
+        if 0 <= start < end:
+            return Completion(line[start : end + 1], parts[0])
+    return UNPARSED
 
 
 _SVAMP = ReferenceSource("svamp", read_row, parse_svamp)

@@ -31,7 +31,12 @@ def _annotate(config: AnnotateConfig) -> int:
         if outcome.stopped:
             print(f"stopped: {outcome.stopped}; the same command resumes the run", file=sys.stderr)
         if config.output or config.report:
-            _print_delivery(config, session.deliver())
+            try:
+                _print_delivery(config, session.deliver())
+            except UserError as error:
+                if not outcome.stopped:
+                    raise
+                print(error, file=sys.stderr)  # nothing to deliver yet is no error of a run that was stopped
     if outcome.stopped:
         return STOPPED
     if outcome.failed:
@@ -41,6 +46,8 @@ def _annotate(config: AnnotateConfig) -> int:
 
 def _progress(session):
     """A function that shows the progress of a run: on a terminal ten times a second, else twice a minute."""
+    from distill_jax.teachers.quality import PROBLEMS
+
     begun = shown = time.monotonic()
     live = sys.stderr.isatty()
 
@@ -57,6 +64,9 @@ def _progress(session):
             f"failed, {rate:.0f} requests/s; the store: {store.rows} completions, {store.spent.tokens:,} "
             f"tokens{cost}"
         )
+        if outcome.troubles:
+            counted = (f"{count} {PROBLEMS[name]}" for name, count in outcome.troubles.most_common())
+            line += f"; without a vote: {', '.join(counted)}"
         print(f"\r{line}\033[K" if live else line, end="" if live and not last else "\n", file=sys.stderr)
 
     return show
@@ -75,6 +85,7 @@ def _print_preview(preview) -> None:
         tokens = preview.prompt_tokens
         most = price.of(tokens, preview.answer_tokens)
         cost = f"{price.of(tokens, 0):.2f} USD for prompts, at most {most:.2f} USD in all"
+        cost += f" (prices by {preview.price_from})"
     print(
         f"--- {preview.rows:,} rows, {plan.samples} samples each: about {preview.prompt_tokens:,} tokens of "
         f"prompts, at most {preview.answer_tokens:,} of answers; {cost}"

@@ -8,7 +8,7 @@ from distill_jax.config import Options
 from distill_jax.errors import UserError
 
 REGISTERED: dict[str, tuple[str, Callable[..., int]]] = {}  # help and function of each command, by its words
-EXTRA = ("bm25s", "openai", "pydantic", "scipy", "tenacity", "yaml")
+EXTRA = ("bm25s", "genai_prices", "json_repair", "openai", "pydantic", "scipy", "tenacity", "yaml")
 
 
 def command(name: str, help_text: str) -> Callable[[Callable[..., int]], Callable[..., int]]:

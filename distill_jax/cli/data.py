@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from distill_jax.cli.common import command
+from distill_jax.cli.common import command, with_extra
 from distill_jax.config import ImportConfig, PrepareConfig, ShowConfig, StatisticsConfig
 
 
@@ -86,8 +86,17 @@ def _statistics_table(figures: Mapping[str, Any]):
     return table
 
 
-@command("data import", "write a benchmark's rows in the paper's layout")
+@command("data import", "write a benchmark's rows in the paper's layout, or rows from a file of chats")
+@with_extra
 def _data_import(config: ImportConfig) -> int:
+    if config.name == "chat":
+        from distill_jax.teachers.chats import import_chats
+
+        counts = import_chats(config)
+        print(f"{config.output}: {counts.pop('rows')} rows")
+        for what, count in counts.items():
+            print(f"{count} {what}", file=sys.stderr)
+        return 0
     from distill_jax.data.originals import import_original
 
     for split, rows in import_original(config.name, config.origin, config.data_dir).items():

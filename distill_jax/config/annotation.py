@@ -15,6 +15,11 @@ class TeacherOptions(Options):
     protocol: str | None = option(None, "default chat", choices=("chat", "completions"))
     api_key_env: str | None = option(None, "environment variable that holds the key", metavar="NAME")
     extra_body: str | None = option(None, "fields to add to every request", metavar="JSON")
+    omit: tuple[str, ...] | None = option(None, "fields that are not sent, such as stop,temperature")
+    max_tokens_field: str | None = option(
+        None, "the field for --max-tokens; default the one that the endpoint takes", metavar="NAME"
+    )
+    system: bool = option(True, "send the instruction as a system message; else before the first question")
 
 
 class PromptOptions(Options):
@@ -52,6 +57,7 @@ class LimitOptions(Options):
     timeout: float = option(60.0, "seconds of one request", above=0)
     attempts: int = option(8, "of one request", minimum=1)
     first_wait: float = option(0.5, "seconds before the second attempt", above=0)
+    max_wait: float = option(600.0, "seconds; a longer Retry-After ends the run", minimum=0)
     budget_requests: float | None = option(None, "of the store, earlier runs included", above=0)
     budget_tokens: float | None = option(None, "the same", above=0)
     budget_usd: float | None = option(None, "the same", above=0)
@@ -78,6 +84,9 @@ class OutputOptions(Options):
         "what a rationale has to pass for its sample to count; may be repeated",
         choices=("arithmetic", "label-named", "label-not-named"),
         repeat=True,
+    )
+    rationale_from: str = option(
+        "answer", "or what a reasoning model thought before it", choices=("answer", "thinking")
     )
 
 

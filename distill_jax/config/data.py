@@ -40,7 +40,10 @@ class Columns(Options):
     column_rationale: str | None = _column("rationale")
     column_label_probs: str | None = _column("label_probs")
     column_choices: str | None = _column("choices")
-    classes: tuple[str, ...] | None = fixed(None, "the labels there are, with commas between them")
+    classes: tuple[str, ...] | None = fixed(
+        None, "the labels there are, with commas between them, or as a JSON list"
+    )
+    classes_file: str | None = fixed(None, "file of the labels, one a line, or a JSON list", path=True)
 
     @property
     def columns(self) -> dict[str, str]:
@@ -184,11 +187,28 @@ class StatisticsConfig(DataOptions):
 
 
 class ImportConfig(Options):
-    """A benchmark's rows in the paper's layout"""
+    """A benchmark's rows in the paper's layout; or with chat a file of chats, as rows to train on"""
 
-    name: str = option(REQUIRED, "anli1, anli2, anli3, cqa, esnli or svamp", positional=True)
-    origin: str = option(REQUIRED, "hf, tfds; of svamp its SVAMP.json", flags=("from",), metavar="ORIGIN")
-    data_dir: str = option(REQUIRED, "folder of the data sets")
+    name: str = option(REQUIRED, "anli1, anli2, anli3, cqa, esnli or svamp; or chat", positional=True)
+    file: str | None = option(None, "of chats, as JSON lines", positional=True, path=True)
+    origin: str | None = option(
+        None, "hf, tfds; of svamp its SVAMP.json", flags=("from",), metavar="ORIGIN", path=True
+    )
+    data_dir: str | None = option(None, "folder of the data sets")
+    output: str | None = option(None, "of chat: JSONL for `train --data`", metavar="FILE")
+    answer: str = option(
+        "{label}", "of chat: the form of an answer, such as '{rationale} So the answer is {label}.'; or json"
+    )
+    requests: str | None = option(None, "of chat: the requests of a batch's results", metavar="FILE", path=True)
+
+    def verify(self) -> None:
+        """Which options a benchmark needs, and which a file of chats."""
+        needed = {"FILE": self.file, "--output": self.output}
+        if self.name != "chat":
+            needed = {"--from": self.origin, "--data-dir": self.data_dir}
+        missing = [name for name, value in needed.items() if value is None]
+        if missing:
+            raise UserError(f"data import {self.name} needs {' and '.join(missing)}")
 
 
 class RowsOptions(Columns, Folders):

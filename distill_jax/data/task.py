@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distill_jax.data import views
+from distill_jax.data.labels import meant, place_of, same
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import Source, located
-from distill_jax.data.views import View, place_of
+from distill_jax.data.views import View
 from distill_jax.errors import UserError
 
 MetricFn = Callable[[Sequence[Any], Sequence[Any]], dict[str, float]]
@@ -65,17 +66,23 @@ class DistillationTask:
         return dataclasses.replace(self, source=located(self.source, data_dir, teacher))
 
     def score_labels(self, examples: Sequence[Example], predictions: Sequence[str | None]) -> dict[str, float]:
-        """The label metrics over the examples that have a reference label; empty where none has one."""
+        """The label metrics over the examples that have a reference label; empty where none has one.
+
+        A label that means a class, or one of the row's choices, is scored as that; see `labels.place_of`.
+        """
         process = self.label_postprocess_fn or (lambda text, example, is_target: text)
-        pairs = [
-            (process(e.label, example=None, is_target=True), p)
-            for e, p in zip(examples, predictions, strict=True)
-            if e.label is not None
-        ]
+
+        def read(example: Example, text: str | None, is_target: bool) -> Any:
+            if text is None:
+                return None
+            text = meant(text, example.choices or self.classes or ()) or text
+            return process(text, example=None, is_target=is_target)
+
+        pairs = [(e, p) for e, p in zip(examples, predictions, strict=True) if e.label is not None]
         if not pairs:
             return {}
-        targets = [target for target, _ in pairs]
-        answers = [None if p is None else process(p, example=None, is_target=False) for _, p in pairs]
+        targets = [read(e, e.label, True) for e, _ in pairs]
+        answers = [read(e, p, False) for e, p in pairs]
         scores: dict[str, float] = {}
         for metric_fn in self.label_metric_fns:
             scores |= metric_fn(targets, answers)
@@ -129,7 +136,7 @@ class DistillationTask:
         if -1 not in places:
             return len(places) == 1
         right = self.is_right(example, answer)
-        return label.strip() == answer.strip() if right is None else right
+        return same(label, answer) if right is None else right
 
     def best_by(self, metrics: Mapping[str, float]) -> tuple[str, float] | None:
         """The metric that a checkpoint is chosen by, and its value as a score: larger is better; None of none.

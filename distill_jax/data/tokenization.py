@@ -3,9 +3,10 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from distill_jax.data.labels import place_of
 from distill_jax.data.records import Segment
 from distill_jax.data.schema import Example
-from distill_jax.data.views import TASK_IDS, View, place_of, share_inputs, soften
+from distill_jax.data.views import TASK_IDS, View, share_inputs, soften
 from distill_jax.data.vocabularies import EOS_ID, UNK_ID, Vocabulary
 from distill_jax.errors import UserError
 

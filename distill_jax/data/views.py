@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from distill_jax.data.labels import place_of
 from distill_jax.data.schema import Example
 
 TASK_IDS = {"label": 1, "rationale": 2, "single_task": 3}  # of `decoder_task_ids`; 0 is padding
@@ -80,15 +81,6 @@ class SoftLabel:
     choices: tuple[str, ...]
     probs: tuple[float, ...]
     reference: int
-
-
-def place_of(label: str | None, choices: Sequence[str]) -> int:
-    """Index of the choice that is a label, or the only one but for case and white space around it; else -1."""
-    if label is None or label in choices:
-        return -1 if label is None else choices.index(label)
-    plain = label.strip().casefold()
-    same = [place for place, choice in enumerate(choices) if choice.strip().casefold() == plain]
-    return same[0] if len(same) == 1 else -1
 
 
 def soften(example: Example, classes: Sequence[str] | None, target: str = "label") -> SoftLabel | None:

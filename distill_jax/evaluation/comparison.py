@@ -1,11 +1,13 @@
 """Two files of predictions on the same examples, compared row by row."""
 
+import collections
 import dataclasses
 import itertools
 import pathlib
 from typing import Any
 
 from distill_jax.data.sources import read_jsonl
+from distill_jax.data.sources.columns import CONTENT_ID
 from distill_jax.errors import UserError
 from distill_jax.evaluation.significance import Comparison, compare
 
@@ -17,6 +19,7 @@ def read_correct(path: str) -> dict[str, bool]:
       UserError: naming the line, for a row without `id` or `correct`, or an id that comes twice.
     """
     correct: dict[str, bool] = {}
+    repeats = collections.Counter()
     for number, row in read_jsonl(pathlib.Path(path)):
         where = f"{path}, line {number}"
         if not isinstance(row.get("id"), str) or not isinstance(row.get("correct"), bool):
@@ -24,9 +27,13 @@ def read_correct(path: str) -> dict[str, bool]:
                 f"{where}: expected `id` and `correct`, as `distill-jax eval` writes for rows with a "
                 "reference label"
             )
-        if row["id"] in correct:
-            raise UserError(f"{where}: the id {row['id']!r} comes twice in this file")
-        correct[row["id"]] = row["correct"]
+        name = row["id"]
+        repeats[name] += 1
+        if repeats[name] > 1:
+            if not CONTENT_ID.fullmatch(name):
+                raise UserError(f"{where}: the id {name!r} comes twice in this file")
+            name = f"{name}, {repeats[name]}"  # equal rows without an id of their own
+        correct[name] = row["correct"]
     if not correct:
         raise UserError(f"{path}: no rows in this file")
     return correct

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from distill_jax.data.labels import place_of
+
 
 def confusion_matrix(
     targets: Sequence[str], predictions: Sequence[str | None], classes: Sequence[str]
 ) -> np.ndarray:
-    """Counts of (target, prediction) pairs; texts are compared without white space around them.
+    """Counts of (target, prediction) pairs, each the class that it means; see `data.labels.place_of`.
 
     Args:
       targets: reference labels; those that are no class are left out.
@@ -18,12 +20,11 @@ def confusion_matrix(
     Returns:
       int [classes, classes + 1]; the last column counts predictions that are no class.
     """
-    place = {name.strip(): index for index, name in enumerate(classes)}
     counts = np.zeros((len(classes), len(classes) + 1), int)
     for target, prediction in zip(targets, predictions, strict=True):
-        row = place.get(target.strip())
-        if row is not None:
-            counts[row, place.get((prediction or "").strip(), len(classes))] += 1
+        row, column = place_of(target, classes), place_of(prediction, classes)
+        if row >= 0:
+            counts[row, column] += 1  # -1 is the last column
     return counts
 
 

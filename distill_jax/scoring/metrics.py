@@ -9,6 +9,7 @@ import types
 import unicodedata
 from collections.abc import Callable, Sequence
 
+from distill_jax.data.labels import same
 from distill_jax.scoring.equations import evaluate_equation
 
 # Scripts that put no spaces between words: Thai, Lao, Myanmar, Khmer, kana and Han.
@@ -56,8 +57,8 @@ def _mean(
 
 
 def is_same_text(target: str, prediction: str | None) -> bool:
-    """Whether two texts are equal but for white space around them."""
-    return prediction is not None and target.strip() == prediction.strip()
+    """Whether two texts are equal but for white space around them and Unicode's composition; `labels.same`."""
+    return same(target, prediction)
 
 
 def is_same_value(target: str, prediction: str | None) -> bool:

@@ -1,6 +1,7 @@
 """The loop: asks the teacher for every sample that the store lacks, within limits and budget."""
 
 import asyncio
+import collections
 import contextlib
 import dataclasses
 import logging
@@ -12,7 +13,7 @@ from distill_jax.config.annotation import LimitOptions
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers.jobs import AnnotationPlan, Job, missing_jobs
-from distill_jax.teachers.limits import Budget, Pace, Pause, Spent, TokenEstimate
+from distill_jax.teachers.limits import Budget, CutPrompts, Pace, Pause, Spent, TokenEstimate
 from distill_jax.teachers.messages import Client, Reply, TeacherError
 from distill_jax.teachers.prices import Price
 from distill_jax.teachers.records import paid, records
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 _LET_OTHERS = 50  # rows looked up between two chances for the running requests
 _FAILURES_SHOWN = 5
 _FAILURES_IN_A_ROW = 20  # end a run
+_FIRST_FAILURES = 3  # end it too, where no request was answered and asking again would not help
 
 
 @dataclasses.dataclass
@@ -33,6 +35,9 @@ class Outcome:
     answered: int = 0  # requests
     stored: int = 0  # completions added to the store
     failed: int = 0  # requests without an answer after all attempts
+    troubles: collections.Counter = dataclasses.field(
+        default_factory=collections.Counter
+    )  # see `Answer.trouble`
     failures: list[str] = dataclasses.field(default_factory=list)  # the first few of them, with the reason
     stopped: str = ""  # why it ended before the last row; "" where it did not
     fatal: bool = False  # whether it stopped on an error, not by a budget or a signal
@@ -70,8 +75,14 @@ class AnnotationRun:
         self.outcome = Outcome()
         budget = Spent(limits.budget_requests, limits.budget_tokens, limits.budget_usd)
         self.budget = Budget(budget, store.spent)
-        self._estimate, self._pause = TokenEstimate(), Pause()
+        self._estimate, self._pause = TokenEstimate(), Pause(limits.max_wait, self._stop)
+        self._cutting = CutPrompts()
         self._policy = retrying(limits.attempts, self._pause, limits.first_wait)
+
+    def _stop(self, why: str, fatal: bool = False) -> None:
+        """Ends the run, and all its waits."""
+        self.outcome.stop(why, fatal)
+        self._pause.end()
 
     def _most(self, job: Job) -> Spent:
         """What a request can cost at most."""
@@ -84,6 +95,7 @@ class AnnotationRun:
         if prompt_tokens is None or completion_tokens is None:
             return most
         self._estimate.learn(job.request.prompt.size(), prompt_tokens)
+        self._cutting.look(job.request.prompt.size(), prompt_tokens)
         usd = self._price.of(prompt_tokens, completion_tokens) if self._price else 0.0
         return Spent(1, prompt_tokens + completion_tokens, usd)
 
@@ -93,6 +105,7 @@ class AnnotationRun:
         lines = records(job, reply, self._plan, self._client.endpoint, cost, seconds)
         self.outcome.answered += 1
         self.outcome.stored += len(lines)
+        self.outcome.troubles.update(filter(None, (answer.trouble for answer in reply.answers[: len(lines)])))
         return lines
 
 
@@ -151,10 +164,6 @@ class Annotator(AnnotationRun):
         finally:
             for number in handled:
                 loop.remove_signal_handler(number)
-
-    def _stop(self, why: str, fatal: bool = False) -> None:
-        self.outcome.stop(why, fatal)
-        self._pause.end()
 
     async def _jobs(self, rows: Iterable[Example]) -> AsyncIterator[Job]:
         for number, job in enumerate(missing_jobs(rows, self._plan, self._store)):
@@ -226,5 +235,7 @@ class Annotator(AnnotationRun):
         self._failing += 1
         if error.fatal:
             self._stop(str(error), fatal=True)
+        elif not (error.transient or self.outcome.answered) and self._failing >= _FIRST_FAILURES:
+            self._stop(f"the first {self._failing} requests failed, the last with: {error}", fatal=True)
         elif self._failing >= _FAILURES_IN_A_ROW:
             self._stop(f"{self._failing} requests in a row failed, the last with: {error}", fatal=True)

@@ -37,7 +37,9 @@ class AnthropicClient(SdkClient):
         text = "".join(block.get("text", "") for block in answer["content"])
         usage = answer.get("usage") or {}
         tokens = usage.get("input_tokens"), usage.get("output_tokens")
-        return Reply([Answer(text, answer.get("stop_reason"))], *tokens, answer.get("model"), answer.get("id"))
+        thought = "".join(block.get("thinking", "") for block in answer["content"])
+        answers = [Answer(text, answer.get("stop_reason"), thinking=thought)]
+        return Reply(answers, *tokens, answer.get("model"), answer.get("id"))
 
     def _known_error(self, error: Exception) -> TeacherError | None:
         if isinstance(error, anthropic.APITimeoutError):

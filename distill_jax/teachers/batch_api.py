@@ -11,16 +11,17 @@ import logging
 import os
 import pathlib
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers.annotator import AnnotationRun, Outcome
+from distill_jax.teachers.http_errors import error_message
 from distill_jax.teachers.jobs import Job, missing_jobs
 from distill_jax.teachers.limits import Spent
 from distill_jax.teachers.messages import TeacherError
-from distill_jax.teachers.openai_client import OpenAIClient, as_teacher_errors, error_message, read_reply
+from distill_jax.teachers.openai_client import OpenAIClient, as_teacher_errors, read_reply
 from distill_jax.teachers.retrying import with_retries
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class Journal:
         self._path = path
         self.open: dict[str, str | None] = {}  # token -> the batch's id, None until it is known
         try:
-            lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
             for line in lines:
                 if line.endswith("\n"):  # else a kill cut it off before the batch was created
                     self._apply(json.loads(line))
@@ -75,6 +76,7 @@ class BatchAnnotator(AnnotationRun):
         self._size, self._poll = size, poll
         self._journal = Journal(self._beside("batches"))
         self._url = f"/v1{client.path}"
+        self._failed: set[str] = set()  # jobs without an answer so far
 
     def _beside(self, name: str) -> pathlib.Path:
         """A file beside the store."""
@@ -188,7 +190,7 @@ class BatchAnnotator(AnnotationRun):
         for file in (batch.output_file_id, batch.error_file_id):
             if file:
                 content = await self._call(lambda file=file: self._client.sdk.files.content(file))
-                answers |= {answer["custom_id"]: answer for answer in _json_lines(content.text)}
+                answers |= _by_id(content.text, batch_id)
         await self._store_answers(answers, rows())
         if answers:
             kept = self._beside(f"{batch_id}.jsonl")
@@ -209,22 +211,38 @@ class BatchAnnotator(AnnotationRun):
 
     async def _read(self, job: Job, answer: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The store's lines of an answer; none for an error, which is counted."""
-        response = answer.get("response") or {}
+        response = answer.get("response")
+        response = response if isinstance(response, Mapping) else {}
         try:
             if response.get("status_code") != 200:
                 message = error_message(answer.get("error")) or error_message(response.get("body"))
                 status = f"HTTP {response['status_code']}" if response.get("status_code") else "no response"
                 raise TeacherError(f"{status}: {message or 'no message'}")
-            reply = read_reply(response["body"])
+            reply = read_reply(response.get("body"))
         except TeacherError as error:
-            self.outcome.fail(job, error)
+            if job.name not in self._failed:
+                self.outcome.fail(job, error)
+            self._failed.add(job.name)
             return []
+        if job.name in self._failed:  # an earlier batch had no answer
+            self._failed.discard(job.name)
+            self.outcome.failed -= 1
         used = self._used(job, reply, self._most(job))
         await self.budget.settle(Spent(), used)
         return self._records(job, reply, used, 1, 0.0)
 
 
-def _json_lines(text: str) -> Iterator[dict[str, Any]]:
-    for line in text.split("\n"):  # `splitlines` would cut a line at a U+2028 in it
-        if line.strip():
-            yield json.loads(line)
+def _by_id(text: str, batch_id: str) -> dict[str, Mapping[str, Any]]:
+    """The answers in a batch's file by their `custom_id`; a line that is none is told, and left out."""
+    answers, broken = {}, 0
+    for line in text.lstrip("\ufeff").split("\n"):  # `splitlines` would cut a line at a U+2028 in it
+        if not line.strip():
+            continue
+        try:
+            answer = json.loads(line)
+            answers[str(answer["custom_id"])] = answer
+        except (ValueError, TypeError, KeyError, RecursionError):
+            broken += 1
+    if broken:
+        logger.warning("batch %s: %d lines are no answers: their rows are asked for again", batch_id, broken)
+    return answers

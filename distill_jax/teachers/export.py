@@ -44,7 +44,7 @@ def deliver(
       UserError: when no row has a label, or a file cannot be written.
     """
     figures, written, left_out = Figures(rows), 0, 0
-    judged = verdicts(rows, examples, completions, template, config.check)
+    judged = verdicts(rows, examples, completions, template, config.check, config.rationale_from)
     if config.output:
         written, left_out = write_rows(config.output, judged, figures)
     else:
@@ -63,11 +63,15 @@ def verdicts(
     completions: Callable[[Example], Lines],
     template: Template | None,
     checks: Sequence[str] = (),
+    rationale_from: str = "answer",
 ) -> Iterator[tuple[Verdict, Lines]]:
     """The judged `examples`, each with its lines of the store; `template` None is an unknown prompt."""
     for example in examples:
         lines, options = completions(example), rows.options(example)
-        samples = [read_sample(line, options, _label_text(template, example, line), checks) for line in lines]
+        samples = [
+            read_sample(line, options, _label_text(template, example, line), checks, rationale_from)
+            for line in lines
+        ]
         yield judge(example, samples, options, rows.same), lines
 
 

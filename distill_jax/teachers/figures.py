@@ -1,7 +1,9 @@
 """Figures of the teacher's quality, counted row by row."""
 
 import collections
+import hashlib
 import random
+import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,12 +20,15 @@ class Figures:
     """Counts over judged rows, in memory that does not grow with their number; see `summary`."""
 
     def __init__(self, rows: Rows, seed: int = 0):
-        self._same, self._random = rows.same, random.Random(seed)
+        self._same, self._options, self._random = rows.same, rows.options, random.Random(seed)
         self._counts: collections.Counter = collections.Counter()
         self._problems: collections.Counter = collections.Counter()
         self._words: collections.Counter = collections.Counter()  # number of words of a rationale
         self._spent, self._agreement = Spent(), 0.0
         self._shown: dict[str, list[tuple[int, dict]]] = {}
+        # On the disk, so that memory does not grow with the rows; the file goes with the connection.
+        self._seen = sqlite3.connect("")
+        self._seen.execute("CREATE TABLE seen (id BLOB PRIMARY KEY) WITHOUT ROWID")
 
     def add(self, verdict: Verdict, lines: Lines) -> None:
         """Counts a row."""
@@ -35,11 +40,17 @@ class Figures:
         self._problems.update(sample.problem for sample in verdict.samples if sample.problem)
         if verdict.agreement is not None:
             self._agreement += verdict.agreement
-            self._words[len(example.rationale.split())] += 1
-        for line in lines:
+            if example.rationale is not None:
+                self._words[len(example.rationale.split())] += 1
+        repeated = bool(lines) and self._is_repeated(example.id)
+        counts["repeated"] += repeated
+        for line in () if repeated else lines:
             self._spent = self._spent.plus(used(line))
             counts["unpriced"] += line.get("requests", 0) > 0 and line.get("usd") is None
-            counts["without_logprobs"] += bool(line["sampling"].get("logprobs")) and not line.get("tokens")
+        has_options = bool(self._options(example))
+        for line, sample in zip(lines, verdict.samples, strict=True):
+            unusable = not line.get("tokens") or (has_options and sample.label is not None and not sample.probs)
+            counts["without_logprobs"] += bool(line["sampling"].get("logprobs")) and unusable
         kind = "unanswered" if example.teacher_label is None else "answered"
         if example.label is not None and verdict.samples:
             counts["with_reference"] += 1
@@ -50,6 +61,11 @@ class Figures:
             kind = kind if example.teacher_label is None else ("right" if right else "wrong")
         if verdict.samples:
             self._show(kind, verdict)
+
+    def _is_repeated(self, name: str) -> bool:
+        """Whether a row of this id came before: its completions are paid once."""
+        digest = hashlib.blake2b(name.encode(), digest_size=12).digest()
+        return not self._seen.execute("INSERT OR IGNORE INTO seen VALUES (?)", (digest,)).rowcount
 
     def _show(self, kind: str, verdict: Verdict) -> None:
         """Shows each row of a kind with the same probability: reservoir sampling (Vitter 1985)."""
@@ -81,6 +97,7 @@ class Figures:
             "accuracy": self._accuracy(),
             "problems": {name: count / counts["samples"] for name, count in sorted(self._problems.items())},
             "without_logprobs": counts["without_logprobs"],
+            "repeated": counts["repeated"],
             "self_consistency": self._agreement / counts["answered"] if counts["answered"] else None,
             "rationale_words": _quantiles(self._words),
             "requests": self._spent.requests,

@@ -44,11 +44,13 @@ class GeminiClient(SdkClient):
         )
         candidate = answer.candidates[0]
         parts = candidate.content.parts if candidate.content else None
-        text = "".join(part.text or "" for part in parts or () if not part.thought)
+        text, thought = (
+            "".join(p.text or "" for p in parts or () if bool(p.thought) == t) for t in (False, True)
+        )
         usage, finish = answer.usage_metadata, candidate.finish_reason
         thoughts = (usage.thoughts_token_count or 0) if usage else 0
         return Reply(
-            [Answer(text, finish.value if finish else None)],
+            [Answer(text, finish.value if finish else None, thinking=thought)],
             usage.prompt_token_count if usage else None,
             (usage.candidates_token_count or 0) + thoughts if usage else None,
             answer.model_version,

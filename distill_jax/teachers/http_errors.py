@@ -2,8 +2,13 @@
 
 import contextlib
 import email.utils
+import html
+import json
+import math
+import re
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from distill_jax.teachers.messages import TeacherError
 from distill_jax.teachers.secrets import redact
@@ -11,6 +16,34 @@ from distill_jax.teachers.secrets import redact
 _TRANSIENT = (408, 409, 425, 429)
 _FATAL = (401, 402, 403, 404, 405)
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
+_DEEPEST = 20  # of the JSON in which a message is looked for
+_SAYING = ("error", "message", "detail", "details", "msg", "errors", "error_message", "error_description")
+_SAYING += ("description", "reason", "title", "fault", "faultstring")
+# An error's name in the body of a 200 -> the status that it would have had.
+_NAMED = (
+    (r"auth|api.?key|permission|forbidden|credential", 401),
+    (r"not.?found|no.?such.?model|unknown.?model", 404),
+    (r"rate|overload|too.?many|unavailable|capacity|timeout|server|internal", 503),
+    (r"invalid|unsupported|bad.?request|context.?length", 400),
+)
+# What an error says -> what mends it.
+_ADVICE = (
+    (r"max_completion_tokens|max_tokens|max_output_tokens", "--max-tokens-field NAME, or --max-tokens"),
+    (r"api-version|api version", "end --base-url in ?api-version=…"),
+    (r"temperature", "--temperature none"),
+    (
+        r"\bsystem\b.*\b(role|message|prompt|instruction)|developer instruction|\brole\b.*\bsystem\b",
+        "--no-system",
+    ),
+    (r"chat.?template|chat completion|not a chat model|does not support chat", "--protocol completions"),
+    (r"response_format|json_schema|structured", "leave --structured out"),
+    (r"top_logprobs|logprobs", "leave --logprobs out"),
+)
+_FIELD = re.compile(r"[\"'`](stop|seed|top_p|n|temperature|logprobs|response_format|max_tokens)[\"'`]")
+_REFUSES = re.compile(
+    r"unknown|unsupported|not supported|unrecognized|not permitted|cannot find|extra|unexpected", re.I
+)
+_MODEL = re.compile(r"\bmodel\b", re.IGNORECASE)
 
 
 def status_error(
@@ -18,12 +51,72 @@ def status_error(
 ) -> TeacherError:
     """The error of a response with this status; `code` is that of OpenAI's error body."""
     no_credit = code in _NO_CREDIT
+    advice = _advice(status, message)
     return TeacherError(
-        one_line(f"HTTP {status}: {message}"),
+        one_line(f"HTTP {status}: {message}") + (f" ({advice})" if advice else ""),
         transient=(status in _TRANSIENT or status >= 500) and not no_credit,
         retry_after=retry_after(headers or {}),
         fatal=status in _FATAL or no_credit,
     )
+
+
+def _advice(status: int, message: str) -> str:
+    """The flag or the address that mends an error; "" where none is known."""
+    if status in (401, 403):
+        return "a wrong key? It comes from OPENAI_API_KEY or --api-key-env NAME"
+    if status == 404:
+        return "--model?" if _MODEL.search(message) else "does the address end in /v1?"
+    if status not in (400, 422):
+        return ""
+    for pattern, advice in _ADVICE:
+        if re.search(pattern, message, re.IGNORECASE):
+            return advice
+    field = _FIELD.search(message) if _REFUSES.search(message) else None
+    return f"--omit {field[1]}" if field else ""
+
+
+def body_error(message: str, name: str | None) -> TeacherError:
+    """The error that a body with the status 200 tells of, by its name, if any, such as `invalid_api_key`."""
+    if name in _NO_CREDIT:
+        return status_error(402, message, code=name)
+    named = (status for pattern, status in _NAMED if re.search(pattern, name or "", re.IGNORECASE))
+    status = next(named, None)
+    if status is None:
+        return TeacherError(one_line(f"not a completion: {message}"), transient=True)
+    return status_error(status, message)
+
+
+def error_message(body: Any, depth: int = 0) -> str:
+    """The words in the body of an error, which may be an object, a list, a text or a page; "" without any."""
+    if isinstance(body, str):
+        return _plain(body, depth)
+    if depth > _DEEPEST:
+        return ""
+    if isinstance(body, list | tuple):
+        told = dict.fromkeys(filter(None, (error_message(part, depth + 1) for part in body[:3])))
+        return "; ".join(told)
+    if not isinstance(body, Mapping):
+        return ""
+    for name in _SAYING:
+        if body.get(name) and (message := error_message(body[name], depth + 1)):
+            place = body.get("loc")
+            where = ".".join(map(str, place)) if name == "msg" and isinstance(place, list) else ""
+            return f"{where}: {message}" if where else message
+    return ""
+
+
+def _plain(text: str, depth: int) -> str:
+    """A text as it is, the message in one that is JSON, and a page without its tags: its title first."""
+    start = text.lstrip()[:1]
+    if start in ("{", "[") and depth <= _DEEPEST:
+        try:
+            return error_message(json.loads(text), depth + 1) or text.strip()
+        except (ValueError, RecursionError):
+            return text.strip()
+    if start != "<":
+        return text.strip()
+    page = re.sub(r"(?is)<(script|style)\b.{0,20000}?</\1>", " ", text[:100_000])
+    return " ".join(html.unescape(re.sub(r"<[^<>]*>", " ", page)).split())
 
 
 def no_answer(timeout: float) -> TeacherError:
@@ -43,11 +136,15 @@ def one_line(message: str) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds of `Retry-After`: a number or a date (RFC 9110, 10.2.3); or OpenAI's `retry-after-ms`."""
+    """Seconds of `Retry-After`: a number or a date (RFC 9110, 10.2.3); or OpenAI's `retry-after-ms`.
+
+    None where there is none, or it is negative, infinite or not a number.
+    """
     value = headers.get("retry-after", "")
-    with contextlib.suppress(ValueError):
-        milliseconds = headers.get("retry-after-ms")
-        return max(0.0, float(value) if milliseconds is None else float(milliseconds) / 1000)
-    with contextlib.suppress(ValueError):
+    for text, scale in ((headers.get("retry-after-ms", ""), 1000.0), (value, 1.0)):
+        with contextlib.suppress(ValueError):
+            seconds = float(text) / scale
+            return seconds if 0.0 <= seconds < math.inf else None
+    with contextlib.suppress(ValueError, OverflowError):
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     return None

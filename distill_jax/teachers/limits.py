@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
+import datetime
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from distill_jax.teachers.prices import Price
 
 logger = logging.getLogger(__name__)
-LONG_PAUSE = 30.0  # seconds
+LONG_PAUSE = 60.0  # seconds
 BYTES_PER_TOKEN = 3.0  # of a prompt, before an endpoint has reported any; errs on the high side for English
 
 
@@ -39,17 +41,24 @@ class Pace:
 
 
 class Pause:
-    """A time before which no request is sent, set by an endpoint's `Retry-After`."""
+    """A time before which no request is sent, set by an endpoint's `Retry-After`.
 
-    def __init__(self):
+    A wait above `longest` seconds ends the run instead: `refuse` is told why.
+    """
+
+    def __init__(self, longest: float = math.inf, refuse: Callable[[str], None] = logger.warning):
+        self._longest, self._refuse = longest, refuse
         self._until = 0.0
         self._ended = asyncio.Event()
 
     def extend(self, seconds: float) -> None:
-        """No request within the next `seconds`; a long pause is logged."""
+        """No request within the next `seconds`; a wait above a minute is told, with the time when it ends."""
+        if seconds > self._longest:
+            self._refuse(f"{_asked(seconds)}, which is above --max-wait {self._longest:g}")
+            return
         until = asyncio.get_running_loop().time() + seconds
-        if seconds >= LONG_PAUSE and until - self._until >= LONG_PAUSE:
-            logger.warning("the endpoint asks to wait %.0f s (Retry-After); Ctrl-C stops", seconds)
+        if seconds > LONG_PAUSE and until - self._until > LONG_PAUSE:
+            logger.warning("%s; Ctrl-C stops", _asked(seconds))
         self._until = max(self._until, until)
 
     def end(self) -> None:
@@ -66,6 +75,13 @@ class Pause:
         """Waits until requests may be sent again, or until `end`."""
         while (wait := self._until - asyncio.get_running_loop().time()) > 0.0 and not self._ended.is_set():
             await self.sleep(wait)
+
+
+def _asked(seconds: float) -> str:
+    """How long a `Retry-After` is, and the local time when it ends, in words."""
+    ends = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=min(seconds, 1e9))
+    clock = ends.strftime("%H:%M:%S" if seconds < 43_200 else "%Y-%m-%d %H:%M")
+    return f"the endpoint asks to wait {seconds:,.0f} s, until {clock} (Retry-After)"
 
 
 class Spent(NamedTuple):
@@ -142,3 +158,32 @@ class TokenEstimate:
         """Learns that a prompt of `size` bytes had `tokens` tokens."""
         self._bytes += size
         self._tokens += tokens
+
+
+class CutPrompts:
+    """Notices a server that cuts prompts: it counts the same tokens for prompts of very different length."""
+
+    LIKENESS = 1.5  # how much longer than another a prompt of as many tokens may be
+    SEEN = 3  # prompts of as many tokens before that is told
+
+    def __init__(self):
+        self._told, self._tokens, self._sizes = (
+            False,
+            0,
+            (0, 0, 0),
+        )  # the most tokens; shortest, longest, number
+
+    def look(self, size: int, tokens: int) -> None:
+        """Looks at a prompt of `size` bytes that counted as `tokens` tokens; warns once."""
+        if tokens < self._tokens or self._told:
+            return
+        shortest, longest, number = self._sizes if tokens == self._tokens else (size, size, 0)
+        self._tokens, self._sizes = tokens, (min(shortest, size), max(longest, size), number + 1)
+        shortest, longest, number = self._sizes
+        if number >= self.SEEN and longest > self.LIKENESS * shortest:
+            self._told = True
+            logger.warning(
+                "the server counts %d tokens for prompts of %d to %d bytes: it seems to cut them; raise its "
+                "context length (Ollama: num_ctx), or show fewer demonstrations (--shots)",
+                *(tokens, shortest, longest),
+            )

@@ -9,6 +9,18 @@ from typing import Any, NamedTuple
 from distill_jax.data.schema import Example
 
 REFUSAL = "refusal"  # why an answer ended, where it says that the teacher will not answer
+# Why an answer ended, in the endpoints' words, without case, `_` and `-`.
+_CUT = {"length", "maxtokens", "modellength", "maxlength", "maxoutputtokens", "modelcontextwindowexceeded"}
+_REFUSED = {REFUSAL, "contentfilter", "contentfiltered", "safety", "prohibitedcontent", "blocklist", "spii"}
+_REFUSED |= {"recitation", "guardrailintervened", "sensitive"}
+
+
+def trouble(finish: str | None, text: str) -> str:
+    """What is wrong with an answer that ended for the reason `finish`: `refused`, `cut`, `empty` or nothing."""
+    reason = (finish or "").casefold().replace("_", "").replace("-", "")
+    if reason in _REFUSED:
+        return "refused"
+    return "cut" if reason in _CUT else "" if text.strip() else "empty"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,10 +51,14 @@ class Prompt:
     question: str
     schema: Mapping[str, Any] | None = None  # JSON schema of the answer; None for free text
 
-    def messages(self) -> list[dict[str, str]]:
-        """As a chat: demonstrations are earlier turns."""
-        system = [{"role": "system", "content": self.instruction}] if self.instruction else []
-        return system + self.dialogue()
+    def messages(self, system: bool = True) -> list[dict[str, str]]:
+        """As a chat: demonstrations are earlier turns; without `system` the first has the instruction."""
+        if not self.instruction:
+            return self.dialogue()
+        if system:
+            return [{"role": "system", "content": self.instruction}, *self.dialogue()]
+        first, *rest = self.dialogue()
+        return [first | {"content": f"{self.instruction}\n\n{first['content']}"}, *rest]
 
     def dialogue(self) -> list[dict[str, str]]:
         """The chat without its system message."""
@@ -67,7 +83,10 @@ class Prompt:
 
 
 class Token(NamedTuple):
-    """A token of an answer, its log-probability, and those of the alternatives, itself among them."""
+    """A token of an answer, its log-probability, and those of the alternatives, itself among them.
+
+    A byte that is only part of a character stands in a text as Python's `surrogateescape` has it.
+    """
 
     text: str
     logprob: float
@@ -81,6 +100,12 @@ class Answer:
     text: str
     finish: str | None = None  # why it ended, in the endpoint's words, such as `stop` or `length`; or `REFUSAL`
     tokens: tuple[Token, ...] | None = None  # where log-probabilities were asked for and came
+    thinking: str = ""  # what the endpoint sent apart from the text
+
+    @property
+    def trouble(self) -> str:
+        """Why it can have no vote: `refused`, `cut` or `empty`; "" for an answer that may have one."""
+        return trouble(self.finish, self.text)
 
 
 @dataclasses.dataclass(frozen=True)

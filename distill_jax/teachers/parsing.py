@@ -3,20 +3,23 @@
 import json
 import re
 import string
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from distill_jax.data.completions import UNPARSED, Completion
+from distill_jax.data.labels import spelled
 from distill_jax.tasks.anli import parse_anli
 from distill_jax.tasks.cqa import parse_cqa
 from distill_jax.tasks.esnli import parse_esnli
 from distill_jax.tasks.svamp import parse_svamp
+from distill_jax.teachers.thinking import ended
 
 REFERENCE = {"svamp": parse_svamp, "cqa": parse_cqa, "anli": parse_anli, "esnli": parse_esnli}
 JSON = "json"
 FORM = "form:"  # before the answer form of a prompt
-_REASONED = "</think>"
-_CONTROL = re.compile(r"<\|[\w ]{1,40}\|>|</?s>|<(?:eos|bos|pad|end_of_turn|start_of_turn)>")
-_AROUND = "\"'`*_.,;:!?()[]{}“”‘’«» \t\r\n"
+_LETTER = "\0"  # stands for a letter in the literal parts of a form
+_OBJECTS = 20  # places where an object of JSON may begin that are tried
+_LONGEST_REPAIR = 4000  # characters; repairing takes about a second for 100,000
 
 
 def parser(name: str) -> Callable[[str], Completion]:
@@ -35,18 +38,52 @@ def parser(name: str) -> Callable[[str], Completion]:
 
 
 def parse_json(text: str) -> Completion:
-    """`{"rationale": …, "label": …}`, alone or inside a fenced block."""
-    fenced = re.search(r"```(?:json)?\s*(\{.*\})\s*```", text, re.DOTALL)
+    """`{"rationale": …, "label": …}`, alone, in a fenced block or among other text; nearly JSON is repaired.
+
+    A number counts as text, an answer without a rationale as a label alone. Several objects with a label, a
+    label that is a list, an object or a truth value, and no label at all are no answer.
+    """
+    answer = _object(text)
+    if answer is None:
+        return UNPARSED
+    fields = {str(name).strip().casefold(): value for name, value in answer.items()}
+    label, rationale = (_text(fields.get(name)) for name in ("label", "rationale"))
+    return Completion(label, rationale) if label else UNPARSED
+
+
+def _text(value: Any) -> str | None:
+    """A text or a number as text; None for a blank one and for anything else."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return (value if isinstance(value, str) else spelled(value)).strip() or None
+
+
+def _object(text: str) -> Mapping[str, Any] | None:
+    """The only JSON object with a label in a text."""
+    decoder, start, end, found = json.JSONDecoder(strict=False), text.find("{"), 0, []
+    for _ in range(_OBJECTS):
+        if start < 0:
+            break
+        try:
+            value, end = decoder.raw_decode(text, start)
+            found.append(value)
+        except (ValueError, RecursionError):
+            end = start + 1
+        start = text.find("{", end)
+    found = [value for value in found if any(str(name).strip().casefold() == "label" for name in value)]
+    if not found and (begin := text.find("{")) >= 0 and len(text) - begin <= _LONGEST_REPAIR:
+        repaired = _repaired(text[begin:])
+        found = [repaired] if isinstance(repaired, dict) else []
+    return found[0] if len(found) == 1 else None
+
+
+def _repaired(text: str) -> Any:
+    import json_repair  # read when it is needed, which is seldom
+
     try:
-        answer = json.loads(fenced.group(1) if fenced else text)
+        return json_repair.loads(text, skip_json_loads=True)
     except (ValueError, RecursionError):
-        return UNPARSED
-    if not isinstance(answer, dict):
-        return UNPARSED
-    label, rationale = answer.get("label"), answer.get("rationale")
-    if not all(isinstance(part, str) and part.strip() for part in (label, rationale)):
-        return UNPARSED
-    return Completion(label.strip(), rationale.strip())
+        return None
 
 
 def written_json(rationale: str, label: str) -> str:
@@ -57,32 +94,45 @@ def written_json(rationale: str, label: str) -> str:
 def form_parser(form: str) -> Callable[[str], Completion]:
     """A parser of answers such as `{rationale} So the answer is {label}.`, whatever their white space and case.
 
-    The label ends at the form's ending or at the end of the line. The first match counts.
+    The label ends at the form's ending or at the end of the line, and so does a rationale behind the label. The
+    first match counts. Takes time in proportion to the text, whatever the text is.
     """
-    parts, ending, pattern = list(string.Formatter().parse(form)), "", ""
-    if parts[-1][1] is None:
-        ending = parts.pop()[0]
-    for literal, field, _, _ in parts:
-        pattern += _loosely(literal)
-        pattern += r"\w" if field == "letter" else f"(?P<{field}>.{'+' if field == 'label' else '*'}?)"
-    if ending.strip():
-        pattern += f"(?:{_loosely(ending)})?"
-    compiled = re.compile(pattern + r"\s*(?:\n|$)", re.DOTALL | re.IGNORECASE)
+    fields, literals = [], [""]
+    for literal, field, _, _ in string.Formatter().parse(form):
+        literals[-1] += literal
+        if field == "letter":
+            literals[-1] += f" {_LETTER} "
+        elif field is not None:
+            fields.append(field)
+            literals.append("")
+    before, between, after = literals
+    after = after.partition("\n")[0]
+    opening, ending = (
+        re.compile(pattern, re.IGNORECASE) for pattern in (_loosely(before), _loosely(after) + "$")
+    )
+    blank = r"\n\s*" if "\n" in between else r"\s+"  # what parts the fields, where no words do
+    separator = re.compile(_loosely(between) or blank, re.IGNORECASE)
 
     def parse(text: str) -> Completion:
-        match = compiled.match(text)
-        if match is None:
+        opened = opening.match(text, len(text) - len(text.lstrip()))
+        parted = opened and separator.search(text, opened.end())
+        if not parted:
             return UNPARSED
-        label, rationale = match["label"].strip(), match["rationale"].strip()
-        nothing = ("", ending.strip())
-        return UNPARSED if label in nothing or not rationale else Completion(label, rationale)
+        stop = text.find("\n", parted.end())
+        last = ended(text[parted.end() : len(text) if stop < 0 else stop]).strip()
+        if after.strip() and (match := ending.search(last, max(0, len(last) - len(after) - 32))):
+            last = last[: match.start()]
+        read = dict(zip(fields, (text[opened.end() : parted.start()], last), strict=True))
+        label, rationale = ended(read["label"]).strip(), read["rationale"].strip()
+        return Completion(label, rationale or None) if label else UNPARSED
 
     return parse
 
 
 def _loosely(literal: str) -> str:
-    """Pattern of a literal part: any white space around its words."""
-    return r"\s*" + "".join(re.escape(word) + r"\s*" for word in literal.split())
+    """Pattern of a literal part: its words with any white space between and behind them."""
+    words = (r"\w" if word == _LETTER else re.escape(word) for word in literal.split())
+    return "".join(word + r"\s*" for word in words)
 
 
 def well_formed(text: str) -> str:
@@ -90,19 +140,9 @@ def well_formed(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def without_markup(text: str) -> str:
-    """`text` without what some servers leave in it: the reasoning up to `</think>`, and control tokens."""
-    return _CONTROL.sub("", text[text.rfind(_REASONED) + len(_REASONED) :] if _REASONED in text else text)
-
-
 def cut(text: str, stops: Sequence[str]) -> str:
     """`text` up to the first stop text, for endpoints that do not stop there themselves."""
     return text[: min((at for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]
-
-
-def bare(label: str) -> str:
-    """A label without case, and without quotes, emphasis, brackets and punctuation around it."""
-    return label.strip(_AROUND).casefold()
 
 
 def plain(label: str) -> str:

@@ -1,12 +1,14 @@
 """Prices of models: dollars per million tokens, from a flag or a table."""
 
 import dataclasses
-import pathlib
+import datetime
+import importlib.metadata
 import re
 from collections.abc import Mapping
 
 import yaml
 
+from distill_jax import files
 from distill_jax.errors import UserError
 
 _VERSION = r"(-\d[\d-]*|-latest)?"
@@ -40,27 +42,52 @@ def parse_price(text: str) -> Price:
     return Price(prompt, completion)
 
 
-def price_of(model: str, table: str | None = None) -> Price | None:
-    """The price of a model, whose name may end in a date or `-latest`; None where it is not listed.
+def price_of(
+    model: str, table: str | None = None, provider: str | None = None, base_url: str | None = None
+) -> Price | None:
+    """The price of a model today, by the table of the package `genai-prices`; None where it is not listed.
 
-    `table` is a YAML file of `name: [prompt, completion]`; None for the shipped one.
+    It is that of the `provider`, or of the one at `base_url`: a server of your own has none. `table` is a YAML
+    file of `name: [prompt, completion]` that counts instead.
 
     Raises:
       UserError: for a file that cannot be read.
     """
-    path = pathlib.Path(table) if table else pathlib.Path(__file__).parent / "prices.yaml"
+    if table is None:
+        return _listed(model, provider, base_url)
     try:
-        prices = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        prices = yaml.safe_load(files.read_text(table))
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
+        raise UserError(f"{table}: invalid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(prices, Mapping):
-        raise UserError(f"{path}: expected lines such as `gpt-4o-mini: [0.15, 0.60]`")
+        raise UserError(f"{table}: expected lines such as `my-model: [0.15, 0.60]`")
     name = next((n for n in prices if re.fullmatch(f"{re.escape(str(n))}{_VERSION}", model)), None)
     if name is None:
         return None
     try:
         return parse_price(",".join(str(part) for part in prices[name]))
     except TypeError:
-        raise UserError(f"{path}: {name}: expected [prompt, completion]") from None
+        raise UserError(f"{table}: {name}: expected [prompt, completion]") from None
+
+
+def _listed(model: str, provider: str | None, base_url: str | None) -> Price | None:
+    """The price by a short prompt and its answer: some providers ask for more where prompts are long."""
+    import genai_prices  # a table of a thousand models: read when it is needed
+
+    tokens = 1000
+    usage = genai_prices.Usage(input_tokens=tokens, output_tokens=tokens)
+    whose = {"provider_api_url": base_url} if base_url else {"provider_id": provider}
+    try:
+        cost = genai_prices.calc_price(usage, model, **whose)
+    except LookupError:
+        return None
+    prompt, completion = (float(part or 0) * 1e6 / tokens for part in (cost.input_price, cost.output_price))
+    return Price(prompt, completion)
+
+
+def source_of(config_price: str | None, table: str | None) -> str:
+    """Where a price comes from, with its date, in words."""
+    if config_price or table:
+        return "--price" if config_price else str(table)
+    version = importlib.metadata.version("genai-prices")
+    return f"genai-prices {version}, on {datetime.date.today().isoformat()}"

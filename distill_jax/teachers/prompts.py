@@ -15,7 +15,7 @@ from typing import Any
 import pydantic
 import yaml
 
-from distill_jax import tasks
+from distill_jax import files, tasks
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers import parsing
@@ -192,12 +192,13 @@ def load_template(name: str) -> Template:
     if not re.fullmatch(r"\w+", name) or not path.exists():
         path = pathlib.Path(name)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with files.open_text(path) as file:
+            content = yaml.safe_load(file)
     except OSError as error:
         raise UserError(
             f"prompt {name}: {error.strerror}: expected a YAML file or one of {', '.join(shipped())}"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeError) as error:
         raise UserError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping with question, answer and so on")

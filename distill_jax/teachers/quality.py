@@ -6,14 +6,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from distill_jax.data.labels import meant
 from distill_jax.data.schema import Example
 from distill_jax.scoring.equations import evaluate_equation
-from distill_jax.teachers import parsing
-from distill_jax.teachers.messages import REFUSAL, Token
+from distill_jax.teachers import parsing, thinking
+from distill_jax.teachers.messages import Token, trouble
 
-# Why an answer ended, in the endpoints' words.
-_CUT = ("length", "max_tokens", "MAX_TOKENS")
-_REFUSED = (REFUSAL, "content_filter", "SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST")
 _SIGN = r"-+*/x×÷()\d.,$%\s"
 # The number is matched by a look-ahead, so that it can begin the next equality of a chain; where a calculation
 # follows it (`3 + 4 = 10 - 3`) it is not what the left side equals.
@@ -30,7 +28,7 @@ class Sample:
 
     text: str
     label: str | None  # None where the text could not be read, or names none of the row's possible labels
-    rationale: str | None  # None likewise
+    rationale: str | None  # None likewise, and for an answer that gives a label alone
     problem: str = ""  # why it has no vote: a name in `PROBLEMS`; "" where it has one
     probs: tuple[float, ...] | None = None  # the teacher's, of each possible label, from log-probabilities
     written: str | None = None  # the label as it stands in the text; None where the text could not be read
@@ -94,6 +92,7 @@ PROBLEMS = {
     "unparsed": "cannot be parsed",
     "cut": "cut by the token limit (--max-tokens)",
     "refused": "refused",
+    "empty": "empty (--max-tokens, where the model thinks first)",
     "unknown_label": "names none of the possible labels",
     "arithmetic": "calculates wrongly",
     "label-named": "does not name the label in the rationale",
@@ -101,58 +100,52 @@ PROBLEMS = {
 }
 
 
-def canonical(label: str, options: Sequence[str]) -> str | None:
-    """The option that a label means; None for none, or for more than one.
-
-    Compares the label as it is, then without case, quotes and punctuation around it, then as a number, then
-    without any marks: `**C#**.` means `C#`, and `+1` means `1`, where `-1` and `1` are the options.
-    """
-    if label in options:
-        return label
-    for form in (parsing.bare, _number, parsing.plain):
-        wanted = form(label)
-        matching = [option for option in options if form(option) == wanted]
-        if wanted not in ("", None) and matching:
-            return matching[0] if len(matching) == 1 else None
-    return None
-
-
-def _number(label: str) -> float | None:
-    try:
-        return float(parsing.bare(label))
-    except ValueError:
-        return None
-
-
 def read_sample(
     line: Mapping[str, Any],
     options: Sequence[str] | None,
     label_text: Callable[[str], str],
     checks: Sequence[str] = (),
+    rationale_from: str = "answer",
 ) -> Sample:
     """A line of the store as a sample, whose rationale has to pass the `checks`.
 
     `options` are the labels that the row can have, None for any; `label_text` gives a label as it stands in an
-    answer, see `Template.label_text`.
+    answer, see `Template.label_text`. The rationale is that of the answer, or with `rationale_from` "thinking"
+    what the model thought before it, where it did.
     """
     text = parsing.well_formed(line["text"])
-    answer = parsing.cut(parsing.without_markup(text), line["sampling"].get("stop", ()))
-    if line.get("finish") in _REFUSED:
-        return Sample(text, None, None, "refused")
+    parts = thinking.split(text)
+    thought = parsing.well_formed(line.get("thinking") or "") or parts.thinking
+    answer = thinking.ended(parsing.cut(parts.answer, line["sampling"].get("stop", ())))
+    why = trouble(line.get("finish"), answer)
+    if why in ("refused", "empty"):
+        return Sample(text, None, None, why)
     label, rationale = parsing.parser(line["parser"])(answer)
-    if line.get("finish") in _CUT and (label is None or answer.rstrip().endswith(label)):
+    if label is None and options and why != "cut":
+        label = meant(answer, options)  # the answer is the label, and no more
+    if why == "cut" and (label is None or answer.rstrip().endswith(label)):
         return Sample(text, None, None, "cut")  # more of the label may have followed
     if label is None:
         return Sample(text, None, None, "unparsed")
-    written, label = label, canonical(label, options) if options else label
+    written, label = label, meant(label, options) if options else label
     if label is None:
         return Sample(text, None, None, "unknown_label", written=written)
-    failed = next((name for name in checks if not CHECKS[name](rationale, label)), "")
+    if rationale_from == "thinking":
+        rationale = thought.strip() or rationale
+    rationale = thinking.harmless(rationale) if rationale else None
+    failed = next((name for name in checks if not CHECKS[name](rationale or "", label)), "")
     probs = None
     if options and line.get("tokens"):
-        tokens = [Token(*token) for token in line["tokens"]]
-        probs = label_probabilities(tokens, [label_text(option) for option in options])
+        probs = _agreeing([Token(*token) for token in line["tokens"]], label, options, label_text)
     return Sample(text, label, rationale, failed, probs, written)
+
+
+def _agreeing(
+    tokens: Sequence[Token], label: str, options: Sequence[str], label_text: Callable[[str], str]
+) -> tuple[float, ...] | None:
+    """The probabilities of the options, where the label has the highest."""
+    probs = label_probabilities(tokens, [label_text(option) for option in options])
+    return probs if probs and probs[options.index(label)] >= max(probs) - 1e-9 else None
 
 
 def label_probabilities(tokens: Sequence[Token], texts: Sequence[str]) -> tuple[float, ...] | None:
@@ -160,29 +153,33 @@ def label_probabilities(tokens: Sequence[Token], texts: Sequence[str]) -> tuple[
 
     Follows the answer token by token. At each token, a text that still fits what was written before it, and
     continues as one of the alternatives instead, gets the probability of that alternative times that of what
-    was written before; the texts that continue as the token go on. What the alternatives do not list counts
-    as 0, and the sum is normalized to 1. The tokens are those from the first character of the label on.
+    was written before; the texts that continue as the token go on, and may have both, in other tokens. What
+    the alternatives do not list counts as 0, and the sum is normalized to 1. The tokens are those from the
+    first character of the label on.
 
     Returns:
       One probability per text, in order; None when the answer is none of them, and for log-probabilities that
       are not those of a distribution.
     """
+    texts = [as_bytes(text) for text in texts]
     masses = [0.0] * len(texts)
     candidates = set(range(len(texts)))
-    written, reached = "", 1.0
+    written, reached = b"", 1.0
     for token in tokens:
+        own = as_bytes(token.text)
         if not _LEAST <= token.logprob <= _MOST:
             return None
-        staying = _fitting(candidates, texts, written + token.text)
+        staying = _fitting(candidates, texts, written + own)
         if not staying:
             return None
         for text, logprob in token.alternatives.items():
-            if text and text != token.text:
-                fitting = _fitting(candidates, texts, written + text) - staying
+            if text and text != token.text and _LEAST <= logprob <= _MOST:
+                fitting = _fitting(candidates, texts, written + as_bytes(text))
+                fitting = fitting if len(fitting) == 1 else fitting - staying
                 for i in fitting:
                     masses[i] += reached * math.exp(min(logprob, 0.0)) / len(fitting)
         reached *= math.exp(min(token.logprob, 0.0))
-        written, candidates = written + token.text, staying
+        written, candidates = written + own, staying
         if len(candidates) == 1:
             break
     ended = {i for i in candidates if written.startswith(texts[i])} or candidates
@@ -192,7 +189,15 @@ def label_probabilities(tokens: Sequence[Token], texts: Sequence[str]) -> tuple[
     return tuple(mass / total for mass in masses) if total > 0.0 else None
 
 
-def _fitting(candidates: set[int], texts: Sequence[str], written: str) -> set[int]:
+def as_bytes(text: str) -> bytes:
+    """UTF-8, in which a token that is part of a character has its own bytes; see `messages.Token`."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
+
+
+def _fitting(candidates: set[int], texts: Sequence[bytes], written: bytes) -> set[int]:
     """The texts that an answer which begins as `written` can be; of those it goes beyond, the longest."""
     fitting = {i for i in candidates if texts[i].startswith(written) or written.startswith(texts[i])}
     return {
@@ -224,11 +229,14 @@ def judge(
     if not voting:
         return Verdict(example, tuple(samples), None, ())
     label = max(votes, key=lambda name: len(votes[name]))
-    reasons = tuple(dict.fromkeys(sample.rationale for sample in votes[label]))
+    reasons = tuple(dict.fromkeys(sample.rationale for sample in votes[label] if sample.rationale))
     probs = None
     if options:
         rows = [s.probs or tuple(float(option == s.label) for option in options) for s in voting]
         if len(voting) > 1 or voting[0].probs:
             probs = tuple(math.fsum(column) / len(rows) for column in zip(*rows, strict=True))
-    judged = dataclasses.replace(example, teacher_label=label, rationale=reasons[0], label_probs=probs)
+            probs = probs if probs[options.index(label)] >= max(probs) - 1e-9 else None
+    judged = dataclasses.replace(
+        example, teacher_label=label, rationale=next(iter(reasons), None), label_probs=probs
+    )
     return Verdict(judged, tuple(samples), len(votes[label]) / len(voting), reasons)

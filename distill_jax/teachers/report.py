@@ -7,6 +7,7 @@ from typing import Any
 
 from distill_jax import files
 from distill_jax.evaluation import html
+from distill_jax.teachers import parsing
 from distill_jax.teachers.quality import PROBLEMS
 from distill_jax.teachers.secrets import redact
 
@@ -40,6 +41,8 @@ def figures_table(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if words:
         spread = f"mean {words['mean']:.1f}, median {words['median']}, 95% have at most {words['p95']}"
         rows.append(("words of a rationale", spread))
+    if summary["repeated"]:
+        rows.append(("rows that repeat another, paid once", f"{summary['repeated']:,}"))
     rows += [(name, f"{summary[name]:,}") for name in ("requests", "tokens")]
     rows.append(("cost", "not known" if summary["usd"] is None else f"{summary['usd']:.4f} USD"))
     return rows
@@ -58,5 +61,6 @@ def write_report(path: str, title: str, summary: Mapping[str, Any], settings: Ma
         cells = [(r["id"], r["input"], r["reference"] or "", r["teacher"] or "", r["completion"]) for r in rows]
         parts.append(html.table(["row", "input", "reference", "teacher", "completion"], cells))
     figures = json.dumps({"settings": dict(settings), **summary}, indent=2, ensure_ascii=False)
-    files.write_text(path, redact(html.page(title, parts)))
-    files.write_text(pathlib.Path(path).with_suffix(".json"), redact(figures) + "\n")
+    # First the figures: they stay where the page cannot be written.
+    files.write_text(pathlib.Path(path).with_suffix(".json"), parsing.well_formed(redact(figures)) + "\n")
+    files.write_text(path, parsing.well_formed(redact(html.page(title, parts))))

@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from distill_jax import tasks
 from distill_jax.config import RowsOptions
+from distill_jax.data.labels import class_names, same
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import HeldOutSource, ReferenceSource, read_jsonl, table_of
 from distill_jax.data.sources.base import read_lines
 from distill_jax.data.sources.tables import TABLES
 from distill_jax.errors import UserError
-from distill_jax.scoring.metrics import is_same_text
 from distill_jax.tasks import registry
 
 
@@ -44,10 +44,10 @@ def rows_of(config: RowsOptions) -> Rows:
     """
     name, split = config.source, config.split
     if pathlib.Path(name).suffix.lower() in TABLES:
-        source = table_of(name)({split: [name]}, config.columns, needs_target=False)
-        stream, classes = _without_teacher(source.examples, split), tuple(config.classes or ()) or None
-        return Rows(name, "default", stream, classes, is_same_text, source, split)
-    if config.columns or config.classes:
+        classes = class_names(config.classes, config.classes_file)
+        source = table_of(name)({split: [name]}, config.columns, needs_target=False, classes=classes)
+        return Rows(name, "default", _without_teacher(source.examples, split), classes, same, source, split)
+    if config.columns or config.classes or config.classes_file:
         raise UserError(f"columns and classes are of files; {name} is a task, which has its own")
     task = registry.get_task(name, config.module, config.data_dir)
     source = task.source.source if isinstance(task.source, HeldOutSource) else task.source
@@ -55,11 +55,11 @@ def rows_of(config: RowsOptions) -> Rows:
         raise UserError(f"{name} has no split {split!r}: {', '.join(source.splits)}")
     stream = source.rows if isinstance(source, ReferenceSource) else source.examples
 
-    def same(one: str, other: str) -> bool:
+    def agree(one: str, other: str) -> bool:
         return one == other or task.agrees(Example("", "", label=one, teacher_label=other))
 
     prompt = name if name in tasks.MODULES else "default"
-    return Rows(name, prompt, _without_teacher(stream, split), task.classes, same, source, split)
+    return Rows(name, prompt, _without_teacher(stream, split), task.classes, agree, source, split)
 
 
 def _without_teacher(stream: Callable[[str], Iterator[Example]], split: str) -> Callable[[], Iterator[Example]]:

@@ -50,7 +50,8 @@ def checked_url(base_url: str) -> str:
         usable = False
     if not usable:
         raise UserError("--base-url (or OPENAI_BASE_URL): expected an address such as http://localhost:8000/v1")
-    if parts.username or parts.password or parts.query:
+    names = [name for name, _ in urllib.parse.parse_qsl(parts.query, keep_blank_values=True)]
+    if parts.username or parts.password or (parts.query and names != ["api-version"]):
         raise UserError(
             "--base-url (or OPENAI_BASE_URL): a password or key may not be part of the address: put it into "
             "an environment variable and name that with --api-key-env"

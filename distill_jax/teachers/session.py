@@ -18,7 +18,7 @@ from distill_jax.teachers.figures import Lines
 from distill_jax.teachers.jobs import AnnotationPlan
 from distill_jax.teachers.limits import TokenEstimate
 from distill_jax.teachers.messages import Client, Prompt
-from distill_jax.teachers.prices import Price
+from distill_jax.teachers.prices import Price, source_of
 from distill_jax.teachers.rows import chosen, read_ids, rows_of
 from distill_jax.teachers.secrets import redact_logs
 from distill_jax.teachers.store import Store
@@ -35,6 +35,7 @@ class Preview:
     prompt_tokens: int  # of all rows, estimated
     answer_tokens: int  # of all rows, at most
     price: Price | None  # None where it is not known
+    price_from: str  # where that comes from, and of which day
 
 
 class Session:
@@ -102,7 +103,8 @@ class Session:
         if shown is None:
             raise UserError(f"no row {config.row!r}" if config.row else f"{config.source}: no rows")
         answers = rows * plan.samples * plan.sampling.max_tokens
-        return Preview(*shown, plan, rows, tokens, answers, settings.price_of(config))
+        source = source_of(config.price, config.prices)
+        return Preview(*shown, plan, rows, tokens, answers, settings.price_of(config), source)
 
     def ask(self, progress: Callable[[Outcome], None] | None = None) -> Outcome:
         """Asks for every sample that the store lacks; `progress` gets the outcome so far after every answer.

@@ -11,7 +11,8 @@ from distill_jax.teachers.jobs import AnnotationPlan
 from distill_jax.teachers.messages import Client, Sampling
 from distill_jax.teachers.rows import Rows
 
-REMOTE = ("openai", "anthropic", "gemini")  # clients that ask an endpoint; the others run in this process
+# Clients that ask an endpoint, and who is behind it, as `prices` has it; the others run in this process.
+PROVIDERS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
 
 
 def client_of(config: AnnotateConfig) -> Client:
@@ -21,13 +22,16 @@ def client_of(config: AnnotateConfig) -> Client:
       UserError: for options of another client, without an API key, and where a package is missing.
     """
     options = {"model": config.model}
-    if config.client in REMOTE:
+    if config.client in PROVIDERS:
         options |= {"base_url": config.base_url, "key_variable": config.api_key_env, "timeout": config.timeout}
     elif config.base_url or config.api_key_env:
         raise UserError(f"--client {config.client} runs in this process: no --base-url, no --api-key-env")
     if config.client == "openai":
-        options |= {"protocol": config.protocol or "chat"}
-    elif config.client == "transformers":
+        options |= {"protocol": config.protocol or "chat", "max_tokens_field": config.max_tokens_field}
+        options |= {"omit": tuple(config.omit or ()), "system": config.system}
+    elif config.max_tokens_field or config.omit or not config.system:
+        raise UserError("--omit, --max-tokens-field and --no-system need --client openai")
+    if config.client == "transformers":
         options |= {"protocol": config.protocol}
     return make_client(config.client, options)
 
@@ -109,7 +113,13 @@ def price_of(config: AnnotateConfig) -> prices.Price | None:
     Raises:
       UserError: where it is not known and there is a budget in dollars.
     """
-    price = prices.parse_price(config.price) if config.price else prices.price_of(config.model, config.prices)
+    if config.price:
+        price = prices.parse_price(config.price)
+    elif config.client in PROVIDERS or config.prices:
+        provider = PROVIDERS.get(config.client)
+        price = prices.price_of(config.model, config.prices, provider, config.base_url)
+    else:
+        price = None
     if price is None and config.budget_usd is not None:
         raise UserError(f"no price of {config.model} is known: --budget-usd needs --price PROMPT,COMPLETION")
     if price is not None and config.batch:

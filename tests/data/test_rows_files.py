@@ -10,12 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill_jax.data.labels import place_of
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import prepare
 from distill_jax.data.records import decode_row
 from distill_jax.data.selection import Filters
 from distill_jax.data.sources import CsvSource, HeldOutSource, JsonlSource, ParquetSource
-from distill_jax.data.views import place_of, soften
+from distill_jax.data.sources.columns import content_id
+from distill_jax.data.views import soften
 from distill_jax.data.vocabularies import train_vocabulary
 from distill_jax.errors import UserError
 from distill_jax.tasks import own, registry
@@ -68,7 +70,6 @@ def test_any_file_of_rows(rows, ending, bom, last):
         assert {split: held.size(split) for split in splits} == {
             split: len(ids) for split, ids in splits.items()
         }
-        assert not set(splits["train"]) & set(splits["validation"])
         assert sorted(splits["train"] + splits["validation"]) == sorted(e.id for e in source.examples("train"))
         again = HeldOutSource(JsonlSource({"train": [path]}))
         assert {split: [e.id for e in again.examples(split)] for split in splits} == splits
@@ -90,12 +91,20 @@ def test_an_epoch_is_a_permutation(rows, seed):
             assert sorted(seen) == sorted(batch["encoder_input_tokens"][0].tobytes() for batch in plain)
 
 
-def test_another_encoding_is_named(tmp_path):
-    path = tmp_path / "rows.jsonl"
-    path.write_text(json.dumps({"input": "x", "label": "y"}), encoding="utf-16")
-    for read in (lambda s: list(s.examples("train")), lambda s: s.size("train")):
-        with pytest.raises(UserError, match="UTF-16 text: save it as UTF-8"):
-            read(JsonlSource({"train": [path]}))
+def test_utf_16_with_its_mark_is_read_and_another_encoding_named(tmp_path):
+    for name, source, text in (
+        ("rows.jsonl", JsonlSource, json.dumps({"input": "zä", "label": "y"}, ensure_ascii=False) + "\r\n"),
+        ("rows.csv", CsvSource, 'input,label\r\n"zä",y\r\n'),
+    ):
+        path = tmp_path / name
+        for encoding in ("utf-16", "utf-8-sig", "utf-8"):
+            path.write_bytes(text.encode(encoding))
+            read = source({"train": [path]})
+            assert [(e.input, e.label) for e in read.examples("train")] == [("zä", "y")]
+            assert read.size("train") == 1
+        path.write_bytes(text.encode("latin-1"))
+        with pytest.raises(UserError, match=f"{name}: not UTF-8 text"):
+            read.size("train")
 
 
 def test_whole_numbers_are_one_label_however_they_are_kept(tmp_path):
@@ -163,18 +172,18 @@ def test_files_of_one_stem_have_ids_of_their_own(tmp_path):
     for name in "ab":
         (tmp_path / name).mkdir()
         write(tmp_path / name / "data.jsonl", [{"input": f"of {name}", "label": "x"}])
-    answers = write(tmp_path / "r.jsonl", [{"id": "data-1", "rationale": "of the train row"}])
+    first = content_id("of a", None)
+    answers = write(tmp_path / "r.jsonl", [{"id": first, "rationale": "of the train row"}])
     paths = [str(tmp_path / name / "data.jsonl") for name in "ab"]
     task = own.own_task(own.describe(*paths, rationales=answers))
     found = {split: next(task.source.examples(split)) for split in ("train", "validation", "test")}
-    assert {split: e.id for split, e in found.items()} == {
-        "train": "data-1",
-        "validation": "data-validation-1",
-        "test": "data-validation-1",
-    }
+    other = content_id("of b", None)
+    assert [e.id for e in found.values()] == [first, other, other]
     assert [e.rationale for e in found.values()] == ["of the train row", None, None]
-    same = JsonlSource({"train": paths[:1], "validation": paths[:1]})
-    assert {next(same.examples(split)).id for split in same.splits} == {"data-1"}
+    (tmp_path / "moved").mkdir()
+    moved = JsonlSource({"train": [write(tmp_path / "moved" / "x.jsonl", [{"input": "of a", "label": "y"}])]})
+    assert next(moved.examples("train")).id == first  # in another file, on another line
+    assert content_id("of a", ["x"]) != first
 
 
 TRAIN = [
@@ -302,10 +311,8 @@ def test_what_a_student_cannot_learn_is_counted_and_told(tmp_path, caplog):
 def test_classes_as_a_command_line_has_them(tmp_path):
     path = write(tmp_path / "t.jsonl", VALIDATION)
     assert own.describe(path, classes="billing, shipping,other,".split(","))["classes"] == [
-        "billing",
-        "shipping",
-        "other",
+        *("billing", "shipping", "other")
     ]
     assert own.describe(path, classes=[" "])["classes"] is None
-    with pytest.raises(UserError, match="a class is named twice"):
+    with pytest.raises(UserError, match="class 'a' is named twice"):
         own.describe(path, classes=["a", "a "])

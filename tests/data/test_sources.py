@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource, JsonlSource, ParquetSource, held_out, read_jsonl
+from distill_jax.data.sources.columns import content_id
 from distill_jax.errors import UserError
 
 
@@ -182,7 +183,7 @@ def test_jsonl(tmp_path):
     columns = {"input": "question", "label": "answer", "rationale": "why"}
     source = JsonlSource({"train": [path]}, columns)
     assert list(source.examples("train")) == [
-        Example("my-1", "2 + 2?", "4", rationale="Count.", label_probs=(0.25, 0.75)),
+        Example(content_id("2 + 2?", None), "2 + 2?", "4", rationale="Count.", label_probs=(0.25, 0.75)),
         Example("b", "3 + 3?", "6"),
     ]
     assert source.splits == ("train",)
@@ -196,8 +197,8 @@ def test_parquet_like_jsonl(tmp_path):
     source = ParquetSource({"test": [tmp_path / "t.parquet"]})
     examples = list(source.examples("test"))
     assert len(examples) == 2000
-    assert examples[7] == Example("t-8", "7?", rationale="because")
-    assert examples[1999] == Example("t-2000", "1999?", "1999")
+    assert examples[7] == Example(content_id("7?", None), "7?", rationale="because")
+    assert examples[1999] == Example(content_id("1999?", None), "1999?", "1999")
     assert source.where("test", 1500) == f"{tmp_path / 't.parquet'}, row 1501"
 
 

@@ -45,9 +45,10 @@ def test_validation_serves_as_test(tmp_path):
 
 
 def test_rationales_from_another_file(tmp_path):
-    (tmp_path / "why.csv").write_text("id,rationale\na-1,Because.\n")
     columns = {"input": "question", "label": "answer"}
     path = write(tmp_path / "a.jsonl")
+    name = next(make(path, path, columns=columns).source.examples("train")).id
+    (tmp_path / "why.csv").write_text(f"id,rationale\n{name},Because.\n")
     task = make(path, path, rationales=str(tmp_path / "why.csv"), columns=columns)
     first, second, *_ = task.source.examples("train")
     assert (first.rationale, second.rationale) == ("Because.", None)

@@ -66,6 +66,8 @@ class Loopback:
       echo: puts the request's Authorization into every error and answer, as a careless proxy might.
       batch_polls: how often a batch is `in_progress` before it is `completed`.
       hang: seconds that a request with the fault `hang` waits.
+      respond: (path, request) -> (status, content, headers), in place of an answer; None for an answer. The
+        content is sent as JSON, a text as it is, of the content type in the headers.
     """
 
     def __init__(
@@ -81,7 +83,9 @@ class Loopback:
         hang: float = 30.0,
         seed: int = 0,
         keep_log: bool = True,
+        respond: Callable[[str, Mapping], tuple | None] | None = None,
     ):
+        self.respond = respond
         self.answers, self.faults, self.script = answers, dict(faults or {}), collections.deque(script)
         self.delay, self.retry_after, self.key, self.echo = delay, retry_after, key, echo
         self.batch_polls, self.hang, self.keep_log = batch_polls, hang, keep_log
@@ -175,6 +179,8 @@ class Loopback:
             return False
         if self.delay:
             await asyncio.sleep(self.delay)
+        if self.respond and (told := self.respond(path, request)):
+            return _send(writer, *told)
         status, response = self._answer(method, path, headers, body, request, said)
         if fault == "empty":
             response = {**response, "choices": []}
@@ -316,9 +322,10 @@ def _head(status: int, length: int, extra: Mapping[str, str] | None = None, kind
 
 
 def _send(writer, status: int, content, extra: Mapping[str, str] | None = None) -> bool:
-    raw = content.encode() if isinstance(content, str) else json.dumps(content).encode()
+    raw = content.encode("utf-8", "surrogatepass") if isinstance(content, str) else json.dumps(content).encode()
     kind = "text/html" if isinstance(content, str) else "application/json"
-    writer.write(_head(status, len(raw), extra, kind) + raw)
+    extra = dict(extra or {})
+    writer.write(_head(status, len(raw), extra, extra.pop("Content-Type", kind)) + raw)
     return True
 
 

@@ -186,7 +186,9 @@ def test_a_long_pause_is_logged_and_ends_with_the_run(loopback, store, caplog):
     server = loopback(script=["429"] * 9, retry_after="86400")
 
     async def run():
-        annotator = Annotator(OpenAIClient("teacher-1", server.url), make_plan(), store, LimitOptions())
+        annotator = Annotator(
+            OpenAIClient("teacher-1", server.url), make_plan(), store, LimitOptions(max_wait=1e6)
+        )
         asking = asyncio.create_task(annotator.run(examples(3)))
         while not caplog.messages:
             await asyncio.sleep(0.02)
@@ -195,7 +197,7 @@ def test_a_long_pause_is_logged_and_ends_with_the_run(loopback, store, caplog):
 
     assert asyncio.run(asyncio.wait_for(run(), 20)).stopped == "stopped by SIGINT"
     [message] = caplog.messages
-    assert "wait 86400 s" in message
+    assert "wait 86,400 s, until 20" in message
 
 
 def test_samples_have_their_own_seeds_and_only_missing_ones_are_asked(loopback, store):

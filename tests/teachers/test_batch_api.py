@@ -54,7 +54,8 @@ def test_the_same_keys_as_without_a_batch(loopback, store):
 def test_failed_requests_are_asked_again_in_the_next_batch(loopback, store):
     server = loopback(script=["500", "", "500", "", ""])
     outcome = annotate(server, store, examples(5))
-    assert (outcome.stored, outcome.failed, begun(server)) == (5, 2, 2)
+    assert (outcome.stored, outcome.failed, begun(server)) == (5, 0, 2)  # as the rows ended up
+    assert [failure[:15] for failure in outcome.failures] == ["row row-0: HTTP", "row row-2: HTTP"]
 
 
 def test_batches_of_nothing_but_failures_end(loopback, store):
@@ -173,6 +174,26 @@ def test_lines_with_unicode_separators_and_errors_of_any_form(loopback, store):
         {"response": {"status_code": 500, "body": "timed out"}},
         {"response": {"status_code": 500, "body": {"error": "busy"}}, "error": None},
     ):
+        run._failed.clear()
         assert asyncio.run(run._read(job, answer)) == []
     told = [failure.partition(": ")[2] for failure in run.outcome.failures]
     assert told == ["no response: no message", "HTTP 500: timed out", "HTTP 500: busy"]
+
+
+def test_a_bad_line_of_a_batch_spoils_that_line_alone(loopback, store, caplog):
+    server = loopback()
+    collected = server._poll
+
+    def spoil(batch):
+        done = collected(batch)
+        name = done.get("output_file_id")
+        if name and len(server.batches) == 1:
+            first, second, *rest = server.files[name].decode().split("\n")
+            odd = ["[1, 2]", '"text"', "{}", '{"custom_id": "x", "response": "none"}']
+            server.files[name] = "\n".join([first, second[:40], *odd, *rest]).encode("utf-8-sig")
+        return done
+
+    server._poll = spoil
+    outcome = annotate(server, store, examples(4))
+    assert (outcome.stored, outcome.failed, begun(server)) == (4, 0, 2)
+    assert "4 lines are no answers: their rows are asked for again" in caplog.text

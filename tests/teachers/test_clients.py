@@ -13,9 +13,9 @@ from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers.annotator import Annotator
 from distill_jax.teachers.clients import make_client
-from distill_jax.teachers.http_errors import retry_after, status_error
+from distill_jax.teachers.http_errors import error_message, retry_after, status_error
 from distill_jax.teachers.messages import Prompt, Request, Sampling, TeacherError, Token
-from distill_jax.teachers.openai_client import OpenAIClient, error_message, read_reply
+from distill_jax.teachers.openai_client import OpenAIClient, read_reply
 
 PROMPT = Prompt("Sort.", (("one", "1"),), "two", {"type": "object"})
 
@@ -77,8 +77,8 @@ def test_openais_own_endpoint_has_another_name_for_max_tokens(monkeypatch):
         {"choices": None},
         {"choices": []},
         {"choices": [{}]},
-        {"choices": [{"message": {"content": 3}}]},
-        {"choices": [{"message": {"content": "x"}}], "usage": "none"},
+        {"choices": [5, None]},
+        {"choices": {"message": {"content": "x"}}},
     ],
 )
 def test_what_is_no_completion_may_be_asked_for_again(reply):

@@ -173,7 +173,7 @@ def test_the_parsers_of_flags_know_what_there_is():
     """They name it themselves: importing it would take the command line its half second."""
     choices = {name: field.metadata["option"].choices for name, field in AnnotateConfig.options().items()}
     assert choices["client"] == tuple(clients.CLIENTS) and choices["check"] == tuple(quality.CHECKS)
-    assert set(quality.PROBLEMS) == {"unparsed", "unknown_label", "cut", "refused", *quality.CHECKS}
+    assert set(quality.PROBLEMS) == {"unparsed", "unknown_label", "cut", "refused", "empty", *quality.CHECKS}
 
 
 def test_a_temperature_that_is_not_sent(loopback, tmp_path, data):
@@ -213,4 +213,8 @@ def test_mistakes_give_one_line(loopback, tmp_path, data, capsys, monkeypatch):
     assert "line 2" in fails(capsys, "annotate", bad, *here)
     assert "no such file" in fails(capsys, "store", "export", data, "--store", tmp_path / "no", "--output", "x")
     server.script.extend(["400"] * 12)
-    assert "requests got no answer" in fails(capsys, "annotate", data, *here)
+    assert "the first 3 requests failed" in fails(capsys, "annotate", data, *here, "--concurrency", 1)
+    server.script.clear()
+    server.script.extend(["", *["400"] * 2])
+    one = ["--concurrency", 1]
+    assert "2 requests got no answer" in fails(capsys, "annotate", data, *here, *one)

@@ -108,9 +108,12 @@ def test_a_call_waits_for_what_others_may_leave():
 
 
 def test_prices(tmp_path):
-    assert price_of("gpt-4o-mini") == Price(0.15, 0.60)
-    assert price_of("gpt-4o-mini-2024-07-18") == Price(0.15, 0.60)
-    assert price_of("gpt-5-pro") is None and price_of("gpt-4") is None and price_of("llama") is None
+    openai = "openai"
+    assert price_of("gpt-4o-mini", provider=openai) == Price(0.15, 0.60)
+    assert price_of("gpt-4o-mini-2024-07-18", provider=openai) == Price(0.15, 0.60)
+    assert price_of("gpt-4o-mini", base_url="https://api.openai.com/v1") == Price(0.15, 0.60)
+    assert price_of("gpt-4o-mini", base_url="http://localhost:8000/v1") is None  # a server of one's own
+    assert price_of("llama", provider=openai) is None
     table = tmp_path / "prices.yaml"
     table.write_text("llama: [0.1, 0.2]\n")
     assert price_of("llama", str(table)) == Price(0.1, 0.2)

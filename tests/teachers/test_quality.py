@@ -9,7 +9,6 @@ from distill_jax.teachers.messages import Token
 from distill_jax.teachers.quality import (
     Sample,
     arithmetic_holds,
-    canonical,
     judge,
     label_named,
     label_probabilities,
@@ -146,7 +145,9 @@ def test_the_probabilities_of_the_samples_are_averaged():
     samples = [sample("neutral", probs=(0.2, 0.7, 0.1)), sample("neutral", probs=(0.0, 0.9, 0.1))]
     assert judge(ROW, samples, CLASSES).example.label_probs == pytest.approx((0.1, 0.8, 0.1))
     mixed = [sample("neutral", probs=(0.2, 0.7, 0.1)), sample("entailment")]
-    assert judge(ROW, mixed, CLASSES).example.label_probs == pytest.approx((0.6, 0.35, 0.05))
+    assert judge(ROW, mixed, CLASSES).example.label_probs is None  # 0.6, 0.35, 0.05: not of the label voted for
+    mixed.append(sample("neutral"))
+    assert judge(ROW, mixed, CLASSES).example.label_probs == pytest.approx((0.4, 1.7 / 3, 0.1 / 3))
 
 
 def test_one_sample_without_log_probabilities_gives_no_distribution():
@@ -182,19 +183,6 @@ def test_tasks_compare_labels_their_own_way():
 
 
 @pytest.mark.parametrize(
-    ("options", "meant"),
-    [
-        (("-1", "0", "1"), {"**1**": "1", "+1": "1", "-1": "-1", "1.0": "1", "'0'": "0", "2": None}),
-        (("C", "C#", "C++"), {"'C++'": "C++", "**C#**": "C#", "C": "C", "c++.": "C++", "D": None}),
-        (("+", "-"), {"'+'": "+", "**-**": "-", "!!!": None, "": None}),
-        (("yes", "no"), {"Yes!": "yes", " - no -": "no", "yes no": None}),
-    ],
-)
-def test_the_option_that_a_label_means(options, meant):
-    assert {label: canonical(label, options) for label in meant} == meant
-
-
-@pytest.mark.parametrize(
     ("text", "finish", "label", "problem"),
     [
         ("It is. So the answer is bill", "length", None, "cut"),
@@ -220,7 +208,7 @@ def test_answers_that_are_cut_refused_or_carry_markup(text, finish, label, probl
     }
     sample = read_sample(line, None, str)
     assert (sample.label, sample.problem) == (label, problem)
-    assert label is None or sample.rationale in ("It is.", "It is \ufffd.")
+    assert label is None or sample.rationale in ("It is.", "It is \ufffd.", "It< /s> is.")
 
 
 def test_labels_that_begin_others_share_nothing():

@@ -1,6 +1,5 @@
 """What all sources share: the protocol, reading lines of text, fingerprints, and texts that are checked."""
 
-import codecs
 import functools
 import hashlib
 import inspect
@@ -10,6 +9,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from distill_jax import files
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 
@@ -64,10 +64,10 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
     Lines end in a line feed, a carriage return, or both; a line of white space of any script is blank.
 
     Raises:
-      UserError: for a file that cannot be read, or is not UTF-8.
+      UserError: for a file that cannot be read, or is neither UTF-8 nor UTF-16 with a byte order mark.
     """
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with files.open_text(path) as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield number, line
@@ -99,9 +99,7 @@ def unreadable(path: pathlib.Path, error: Exception) -> UserError:
     if isinstance(error, FileNotFoundError):
         return UserError(f"{path}: no such file")
     if isinstance(error, UnicodeDecodeError):
-        if error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            return UserError(f"{path}: UTF-16 text: save it as UTF-8")
-        return UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})")
+        return UserError(f"{path}: not {error.encoding.upper()} text ({error.reason} at byte {error.start})")
     return UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
 
 

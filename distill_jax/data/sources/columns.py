@@ -1,15 +1,21 @@
 """Rows with named columns, of whatever file or set, to examples."""
 
+import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from distill_jax.data.labels import meant, spelled
 from distill_jax.data.schema import FIELDS, Example
 from distill_jax.data.sources.base import encodable, text_of
 from distill_jax.errors import UserError
 
 TARGETS = ("label", "teacher_label", "rationale", "label_probs")
+LABELS = ("label", "teacher_label")
+SPELLED = ("id", *LABELS)
+CONTENT_ID = re.compile("row-[0-9a-f]{12}")  # of a row that has no id of its own
+_BELOW_0 = re.compile(r"\s*-\d+\s*", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
@@ -28,17 +34,29 @@ class Columns:
       columns: field -> column, where the names differ; or a text with columns in braces, such as
         `{premise}</s>{hypothesis}`, to make one field of several.
       needs_target: whether a row without any of `TARGETS` is an error.
+      classes: the labels there are: one that means a class, or one of the row's choices, is read as it is
+        written there; see `labels.place_of`. A class number below 0 is no label.
 
     Raises:
       UserError: for a field that an example does not have.
     """
 
-    def __init__(self, columns: Mapping[str, str] | None = None, needs_target: bool = True):
+    def __init__(
+        self,
+        columns: Mapping[str, str] | None = None,
+        needs_target: bool = True,
+        classes: Sequence[str] | None = None,
+    ):
         unknown = set(columns or {}) - set(FIELDS)
         if unknown:
             raise UserError(f"unknown field {min(unknown)!r}: expected one of {', '.join(FIELDS)}")
         self.columns = {field: field for field in FIELDS} | dict(columns or {})
-        self._needs_target = needs_target
+        self._needs_target, self._classes = needs_target, tuple(classes or ())
+
+    @property
+    def key(self) -> str:
+        """Changes when rows would be read otherwise."""
+        return json.dumps([self.columns, *self._classes] if self._classes else self.columns, sort_keys=True)
 
     def _value(self, where: str, row: Mapping[str, Any], field: str) -> Any:
         """What a field's column holds; None where it is not there, null or NaN (pandas' null)."""
@@ -56,11 +74,20 @@ class Columns:
             return None
         if not isinstance(value, str | int | float):
             raise UserError(f"{where}: expected text in {self.columns[field]!r}, got {value!r:.40}")
-        if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-            value = int(value)  # a column of integers with a null in it is one of floats
-        if field in ("label", "teacher_label") and type(value) is int and value == -1:
-            return None  # what sets with numbered classes have for a row without a label
-        return encodable(where, str(value)) if str(value).strip() else None
+        text = spelled(value) if field in SPELLED or not isinstance(value, str) else value
+        return encodable(where, text) if text.strip() else None
+
+    def _label(self, where: str, row: Mapping[str, Any], field: str) -> str | None:
+        """A label as the class or choice that it means is written; None for a class number below 0."""
+        text = self._text(where, row, field)
+        if text is None:
+            return None
+        options = self._choices(where, row) or self._classes
+        if text not in options and _BELOW_0.fullmatch(text):
+            # What sets with numbered classes have for a row without a label.
+            if options or (text == "-1" and not isinstance(row.get(self.columns[field]), str)):
+                return meant(text, options)
+        return (meant(text, options) if options else None) or text
 
     def _list(
         self, where: str, row: Mapping[str, Any], field: str, kind: str, is_item: Callable[[Any], bool]
@@ -84,7 +111,7 @@ class Columns:
 
     def _choices(self, where: str, row: Mapping[str, Any]) -> tuple[str, ...] | None:
         values = self._list(where, row, "choices", "texts", _is_text)
-        return None if values is None else tuple(dict.fromkeys(encodable(where, str(v)) for v in values))
+        return None if values is None else tuple(dict.fromkeys(encodable(where, spelled(v)) for v in values))
 
     def identity(self, where: str, row: Mapping[str, Any]) -> str | None:
         """The id of a row, if it has one."""
@@ -92,7 +119,8 @@ class Columns:
 
     def targets(self, where: str, row: Mapping[str, Any]) -> dict[str, Any]:
         """The fields `TARGETS` of a row, None where it has none; a UserError for a column of the wrong kind."""
-        fields = {field: self._text(where, row, field) for field in ("label", "teacher_label", "rationale")}
+        fields = {field: self._label(where, row, field) for field in LABELS}
+        fields |= {"rationale": self._text(where, row, "rationale")}
         return fields | {"label_probs": self._probabilities(where, row)}
 
     def _input(self, where: str, row: Mapping[str, Any]) -> str:
@@ -105,8 +133,10 @@ class Columns:
         rationale, choices = self._text(where, row, "rationale"), self._choices(where, row)
         return Example(where, self._input(where, row), rationale=rationale, choices=choices)
 
-    def example(self, where: str, default_id: str, row: Mapping[str, Any]) -> Example:
-        """The example of a row, which errors name as `where` and without an id is called `default_id`.
+    def example(self, where: str, default_id: str | None, row: Mapping[str, Any]) -> Example:
+        """The example of a row, which errors name as `where`; without an id it is called `default_id`.
+
+        Where that is None it is named by its content, so that a row has the same id in whatever file it stands.
 
         Raises:
           UserError: for a row without input or target, and for a column of the wrong kind.
@@ -114,7 +144,15 @@ class Columns:
         text, fields = self._input(where, row), self.targets(where, row)
         if self._needs_target and all(value is None for value in fields.values()):
             expected = ", ".join(repr(self.columns[field]) for field in TARGETS)
-            hint = " (a label of -1 says that there is none)" if row.get(self.columns["label"]) == -1 else ""
+            below = _BELOW_0.fullmatch(str(row.get(self.columns["label"])))
+            hint = f" (a label of {below[0].strip()} says that there is none)" if below else ""
             raise UserError(f"{where}: no label and no rationale{hint}: expected one of {expected}")
-        name = self.identity(where, row) or default_id
-        return Example(name, text, **fields, choices=self._choices(where, row))
+        choices = self._choices(where, row)
+        name = self.identity(where, row) or default_id or content_id(text, choices)
+        return Example(name, text, **fields, choices=choices)
+
+
+def content_id(text: str, choices: Sequence[str] | None) -> str:
+    """The id of a row without one: `row-` and 12 hex digits of its input and choices."""
+    content = json.dumps([text, choices]).encode()
+    return f"row-{hashlib.blake2b(content, digest_size=6).hexdigest()}"

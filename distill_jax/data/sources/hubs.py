@@ -6,7 +6,7 @@ for a row without a label.
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ SPLITS = {"train": "train", "validation": "validation", "test": "test"}
 
 
 class _HubSource:
-    """A set of a hub, by its `name` there; `columns` and `needs_target` are those of `Columns`.
+    """A set of a hub, by its `name` there; most arguments are those of `Columns`.
 
     `splits` has the hub's split by ours; default the three of the same name that are there. A subclass has
     `_there()`, the hub's names of the set's splits, `_version()`, and `rows(split)`: the rows of the hub's
@@ -36,9 +36,10 @@ class _HubSource:
         columns: Mapping[str, str] | None = None,
         splits: Mapping[str, str] | None = None,
         needs_target: bool = True,
+        classes: Sequence[str] | None = None,
     ):
         self.name = name
-        self._columns = Columns(columns, needs_target)
+        self._columns = Columns(columns, needs_target, classes)
         self._asked = dict(splits) if splits else None
 
     @functools.cached_property
@@ -65,8 +66,7 @@ class _HubSource:
 
     def fingerprint(self, split: str) -> str:
         """Hash of name, version and columns."""
-        columns = json.dumps(self._columns.columns, sort_keys=True)
-        return fingerprint_of(self.hub, self.name, self._version(), self._splits[split], columns)
+        return fingerprint_of(self.hub, self.name, self._version(), self._splits[split], self._columns.key)
 
     def where(self, split: str, number: int) -> str:
         return f"{self.hub}:{self.name}, {self._splits[split]}, row {number + 1}"
@@ -190,9 +190,8 @@ class SeqioSource(_HubSource):
 
     hub = "seqio"
 
-    def __init__(self, name, columns=None, splits=None, needs_target=True):
-        columns = {"input": "inputs", "label": "targets"} | dict(columns or {})
-        super().__init__(name, columns, splits, needs_target)
+    def __init__(self, name, columns=None, *args, **kwargs):
+        super().__init__(name, {"input": "inputs", "label": "targets"} | dict(columns or {}), *args, **kwargs)
 
     @functools.cached_property
     def _task(self):

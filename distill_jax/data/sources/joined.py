@@ -2,9 +2,8 @@
 
 import copy
 import dataclasses
-import json
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from distill_jax.data.completions import Completion
@@ -29,10 +28,11 @@ class JoinedSource:
         path: str,
         columns: Mapping[str, str] | None = None,
         parse_completion: Callable[[str], Completion] | None = None,
+        classes: Sequence[str] | None = None,
     ):
         self._source, self._path, self._parse = source, pathlib.Path(path), parse_completion
         self._table = table_of(path)({"all": [path]}, columns)
-        self._columns = Columns(columns)
+        self._columns = Columns(columns, classes=classes)
 
     def located(self, data_dir=None, teacher=None) -> "JoinedSource":
         source = copy.copy(self)
@@ -92,8 +92,7 @@ class JoinedSource:
 
     def fingerprint(self, split: str) -> str:
         parser = code_of(self._parse) if self._parse else ""
-        columns = json.dumps(self._columns.columns, sort_keys=True)
-        return fingerprint_of(self._source.fingerprint(split), parser, columns, self._path)
+        return fingerprint_of(self._source.fingerprint(split), parser, self._columns.key, self._path)
 
     def where(self, split: str, number: int) -> str:
         return self._source.where(split, number)

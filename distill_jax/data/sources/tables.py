@@ -2,7 +2,6 @@
 
 import csv
 import itertools
-import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from distill_jax.errors import UserError
 
 
 class _TableSource:
-    """Files of rows, one or more a split; `columns` and `needs_target` are those of `Columns`."""
+    """Files of rows, one or more a split; the other arguments are those of `Columns`."""
 
     unit = "row"
 
@@ -25,11 +24,11 @@ class _TableSource:
         paths: Mapping[str, Sequence[str | os.PathLike]],
         columns: Mapping[str, str] | None = None,
         needs_target: bool = True,
+        classes: Sequence[str] | None = None,
     ):
-        self._columns = Columns(columns, needs_target)
-        self._paths = {split: [pathlib.Path(p) for p in files] for split, files in paths.items()}
+        self._columns = Columns(columns, needs_target, classes)
+        self._paths = {split: [pathlib.Path(p) for p in of_split] for split, of_split in paths.items()}
         self.splits = tuple(self._paths)
-        self._stems = _different_stems(self._paths)
 
     def _rows(self, path: pathlib.Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         raise NotImplementedError
@@ -45,8 +44,7 @@ class _TableSource:
 
     def examples(self, split: str) -> Iterator[Example]:
         for path, number, row in self.rows(split):
-            where = f"{path}, {self.unit} {number}"
-            yield self._columns.example(where, f"{self._stems[path]}-{number}", row)
+            yield self._columns.example(f"{path}, {self.unit} {number}", None, row)
 
     def inputs(self, split: str) -> Iterator[tuple[Mapping[str, Any], Example]]:
         """Rows of a split and what a student needs of each: no label; the id is its place, `FILE, line N`."""
@@ -58,24 +56,11 @@ class _TableSource:
 
     def fingerprint(self, split: str) -> str:
         """Hash of the split's files and the mapping of columns."""
-        return fingerprint_of(json.dumps(self._columns.columns, sort_keys=True), *self._paths[split])
+        return fingerprint_of(self._columns.key, *self._paths[split])
 
     def where(self, split: str, number: int) -> str:
         path, row, _ = next(itertools.islice(self.rows(split), number, None))
         return f"{path}, {self.unit} {row}"
-
-
-def _different_stems(paths: Mapping[str, Sequence[pathlib.Path]]) -> dict[pathlib.Path, str]:
-    """What the ids of a file's rows begin with: its stem; the split too, where another file has that stem."""
-    stems: dict[pathlib.Path, str] = {}
-    for split, of_split in paths.items():
-        for path in of_split:
-            name, number = path.stem, 1
-            while path not in stems and name in stems.values():
-                name = f"{path.stem}-{split}" + (f"-{number}" if number > 1 else "")
-                number += 1
-            stems.setdefault(path, name)
-    return stems
 
 
 class JsonlSource(_TableSource):
@@ -96,7 +81,7 @@ class CsvSource(_TableSource):
     def _rows(self, path):
         csv.field_size_limit(1 << 30)
         try:
-            with path.open(encoding="utf-8-sig", newline="") as file:
+            with files.open_text(path, newline="") as file:
                 reader = csv.DictReader(file, strict=True)
                 twice = [name for name in reader.fieldnames or () if reader.fieldnames.count(name) > 1]
                 if twice:

@@ -1,0 +1,69 @@
+"""What a completion holds beside its answer: the model's thinking, and tokens that end a turn."""
+
+import re
+from typing import NamedTuple
+
+from distill_jax.data.vocabularies import END
+
+_NAMES = "think(?:ing)?|thoughts?|reasoning|reflection|scratchpad|seed:think|antthinking"
+# Tags of DeepSeek, Qwen, Anthropic and others; of Kimi; of Magistral; of Cohere and others; gpt-oss's channels.
+_TAG = re.compile(
+    rf"<(?P<xml>/?)(?:{_NAMES})>|◁(?P<kimi>/?)think▷|\[(?P<magistral>/?)THINK\]"
+    r"|<\|(?P<token>begin_of_thought|end_of_thought|START_THINKING|END_THINKING)\|>"
+    r"|<\|channel\|>(?P<channel>analysis|commentary|final)<\|message\|>",
+    re.IGNORECASE,
+)
+_CLOSING = ("/", "end_of_thought", "end_thinking", "final")
+_CONTROL = re.compile(
+    r"<\|[\w ]{1,40}\|>|<｜[\w▁ ]{1,40}｜>|</?s>|\[/?INST\]"
+    r"|<(?:eos|bos|pad|end_of_turn|start_of_turn|endoftext)>"
+)
+_LONGEST = 48  # characters of a control token
+
+
+class Parts(NamedTuple):
+    """A completion without its tags: what the model thought, its answer, and where in the text that begins."""
+
+    thinking: str
+    answer: str
+    start: int  # of the last stretch of the answer
+
+
+def split(text: str) -> Parts:
+    """Parts what is between the tags of thinking from the rest.
+
+    A closing tag without an opening one ends thinking that began with the text; an opening one without a
+    closing one makes all that follows thinking.
+    """
+    thought: list[str] = []
+    answered: list[str] = []
+    position, inside = 0, False
+    for tag in _TAG.finditer(text):
+        piece = text[position : tag.start()]
+        closing = (next(filter(None, tag.groups()), "")).lower() in _CLOSING
+        if closing and not inside:
+            thought, answered = [*thought, *answered, piece], []
+        else:
+            (thought if inside else answered).append(piece)
+        position, inside = tag.end(), not closing
+    (thought if inside else answered).append(text[position:])
+    start = len(text) if inside else position
+    thinking = "\n".join(filter(None, (ended(piece).strip() for piece in thought)))
+    return Parts(thinking, ended("".join(answered)), start)
+
+
+def ended(text: str) -> str:
+    """`text` without the control tokens of a chat at its end, such as `<|im_end|>` and `</s>`."""
+    end = len(text)
+    while True:
+        while end and text[end - 1].isspace():
+            end -= 1
+        start = max(text.rfind("<", max(0, end - _LONGEST), end), text.rfind("[", max(0, end - _LONGEST), end))
+        if start < 0 or not _CONTROL.fullmatch(text, start, end):
+            return text if end == len(text.rstrip()) else text[:end]
+        end = start
+
+
+def harmless(text: str) -> str:
+    """`text` in which `</s>` is not the student's end token: a space parts it."""
+    return text.replace(END, f"{END[0]} {END[1:]}")
