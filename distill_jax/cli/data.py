@@ -8,6 +8,7 @@ from typing import Any
 
 from distill_jax.cli.common import command, with_extra
 from distill_jax.config import ImportConfig, PrepareConfig, ShowConfig, StatisticsConfig
+from distill_jax.errors import UserError
 
 
 @command("data list", "the tasks there are")
@@ -89,6 +90,11 @@ def _statistics_table(figures: Mapping[str, Any]):
 @command("data import", "write a benchmark's rows in the paper's layout, or rows from a file of chats")
 @with_extra
 def _data_import(config: ImportConfig) -> int:
+    needed = {"--from": config.origin, "--data-dir": config.data_dir}
+    if config.name == "chat":
+        needed = {"FILE": config.file, "--output": config.output}
+    if missing := [flag for flag, value in needed.items() if value is None]:
+        raise UserError(f"data import {config.name} needs {' and '.join(missing)}")
     if config.name == "chat":
         from distill_jax.teachers.chats import import_chats
 

@@ -201,15 +201,6 @@ class ImportConfig(Options):
     )
     requests: str | None = option(None, "of chat: the requests of a batch's results", metavar="FILE", path=True)
 
-    def verify(self) -> None:
-        """Which options a benchmark needs, and which a file of chats."""
-        needed = {"FILE": self.file, "--output": self.output}
-        if self.name != "chat":
-            needed = {"--from": self.origin, "--data-dir": self.data_dir}
-        missing = [name for name, value in needed.items() if value is None]
-        if missing:
-            raise UserError(f"data import {self.name} needs {' and '.join(missing)}")
-
 
 class RowsOptions(Columns, Folders):
     """The rows"""
