@@ -121,7 +121,7 @@ class Annotator(AnnotationRun):
         self._requests = Pace(self._limits.requests_per_minute, self._pause.sleep)
         self._tokens = Pace(self._limits.tokens_per_minute, self._pause.sleep)
         self._running: set[str] = set()
-        self._turn = asyncio.Lock()
+        self._turn, self._begun = asyncio.Lock(), asyncio.Event()
         self._failing = 0
         self._broken: UserError | None = None
 
@@ -135,8 +135,8 @@ class Annotator(AnnotationRun):
         with self._stopped_by_signals():
             try:
                 async with asyncio.TaskGroup() as group:
-                    for _ in range(self._limits.concurrency):
-                        group.create_task(self._work(jobs))
+                    for number in range(self._limits.concurrency):
+                        group.create_task(self._work(jobs, number))
             except* UserError as errors:
                 raise errors.exceptions[0] from None
             finally:
@@ -174,7 +174,16 @@ class Annotator(AnnotationRun):
             elif job.name not in self._running:  # the same row twice in the source
                 yield job
 
-    async def _work(self, jobs: AsyncIterator[Job]) -> None:
+    async def _work(self, jobs: AsyncIterator[Job], number: int) -> None:
+        """One of the requests at a time; all but the first few wait until one of these was answered."""
+        if number >= _FIRST_FAILURES:
+            await self._begun.wait()
+        try:
+            await self._ask_all(jobs)
+        finally:
+            self._begun.set()
+
+    async def _ask_all(self, jobs: AsyncIterator[Job]) -> None:
         while not self.outcome.stopped:
             async with self._turn:
                 try:
@@ -201,6 +210,7 @@ class Annotator(AnnotationRun):
             self._count_failure(job, error)
             return
         self._failing = 0
+        self._begun.set()
         lines = self._records(job, reply, used, attempts, time.monotonic() - start)
         await self._store.append(lines)
         self._progress(self.outcome)

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distill_jax.data.labels import place_of
 from distill_jax.teachers.limits import Spent
 from distill_jax.teachers.quality import PROBLEMS, Verdict
 from distill_jax.teachers.rows import Rows
@@ -47,11 +48,13 @@ class Figures:
         for line in () if repeated else lines:
             self._spent = self._spent.plus(used(line))
             counts["unpriced"] += line.get("requests", 0) > 0 and line.get("usd") is None
-        has_options = bool(self._options(example))
-        for line, sample in zip(lines, verdict.samples, strict=True):
-            unusable = not line.get("tokens") or (has_options and sample.label is not None and not sample.probs)
-            counts["without_logprobs"] += bool(line["sampling"].get("logprobs")) and unusable
+        options = self._options(example)
+        for line, sample in zip(lines, verdict.samples, strict=False):
+            unusable = not line.get("tokens") or (options and sample.label is not None and not sample.probs)
+            counts["without_logprobs"] += bool(line["sampling"].get("logprobs")) and bool(unusable)
         kind = "unanswered" if example.teacher_label is None else "answered"
+        if example.label is not None and options:
+            counts["reference_of_no_class"] += place_of(example.label, options) < 0
         if example.label is not None and verdict.samples:
             counts["with_reference"] += 1
             right = example.teacher_label is not None and self._same(example.label, example.teacher_label)
@@ -98,6 +101,7 @@ class Figures:
             "problems": {name: count / counts["samples"] for name, count in sorted(self._problems.items())},
             "without_logprobs": counts["without_logprobs"],
             "repeated": counts["repeated"],
+            "reference_of_no_class": counts["reference_of_no_class"],
             "self_consistency": self._agreement / counts["answered"] if counts["answered"] else None,
             "rationale_words": _quantiles(self._words),
             "requests": self._spent.requests,

@@ -41,6 +41,8 @@ def figures_table(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if words:
         spread = f"mean {words['mean']:.1f}, median {words['median']}, 95% have at most {words['p95']}"
         rows.append(("words of a rationale", spread))
+    if summary["reference_of_no_class"]:
+        rows.append(("reference labels that are no class", f"{summary['reference_of_no_class']:,}"))
     if summary["repeated"]:
         rows.append(("rows that repeat another, paid once", f"{summary['repeated']:,}"))
     rows += [(name, f"{summary[name]:,}") for name in ("requests", "tokens")]

@@ -133,12 +133,6 @@ def test_a_label_of_minus_one_is_none(tmp_path):
     assert [e.label for e in examples] == ["0", None]
 
 
-def test_two_columns_of_one_name(tmp_path):
-    (tmp_path / "t.csv").write_text("input,label,label\na,reference,predicted\n")
-    with pytest.raises(UserError, match="t.csv: two columns are named 'label'"):
-        list(CsvSource({"train": [tmp_path / "t.csv"]}).examples("train"))
-
-
 def test_choices_that_repeat_or_are_numbers(tmp_path):
     rows = [
         {"input": "q", "label": "6", "choices": [6, 5, 6]},
@@ -316,3 +310,17 @@ def test_classes_as_a_command_line_has_them(tmp_path):
     assert own.describe(path, classes=[" "])["classes"] is None
     with pytest.raises(UserError, match="class 'a' is named twice"):
         own.describe(path, classes=["a", "a "])
+
+
+def test_two_columns_of_one_name(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    (tmp_path / "t.csv").write_text("input,label,label\nx,a,b\n")
+    arrays = [pyarrow.array([text]) for text in "xab"]
+    table = pyarrow.Table.from_arrays(arrays, ["input", "label", "label"])
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    for source in (CsvSource, ParquetSource):
+        path = next(tmp_path.glob(f"*{'.csv' if source is CsvSource else '.parquet'}"))
+        with pytest.raises(UserError, match="two columns are named 'label': rename one of them"):
+            list(source({"train": [path]}).examples("train"))

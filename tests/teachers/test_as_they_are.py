@@ -94,6 +94,16 @@ def test_labels_in_marks(run):
     assert rows["bare"]["teacher_label"] == "billing" and "rationale" not in rows["bare"]
 
 
+def test_reference_labels_that_are_no_class_are_counted(loopback, tmp_path, capsys):
+    data = tmp_path / "rows.jsonl"
+    data.write_text('{"input": "x", "label": "Billing "}\n{"input": "y", "label": "odd"}\n')
+    server = loopback(respond=lambda path, request: (200, body(GOOD)))
+    flags = ["--model", "m", "--base-url", server.url, "--store", str(tmp_path / "s"), *CLASSES]
+    assert cli.main(["annotate", str(data), *flags, "--output", str(tmp_path / "o")]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"reference labels that are no class +1\n", out) and "0.5000 on 2 rows" in out
+
+
 # Thinking and leftovers.
 
 
@@ -410,8 +420,8 @@ MANY = [f"row {n}" for n in range(30)]
     ],
 )
 def test_what_no_request_can_pass_ends_the_run_after_the_first_few(run, answer, told, most):
-    run(lambda path, request: answer, "--concurrency", "1", rows=MANY, expect=1)
-    assert told in run.told.err.splitlines()[-1] and run.server.count <= most
+    run(lambda path, request: answer, rows=MANY, expect=1)  # 32 at once, as by default
+    assert told in run.told.err.splitlines()[-1] and run.server.count <= most + 2
 
 
 def test_the_ways_out(run):

@@ -83,9 +83,7 @@ class CsvSource(_TableSource):
         try:
             with files.open_text(path, newline="") as file:
                 reader = csv.DictReader(file, strict=True)
-                twice = [name for name in reader.fieldnames or () if reader.fieldnames.count(name) > 1]
-                if twice:
-                    raise UserError(f"{path}: two columns are named {twice[0]!r}: rename one of them")
+                _refuse_twins(path, reader.fieldnames or ())
                 for number, row in enumerate(reader, 1):
                     if None in row or None in row.values():
                         expected = len(reader.fieldnames)
@@ -107,11 +105,19 @@ class ParquetSource(_TableSource):
         if not path.exists():
             raise UserError(f"{path}: no such file")
         try:
-            batches = pyarrow.parquet.ParquetFile(path).iter_batches(1024)
+            file = pyarrow.parquet.ParquetFile(path)
+            _refuse_twins(path, file.schema_arrow.names)
+            batches = file.iter_batches(1024)
             yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
         except (pyarrow.ArrowException, OSError) as error:
             what = " ".join(str(error).split())
             raise UserError(f"{path}: not a whole Parquet file: {what}") from None
+
+
+def _refuse_twins(path: pathlib.Path, names: Sequence[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: two columns are named {twice!r}: rename one of them")
 
 
 TABLES = {".jsonl": JsonlSource, ".json": JsonlSource, ".csv": CsvSource, ".parquet": ParquetSource}
