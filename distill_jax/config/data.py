@@ -68,10 +68,7 @@ class DataOptions(OwnData, Folders):
     """The task"""
 
     mixture_or_task_name: str | None = fixed(
-        None,
-        "a task such as svamp, or svamp_step_by_step with a method; or --data",
-        positional=True,
-        metavar="TASK",
+        None, "a task: svamp, or with a method svamp_step_by_step; or --data", positional=True, metavar="TASK"
     )
     teacher: str | None = fixed(
         None, "folder of the teacher's completions in a set of the paper's layout: llm; none for rows alone"
@@ -120,6 +117,10 @@ class SelectionOptions(Options):
         }
 
 
+class RecordOptions(SelectionOptions, TokenOptions, DataOptions):
+    """What `prepare` makes records of"""
+
+
 class MethodName(Options):
     """The method"""
 
@@ -159,7 +160,7 @@ def method_in(name: str | None) -> str | None:
     return next((method for method in (*METHODS, "label", "rationale") if name.endswith(f"_{method}")), None)
 
 
-class PrepareConfig(MethodName, SelectionOptions, TokenOptions, DataOptions):
+class PrepareConfig(MethodName, RecordOptions):
     """Tokenize and pack a task ahead of training"""
 
     vocabulary: str = option("train:2000", f"{VOCABULARY} to make one")
