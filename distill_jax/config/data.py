@@ -6,16 +6,8 @@ from distill_jax.config.options import REQUIRED, Options, fixed, option
 from distill_jax.errors import UserError
 
 FIELDS = ("id", "input", "label", "teacher_label", "rationale", "label_probs", "choices")
-METHODS = (
-    "standard",
-    "task_distillation",
-    "step_by_step",
-    "step_by_step_shared",
-    "single_task",
-    "rationale_input",
-    "soft_labels",
-    "logit_distillation",
-)
+METHODS = ("standard", "task_distillation", "step_by_step", "step_by_step_shared", "single_task")
+METHODS += ("rationale_input", "soft_labels", "logit_distillation")
 VOCABULARY = "bytes, a SentencePiece file or URL, a run's folder, or train:SIZE"
 SPLITS = "train, validation or test"
 
@@ -109,12 +101,8 @@ class SelectionOptions(Options):
     @property
     def filters(self) -> dict[str, object]:
         """Arguments of `data.selection.Filters`."""
-        return {
-            "agreeing": self.only_agreeing,
-            "min_words": self.min_rationale_words,
-            "max_words": self.max_rationale_words,
-            "max_similarity": self.max_rationale_similarity,
-        }
+        words = {"min_words": self.min_rationale_words, "max_words": self.max_rationale_words}
+        return {"agreeing": self.only_agreeing, **words, "max_similarity": self.max_rationale_similarity}
 
 
 class RecordOptions(SelectionOptions, TokenOptions, DataOptions):

@@ -63,7 +63,7 @@ class TokenScore:
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """A student's network with its parameters, vocabulary and shapes; all `texts` are whole inputs, with prefix.
+    """A student's network with its parameters, vocabulary and shapes; `texts` are inputs, prefixes included.
 
     Attributes:
       params: of the model, or what `quantization.quantize` made of them.
@@ -83,7 +83,7 @@ class Engine:
         self,
         texts: Sequence[str],
         targets_length: int,
-        decoding: Decoding = Decoding(),  # noqa: B008, frozen
+        decoding: Decoding = Decoding(),
         streams: Sequence[int] | None = None,
         start_id: int = 0,
     ) -> list[tuple[Hypothesis, ...]]:
