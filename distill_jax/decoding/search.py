@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from distill_jax.data.vocabularies import EOS_ID
 
 Array = jax.Array
-CACHED = {"enable_dropout": False, "decode": True}  # how all calls of the decoder below are made
+CACHED = {"enable_dropout": False, "decode": True}  # of every call that decodes with a cache
 NEVER = -1e9  # score of a hypothesis that does not exist
 
 
