@@ -16,17 +16,7 @@ from typing import IO
 from distill_jax.errors import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_REFUSED = (
-    errno.EACCES,
-    errno.EEXIST,
-    errno.EIO,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ENOTDIR,
-    errno.EPERM,
-    errno.EROFS,
-)
+_REFUSED = "EACCES EEXIST EIO EISDIR ELOOP ENAMETOOLONG ENOTDIR EPERM EROFS".split()
 # Libraries that write by themselves (TensorStore, Arrow) raise errors of their own with the system's words.
 _WORDS = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
 _PARTIAL = ".partial"
@@ -47,7 +37,7 @@ def disk_errors(path: str | os.PathLike, advice: str = "choose another place") -
         number = _errno(error, pathlib.Path(path))
         if number in _FULL:
             raise UserError(f"{path}: no space left on the disk: free some, or {advice}") from error
-        if number in _REFUSED:
+        if errno.errorcode.get(number) in _REFUSED:
             raise UserError(f"{path}: cannot be written ({os.strerror(number)}): {advice}") from error
         raise
 

@@ -25,16 +25,8 @@ _STEP = re.compile(r"^(?:checkpoint_|checkpoints/)(\d+)/")
 _UNNEEDED = re.compile(
     r"(^|/)(state\.[^/]+/|dataset/|loader/|train_ds-|eval/|events\.|[^/]*\.(h5|msgpack|onnx|bin|pt|pth|ckpt)$)"
 )
-_HUB_FILES = [
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "config.json",
-    "tokenizer*.json",
-    "added_tokens.json",
-    "spiece.model",
-    ADAPTER,
-    "distill_jax/*",
-]
+_HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", ADAPTER, "distill_jax/*"]
+_HUB_FILES += ["tokenizer*.json", "added_tokens.json", "spiece.model"]
 # What file systems call the version of a file; where they say none of it, fsspec's own key stands for it.
 _VERSION = {"etag", "md5", "md5hash", "crc32c", "checksum", "generation", "version", "versionid"}
 _VERSION |= {"mtime", "modified", "last_modified", "lastmodified", "updated", "created"}

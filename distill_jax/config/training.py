@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from distill_jax.config.data import DataOptions, MethodName, SelectionOptions, TokenOptions
+from distill_jax.config.data import MethodName, RecordOptions
 from distill_jax.config.options import REQUIRED, Options, fixed, option
 from distill_jax.errors import UserError
 
@@ -43,9 +43,7 @@ class ModelOptions(Options):
 
     vocab_size: int | None = option(32128, "embedding rows; None takes the vocabulary's, rounded up", minimum=1)
     dtype: str = option(
-        "float32",
-        "of activations and matrix products; parameters are float32 (T5 overflows float16)",
-        choices=("float32", "bfloat16"),
+        "float32", "of activations and products; parameters are float32", choices=("float32", "bfloat16")
     )
     emb_dim: int = option(512, "width of the residual stream", minimum=1)
     num_heads: int = option(6, "attention heads", minimum=1)
@@ -91,9 +89,7 @@ class OptimizerOptions(Options):
     adam_eps: float = fixed(1e-8, "added to adamw's denominator", above=0)
     adafactor_decay_rate: float = fixed(0.8, "exponent of adafactor's second moment", above=0)
     clip_norm: float | None = fixed(
-        None,
-        "largest global norm of the gradients; 0 for no clipping; default 1 with adamw, none with adafactor",
-        minimum=0,
+        None, "largest global norm of the gradients; 0: no clipping; default 1, of adafactor none", minimum=0
     )
 
 
@@ -101,10 +97,7 @@ class MeshOptions(Options):
     """Devices and memory"""
 
     mesh: dict[str, int] | None = option(
-        None,
-        "devices along data, fsdp and model; -1 takes those that are left; default all on one axis",
-        minimum=-1,
-        metavar="AXIS=N,…",
+        None, "devices on data, fsdp, model; -1: those left; default all on one", minimum=-1, metavar="AXIS=N,…"
     )
     partitioning: str | tuple = option(
         "fully_sharded_tensor_parallel", "a preset or a table of what is sharded over which axis"
@@ -121,7 +114,7 @@ class RunOptions(Options):
     batch_size: int = fixed(64, "rows of a global batch (packed rows)", minimum=1)
     initial_checkpoint_path: str | None = fixed(
         None,
-        "run, T5X or Hugging Face checkpoint to start from; or gs://…, hf://ORG/NAME",
+        "run, T5X or Hugging Face checkpoint to start from; gs://, hf://ORG/NAME",
         flags=("init",),
         path=True,
     )
@@ -137,16 +130,7 @@ class RunOptions(Options):
     keep_best_checkpoints: int = option(1, "the best by validation to keep beside those", minimum=0)
 
 
-class TrainConfig(
-    RunOptions,
-    MeshOptions,
-    OptimizerOptions,
-    ModelOptions,
-    MethodOptions,
-    SelectionOptions,
-    TokenOptions,
-    DataOptions,
-):
+class TrainConfig(RunOptions, MeshOptions, OptimizerOptions, ModelOptions, MethodOptions, RecordOptions):
     """Train a student"""
 
     def verify(self) -> None:

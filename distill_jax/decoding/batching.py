@@ -33,17 +33,12 @@ def batch_sizes(largest: int) -> list[int]:
 def batches(
     lengths: Sequence[int], longest: int, batch_size: int
 ) -> Iterator[tuple[list[int], tuple[int, int]]]:
-    """Groups items by padded length, shortest first; every item is in one batch.
+    """Groups items of `lengths` tokens by padded length, `longest` at most; every item is in one batch.
 
     A length with more than one batch has only full-sized ones, as those are compiled anyway.
 
-    Args:
-      lengths: tokens of each item.
-      longest: cap of the padded lengths.
-      batch_size: items of a batch at most.
-
     Yields:
-      The items of a batch, and the shape (rows, length) of the array that holds them.
+      The items of a batch, and the shape (rows, length) of the array that holds them; the shortest first.
     """
     buckets: dict[int, list[int]] = {}
     for item in np.argsort(lengths, kind="stable").tolist():

@@ -15,8 +15,9 @@ import numpy as np
 from distill_jax.decoding import continuous_device
 from distill_jax.decoding.batching import batch_sizes, bucket_length, fine_length, padded
 from distill_jax.decoding.quantization import jit_dequantized
-from distill_jax.decoding.tries import Tries, build_tries, text_number
+from distill_jax.decoding.tries import build_tries, text_number
 
+Tokens = Sequence[int]
 REFILL = 8  # rows are admitted once a slot in so many is free: encoding several together is quicker
 
 _empty_slots = jax.jit(continuous_device.empty_slots, static_argnums=(0, 2, 3, 4))
@@ -30,28 +31,13 @@ _select_slots = jax.jit(continuous_device.select_slots)
 
 
 class Slots:
-    """Slots, and the rows in them.
+    """`count` slots for inputs of `length` tokens at first, and the rows in them.
 
-    Args:
-      count: of the slots.
-      length: tokens of an input, at first.
-      longest: cap of the inputs' padded lengths, unless they are longer.
-      max_length: tokens of an output at most, the end token included.
-      start_id: the decoder's first input token.
-      tries: of the only outputs there may be.
+    With `tries`, a `Tries`, these are the only outputs there may be; the other arguments are those of `decode`.
     """
 
     def __init__(
-        self,
-        model,
-        params: Any,
-        count: int,
-        length: int,
-        *,
-        longest: int,
-        max_length: int,
-        start_id: int = 0,
-        tries: Tries | None = None,
+        self, model, params, count: int, length: int, *, longest: int, max_length: int, start_id=0, tries=None
     ):
         self._model, self._params, self._longest = model, params, longest
         self._max_length, self._start_id = max_length, start_id
@@ -76,7 +62,7 @@ class Slots:
         """Slots without a row."""
         return int((self._items < 0).sum())
 
-    def admit(self, items: Sequence[int], rows: Sequence[Sequence[int]], count: int) -> None:
+    def admit(self, items: Sequence[int], rows: Sequence[Tokens], count: int) -> None:
         """Puts rows into free slots, under the names by which `step` returns them.
 
         They are encoded `count` at a time, which is a shape to compile; empty rows fill up what is missing.
@@ -138,14 +124,7 @@ class Slots:
 
 
 def decode(
-    model,
-    params: Any,
-    rows: Sequence[Sequence[int]],
-    *,
-    batch_size: int,
-    longest: int,
-    max_length: int,
-    start_id: int = 0,
+    model, params, rows: Sequence[Tokens], *, batch_size: int, longest: int, max_length: int, start_id: int = 0
 ) -> Iterator[tuple[int, np.ndarray, float]]:
     """Decodes every row greedily, the shortest first.
 
@@ -167,22 +146,13 @@ def decode(
 
 
 def choose(
-    model,
-    params: Any,
-    rows: Sequence[Sequence[int]],
-    choices: Sequence[Sequence[Sequence[int]]],
-    *,
-    batch_size: int,
-    longest: int,
+    model, params, rows: Sequence[Tokens], choices: Sequence[Sequence[Tokens]], *, batch_size: int, longest: int
 ) -> Iterator[tuple[int, int, float]]:
-    """Decodes greedily what can only be one of given texts; see `decode`.
+    """Decodes greedily what can only be one of given texts; the arguments are those of `decode`.
 
-    Each step takes the likeliest of the tokens with which at least one text goes on. A text is known once no
-    other is left, and its further tokens are not decoded.
-
-    Args:
-      rows, batch_size, longest: as in `decode`.
-      choices: of each row one or more texts' tokens, each with the end token.
+    `choices` are of each row one or more texts' tokens, each with the end token. Each step takes the likeliest
+    of the tokens with which at least one text goes on. A text is known once no other is left, and its further
+    tokens are not decoded.
 
     Yields:
       Each row's place in `rows`, the place of its text in the row's choices, and the text's log-probability, of
@@ -200,12 +170,12 @@ def choose(
     yield from _decode_all(model, params, rows, undecided, batch_size, **limits)
 
 
-def _shortest_first(rows: Sequence[Sequence[int]]) -> list[int]:
+def _shortest_first(rows: Sequence[Tokens]) -> list[int]:
     return np.argsort([len(row) for row in rows], kind="stable").tolist()
 
 
 def _decode_all(
-    model, params: Any, rows: Sequence[Sequence[int]], waiting: list[int], batch_size: int, **limits
+    model, params, rows: Sequence[Tokens], waiting: list[int], batch_size: int, **limits
 ) -> Iterator[tuple[int, Any, float]]:
     """Decodes the waiting rows, in their order; `limits` are those of `Slots`."""
     if not waiting:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from distill_jax.data.vocabularies import EOS_ID
 from distill_jax.decoding.quantization import dequantize
-from distill_jax.decoding.search import lay_out, take_rows
+from distill_jax.decoding.search import CACHED, lay_out, take_rows
 from distill_jax.models.t5 import output_kernel
 
 Array = jax.Array
@@ -166,9 +166,7 @@ def decode_until(
     """Decodes greedily until enough slots are free, all rows have ended, or one needs a longer window.
 
     Args:
-      encoded: of the slots.
-      decoded: of the slots; donate it.
-      rows: in the slots.
+      encoded, decoded, rows: of the slots; donate `decoded`.
       choices: the only outputs there may be: each step takes the likeliest token with which at least one of the
         row's texts goes on, and a row ends where a single text is left. None for any output.
       max_length: int32 [], tokens of a row at most, the end token included.
@@ -190,16 +188,10 @@ def decode_until(
     def step(carry):
         decoded, rows = carry
         now = clock(decoded)
-        states, new = model.apply(
-            {"params": params, "cache": decoded.cache, "cross": encoded.cross},
-            *(states_shape, encoded.inputs, rows.last[:, None], None, None),
-            enable_dropout=False,
-            decode=True,
-            max_decode_length=window,
-            row_starts=rows.start,
-            mutable=["cache"],
-            method="decoder_states",
-        )
+        variables = {"params": params, "cache": decoded.cache, "cross": encoded.cross}
+        texts = states_shape, encoded.inputs, rows.last[:, None], None, None
+        options = {"max_decode_length": window, "row_starts": rows.start, "mutable": ["cache"]}
+        states, new = model.apply(variables, *texts, **CACHED, **options, method="decoder_states")
         states, node = states[:, 0] * scale, rows.node
         if choices is None:
             token, log_prob = likeliest((states @ kernel).astype(jnp.float32))

@@ -11,6 +11,7 @@ from distill_jax.config import Decoding
 from distill_jax.data.vocabularies import EOS_ID, Vocabulary
 from distill_jax.decoding import continuous, likelihood
 from distill_jax.decoding.batching import batches, bucket_length, padded
+from distill_jax.decoding.continuous import Tokens
 from distill_jax.decoding.quantization import jit_dequantized
 from distill_jax.decoding.search import beam_decode, sample_decode
 
@@ -62,7 +63,7 @@ class TokenScore:
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """A student's network with its parameters, vocabulary and shapes.
+    """A student's network with its parameters, vocabulary and shapes; `texts` are inputs, prefixes included.
 
     Attributes:
       params: of the model, or what `quantization.quantize` made of them.
@@ -82,14 +83,13 @@ class Engine:
         self,
         texts: Sequence[str],
         targets_length: int,
-        decoding: Decoding = Decoding(),  # noqa: B008, frozen
+        decoding: Decoding = Decoding(),
         streams: Sequence[int] | None = None,
         start_id: int = 0,
     ) -> list[tuple[Hypothesis, ...]]:
         """Decodes every text.
 
         Args:
-          texts: inputs, prefixes included.
           targets_length: tokens of an output at most, the end token included.
           decoding: how.
           streams: a number below 2**32 for each text, which with the seed decides its samples; default its
@@ -116,29 +116,22 @@ class Engine:
         return [[*ids[:room], EOS_ID] for ids in self.vocabulary.encode_batch(texts)]
 
     def _in_batches(
-        self,
-        tokens: Sequence[Sequence[int]],
-        streams: Sequence[int],
-        targets_length: int,
-        decoding: Decoding,
-        start_id: int,
+        self, tokens: Sequence[Tokens], streams: Sequence[int], length: int, decoding: Decoding, start_id: int
     ) -> Iterator[tuple[int, tuple[Hypothesis, ...]]]:
         """Samples or beams of each row of tokens, with the row's number."""
         for items, shape in batches([len(t) for t in tokens], self.inputs_length, self.batch_size):
             inputs = padded([tokens[item] for item in items], shape)
             rows = np.zeros(shape[0], np.uint32)
             rows[: len(items)] = [streams[item] for item in items]
-            out, scores = jax.device_get(self._decode(inputs, rows, targets_length, decoding, start_id))
+            out, scores = jax.device_get(self._decode(inputs, rows, length, decoding, start_id))
             penalty = 0.0 if decoding.samples else decoding.length_penalty
             for row, item in enumerate(items):
                 ranked = zip(out[row], scores[row], strict=True)
                 yield item, tuple(self._hypothesis(ids, float(score), penalty) for ids, score in ranked)
 
-    def _decode(
-        self, inputs: np.ndarray, streams: np.ndarray, targets_length: int, decoding: Decoding, start_id: int
-    ):
-        """Tokens [rows, n_best, targets_length] and scores [rows, n_best] of samples or beams."""
-        shared = {"max_decode_length": targets_length, "start_id": start_id}
+    def _decode(self, inputs: np.ndarray, streams: np.ndarray, length: int, decoding: Decoding, start_id: int):
+        """Tokens [rows, n_best, length] and scores [rows, n_best] of samples or beams."""
+        shared = {"max_decode_length": length, "start_id": start_id}
         if decoding.samples:
             values = (
                 np.full(len(inputs), getattr(decoding, name), kind)
@@ -159,11 +152,7 @@ class Engine:
         return Hypothesis(self.vocabulary.decode(tokens), score, log_prob, tuple(tokens))
 
     def choose(self, texts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[tuple[int, float]]:
-        """Decodes every text greedily to one of its choices; see `continuous.choose`.
-
-        Args:
-          texts: inputs, prefixes included.
-          choices: of each text one or more.
+        """Decodes every text greedily to one of its choices, one or more of each; see `continuous.choose`.
 
         Returns:
           Of each text the place of what was chosen, and its log-probability, of which at each step the tokens
@@ -172,14 +161,9 @@ class Engine:
         encoded = self._encode_distinct(choice for text_choices in choices for choice in text_choices)
         # A choice that holds an end token is written up to there.
         ended = {choice: ids[: ids.index(EOS_ID) + 1] for choice, ids in encoded.items()}
-        chosen = continuous.choose(
-            self.model,
-            self.params,
-            self._inputs(texts),
-            [[ended[choice] for choice in text_choices] for text_choices in choices],
-            batch_size=self.batch_size,
-            longest=self.inputs_length,
-        )
+        allowed = [[ended[choice] for choice in text_choices] for text_choices in choices]
+        limits = {"batch_size": self.batch_size, "longest": self.inputs_length}
+        chosen = continuous.choose(self.model, self.params, self._inputs(texts), allowed, **limits)
         results = {item: (number, score) for item, number, score in chosen}
         return [results[item] for item in range(len(texts))]
 
@@ -221,10 +205,7 @@ class Engine:
     ) -> list[list[Score]]:
         """The log-probability of each target of each text.
 
-        Args:
-          texts: inputs, prefixes included.
-          targets: of each text one or more.
-          starts: of each text, what all its targets begin with: tokens in there are not counted.
+        `starts` are of each text what all its targets (one or more) begin with: tokens in it are not counted.
         """
         encoded_targets = self._encode_distinct(target for of_text in targets for target in of_text)
         ids = [[encoded_targets[target] for target in of_text] for of_text in targets]
@@ -243,10 +224,7 @@ class Engine:
     ) -> list[list[list[TokenScore]]]:
         """The log-probability of every token of some targets, and of the 20 likeliest in its place.
 
-        Args:
-          texts: inputs, prefixes included.
-          targets: of each text one or more lists of ids.
-          start_id: see `generate`.
+        `targets` are of each text one or more lists of ids, `start_id` is as of `generate`.
         """
         results: list[list[list[TokenScore]]] = [[[] for _ in of_text] for of_text in targets]
         count = min(LIKELIEST, self.model.config.vocab_size)
@@ -255,14 +233,10 @@ class Engine:
             best = _likeliest(self.model, self.params, *arrays, start_id, count=count)
             log_probs, tokens, values = jax.device_get((log_probs, *best))
             for item, number, row, first in places:
-                results[item][number] = [
-                    TokenScore(
-                        token,
-                        float(log_probs[row, place]),
-                        tuple(zip(tokens[row, place].tolist(), values[row, place].tolist(), strict=True)),
-                    )
-                    for place, token in enumerate(targets[item][number], first)
-                ]
+                for place, token in enumerate(targets[item][number], first):
+                    others = zip(tokens[row, place].tolist(), values[row, place].tolist(), strict=True)
+                    score = TokenScore(token, float(log_probs[row, place]), tuple(others))
+                    results[item][number].append(score)
         return results
 
 

@@ -26,18 +26,10 @@ def _scaled_states(
     """Decoder states [batch * targets, embed], such that `states @ kernel` are logits, and the kernel."""
     follows = segments == jnp.pad(segments, ((0, 0), (1, 0)))[:, :-1]
     shifted = jnp.where(follows, jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1], start_id)
-    states = model.apply(
-        {"params": params},
-        encoded,
-        inputs,
-        shifted,
-        encoder_segment_ids=(inputs > 0).astype(jnp.int32),
-        decoder_segment_ids=segments,
-        decoder_cross_segment_ids=(segments > 0).astype(jnp.int32),
-        enable_dropout=False,
-        decode=False,
-        method="decoder_states",
-    )
+    ids = {"encoder_segment_ids": (inputs > 0).astype(jnp.int32), "decoder_segment_ids": segments}
+    ids["decoder_cross_segment_ids"] = (segments > 0).astype(jnp.int32)
+    options = {"enable_dropout": False, "decode": False, "method": "decoder_states"}
+    states = model.apply({"params": params}, encoded, inputs, shifted, **ids, **options)
     kernel, scale = output_kernel(params, model.config)
     return (states * scale).reshape(-1, states.shape[-1]), kernel
 
@@ -65,15 +57,7 @@ def score_tokens(
 
 
 def likeliest_tokens(
-    model,
-    params: Any,
-    encoded: Array,
-    inputs: Array,
-    targets: Array,
-    segments: Array,
-    start_id: int | Array = 0,
-    *,
-    count: int,
+    model, params, encoded: Array, inputs: Array, targets: Array, segments: Array, start_id=0, *, count: int
 ) -> tuple[Array, Array]:
     """The `count` likeliest tokens at each place of the targets, whatever stands there; see `score_tokens`.
 

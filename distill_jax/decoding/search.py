@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from distill_jax.data.vocabularies import EOS_ID
 
 Array = jax.Array
+CACHED = {"enable_dropout": False, "decode": True}  # of every call that decodes with a cache
 NEVER = -1e9  # score of a hypothesis that does not exist
 
 
@@ -22,8 +23,7 @@ def lay_out(model, params: Any, inputs: Array, encoded: Array, places: int) -> A
     _, collections = model.apply(
         {"params": params},
         *(encoded, inputs, tokens, None, None),
-        enable_dropout=False,
-        decode=True,
+        **CACHED,
         mutable=["cache", "cross"],
         method="decoder_states",
     )
@@ -38,15 +38,10 @@ def _start(model, params: Any, inputs: Array, max_decode_length: int) -> dict[st
 
 def _step(model, params: Any, caches: dict[str, Any], inputs: Array, tokens: Array, max_decode_length: int):
     """Feeds int32 tokens [batch, 1]; float32 log-probabilities [batch, vocab] and the new caches."""
-    logits, new = model.apply(
-        {"params": params, "cache": caches["cache"], "cross": caches["cross"]},
-        *(caches["encoded"], inputs, tokens, tokens),
-        enable_dropout=False,
-        decode=True,
-        max_decode_length=max_decode_length,
-        mutable=["cache"],
-        method="decode",
-    )
+    variables = {"params": params, "cache": caches["cache"], "cross": caches["cross"]}
+    texts = caches["encoded"], inputs, tokens, tokens
+    options = {"max_decode_length": max_decode_length, "mutable": ["cache"], "method": "decode"}
+    logits, new = model.apply(variables, *texts, **CACHED, **options)
     return jax.nn.log_softmax(logits[:, 0].astype(jnp.float32)), {**caches, "cache": new["cache"]}
 
 
@@ -160,14 +155,9 @@ def sample_decode(
         return step + 1, drawn, tokens, ended | (drawn == EOS_ID), scores, caches
 
     rows = len(inputs)
-    first = (
-        jnp.zeros((), jnp.int32),
-        jnp.full(rows, start_id, jnp.int32),
-        jnp.zeros((rows, max_decode_length), jnp.int32),
-        (inputs == 0).all(axis=1),
-        jnp.zeros(rows, jnp.float32),
-        caches,
-    )
+    last, tokens = jnp.full(rows, start_id, jnp.int32), jnp.zeros((rows, max_decode_length), jnp.int32)
+    ended, scores = (inputs == 0).all(axis=1), jnp.zeros(rows, jnp.float32)
+    first = jnp.zeros((), jnp.int32), last, tokens, ended, scores, caches
     _, _, tokens, _, scores, _ = jax.lax.while_loop(going_on, body, first)
     return tokens.reshape(batch, num_samples, -1), scores.reshape(batch, num_samples)
 
@@ -207,14 +197,7 @@ def _reorder(caches: dict[str, Any], parents: Array) -> dict[str, Any]:
 
 
 def beam_decode(
-    model,
-    params: Any,
-    inputs: Array,
-    *,
-    max_decode_length: int,
-    num_beams: int,
-    length_penalty: float = 0.6,
-    start_id: int | Array = 0,
+    model, params, inputs: Array, *, max_decode_length: int, num_beams: int, length_penalty=0.6, start_id=0
 ) -> tuple[Array, Array]:
     """Beam search; the hypotheses come best first.
 
@@ -260,13 +243,9 @@ def beam_decode(
         ends = tokens == EOS_ID
         ended = jnp.where(ends, scores / _length_penalty(step + 1.0, length_penalty), NEVER)
         live_scores, places = jax.lax.top_k(jnp.where(ends, NEVER, scores), beams)
-        return (
-            step + 1,
-            _take(tokens, places),
-            _Hypotheses(_take(rows, places), live_scores),
-            finished.best(_Hypotheses(rows, ended), beams),
-            _reorder(caches, _take(parents, places)),
-        )
+        live = _Hypotheses(_take(rows, places), live_scores)
+        finished = finished.best(_Hypotheses(rows, ended), beams)
+        return step + 1, _take(tokens, places), live, finished, _reorder(caches, _take(parents, places))
 
     nothing = jnp.zeros((batch, beams, length), jnp.int32)
     empty = (inputs == 0).all(axis=1, keepdims=True)

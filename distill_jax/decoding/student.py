@@ -44,11 +44,7 @@ class Student:
 
 
 def load_student(model_dir: str, data_dir: str | None = None) -> Student:
-    """Reads a run's folder.
-
-    Args:
-      model_dir: MODEL_DIR of the run.
-      data_dir: folder of the data sets, where the task reads files.
+    """Reads a run's folder; `data_dir` has the data sets of a task that reads files.
 
     Raises:
       UserError: when it is not the folder of a run.
@@ -59,13 +55,7 @@ def load_student(model_dir: str, data_dir: str | None = None) -> Student:
             f"{model_dir}: was converted without a task: convert it again with --task NAME, such as "
             "svamp_step_by_step"
         )
-    task, views = registry.resolve(
-        run.mixture_or_task_name,
-        run.label_source,
-        run.module,
-        data_dir=data_dir,
-        teacher=run.teacher_name,
-        own_data=run.own_data,
-    )
+    origin = {"data_dir": data_dir, "teacher": run.teacher_name, "own_data": run.own_data}
+    task, views = registry.resolve(run.mixture_or_task_name, run.label_source, run.module, **origin)
     model = Transformer(T5Config(**run.model))
     return Student(model_dir, run, model, load_vocabulary(model_dir), task, views)

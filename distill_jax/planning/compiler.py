@@ -115,14 +115,9 @@ def _main(folder: str) -> None:
         name: jax.ShapeDtypeStruct((job.batch_size, *x.shape), x.dtype, sharding=place.batch)
         for name, x in to_features([], job.lengths).items()
     }
-    step = make_train_step(
-        model,
-        optimizer,
-        losses.step_by_step_weights(),
-        microbatches=job.microbatches,
-        loss_chunk=job.loss_chunk,
-        shardings=jax.tree.map(lambda x: x.sharding, state),
-    )
+    options = {"microbatches": job.microbatches, "loss_chunk": job.loss_chunk}
+    options["shardings"] = jax.tree.map(lambda x: x.sharding, state)
+    step = make_train_step(model, optimizer, losses.step_by_step_weights(), **options)
     with place.active():
         memory = step.lower(state, batch).compile().memory_analysis()
     (dump,) = pathlib.Path(folder).glob(f"*after_{_DUMP}*.txt")

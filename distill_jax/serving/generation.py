@@ -90,8 +90,6 @@ def generate(
     """The `decoding.n_best` answers to each example.
 
     Args:
-      engine: the student.
-      form: what an answer is made of.
       examples: only `input` is read, and `rationale` where the student reads it.
       decoding: how each view is decoded; answer k is made of the k-th of each.
       streams: as of `Engine.generate`.
@@ -108,17 +106,13 @@ def generate(
             tokens = [[hypothesis.tokens for hypothesis in some] for some in hypotheses[view.name]]
             scores = engine.token_scores(texts, tokens, view.start)
             pieces[view.name] = [[_pieces(engine.vocabulary, each) for each in some] for some in scores]
-    return [
-        [
-            _assembled(
-                form,
-                {name: of_view[item][k] for name, of_view in hypotheses.items()},
-                {name: of_view[item][k] for name, of_view in pieces.items()} if with_pieces else None,
-            )
-            for k in range(decoding.n_best)
-        ]
-        for item in range(len(examples))
-    ]
+
+    def answer(item: int, k: int) -> Generation:
+        texts = {name: of_view[item][k] for name, of_view in hypotheses.items()}
+        parts = {name: of_view[item][k] for name, of_view in pieces.items()}
+        return _assembled(form, texts, parts if with_pieces else None)
+
+    return [[answer(item, k) for k in range(decoding.n_best)] for item in range(len(examples))]
 
 
 def _assembled(

@@ -60,7 +60,7 @@ class DistillationModel(models.EncoderDecoderModel):
         output_vocabulary: seqio.Vocabulary,
         optimizer_def: t5x_optimizers.OptimizerDef | optax.GradientTransformation | None = None,
         view_weights: Mapping[str, float] | None = None,
-        objective: Objective = CrossEntropy(),  # noqa: B008, frozen
+        objective: Objective = CrossEntropy(),
         teacher_checkpoint_path: str | None = None,
         num_beams: int = 1,
         loss_chunk: int = 2048,
@@ -136,15 +136,8 @@ class DistillationModel(models.EncoderDecoderModel):
         return batch | {"weights": weights, **self.objective.shares(batch)}
 
     def _loss(self, params: Any, batch: Batch, key: jax.Array | None, z_loss: float):
-        loss, sums = self.objective(
-            params,
-            model=self._states,
-            batch=batch,
-            key=key,
-            teacher=self.teacher_params,
-            loss_chunk=self._loss_chunk,
-            z_loss=z_loss,
-        )
+        options = {"teacher": self.teacher_params, "loss_chunk": self._loss_chunk, "z_loss": z_loss}
+        loss, sums = self.objective(params, model=self._states, batch=batch, key=key, **options)
         return loss, _metrics(loss, sums, batch, self._view_weights)
 
     def loss_fn(self, params: Any, batch: Batch, dropout_rng: jax.Array | None):

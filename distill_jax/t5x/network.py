@@ -17,20 +17,14 @@ class NetworkStates:
         self.module, self.config = module, module.config
 
     def apply(
-        self,
-        variables: Any,
-        encoder_input_tokens: jax.Array,
-        *tokens: jax.Array,
-        decoder_cross_segment_ids: jax.Array | None = None,
-        method: str,
-        **options,
+        self, variables: Any, encoder_input_tokens: jax.Array, *tokens: jax.Array, method: str, **options
     ) -> jax.Array:
         """[batch, targets, embed], for the arguments of `Transformer.hidden`."""
         if method != "hidden":
             raise ValueError(f"only the method hidden is known here, not {method!r}")
-        cross_mask = None
-        if decoder_cross_segment_ids is not None:
-            reads = decoder_cross_segment_ids[:, :, None] == options["encoder_segment_ids"][:, None, :]
+        cross_mask, cross_ids = None, options.pop("decoder_cross_segment_ids", None)
+        if cross_ids is not None:
+            reads = cross_ids[:, :, None] == options["encoder_segment_ids"][:, None, :]
             cross_mask = (reads & (encoder_input_tokens > 0)[:, None, :])[:, None].astype(self.config.dtype)
 
         def without_logits(next_fun, args, kwargs, context):

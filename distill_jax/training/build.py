@@ -138,15 +138,9 @@ def _with_stored_logits(
     config: TrainConfig, objective: Objective, model: Transformer, records: Prepared
 ) -> Prepared:
     """The records with the teacher's likeliest next tokens, among the ids of the student's network."""
-    return distributed.first_alone(
-        lambda: store_top_k(
-            records,
-            config.teacher_checkpoint_path,
-            config.teacher_top_k,
-            vocab_size=model.config.vocab_size,
-            temperature=objective.temperature,
-        )
-    )
+    teacher = config.teacher_checkpoint_path, config.teacher_top_k
+    options = {"vocab_size": model.config.vocab_size, "temperature": objective.temperature}
+    return distributed.first_alone(lambda: store_top_k(records, *teacher, **options))
 
 
 def with_vocabulary_size(model: Transformer, vocabulary: Vocabulary) -> Transformer:

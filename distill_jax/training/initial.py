@@ -13,13 +13,7 @@ from distill_jax.models.t5 import Transformer
 
 
 def initial_params(model: Transformer, path: str, vocabulary: Vocabulary) -> Any:
-    """Float32 parameters for a student, `model`, from a checkpoint.
-
-    Args:
-      model: the student's network.
-      path: a run's folder or one of its checkpoints, a T5X checkpoint, or a Hugging Face folder; local, `gs://…`
-        or `hf://ORG/NAME`.
-      vocabulary: the student's.
+    """Float32 parameters for a student, `model`, from any checkpoint that `reading.open_checkpoint` takes.
 
     Raises:
       UserError: when the checkpoint is missing, is of a run with another vocabulary, or does not fit; names the

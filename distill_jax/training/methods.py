@@ -52,9 +52,5 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     if config.optimizer == "adafactor":
         return optimizers.adafactor(make_schedule(config), decay_rate=config.adafactor_decay_rate, **common)
     return optimizers.adamw(
-        make_schedule(config),
-        b1=config.adam_b1,
-        b2=config.adam_b2,
-        eps=config.adam_eps,
-        **common,
+        make_schedule(config), b1=config.adam_b1, b2=config.adam_b2, eps=config.adam_eps, **common
     )

@@ -33,17 +33,9 @@ class Objective(Protocol):
         return {}
 
     def __call__(
-        self,
-        params: Any,
-        *,
-        model: Transformer,
-        batch: Batch,
-        key: jax.Array | None,
-        teacher: Any,
-        loss_chunk: int,
-        z_loss: float,
+        self, params, *, model, batch: Batch, key: jax.Array | None, teacher, loss_chunk: int, z_loss: float
     ) -> tuple[jax.Array, Metrics]:
-        """The loss and the sums of the metrics; `key` None turns dropout off."""
+        """The loss of a `Transformer` and the sums of the metrics; `key` None turns dropout off."""
         ...
 
 
@@ -51,15 +43,10 @@ def decoder_states(params: Any, model: Transformer, batch: Batch, key: jax.Array
     """Teacher forcing: scaled decoder states [batch * targets, embed] and the output kernel."""
     tokens = ("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens")
     others = ("encoder_segment_ids", "decoder_segment_ids", "encoder_positions", "decoder_positions")
-    states = model.apply(
-        {"params": params},
-        *(batch[name] for name in tokens),
-        **{name: batch[name] for name in others},
-        decoder_cross_segment_ids=batch.get("decoder_cross_segment_ids"),
-        enable_dropout=key is not None,
-        rngs=None if key is None else {"dropout": key},
-        method="hidden",
-    )
+    ids = {name: batch.get(name) for name in (*others, "decoder_cross_segment_ids")}
+    dropout = {"enable_dropout": key is not None, "rngs": None if key is None else {"dropout": key}}
+    texts = [batch[name] for name in tokens]
+    states = model.apply({"params": params}, *texts, **ids, **dropout, method="hidden")
     kernel, scale = output_kernel(params, model.config)
     return (states * scale).reshape(-1, states.shape[-1]), kernel
 

@@ -35,7 +35,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     view_weights: Mapping[str, float],
     *,
-    objective: Objective = CrossEntropy(),  # noqa: B008, frozen
+    objective: Objective = CrossEntropy(),
     seed: int = 0,
     microbatches: int = 1,
     loss_chunk: int = 2048,
@@ -103,11 +103,7 @@ def make_train_step(
 
 
 def make_eval_step(
-    model,
-    view_weights: Mapping[str, float],
-    *,
-    objective: Objective = CrossEntropy(),  # noqa: B008, frozen
-    loss_chunk: int = 2048,
+    model, view_weights: Mapping[str, float], *, objective: Objective = CrossEntropy(), loss_chunk: int = 2048
 ) -> Callable[..., Metrics]:
     """Builds the jitted `(params, batch, teacher=None) -> metrics`: as the train step's, without dropout."""
 

@@ -71,7 +71,6 @@ def store_top_k(
     Args:
       records: of `prepare`.
       teacher_checkpoint_path: of `load_teacher`.
-      k: tokens stored for each position.
       vocab_size: the student's. Ids beyond it (a teacher may be padded to more) are left out before the
         softmax, as beside a live teacher.
       temperature: of the log-probabilities.

@@ -48,7 +48,6 @@ def train(
     One of several processes ends when another is gone, as `distributed.initialize` says.
 
     Args:
-      config: of the run.
       model: in place of the configuration's network.
       optimizer: in place of the configuration's optimizer and schedule.
       objective: in place of the method's loss.
@@ -128,17 +127,14 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
     train_step = make_train_step(run.model, run.optimizer, run.view_weights, **options)
     train_step = distributed.compiled_together(train_step)
     ids = example_ids(run.task, "train")
+    folder, limit = config.model_dir, config.max_skipped_steps
+    guard = Guard(folder, limit, lambda step: ids(loader.examples(step - 1)), write=distributed.is_primary())
     return loop.Loop(
         state=state,
         loader=loader,
         train_step=lambda state, batch: train_step(state, partitioning.put_batch(batch, place), run.teacher),
         checkpointer=checkpointer,
-        guard=Guard(
-            config.model_dir,
-            config.max_skipped_steps,
-            examples=lambda step: ids(loader.examples(step - 1)),
-            write=distributed.is_primary(),
-        ),
+        guard=guard,
         place=place,
         config=config,
         validate=_validation(run, evaluator) if config.eval_period else None,

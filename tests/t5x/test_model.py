@@ -1,6 +1,7 @@
 """Our engine and T5X's, on the same weights and batches: losses, steps, predictions."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from distill_jax.data.records import to_features  # noqa: E402
 from distill_jax.data.tokenization import new_counts, tokenize  # noqa: E402
 from distill_jax.data.vocabularies import ByteVocabulary  # noqa: E402
 from distill_jax.decoding.engine import Decoding  # noqa: E402
+from distill_jax.decoding.predict import Request  # noqa: E402
 from distill_jax.errors import UserError  # noqa: E402
 from distill_jax.evaluation.evaluator import Evaluator  # noqa: E402
 from distill_jax.models import losses  # noqa: E402
@@ -287,15 +289,16 @@ def predictions_of_t5x(module, params, num_beams=1):
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_same_predictions_and_metrics(counting, build, trained, num_beams):
-    student = ours()
     mine = Evaluator(
-        model=student,
-        vocabulary=ByteVocabulary(),
-        task=counting,
-        views=counting.views("step_by_step"),
+        types.SimpleNamespace(
+            model=ours(),
+            vocabulary=ByteVocabulary(),
+            task=counting,
+            views=counting.views("step_by_step"),
+            lengths=LENGTHS,
+        ),
         batch_size=16,
-        task_feature_lengths=LENGTHS,
-        decoding=Decoding(num_beams=num_beams),
+        request=Request(decoding=Decoding(num_beams=num_beams)),
     ).evaluate(trained, "validation")
     texts, metrics = predictions_of_t5x(build(), trained, num_beams)
     assert texts["counting_label"] == [row["predicted_label"] for row in mine.rows]

@@ -174,11 +174,7 @@ def _check_copies(folder: pathlib.Path, stored: Mapping[str, Parameter], names: 
 
 
 def write_huggingface(
-    folder: str | os.PathLike,
-    parameters: Parameters,
-    config: T5Config,
-    dtype: str = "float32",
-    shard_bytes: int = 5 * 10**9,
+    folder: str | os.PathLike, parameters: Parameters, config: T5Config, dtype="float32", shard_bytes=5 * 10**9
 ) -> None:
     """Writes a folder, made if need be, that `transformers.T5ForConditionalGeneration.from_pretrained` reads.
 

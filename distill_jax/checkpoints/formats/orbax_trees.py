@@ -126,14 +126,8 @@ def write_tree(
 ) -> None:
     """Writes `<directory>/[<step_prefix>_]<step>/state`; one parameter at a time is read.
 
-    Args:
-      directory: of the checkpoint manager.
-      step: of the checkpoint.
-      prefix: of the parameters: `target` for T5X, `params` for ours.
-      parameters: by their names below the prefix.
-      others: further top-level entries, such as the step.
-      step_prefix: T5X's is `checkpoint`.
-      ocdbt: one key-value store for all arrays, else a folder each.
+    `parameters` are by their names below `prefix`: `target` for T5X, `params` for ours; `others` are further
+    top-level entries, such as the step. With `ocdbt` all arrays are in one key-value store, else a folder each.
     """
     leaves = {name: _Lazy(parameter, order) for order, (name, parameter) in enumerate(parameters.items())}
     lazy_handler = _LazyHandler(deepcopy_host_arrays=False)

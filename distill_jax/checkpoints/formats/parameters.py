@@ -111,11 +111,7 @@ def expected_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
 
 
 def check(
-    where: str,
-    parameters: Parameters,
-    config: T5Config,
-    source: str,
-    file_names: Mapping[str, str] | None = None,
+    where: str, parameters: Parameters, config: T5Config, source: str, file_names: Mapping[str, str] = {}
 ) -> None:
     """Compares the checkpoint `where` with the model that `source` (such as "config.json") describes.
 
@@ -126,7 +122,7 @@ def check(
     """
 
     def named(name: str) -> str:
-        theirs = (file_names or {}).get(name)
+        theirs = file_names.get(name)
         return f"{name} ({theirs} there)" if theirs else name
 
     expected = expected_shapes(config)
