@@ -145,7 +145,8 @@ def only_setting(
             if len(settings) == 1:
                 raise UserError(
                     f"{store.path}: row {example.id} has completions of several prompts of one setting: "
-                    "another row has its id too, or its text has changed; run annotate with the settings and --output"
+                    "another row has its id too, or its text has changed; run annotate with the settings and "
+                    "--output"
                 )
             raise UserError(
                 f"{store.path}: row {example.id} has completions of several settings "
