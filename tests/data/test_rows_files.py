@@ -112,22 +112,16 @@ def test_whole_numbers_are_one_label_however_they_are_kept(tmp_path):
     assert {e.teacher_label for e in one.examples("train")} == {"2.5"}
 
 
-def test_a_label_of_minus_one_is_none(tmp_path, caplog):
-    """As SNLI has it where annotators did not agree: no class of that name, and counted."""
-    rows = [{"input": f"x {n}", "label": 0} for n in range(3)] + [
-        {"input": "y", "label": n} for n in (-1, -1.0)
-    ]
-    path = write(tmp_path / "t.jsonl", rows)
-    task = define_task("t", JsonlSource({split: [path] for split in ("train", "test")}))
-    assert [e.label for e in task.source.examples("train")] == ["0"] * 3 + [None] * 2
-    manifest = prepare(
-        task, task.views("standard"), "train", vocabulary="bytes", task_feature_lengths=LENGTHS
-    ).manifest
-    assert manifest["with_target"] == {"label": 3} and manifest["examples"] == 5
-    assert "2 of 5 examples have no target of the view 'label': left out of it" in caplog.text
-    without = write(tmp_path / "u.jsonl", [{"input": "x", "label": 0}, {"input": "x", "label": None}])
-    with pytest.raises(UserError, match="u.jsonl, line 2: no label and no rationale"):
-        list(JsonlSource({"train": [without]}).examples("train"))
+def test_a_label_of_minus_one_is_none(tmp_path):
+    """As SNLI has it where annotators did not agree: no class of that name, and an error that names the row."""
+    path = write(tmp_path / "t.jsonl", [{"input": "x", "label": 0}, {"input": "x", "label": -1}])
+    with pytest.raises(
+        UserError, match=r"t.jsonl, line 2: no label .*\(-1 says that there is none: leave such rows out\)"
+    ):
+        list(JsonlSource({"train": [path]}).examples("train"))
+    rows = [{"input": "x", "label": 0, "rationale": "r"}, {"input": "x", "label": -1.0, "rationale": "r"}]
+    examples = JsonlSource({"train": [write(tmp_path / "u.jsonl", rows)]}).examples("train")
+    assert [e.label for e in examples] == ["0", None]
 
 
 def test_two_columns_of_one_name(tmp_path):

@@ -27,8 +27,7 @@ class Columns:
     Args:
       columns: field -> column, where the names differ; or a text with columns in braces, such as
         `{premise}</s>{hypothesis}`, to make one field of several.
-      needs_target: whether a row without any of `TARGETS` is an error; one with the label -1 is none: it says
-        that nobody agreed on a label, and `prepare` counts it.
+      needs_target: whether a row without any of `TARGETS` is an error.
 
     Raises:
       UserError: for a field that an example does not have.
@@ -118,9 +117,13 @@ class Columns:
           UserError: for a row without input or target, and for a column of the wrong kind.
         """
         text, fields = self._input(where, row), self.targets(where, row)
-        says_none = row.get(self.columns["label"]) == -1
-        if self._needs_target and not says_none and all(value is None for value in fields.values()):
+        if self._needs_target and all(value is None for value in fields.values()):
             expected = ", ".join(repr(self.columns[field]) for field in TARGETS)
-            raise UserError(f"{where}: no label and no rationale: expected one of {expected}")
+            hint = (
+                " (-1 says that there is none: leave such rows out)"
+                if row.get(self.columns["label"]) == -1
+                else ""
+            )
+            raise UserError(f"{where}: no label and no rationale{hint}: expected one of {expected}")
         name = self.identity(where, row) or default_id
         return Example(name, text, **fields, choices=self._choices(where, row))
