@@ -3,6 +3,7 @@
 A full or read-only disk is one line for the user, whichever library finds it so.
 """
 
+import codecs
 import contextlib
 import errno
 import itertools
@@ -84,6 +85,29 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a whole UTF-8 file; see `atomic_write`."""
     with atomic_write(path) as file:
         file.write(text)
+
+
+def read_text(path: pathlib.Path) -> str:
+    """The text of a UTF-8 file, without the byte order mark that Windows' editors put before it.
+
+    Raises:
+      UserError: when it cannot be read, or is in another encoding.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (UnicodeDecodeError, OSError) as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: pathlib.Path, error: Exception) -> UserError:
+    """The error, in words, of a file that could not be read."""
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path}: no such file")
+    if isinstance(error, UnicodeDecodeError):
+        if error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return UserError(f"{path}: UTF-16 text: save it as UTF-8")
+        return UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})")
+    return UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def refuse_lfs_pointer(path: str | os.PathLike) -> None:

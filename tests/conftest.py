@@ -11,6 +11,7 @@ import pathlib
 import shutil
 import tempfile
 
+import hypothesis
 import jax
 import pytest
 
@@ -28,6 +29,11 @@ CHEAP_COMPILATION = " ".join(
     )
 )
 CACHE = pytest.StashKey[str]()
+# A busy machine fails no test: Hypothesis' limits of time are off.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_configure(config):

@@ -4,14 +4,11 @@
 (`gs://`, `s3://`, …) through fsspec and the package it names for the protocol.
 """
 
-import contextlib
 import hashlib
 import json
 import pathlib
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
 
 from distill_jax import files
 from distill_jax.checkpoints import orbax
@@ -27,9 +24,6 @@ _UNNEEDED = re.compile(
 )
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", ADAPTER, "distill_jax/*"]
 _HUB_FILES += ["tokenizer*.json", "added_tokens.json", "spiece.model"]
-# What file systems call the version of a file; where they say none of it, fsspec's own key stands for it.
-_VERSION = {"etag", "md5", "md5hash", "crc32c", "checksum", "generation", "version", "versionid"}
-_VERSION |= {"mtime", "modified", "last_modified", "lastmodified", "updated", "created"}
 
 
 def is_remote(path: str) -> bool:
@@ -46,16 +40,6 @@ def fetch(url: str, step: int | str | None = None) -> pathlib.Path:
     return _fetch_hub(url) if url.startswith("hf://") else _fetch_fsspec(url.rstrip("/"), step)
 
 
-@contextlib.contextmanager
-def _fetching(url: str) -> Iterator[None]:
-    """Errors of any protocol's client on one line, in which `disk_errors` still finds a full disk."""
-    try:
-        yield
-    except Exception as error:
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{url}: cannot be fetched: {words}") from None
-
-
 def _fetch_hub(url: str) -> pathlib.Path:
     match = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@(.+?))?/?", url)
     if not match:
@@ -65,7 +49,7 @@ def _fetch_hub(url: str) -> pathlib.Path:
         import huggingface_hub
     except ImportError:
         raise UserError(f"{url}: needs the hub's client: pip install huggingface_hub") from None
-    with _fetching(url):
+    with cache.fetching(url):
         folder = pathlib.Path(
             huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=_HUB_FILES)
         )
@@ -93,7 +77,7 @@ def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
     ours = re.fullmatch(r"(.+)/checkpoints/(\d+)", url)
     if ours:  # what it is stands in the run's folder
         return _fetch_fsspec(ours[1], int(ours[2])) / CHECKPOINTS / ours[2]
-    with _fetching(url):
+    with cache.fetching(url):
         filesystem, root = fsspec.url_to_fs(url)
         root = root.rstrip("/")
         filesystem.invalidate_cache()  # a listing of before would hide what was written since
@@ -111,7 +95,7 @@ def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
         refuse_pickles(f"{url}/{name}" for name in names)
     wanted += beside
     # The versions belong to the key: a run's folder grows, and weights are overwritten in place.
-    versions = [(path, _version(filesystem, path, (infos | beside)[path])) for path in wanted]
+    versions = [(path, cache.version_of(filesystem, path, (infos | beside)[path])) for path in wanted]
     key = hashlib.sha256(json.dumps([url, versions]).encode()).hexdigest()[:16]
     folder = cache.cache_dir() / "downloads" / key
     if not folder.exists():
@@ -119,7 +103,7 @@ def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
             for path in wanted:
                 target = temporary / posixpath.relpath(path, parent or "/")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with _fetching(url):
+                with cache.fetching(url):
                     filesystem.get_file(path, str(target))
     return folder / posixpath.basename(root)  # T5X's step is in the folder's name
 
@@ -136,9 +120,3 @@ def _number(filesystem, url: str, root: str, names: list[str], step: int | str |
             raise UserError(f"{url}: no checkpoint has a validation score, so that none is the best")
         return best[-1]
     return orbax.numbered(url, steps, step)
-
-
-def _version(filesystem, path: str, info: Mapping[str, Any]) -> list[str]:
-    """What tells one content of a file from another, as far as the file system says it."""
-    stated = [f"{name}={value}" for name, value in sorted(info.items()) if name.lower() in _VERSION]
-    return [str(info.get("size")), *(stated or [str(filesystem.ukey(path))])]

@@ -7,6 +7,7 @@ import hashlib
 import io
 import itertools
 import json
+import logging
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,8 @@ from sentencepiece import sentencepiece_model_pb2
 from distill_jax import files
 from distill_jax.data import cache
 from distill_jax.errors import UserError
+
+log = logging.getLogger(__name__)
 
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 EXTRA_IDS = 100  # sentinels of T5's pretraining, at the end of the ids
@@ -192,20 +195,36 @@ Vocabulary = ByteVocabulary | SentencePieceVocabulary | TokenizerVocabulary
 
 
 def _download(url: str) -> pathlib.Path:
+    """The folder of the model at a URL, fetched once per version of the file.
+
+    Without a network its version cannot be asked: the copy that was fetched last is taken, with a warning.
+    """
     import fsspec
 
-    name = hashlib.sha256(url.encode()).hexdigest()[:16]
-    folder = cache.cache_dir() / "downloads" / name
+    what, name = f"vocabulary {url}", f"vocabulary-{_digest(url)}"
+    downloads = cache.cache_dir() / "downloads"
+    try:
+        with cache.fetching(what):
+            filesystem, path = fsspec.url_to_fs(url)
+            filesystem.invalidate_cache()
+            version = cache.version_of(filesystem, path, filesystem.info(path))
+    except UserError as error:
+        copies = sorted(downloads.glob(f"{name}-{'?' * 16}"), key=os.path.getmtime)
+        if not copies:
+            raise
+        log.warning("warning: %s: the copy fetched last is used", error)
+        return copies[-1]
+    folder = downloads / f"{name}-{_digest(json.dumps(version))}"
     if not folder.exists():
         with files.new_folder(folder, cache.ADVICE) as temporary:
-            try:
-                with fsspec.open(url) as source:
-                    model = source.read()
-            except (ImportError, OSError, ValueError) as error:
-                what = " ".join(str(error).split()) or type(error).__name__
-                raise UserError(f"vocabulary {url}: cannot be fetched: {what}") from None
-            SentencePieceVocabulary(model, name=f"vocabulary {url}").save(temporary)
+            with cache.fetching(what):
+                model = filesystem.cat_file(path)
+            SentencePieceVocabulary(model, name=what).save(temporary)
     return folder
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _read_model(path: pathlib.Path, extra_ids: int | None = None) -> SentencePieceVocabulary:

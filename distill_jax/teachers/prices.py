@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import yaml
 
+from distill_jax import files
 from distill_jax.errors import UserError
 
 _VERSION = r"(-\d[\d-]*|-latest)?"
@@ -50,9 +51,7 @@ def price_of(model: str, table: str | None = None) -> Price | None:
     """
     path = pathlib.Path(table) if table else pathlib.Path(__file__).parent / "prices.yaml"
     try:
-        prices = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        prices = yaml.safe_load(files.read_text(path))
     except yaml.YAMLError as error:
         raise UserError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(prices, Mapping):

@@ -15,7 +15,7 @@ from typing import Any
 import pydantic
 import yaml
 
-from distill_jax import tasks
+from distill_jax import files, tasks
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers import parsing
@@ -191,13 +191,11 @@ def load_template(name: str) -> Template:
     path = FOLDER / f"{tasks.MODULES.get(name, name)}.yaml"
     if not re.fullmatch(r"\w+", name) or not path.exists():
         path = pathlib.Path(name)
+    if not path.exists():
+        raise UserError(f"prompt {name}: no such file: expected a YAML file or one of {', '.join(shipped())}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(
-            f"prompt {name}: {error.strerror}: expected a YAML file or one of {', '.join(shipped())}"
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = yaml.safe_load(files.read_text(path))
+    except yaml.YAMLError as error:
         raise UserError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping with question, answer and so on")

@@ -270,15 +270,6 @@ def test_weights_that_were_overwritten_in_place_are_fetched_anew(make_student, t
     assert len(list(cache.iterdir())) == 2
 
 
-def test_the_version_is_what_the_file_system_says():
-    class Silent:
-        def ukey(self, path):
-            return f"key of {path}"
-
-    assert remote._version(Silent(), "a", {"size": 3, "ETag": "x", "name": "a"}) == ["3", "ETag=x"]
-    assert remote._version(Silent(), "a", {"size": 3, "name": "a"}) == ["3", "key of a"]
-
-
 def test_the_best_step_of_a_run_in_a_bucket(make_student, make_legacy, tmp_path, bucket):
     for step in (3, 20):
         source = make_legacy(tmp_path / f"checkpoint_{step}", make_student()[1])

@@ -1,6 +1,5 @@
 """What all sources share: the protocol, reading lines of text, fingerprints, and texts that are checked."""
 
-import codecs
 import functools
 import hashlib
 import inspect
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
+from distill_jax.files import unreadable
 
 
 class Source(Protocol):
@@ -95,17 +95,6 @@ def read_jsonl(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: expected a JSON object, got {row!r:.40}")
         yield number, row
-
-
-def unreadable(path: pathlib.Path, error: Exception) -> UserError:
-    """The error, in words, of a file that could not be read."""
-    if isinstance(error, FileNotFoundError):
-        return UserError(f"{path}: no such file")
-    if isinstance(error, UnicodeDecodeError):
-        if error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            return UserError(f"{path}: UTF-16 text: save it as UTF-8")
-        return UserError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})")
-    return UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def fingerprint_of(*parts: str | pathlib.Path) -> str:

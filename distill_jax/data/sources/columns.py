@@ -119,7 +119,11 @@ class Columns:
         text, fields = self._input(where, row), self.targets(where, row)
         if self._needs_target and all(value is None for value in fields.values()):
             expected = ", ".join(repr(self.columns[field]) for field in TARGETS)
-            hint = " (a label of -1 says that there is none)" if row.get(self.columns["label"]) == -1 else ""
+            hint = (
+                " (-1 says that there is none: leave such rows out)"
+                if row.get(self.columns["label"]) == -1
+                else ""
+            )
             raise UserError(f"{where}: no label and no rationale{hint}: expected one of {expected}")
         name = self.identity(where, row) or default_id
         return Example(name, text, **fields, choices=self._choices(where, row))
