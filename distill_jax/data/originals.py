@@ -85,13 +85,8 @@ def _write(path: pathlib.Path, rows: Iterable[Row]) -> int:
 def import_original(name: str, origin: str, data_dir: str) -> dict[str, int]:
     """Writes `<data_dir>/<name>/<name>_<split>.json` for every split; all of them or none.
 
-    Args:
-      name: a benchmark: svamp, or of `ORIGINALS`.
-      origin: `hf` or `tfds`, with `:NAME` for another copy of the set there; of svamp its `SVAMP.json`.
-      data_dir: the folder of the data sets.
-
-    Returns:
-      Rows by split.
+    The benchmark is svamp or of `ORIGINALS`, its `origin` `hf` or `tfds`, with `:NAME` for another copy of the
+    set there, and of svamp its `SVAMP.json`. Returns the number of rows by split.
 
     Raises:
       UserError: for an unknown benchmark or origin, files that are there already, and a set that cannot

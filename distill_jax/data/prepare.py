@@ -39,19 +39,12 @@ log = logging.getLogger("distill_jax")
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A prepared split.
+    """A prepared split."""
 
-    Attributes:
-      path: the folder, for `loader.Loader`.
-      key: hash of what the records depend on.
-      vocabulary: spec for `load_vocabulary`.
-      manifest: what `manifest.json` holds: counts of rows, examples and tokens, and the fill.
-    """
-
-    path: pathlib.Path
-    key: str
-    vocabulary: str
-    manifest: dict[str, Any]
+    path: pathlib.Path  # the folder, for `loader.Loader`
+    key: str  # hash of what the records depend on
+    vocabulary: str  # spec for `load_vocabulary`
+    manifest: dict[str, Any]  # what `manifest.json` holds: counts of rows, examples and tokens, and the fill
 
 
 def resolve_vocabulary(spec: str, task: DistillationTask, cache_dir: str | os.PathLike | None = None) -> str:
@@ -163,14 +156,11 @@ def prepare(
     are needed for is left out, to the point of no rows at all.
 
     Args:
-      task, views: of `tasks.registry.resolve`.
-      split: train, validation or test.
-      vocabulary: see `load_vocabulary`, or `train:SIZE`.
+      vocabulary: of `load_vocabulary`, or `train:SIZE`.
       task_feature_lengths: `{"inputs": L, "targets": T}`, the end token included; what is longer is cut.
       pack: several examples to a row of these lengths; else one.
       data_fraction, num_examples, seed: see `selection.share`.
       filters: which of these to keep; the manifest has the numbers of those dropped.
-      cache_dir: default `cache.cache_dir()`.
       max_truncated: warns when a larger share of the inputs or the targets is cut.
 
     Raises:

@@ -8,32 +8,18 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Segment:
-    """One view of one example, tokenized, the end token included.
+    """One view of one example, tokenized, the end token included."""
 
-    Attributes:
-      inputs: encoder tokens; none of a segment that shares those of the one before it.
-      targets: decoder tokens.
-      task_id: of `views.TASK_IDS`.
-      example: number of the example in its split.
-      choices: of a soft label, the lengths of the targets it is made of, one after the other; their
-        sum is the length of `targets`.
-      probs: their probabilities.
-      reference: which of them is right; -1 where that is not known.
-      start: the decoder's first input token.
-      top_ids: [targets, k], the likeliest next tokens under a white-box teacher.
-      top_log_probs: [targets, k], their log-probabilities.
-    """
-
-    inputs: Sequence[int]
-    targets: Sequence[int]
-    task_id: int
-    example: int
-    choices: Sequence[int] = ()
-    probs: Sequence[float] = ()
-    reference: int = -1
-    start: int = 0
-    top_ids: np.ndarray | None = None
-    top_log_probs: np.ndarray | None = None
+    inputs: Sequence[int]  # encoder tokens; none of a segment that shares those of the one before it
+    targets: Sequence[int]  # decoder tokens
+    task_id: int  # of `views.TASK_IDS`
+    example: int  # its number in the split
+    choices: Sequence[int] = ()  # of a soft label: the lengths of the labels one after the other in `targets`
+    probs: Sequence[float] = ()  # their probabilities
+    reference: int = -1  # which of them is right; -1 where that is not known
+    start: int = 0  # the decoder's first input token
+    top_ids: np.ndarray | None = None  # [targets, k], the likeliest next tokens under a white-box teacher
+    top_log_probs: np.ndarray | None = None  # [targets, k], their log-probabilities
 
 
 HEADER = 8  # counts of a segment
@@ -85,13 +71,7 @@ def to_features(
     top_k: int = 0,
     shared: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Lays the segments of a row out side by side, with T5X's feature names.
-
-    Args:
-      lengths: `{"inputs": L, "targets": T}`.
-      soft: adds the features of soft labels.
-      top_k: adds the teacher's next tokens, so many each; see `training.stored_logits`.
-      shared: adds the feature of segments that share their inputs.
+    """Lays the segments of a row out side by side, with T5X's feature names; `lengths` are L inputs, T targets.
 
     Returns:
       Arrays [L] or [T], 0 where nothing is: `encoder_input_tokens`, `encoder_segment_ids` (from 1),
@@ -99,14 +79,16 @@ def to_features(
       (the targets shifted right within each segment, its `start` first), `decoder_segment_ids`,
       `decoder_positions`, `decoder_task_ids`, all int32; `decoder_loss_weights` float32.
 
-      With `shared`, `decoder_cross_segment_ids` (int32): the encoder segment that a decoder token attends to.
+      With `shared`, where segments share their inputs, `decoder_cross_segment_ids` (int32): the encoder segment
+      that a decoder token attends to.
 
       With `soft`, each label a row can have is a decoder segment of its own, all of them attending
       to the one encoder segment in `decoder_cross_segment_ids`; `decoder_choice_probs`
       (float32) has the label's probability at each of its tokens, and only the reference label's tokens
       have a loss weight.
 
-      With `top_k`, `decoder_teacher_ids` (int32) and `decoder_teacher_log_probs` (float32), [T, top_k].
+      With `top_k`, the teacher's likeliest next tokens (see `training.stored_logits`), [T, top_k]:
+      `decoder_teacher_ids` (int32) and `decoder_teacher_log_probs` (float32).
     """
     size = lengths["targets"]
     encoder = {name: np.zeros(lengths["inputs"], np.int32) for name in ENCODER_FEATURES}

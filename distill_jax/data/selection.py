@@ -28,17 +28,13 @@ Numbered = Iterator[tuple[int, Example]]
 class Filters:
     """What an example has to be like; the default lets all pass.
 
-    Attributes:
-      agreeing: only examples whose teacher label is right by the task's own metric.
-      min_words: of the rationale; 0 for no bound. An example without rationale has 0 words.
-      max_words: of the rationale; None for no bound.
-      max_similarity: drops an example whose rationale is more like an earlier one's than this, by the
-        Jaccard index of their word triples as MinHash estimates it (Broder 1997), from 0 to 1; None for no
-        bound. Takes about 2 KB of memory for each example that is kept.
+    `max_similarity` drops an example whose rationale is more like an earlier one's than this, by the Jaccard
+    index of their word triples as MinHash estimates it (Broder 1997), from 0 to 1. It takes about 2 KB of
+    memory for each example that is kept.
     """
 
-    agreeing: bool = False
-    min_words: int = 0
+    agreeing: bool = False  # only examples whose teacher label is right by the task's own metric
+    min_words: int = 0  # of the rationale; an example without one has 0 words
     max_words: int | None = None
     max_similarity: float | None = None
 
@@ -51,12 +47,7 @@ def share(source: Source, split: str, fraction: float, count: int | None, seed: 
     """(number, example) of a part of a split, in the order of the source.
 
     The part is the first of a permutation that depends on `seed` alone: smaller parts lie in
-    larger ones, and all methods see the same.
-
-    Args:
-      source, split: of the examples.
-      fraction, count: how many, as a share of the split where `count` is None.
-      seed: of the permutation.
+    larger ones, and all methods see the same. It has `count` examples, or that `fraction` of the split.
 
     Raises:
       UserError: when the split has too few examples.

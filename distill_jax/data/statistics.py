@@ -26,11 +26,8 @@ def task_statistics(
 ) -> dict[str, Any]:
     """Figures of a task, for `distill-jax data stats`.
 
-    Args:
-      task: of `tasks.registry.get_task`.
-      splits: default all; a validation part that is held out of train counts to train.
-      vocabulary: see `prepare`; the default is trained on the task's own text.
-      task_feature_lengths: of a packed row; default 512 and 320, which leave neither length idle.
+    Of all `splits` by default; a validation part that is held out of train counts to train. The default
+    `vocabulary` is trained on the task's own text; the default lengths of a packed row leave neither idle.
 
     Returns:
       `task`, `vocabulary`, `task_feature_lengths`, and under `splits` by name: `rows`;

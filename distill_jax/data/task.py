@@ -131,10 +131,8 @@ class DistillationTask:
         """The metric that a checkpoint is chosen by, and its value as a score: larger is better; None of none.
 
         That is the main label metric; without reference labels the agreement with the teacher; without both
-        the validation loss, of the labels where they have one, which as a score is negative.
-
-        Args:
-          metrics: of `evaluation.evaluator.Evaluator`, and the trainer's `<view>_loss` beside them.
+        the validation loss, of the labels where they have one, which as a score is negative. The `metrics` are
+        those of `evaluation.evaluator.Evaluator`, and the trainer's `<view>_loss` beside them.
         """
         labels = {
             name.removeprefix("label_"): value

@@ -12,37 +12,29 @@ from distill_jax.errors import UserError
 
 @dataclasses.dataclass
 class Counts:
-    """What went into the records.
+    """What went into the records."""
 
-    Attributes:
-      examples: read.
-      rows: written.
-      views: segments, by view name as the next two.
-      with_target: examples that have the view's target.
-      without_target: examples that lack it.
-      truncated_inputs: inputs longer than their length, and cut.
-      truncated_targets: targets likewise.
-      encoder_tokens: of all inputs.
-      decoder_tokens: of all targets.
-      unknown_tokens: among these, ids that stand for what the vocabulary cannot write.
-      labels_of_no_class: labels that are none of the row's choices or the task's classes.
-      null_rationales: rationales such as `nan` or `None`, which a program wrote for a missing one.
-      equal_labels: pairs of labels with the same ids, which no student can tell apart; the first ten.
-    """
-
-    examples: int = 0
-    rows: int = 0
-    views: dict[str, int] = dataclasses.field(default_factory=dict)
-    with_target: dict[str, int] = dataclasses.field(default_factory=dict)
-    without_target: dict[str, int] = dataclasses.field(default_factory=dict)
-    truncated_inputs: int = 0
+    examples: int = 0  # read
+    rows: int = 0  # written
+    views: dict[str, int] = dataclasses.field(default_factory=dict)  # segments, by view as the next two
+    with_target: dict[str, int] = dataclasses.field(default_factory=dict)  # examples with the view's target
+    without_target: dict[str, int] = dataclasses.field(default_factory=dict)  # examples that lack it
+    truncated_inputs: int = 0  # longer than their length, and cut
     truncated_targets: int = 0
-    encoder_tokens: int = 0
-    decoder_tokens: int = 0
-    unknown_tokens: int = 0
-    labels_of_no_class: int = 0
-    null_rationales: int = 0
+    encoder_tokens: int = 0  # of all inputs
+    decoder_tokens: int = 0  # of all targets
+    unknown_tokens: int = 0  # among these, ids that stand for what the vocabulary cannot write
+    labels_of_no_class: int = 0  # none of the row's choices or the task's classes
+    null_rationales: int = 0  # such as `nan` or `None`, which a program wrote for a missing one
+    # The first ten pairs of labels with the same ids, which no student can tell apart.
     equal_labels: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+    def input(self, tokens: Sequence[int], length: int) -> list[int]:
+        """The tokens of an input with the end token, cut to the length, and counted."""
+        self.truncated_inputs += len(tokens) > length - 1
+        tokens = [*tokens[: length - 1], EOS_ID]
+        self.unknown_tokens += tokens.count(UNK_ID)
+        return tokens
 
     def compare_labels(self, ids: Mapping[str, Sequence[int]], seen: dict[tuple[int, ...], str]) -> None:
         """Adds to `equal_labels`; `seen` maps ids to the first text that has them, of at most 10,000 texts."""
@@ -71,13 +63,11 @@ def tokenize(
     classes: Sequence[str] | None = None,
     labels: dict[tuple[int, ...], str] | None = None,
 ) -> list[list[Segment]]:
-    """All views of some examples, each text cut so that the end token still fits its length.
+    """All `views` of some numbered examples, each text cut so that the end token still fits its length.
+
+    A view whose target an example lacks is left out and counted.
 
     Args:
-      examples: with their numbers in the split.
-      views: what to make of each; a view whose target an example lacks is left out and counted.
-      vocabulary: of both texts.
-      lengths: `{"inputs": L, "targets": T}`, the end token included.
       counts: is added to.
       classes: of the task: the targets of soft labels; of others those that are no class are counted.
       labels: ids -> label of what was tokenized before, to find labels with the same ids; is added to.
@@ -110,14 +100,13 @@ def tokenize(
             counts.with_target[view.name] += 1
             counts.views[view.name] += copies
             chosen += [(number, view, *texts)] * copies
-    inputs_room, targets_room = lengths["inputs"] - 1, lengths["targets"] - 1
+    targets_room = lengths["targets"] - 1
     groups: list[list[Segment]] = []
     sources, targets = (vocabulary.encode_batch([item[side] for item in chosen]) for side in (2, 3))
     for (number, view, _, text), source, target in zip(chosen, sources, targets, strict=True):
-        counts.truncated_inputs += len(source) > inputs_room
         counts.truncated_targets += len(target) > targets_room
-        source, target = [*source[:inputs_room], EOS_ID], [*target[:targets_room], EOS_ID]
-        counts.unknown_tokens += source.count(UNK_ID) + target.count(UNK_ID)
+        source, target = counts.input(source, lengths["inputs"]), [*target[:targets_room], EOS_ID]
+        counts.unknown_tokens += target.count(UNK_ID)
         if view.name == "label":
             counts.compare_labels({text: target}, labels)
         counts.decoder_tokens += len(target)
@@ -157,7 +146,6 @@ def _tokenize_soft(
     counts.compare_labels(ids, labels)
     counts.unknown_tokens += sum(tokens.count(UNK_ID) for tokens in ids.values())
     inputs = vocabulary.encode_batch([view.inputs(example) for _, example, _ in kept])
-    room = lengths["inputs"] - 1
     segments = []
     for (number, example, label), source in zip(kept, inputs, strict=True):
         flat = [token for choice in label.choices for token in (*ids[choice], EOS_ID)]
@@ -167,9 +155,7 @@ def _tokenize_soft(
                 f"example {example.id}: its {len(sizes)} labels take {len(flat)} tokens, but "
                 f"TASK_FEATURE_LENGTHS has {lengths['targets']} for targets: raise it"
             )
-        counts.truncated_inputs += len(source) > room
-        source = [*source[:room], EOS_ID]
-        counts.unknown_tokens += source.count(UNK_ID)
+        source = counts.input(source, lengths["inputs"])
         counts.encoder_tokens += len(source)
         counts.decoder_tokens += len(flat)
         segments.append(Segment(source, flat, TASK_IDS[view.name], number, sizes, label.probs, label.reference))

@@ -24,28 +24,16 @@ ANSWER = " So the answer is: "  # between rationale and label where both are one
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class View:
-    """One way to look at an example.
+    """One way to look at an example."""
 
-    Attributes:
-      name: a key of `TASK_IDS`.
-      target: the field of `Example` that is the target: label, teacher_label or rationale.
-      prefix: put before the input, to tell the views apart; "" where there is only one.
-      answer: the field that follows the target, after `ANSWER`; "" for none.
-      reads_rationale: the rationale is put after the input: it has to be there at test time too.
-      rate: how often the view of an example is in the records: 1 is once an epoch, 2 twice, 0.5 that of
-        every second example.
-      start: the decoder's first input token; 0, T5's own, unless the views share their input.
-      soft: the targets are all the labels the row can have, with their probabilities; see `soften`.
-    """
-
-    name: str
-    target: str
-    prefix: str = ""
-    answer: str = ""
-    reads_rationale: bool = False
-    rate: float = 1.0
-    start: int = 0
-    soft: bool = False
+    name: str  # a key of `TASK_IDS`
+    target: str  # the field of `Example` that is the target: label, teacher_label or rationale
+    prefix: str = ""  # put before the input, to tell the views apart; "" where there is only one
+    answer: str = ""  # the field that follows the target, after `ANSWER`; "" for none
+    reads_rationale: bool = False  # put after the input: it has to be there at test time too
+    rate: float = 1.0  # how often it is in the records: 2 is twice an epoch, 0.5 that of every second example
+    start: int = 0  # the decoder's first input token; 0, T5's own, unless the views share their input
+    soft: bool = False  # the targets are all the labels the row can have, with their probabilities: `soften`
 
     def copies(self, number: int) -> int:
         """How often to take the view of the `number`-th example (from 0): `floor(n rate)` of n in all."""

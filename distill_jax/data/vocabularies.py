@@ -96,12 +96,8 @@ class ByteVocabulary(_Vocabulary):
 class SentencePieceVocabulary(_Vocabulary):
     """A SentencePiece model, with sentinels after its pieces unless it holds them itself.
 
-    The ids are those of `seqio.SentencePieceVocabulary(path, extra_ids)`: sentinel 0 comes last.
-
-    Args:
-      model: a serialised model.
-      extra_ids: number of sentinels; default 100, or none where the model has its own.
-      name: of the model, for error messages.
+    The ids are those of `seqio.SentencePieceVocabulary(path, extra_ids)`: sentinel 0 comes last. `model` is
+    serialised; `extra_ids` is the number of sentinels, by default 100, or none where the model has its own.
 
     Raises:
       UserError: when `model` is none, or does not have T5's ids for padding, end and unknown.
@@ -152,11 +148,8 @@ def _with_sentinels(model: bytes, count: int) -> bytes:
 class TokenizerVocabulary(_Vocabulary):
     """A tokenizer of Hugging Face's `tokenizers` library with T5's ids for padding, end and unknown.
 
-    For models that tokens were added to; the ids and texts are those of transformers.
-
-    Args:
-      content: of `tokenizer.json`.
-      name: of the file, for error messages.
+    For models that tokens were added to; the ids and texts are those of transformers. `content` is that of
+    `tokenizer.json`, `name` the file's, for error messages.
 
     Raises:
       UserError: when `content` is no tokenizer, or has other ids.
@@ -244,9 +237,8 @@ def _read_model(path: pathlib.Path, extra_ids: int | None = None) -> SentencePie
 def load_vocabulary(spec: str | os.PathLike) -> Vocabulary:
     """Loads a vocabulary.
 
-    Args:
-      spec: `bytes`; a SentencePiece file or its URL (`gs://` and others with the matching fsspec
-        package); or a folder that `save` wrote. (`train:SIZE` is for `prepare` to resolve.)
+    `spec` is `bytes`, a SentencePiece file or its URL (`gs://` and others with the matching fsspec package), or
+    a folder that `save` wrote. (`train:SIZE` is for `prepare` to resolve.)
 
     Raises:
       UserError: when it cannot be read.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill_jax.teachers.limits import Spent
-from distill_jax.teachers.quality import PROBLEMS, Verdict, problems
+from distill_jax.teachers.quality import PROBLEMS, Verdict
 from distill_jax.teachers.rows import Rows
 from distill_jax.teachers.store import used
 
@@ -32,7 +32,7 @@ class Figures:
         counts["samples"] += len(verdict.samples)
         counts["annotated"] += bool(verdict.samples)
         counts["answered"] += example.teacher_label is not None
-        self._problems.update(problems(verdict.samples))
+        self._problems.update(sample.problem for sample in verdict.samples if sample.problem)
         if verdict.agreement is not None:
             self._agreement += verdict.agreement
             self._words[len(example.rationale.split())] += 1

@@ -100,10 +100,7 @@ class Budget:
         self._changed = asyncio.Condition()
 
     async def reserve(self, most: Spent, wait: bool = True) -> bool:
-        """Reserves `most`; False when the budget has no room for it.
-
-        Waits, where `wait` allows, while running calls may use less than they reserved.
-        """
+        """Reserves `most`, after a `wait` while running calls may use less than they reserved; or False."""
         async with self._changed:
             while True:
                 over = self.spent.plus(self._reserved).plus(most).exceeds(self.limit)

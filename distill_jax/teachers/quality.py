@@ -1,6 +1,5 @@
 """The quality of the teacher's samples: reading them, checks of the rationale, votes, class probabilities."""
 
-import collections
 import dataclasses
 import math
 import re
@@ -19,8 +18,7 @@ _SIGN = r"-+*/x×÷()\d.,$%\s"
 # The number is matched by a look-ahead, so that it can begin the next equality of a chain; where a calculation
 # follows it (`3 + 4 = 10 - 3`) it is not what the left side equals.
 _EQUALITY = re.compile(
-    rf"(?<![{_SIGN}])([{_SIGN}]+)=(?=\s*((?>-?\$?\d[\d,]*(?:\.\d+)?%?))(?!\s*[-+*/x×÷]\s*[\d(]))",
-    re.IGNORECASE,
+    rf"(?<![{_SIGN}])([{_SIGN}]+)=(?=\s*((?>-?\$?\d[\d,]*(?:\.\d+)?%?))(?!\s*[-+*/x×÷]\s*[\d(]))", re.IGNORECASE
 )
 _LEAST, _MOST = -1000.0, 0.01  # a log-probability; servers mark a missing one by -9999, or nan
 _READ = str.maketrans({"×": "*", "÷": "/", "x": "*", "X": "*", "$": None, ",": None, "%": "/100"})
@@ -234,8 +232,3 @@ def judge(
             probs = tuple(math.fsum(column) / len(rows) for column in zip(*rows, strict=True))
     judged = dataclasses.replace(example, teacher_label=label, rationale=reasons[0], label_probs=probs)
     return Verdict(judged, tuple(samples), len(votes[label]) / len(voting), reasons)
-
-
-def problems(samples: Sequence[Sample]) -> collections.Counter:
-    """How many samples have which problem."""
-    return collections.Counter(sample.problem for sample in samples if sample.problem)

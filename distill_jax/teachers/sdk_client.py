@@ -10,8 +10,9 @@ from distill_jax.teachers.secrets import api_key, checked_url
 class SdkClient(Client):
     """A chat, one sample per request, no log-probabilities; the SDK's client is `_sdk`.
 
-    A subclass says how to connect, how to ask, and what its SDK's errors mean. `base_url` is None for the
-    provider's own, `key_variable` for `KEY_VARIABLE`; `timeout` is in seconds per request.
+    A subclass says how to connect (`_connect` returns the address), how to ask (`_ask`), and what its SDK's
+    errors mean (`_known_error`; None for one that it does not describe). `base_url` is None for the provider's
+    own, `key_variable` for `KEY_VARIABLE`; `timeout` is in seconds per request.
 
     Raises:
       UserError: without a key, and for a `base_url` that is no address.
@@ -25,18 +26,6 @@ class SdkClient(Client):
         key = api_key(key_variable or self.KEY_VARIABLE, needed=True)
         self._model, self._timeout = model, timeout
         self.endpoint = self._connect(key, checked_url(base_url) if base_url else None)
-
-    def _connect(self, key: str, base_url: str | None) -> str:
-        """Makes the SDK's client; the address that it asks."""
-        raise NotImplementedError
-
-    async def _ask(self, request: Request) -> Reply:
-        """One request to the SDK."""
-        raise NotImplementedError
-
-    def _known_error(self, error: Exception) -> TeacherError | None:
-        """The meaning of an error of the SDK; None for an error that it does not describe."""
-        raise NotImplementedError
 
     async def complete(self, request: Request) -> Reply:
         try:

@@ -241,9 +241,7 @@ class Store:
     # Writing.
 
     async def append(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Appends completions; they count once they are on the disk, which they are when it returns.
-
-        Lines of concurrent callers are written together, with one sync.
+        """Appends completions, which are on the disk when it returns; concurrent callers share one sync.
 
         Raises:
           UserError: when they cannot be written; those that were not are not in the store.

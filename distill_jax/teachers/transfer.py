@@ -6,7 +6,6 @@ The reference layout is the paper's, `llm/<split>_CoT_<k>.json`; what was import
 import json
 import pathlib
 from collections.abc import Callable
-from typing import Any
 
 from distill_jax import files
 from distill_jax.config import StoreExportConfig, StoreImportConfig
@@ -47,13 +46,7 @@ def import_files(config: StoreImportConfig) -> tuple[int, int]:
             if not store.missing(Key(row_id, "", config.model, {}), 1):
                 present += 1
                 continue
-            line: dict[str, Any] = {
-                "id": row_id,
-                "sample": 0,
-                "prompt": "",
-                "model": config.model,
-                "sampling": {},
-            }
+            line = {"id": row_id, "sample": 0, "prompt": "", "model": config.model, "sampling": {}}
             line |= {"text": text, "parser": parser, "template": None, "imported_from": file, "requests": 0}
             waiting.append(line)
             if len(waiting) == _LINES_AT_ONCE:
@@ -78,11 +71,8 @@ def export_rows(config: StoreExportConfig) -> export.Delivery | list[pathlib.Pat
         if config.layout == "reference":
             return _export_files(rows, completions, pathlib.Path(config.output), config.chunk_size)
         template = prompts.load_template(config.prompt or rows.prompt)
-        settings = {
-            "rows": f"{config.source}, split {config.split}",
-            "store": config.store,
-            "model": config.model,
-        }
+        described = f"{config.source}, split {config.split}"
+        settings = {"rows": described, "store": config.store, "model": config.model}
         return export.deliver(config, rows, rows.examples(), completions, template, settings)
 
 

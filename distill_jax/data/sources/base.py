@@ -35,11 +35,8 @@ class Source(Protocol):
 def located(source: Source, data_dir: str | os.PathLike | None = None, teacher: str | None = None) -> Source:
     """The source that reads this data folder and this teacher; itself, where it depends on neither.
 
-    Args:
-      source: any; one of the paper's layout, or made of such, has a method `located(data_dir, teacher)`.
-      data_dir: folder of the data sets; None leaves what the source has, DISTILL_JAX_DATA_DIR at first.
-      teacher: folder of the completions within a set, or `none`; None leaves what the source has,
-        DISTILL_JAX_TEACHER or `llm` at first.
+    `data_dir` is the folder of the data sets, at first DISTILL_JAX_DATA_DIR; `teacher` the folder of the
+    completions within a set, or `none`, at first DISTILL_JAX_TEACHER or `llm`; None leaves what the source has.
     """
     method = getattr(source, "located", None)
     return source if method is None else method(data_dir, teacher)

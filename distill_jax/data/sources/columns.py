@@ -106,12 +106,7 @@ class Columns:
         return Example(where, self._input(where, row), rationale=rationale, choices=choices)
 
     def example(self, where: str, default_id: str, row: Mapping[str, Any]) -> Example:
-        """The example of a row.
-
-        Args:
-          where: names the row in errors, `FILE, line N`.
-          default_id: of a row without an id.
-          row: column -> value.
+        """The example of a row, which errors name as `where` and without an id is called `default_id`.
 
         Raises:
           UserError: for a row without input or target, and for a column of the wrong kind.

@@ -13,11 +13,8 @@ from distill_jax.errors import UserError
 class GeneratedSource:
     """Examples made by a function, the same ones for the same parameters.
 
-    Args:
-      generate: (rng, id) -> Example; all its randomness comes from `rng`.
-      sizes: split -> number of examples. Splits draw from one stream without repeated inputs, so
-        they are disjoint.
-      seed: of the stream.
+    All randomness of `generate` (rng, id) comes from `rng`. The splits, of these `sizes`, draw from one stream
+    without repeated inputs, so they are disjoint.
     """
 
     def __init__(

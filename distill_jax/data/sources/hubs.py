@@ -21,13 +21,11 @@ SPLITS = {"train": "train", "validation": "validation", "test": "test"}
 
 
 class _HubSource:
-    """A set of a hub.
+    """A set of a hub, by its `name` there; `columns` and `needs_target` are those of `Columns`.
 
-    Args:
-      name: as the hub has it.
-      columns: see `Columns`.
-      splits: our split -> the hub's; default the three of the same name that are there.
-      needs_target: see `Columns`.
+    `splits` has the hub's split by ours; default the three of the same name that are there. A subclass has
+    `_there()`, the hub's names of the set's splits, `_version()`, and `rows(split)`: the rows of the hub's
+    split, of texts, numbers and lists of them.
     """
 
     hub = ""
@@ -42,17 +40,6 @@ class _HubSource:
         self.name = name
         self._columns = Columns(columns, needs_target)
         self._asked = dict(splits) if splits else None
-
-    def _there(self) -> list[str]:
-        """The hub's names of the set's splits."""
-        raise NotImplementedError
-
-    def _version(self) -> str:
-        raise NotImplementedError
-
-    def rows(self, split: str) -> Iterator[Mapping[str, Any]]:
-        """Rows of the hub's split: texts, numbers and lists of them."""
-        raise NotImplementedError
 
     @functools.cached_property
     def _splits(self) -> dict[str, str]:

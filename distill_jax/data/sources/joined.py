@@ -19,15 +19,11 @@ from distill_jax.errors import UserError
 class JoinedSource:
     """Examples of `source`, with what a teacher said of them.
 
-    Args:
-      source: of inputs and labels.
-      path: JSONL, CSV or Parquet: an `id` and `teacher_label`, `rationale` or `label_probs`, or a raw
-        `completion`. One file serves all splits, and is held in memory while a split is streamed. An
-        example it does not know is left as it is. Where rows with different inputs share an id (two files
-        that both count from 1), an answer goes to the row with its `input`, as `annotate` writes it; one
-        without goes to the first of these rows: those of train come first.
-      columns: field -> column of the file, where they differ.
-      parse_completion: for raw completions; see `data.completions`.
+    The file at `path` (JSONL, CSV or Parquet) has an `id` and `teacher_label`, `rationale` or `label_probs`, or
+    a raw `completion` to parse. One file serves all splits, and is held in memory while a split is streamed. An
+    example it does not know is left as it is. Where rows with different inputs share an id (two files that both
+    count from 1), an answer goes to the row with its `input`, as `annotate` writes it; one without goes to the
+    first of these rows: those of train come first. `columns` are those of the file by field, where they differ.
     """
 
     def __init__(

@@ -28,14 +28,11 @@ class ReferenceSource:
     """The layout of the paper's release: rows in JSON lines, completions in numbered chunks.
 
     `<data_dir>/<name>/<name>_<split>.json` holds an object a line,
-    `<data_dir>/<name>/<teacher>/<split>_CoT_<k>.json` a list of raw completions, together in row
-    order.
+    `<data_dir>/<name>/<teacher>/<split>_CoT_<k>.json` a list of raw completions, together in row order.
 
     Args:
-      name: of the folder and in the file names.
       read_row: (row) -> (input, label), or (input, label, choices); raises KeyError for a column that
         is not there, and ValueError or TypeError for one it cannot read.
-      parse_completion: see `data.completions`.
       has_validation: whether there is a `<name>_valid.json`; `HeldOutSource` is for sets that have none.
       data_dir: folder of the data sets; default DISTILL_JAX_DATA_DIR, read when it is needed.
       teacher: folder of the completions, `none` for rows alone; default DISTILL_JAX_TEACHER, or `llm`.

@@ -21,12 +21,9 @@ def held_out(rows: int, share: float = 0.1) -> np.ndarray:
 
 
 class HeldOutSource:
-    """A source without validation split, of whose train rows a tenth is held out as one.
+    """A `source` without validation split, of whose train rows a tenth is held out as one.
 
     Where it has no test split either, the rows held out are the test split too.
-
-    Attributes:
-      source: the whole one.
     """
 
     def __init__(self, source: Source):
@@ -68,11 +65,7 @@ class HeldOutSource:
 
 
 class ConcatenatedSource:
-    """Several sources, one after the other.
-
-    Args:
-      parts: split -> (source, its split) of each part.
-    """
+    """Several sources, one after the other; `parts` has (source, its split) of each part, by split."""
 
     def __init__(self, parts: Mapping[str, Sequence[tuple[Source, str]]]):
         self._parts = {split: tuple(sources) for split, sources in parts.items()}

@@ -17,13 +17,7 @@ from distill_jax.files import unreadable
 
 
 class _TableSource:
-    """Files of rows, one or more a split.
-
-    Args:
-      paths: split -> files.
-      columns: see `Columns`.
-      needs_target: see `Columns`.
-    """
+    """Files of rows, one or more a split; `columns` and `needs_target` are those of `Columns`."""
 
     unit = "row"
 
