@@ -41,6 +41,7 @@ class MethodOptions(MethodName):
 class ModelOptions(Options):
     """The network; the defaults are T5 1.1 small's, see --model"""
 
+    model_family: str = option("t5", "the architecture", choices=("t5",))
     vocab_size: int | None = option(32128, "embedding rows; None takes the vocabulary's, rounded up", minimum=1)
     dtype: str = option(
         "float32",
@@ -69,7 +70,7 @@ class ModelOptions(Options):
 
     @property
     def shape(self) -> dict[str, Any]:
-        """Arguments of `models.config.T5Config`."""
+        """Arguments of `models.families.make_config`."""
         return {name: getattr(self, name) for name in ModelOptions.options()}
 
 
