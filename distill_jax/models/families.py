@@ -10,13 +10,17 @@ from typing import Any
 
 from distill_jax.config import ModelOptions
 from distill_jax.errors import UserError
-from distill_jax.models import t5
+from distill_jax.models import t5, t5gemma
 from distill_jax.models.config import ModelConfig, T5Config
 from distill_jax.models.encoder_decoder import EncoderDecoder
 
 Network = EncoderDecoder
 FAMILIES: dict[str, tuple[type[ModelConfig], type[Network]]] = {
-    config.family: (config, network) for config, network in ((T5Config, t5.Transformer),)
+    config.family: (config, network)
+    for config, network in (
+        (T5Config, t5.Transformer),
+        (t5gemma.T5GemmaConfig, t5gemma.T5Gemma),
+    )
 }
 
 

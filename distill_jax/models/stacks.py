@@ -51,25 +51,38 @@ class DecoderLayer(nn.Module):
         return x + dropout(MlpBlock(cfg, deterministic, name="mlp")(y)), None
 
 
-def apply_layers(layer_class, count: int, cfg: ModelConfig, deterministic: bool, x: Array, *args):
-    """Runs `count` layers: `layers_<n>`, or one scanned `layers` with stacked parameters."""
+def apply_layers(
+    layer_class,
+    count: int,
+    cfg: ModelConfig,
+    deterministic: bool,
+    x: Array,
+    *args,
+    per_layer: Array | None = None,
+):
+    """Runs `count` layers: `layers_<n>`, or one scanned `layers` with stacked parameters.
+
+    A layer is called with `x`, its own entry of `per_layer` [count, ...] if there is one, and `args`.
+    """
+    given = () if per_layer is None else (per_layer,)
     if cfg.remat != "none":
         policy = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
         layer_class = partitioning.remat(layer_class, prevent_cse=not cfg.scan_layers, policy=policy[cfg.remat])
     if not cfg.scan_layers:
         for n in range(count):
-            x, _ = layer_class(cfg, deterministic, name=f"layers_{n}")(x, *args)
+            own = [array[n] for array in given]
+            x, _ = layer_class(cfg, deterministic, name=f"layers_{n}")(x, *own, *args)
         return x
     scanned = partitioning.scan_with_axes(
         layer_class,
         variable_axes={"params": 0, "cache": 0, "cross": 0},
         split_rngs={"params": True, "dropout": True},
-        in_axes=nn.broadcast,
+        in_axes=(*[0] * len(given), *[nn.broadcast] * len(args)) if given else nn.broadcast,
         length=count,
         unroll=cfg.scan_unroll,
         axis_name="layers",
     )
-    return scanned(cfg, deterministic, name="layers")(x, *args)[0]
+    return scanned(cfg, deterministic, name="layers")(x, *given, *args)[0]
 
 
 class Encoder(nn.Module):

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from distill_jax.checkpoints.formats import t5_names
+from distill_jax.checkpoints.formats import t5_names, t5gemma_names
 from distill_jax.checkpoints.formats.parameters import Parameter, Parameters, check
 from distill_jax.checkpoints.formats.safetensors_files import read_tensors, write_tensors
 from distill_jax.errors import UserError
@@ -59,7 +59,7 @@ class Names(Protocol):
         ...
 
 
-FAMILIES: tuple[Names, ...] = (t5_names,)
+FAMILIES: tuple[Names, ...] = (t5_names, t5gemma_names)
 _SPECIAL_IDS = ("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id")
 
 
