@@ -8,7 +8,7 @@ from distill_jax.config.options import Options, option
 class ModelOptions(Options):
     """The network; the defaults are T5 1.1 small's, see --model"""
 
-    model_family: str = option("t5", "the architecture", choices=("t5", "t5gemma"))
+    model_family: str = option("t5", "the architecture", choices=("t5", "umt5", "t5gemma", "t5gemma2"))
     vocab_size: int | None = option(32128, "embedding rows; None takes the vocabulary's, rounded up", minimum=1)
     dtype: str = option(
         "float32",
@@ -39,6 +39,9 @@ class ModelOptions(Options):
     sliding_window: int | None = option(None, "tokens that a local layer sees", minimum=1)
     full_attention_every: int | None = option(None, "of so many layers one sees all tokens", minimum=1)
     rope_base: float | None = option(None, "of rotary positions, in layers that see all tokens", above=0)
+    local_rope_base: float | None = option(None, "of rotary positions, in local layers", above=0)
+    rope_scale: float | None = option(None, "positions are divided by it, in layers that see all", above=0)
+    end_of_image_id: int | None = option(None, "token with an embedding that is not scaled; 0: none", minimum=0)
     query_scalar: float | None = option(None, "attention is scaled by its root; default head_dim", above=0)
     attention_logit_cap: float | None = option(None, "soft cap of attention logits; 0 for none", minimum=0)
     final_logit_cap: float | None = option(None, "soft cap of the output's logits; 0 for none", minimum=0)

@@ -133,9 +133,31 @@ class RMSNorm(nn.Module):
         return (x * (1.0 + scale)).astype(self.dtype)
 
 
-def make_embed(config: GemmaConfig, name: str | None = None) -> Embed:
-    """An embedding that has unit variance once it is scaled by the root of its width."""
-    return Embed(config.vocab_size, config.emb_dim, config.dtype, config.emb_dim**-0.5, name=name)
+class GemmaEmbed(Embed):
+    """Token embedding, scaled by the root of its width where it is read.
+
+    One token, `end_of_image_id`, may have a row of its own that is not scaled; 0 for none.
+    """
+
+    end_of_image_id: int = 0
+
+    def setup(self):
+        super().setup()
+        if self.end_of_image_id:
+            init, shape = nn.initializers.zeros, (self.features,)
+            self.end_of_image = param_with_axes("end_of_image", init, shape, jnp.float32, axes=("embed",))
+
+    def __call__(self, tokens: Array) -> Array:
+        """int32 [batch, length] -> [batch, length, embed]."""
+        x = super().__call__(tokens) * jnp.asarray(self.features**0.5, self.dtype)
+        if self.end_of_image_id:
+            x = jnp.where((tokens == self.end_of_image_id)[..., None], self.end_of_image.astype(x.dtype), x)
+        return x
+
+
+def make_embed(config: GemmaConfig, **fields: Any) -> GemmaEmbed:
+    """An embedding that has unit variance once it is scaled."""
+    return GemmaEmbed(config.vocab_size, config.emb_dim, config.dtype, config.emb_dim**-0.5, **fields)
 
 
 class Attention(nn.Module):

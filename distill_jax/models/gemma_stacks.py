@@ -23,21 +23,16 @@ class Encoder(nn.Module):
     def __call__(self, tokens: Array, mask: Array, positions: Array, deterministic: bool) -> Array:
         """int32 [batch, length], bool mask [batch, 1, length, length] -> [batch, length, embed]."""
         cfg = self.config
-        embed = self.embed if self.embed is not None else make_embed(cfg, "token_embedder")
+        embed = self.embed if self.embed is not None else make_embed(cfg, name="token_embedder")
         places = jnp.arange(tokens.shape[1])
         local = mask & cfg.encoder_window(places[:, None] - places[None, :])
         full_rotation, local_rotation = cfg.rotations(positions)
-        x = nn.Dropout(cfg.dropout_rate, (-2,))(scaled(embed(tokens)), deterministic=deterministic)
+        x = nn.Dropout(cfg.dropout_rate, (-2,))(embed(tokens), deterministic=deterministic)
         views = ((mask, full_rotation), (local, local_rotation))
         depth = cfg.num_encoder_layers
         x = apply_layers(self.layer, depth, cfg, deterministic, x, *views, per_layer=cfg.full_layers(depth))
         x = RMSNorm(cfg.dtype, name="encoder_norm")(x)
         return nn.Dropout(cfg.dropout_rate)(x, deterministic=deterministic)
-
-
-def scaled(x: Array) -> Array:
-    """An embedding times the root of its width."""
-    return x * jnp.asarray(x.shape[-1] ** 0.5, x.dtype)
 
 
 class Decoder(nn.Module):
@@ -90,7 +85,7 @@ class Decoder(nn.Module):
             mask = jnp.broadcast_to(mask, (1, 1, *mask.shape)) if mask.ndim == 2 else mask
         full_rotation, local_rotation = cfg.rotations(positions)
         views = ((mask, full_rotation), (mask & (age < cfg.sliding_window), local_rotation))
-        y = nn.Dropout(cfg.dropout_rate, (-2,))(scaled(self.embed(tokens)), deterministic=deterministic)
+        y = nn.Dropout(cfg.dropout_rate, (-2,))(self.embed(tokens), deterministic=deterministic)
         depth, rest = cfg.num_decoder_layers, (encoded, cross_mask, cache_index)
         full = cfg.full_layers(depth)
         y = apply_layers(self.layer, depth, cfg, deterministic, y, *views, *rest, per_layer=full)

@@ -23,13 +23,12 @@ _FIXED = {
 }
 _ATTENTION = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "o_proj": "out"}
 _MLP = {"gate_proj": "wi_0", "up_proj": "wi_1", "down_proj": "wo"}
-_FEED_FORWARD = ("mlp", "mlp", "feedforward", "mlp_norm", _MLP)
-ENCODER = (("self_attn", "attention", "self_attn", "attention_norm", _ATTENTION), _FEED_FORWARD)
+FEED_FORWARD = ("mlp", "mlp", "feedforward", "mlp_norm", _MLP)
+ENCODER = (("self_attn", "attention", "self_attn", "attention_norm", _ATTENTION), FEED_FORWARD)
 # Of a sublayer: their name, ours, their norms', ours, and the names of its kernels.
 SELF_ATTENTION = ("self_attn", "self_attention", "self_attn", "self_attention_norm", _ATTENTION)
 CROSS_ATTENTION = ("cross_attn", "encoder_decoder_attention", "cross_attn", "cross_attention_norm", _ATTENTION)
-DECODER = (SELF_ATTENTION, CROSS_ATTENTION, _FEED_FORWARD)
-MERGED_DECODER = (SELF_ATTENTION, _FEED_FORWARD)
+DECODER = (SELF_ATTENTION, CROSS_ATTENTION, FEED_FORWARD)
 
 
 def stack_names(theirs: str, ours: str, depth: int, sublayers, qk_norm: bool = False) -> Iterator[tuple]:

@@ -11,6 +11,7 @@ from distill_jax.models.t5gemma import T5GemmaConfig
 MODEL_TYPES, CONFIG = ("t5gemma",), T5GemmaConfig
 EMBEDDING, HEAD = "model.decoder.embed_tokens.weight", "lm_head.out_proj.weight"
 SKIPPED: dict[str, str] = {}
+RENAMED: dict[str, str] = {}
 UNUSED: tuple[str, ...] = ()
 _UNBALANCED = ("emb_dim", "num_heads", "num_kv_heads", "mlp_dim")
 
