@@ -45,6 +45,8 @@ class T5Config:
     scan_unroll: int = 1
     remat: str = "none"
 
+    pad_id = 0
+
     def __post_init__(self):
         object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
         unknown = [name for name in self.mlp_activations if name not in ACTIVATIONS]
@@ -98,6 +100,7 @@ class LlamaConfig:
     remat: str = "none"
 
     mlp_activations = ("silu", "linear")
+    pad_id = -1
 
     def __post_init__(self):
         object.__setattr__(self, "rope_scaling", tuple(self.rope_scaling))
