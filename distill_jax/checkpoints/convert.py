@@ -17,7 +17,8 @@ from distill_jax.checkpoints.layout import CHECKPOINTS
 from distill_jax.checkpoints.reading import FORMATS, RUN_OF_EXPORT, Checkpoint, open_checkpoint
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
-from distill_jax.models.config import T5Config
+from distill_jax.models.config import ModelConfig
+from distill_jax.models.families import describe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _step_of_result(step: int | str | None) -> int:
 
 def _run(
     checkpoint: Checkpoint,
-    config: T5Config,
+    config: ModelConfig,
     vocabulary: Vocabulary | None,
     task: str | None,
     lengths: Mapping[str, int] | None,
@@ -135,6 +136,6 @@ def _run(
     return dataclasses.replace(
         run,
         data=f"converted from {checkpoint.format}",  # so that no training resumes it: its optimizer is gone
-        model=dataclasses.asdict(dataclasses.replace(config, scan_layers=scan_layers)),
+        model=describe(dataclasses.replace(config, scan_layers=scan_layers)),
         **changes,
     )

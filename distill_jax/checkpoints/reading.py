@@ -15,7 +15,8 @@ from distill_jax.checkpoints.formats.tokenizer_files import read_tokenizer
 from distill_jax.checkpoints.layout import RUN, STATE, checkpoints_of
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
-from distill_jax.models.config import T5Config
+from distill_jax.models.config import ModelConfig
+from distill_jax.models.families import make_config
 
 RUN_OF_EXPORT = "distill_jax"  # folder in an exported checkpoint: the run it comes from, and its vocabulary
 FORMATS = ("distill-jax", "t5x", "t5x-orbax", "huggingface")
@@ -45,7 +46,7 @@ class Checkpoint:
     format: str
     step: int
     parameters: Parameters
-    config: T5Config | None
+    config: ModelConfig | None
     run_folder: pathlib.Path | None
     folder: pathlib.Path
 
@@ -59,7 +60,7 @@ class Checkpoint:
             return load_vocabulary(self.run_folder)
         return read_tokenizer(self.folder) if self.format == "huggingface" else None
 
-    def model_config(self, mlp_activations: tuple[str, ...] | None = None) -> T5Config:
+    def model_config(self, mlp_activations: tuple[str, ...] | None = None) -> ModelConfig:
         """The model: as the format says, or inferred from the shapes.
 
         For a T5X checkpoint, the activations are by default those in the `config.gin` of its run, else T5's.
@@ -121,7 +122,7 @@ def _open_ours(path: str, root: pathlib.Path, step: int | str | None) -> Checkpo
     number = orbax.pick_step(str(root), step)
     folder = checkpoints_of(root) / str(number)
     parameters = unstack(read_tree(folder / STATE, "params"))
-    config = T5Config(**run.model | {"scan_layers": False})
+    config = make_config(run.model | {"scan_layers": False})
     check(path, parameters, config, RUN)
     return Checkpoint(path, "distill-jax", number, parameters, config, root, folder)
 
@@ -160,6 +161,6 @@ def _open_t5x(path: str, folder: pathlib.Path) -> Checkpoint:
     parameters, run_folder = unstack(parameters), _exported_run(folder.parent)
     config = None
     if run_folder is not None:
-        config = T5Config(**run_dir.load(str(run_folder)).model | {"scan_layers": False})
+        config = make_config(run_dir.load(str(run_folder)).model | {"scan_layers": False})
         check(path, parameters, config, str(run_folder / RUN))
     return Checkpoint(path, kind, step, parameters, config, run_folder, folder)

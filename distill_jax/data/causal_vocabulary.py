@@ -1,4 +1,4 @@
-"""The vocabulary of a decoder-only model: a tokenizer of Hugging Face's `tokenizers` library with ids of its own."""
+"""The vocabulary of a decoder-only model: a tokenizer of the `tokenizers` library with ids of its own."""
 
 import hashlib
 import json
@@ -12,10 +12,10 @@ from distill_jax.errors import UserError
 class CausalVocabulary(BaseVocabulary):
     """A tokenizer such as byte-level BPE; the ids and texts are those of transformers.
 
-    No id is padding. An input has what the tokenizer itself puts before a text, such as `<|begin_of_text|>`, and
-    nothing after it: the target continues it. Between them is a line feed, or before a rationale that shares its
-    input with a label, the end token. A line feed also stands for each `</s>` of a text, since after its end
-    token a model forgets what was before.
+    No id is padding. An input has what the tokenizer itself puts before a text, such as
+    `<|begin_of_text|>`, and nothing after it: the target continues it. Between them is a line feed, or the end
+    token before a rationale that shares its input with a label. A line feed also stands for each `</s>` of a
+    text: after its end token a model forgets what was before.
 
     Args:
       content: of `tokenizer.json`.

@@ -117,7 +117,7 @@ def tokenize(
         counts.truncated_inputs += len(source) > inputs_room
         counts.truncated_targets += len(target) > targets_room
         source = vocabulary.frame(source, lengths["inputs"])
-        target = [*target[:targets_room], vocabulary.eos_id]
+        target, start = [*target[:targets_room], vocabulary.eos_id], vocabulary.starts[view.start]
         counts.unknown_tokens += source.count(vocabulary.unk_id) + target.count(vocabulary.unk_id)
         if view.name == "label":
             counts.compare_labels({text: target}, labels)
@@ -125,14 +125,10 @@ def tokenize(
         if shared and groups and groups[-1][0].example == number:
             taken = sum(len(segment.targets) for segment in groups[-1])
             if taken + len(target) <= lengths["targets"]:
-                groups[-1].append(
-                    Segment((), target, TASK_IDS[view.name], number, start=vocabulary.starts[view.start])
-                )
+                groups[-1].append(Segment((), target, TASK_IDS[view.name], number, start=start))
                 continue
         counts.encoder_tokens += len(source)
-        groups.append(
-            [Segment(source, target, TASK_IDS[view.name], number, start=vocabulary.starts[view.start])]
-        )
+        groups.append([Segment(source, target, TASK_IDS[view.name], number, start=start)])
     return groups
 
 

@@ -1,6 +1,6 @@
 """Vocabularies without TensorFlow: T5's, with SeqIO's ids, and those of decoder-only models.
 
-`</s>` in a text is the end token, as in Hugging Face's tokenizers of T5: premise and hypothesis are joined by it.
+`</s>` in a text is the end token, as in Hugging Face's tokenizers of T5: it joins premise and hypothesis.
 """
 
 import hashlib
@@ -8,7 +8,7 @@ import io
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import sentencepiece
 import tokenizers
@@ -17,7 +17,7 @@ from sentencepiece import sentencepiece_model_pb2
 from distill_jax import files
 from distill_jax.data import cache
 from distill_jax.data.causal_vocabulary import CausalVocabulary
-from distill_jax.data.vocabulary_base import END, EOS_ID, PAD_ID, UNK_ID, BaseVocabulary, description
+from distill_jax.data.vocabulary_base import END, EOS_ID, EXTRA_IDS, PAD_ID, UNK_ID, BaseVocabulary, description
 from distill_jax.errors import UserError
 
 
@@ -172,7 +172,7 @@ def _read_model(path: pathlib.Path, extra_ids: int | None = None) -> SentencePie
 def read_tokenizer_json(folder: pathlib.Path) -> TokenizerVocabulary | CausalVocabulary:
     """The vocabulary of a Hugging Face folder that has `tokenizer.json` alone.
 
-    It is T5's where it has T5's ids, else that of a decoder-only model, whose end `tokenizer_config.json` names.
+    It is T5's where it has T5's ids, else that of a decoder-only model; `tokenizer_config.json` names its end.
 
     Raises:
       UserError: when there is no such end.

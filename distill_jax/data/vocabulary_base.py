@@ -1,4 +1,4 @@
-"""What all vocabularies share; their ids are SeqIO's: 0 is padding, 1 the end, 2 unknown, unless they say so."""
+"""What all vocabularies share; unless they say otherwise, 0 is padding, 1 the end, 2 unknown, as in SeqIO."""
 
 import itertools
 import json

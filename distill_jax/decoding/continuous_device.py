@@ -15,7 +15,8 @@ import jax.numpy as jnp
 
 from distill_jax.decoding.quantization import dequantize
 from distill_jax.decoding.search import lay_out, take_rows
-from distill_jax.models.t5 import output_kernel
+from distill_jax.models.encoder_decoder import output_kernel
+from distill_jax.models.losses import softcap
 
 Array = jax.Array
 
@@ -140,11 +141,11 @@ def kernel_columns(model, params: Any, ids: Array) -> Array:
     return jnp.take(output_kernel(params, model.config)[0], ids, axis=1, mode="clip")
 
 
-def _likeliest_choice(choices: Choices, states: Array, node: Array) -> tuple[Array, Array, Array]:
+def _likeliest_choice(choices: Choices, states: Array, node: Array, cap: float) -> tuple[Array, Array, Array]:
     """Scaled states [rows, embed] -> token, its log-probability among those allowed, and the next node."""
     allowed = choices.tokens[node]
     logits = jnp.take_along_axis(states @ choices.kernel, jnp.maximum(allowed, 0), axis=1).astype(jnp.float32)
-    log_probs = jax.nn.log_softmax(jnp.where(allowed >= 0, logits, -jnp.inf))
+    log_probs = jax.nn.log_softmax(jnp.where(allowed >= 0, softcap(logits, cap), -jnp.inf))
     best = jnp.argmax(log_probs, axis=1, keepdims=True)
 
     def at_best(x):
@@ -176,8 +177,11 @@ def decode_until(
       stop_at: int32 [], stops at so many slots without a live row.
       end_id: int32 [], the end token.
     """
-    window = decoded.tokens.shape[1]
+    slots, window = decoded.tokens.shape
     kernel, scale = output_kernel(params, model.config)
+    cap = model.config.logits_cap
+    # Keys and values are computed already: what `encode` returned is not read.
+    unread = jnp.zeros((slots, 1, model.config.encoded_dim), model.config.dtype)
 
     def clock(decoded):
         return decoded.cache["decoder"]["cache_index"]
@@ -192,7 +196,7 @@ def decode_until(
         now = clock(decoded)
         states, new = model.apply(
             {"params": params, "cache": decoded.cache, "cross": encoded.cross},
-            *(None, encoded.inputs, rows.last[:, None], None, None),
+            *(unread, encoded.inputs, rows.last[:, None], None, None),
             enable_dropout=False,
             decode=True,
             max_decode_length=window,
@@ -202,10 +206,10 @@ def decode_until(
         )
         states, node = states[:, 0] * scale, rows.node
         if choices is None:
-            token, log_prob = likeliest((states @ kernel).astype(jnp.float32))
+            token, log_prob = likeliest(softcap((states @ kernel).astype(jnp.float32), cap))
             ends = (token == end_id) | (now - rows.start + 1 >= max_length)
         else:
-            token, log_prob, child = _likeliest_choice(choices, states, jnp.maximum(node, 0))
+            token, log_prob, child = _likeliest_choice(choices, states, jnp.maximum(node, 0), cap)
             node = jnp.where(rows.live, child, node)
             ends = child < 0
         token = jnp.where(rows.live, token, 0)

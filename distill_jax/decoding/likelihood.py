@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from distill_jax.models import losses
-from distill_jax.models.t5 import output_kernel
+from distill_jax.models.encoder_decoder import output_kernel
 
 Array = jax.Array
 CHUNK = 1024  # tokens whose logits are in memory at a time
@@ -59,7 +59,8 @@ def score_tokens(
       float32 [batch, targets]; of no meaning at padding.
     """
     states, kernel = _scaled_states(model, params, encoded, inputs, targets, segments, start_id)
-    return losses.token_log_probs(states, kernel, targets.reshape(-1), CHUNK).reshape(targets.shape)
+    cap = model.config.logits_cap
+    return losses.token_log_probs(states, kernel, targets.reshape(-1), CHUNK, cap).reshape(targets.shape)
 
 
 def likeliest_tokens(
@@ -81,8 +82,10 @@ def likeliest_tokens(
     """
     states, kernel = _scaled_states(model, params, encoded, inputs, targets, segments, start_id)
 
+    cap = model.config.logits_cap
+
     def likeliest(state):
-        log_probs, tokens = jax.lax.top_k(jax.nn.log_softmax((state @ kernel).astype(jnp.float32)), count)
+        log_probs, tokens = jax.lax.top_k(jax.nn.log_softmax(losses.project(state, kernel, cap)), count)
         return tokens.astype(jnp.int32), log_probs
 
     tokens, log_probs = jax.lax.map(likeliest, states, batch_size=CHUNK)

@@ -38,9 +38,10 @@ def _start(model, params: Any, inputs: Array, max_decode_length: int) -> dict[st
 
 def _step(model, params: Any, caches: dict[str, Any], inputs: Array, tokens: Array, max_decode_length: int):
     """Feeds int32 tokens [batch, 1]; float32 log-probabilities [batch, vocab] and the new caches."""
+    unread = jnp.zeros((len(tokens), 1, model.config.encoded_dim), model.config.dtype)
     logits, new = model.apply(
         {"params": params, "cache": caches["cache"], "cross": caches["cross"]},
-        *(None, inputs, tokens, tokens),
+        *(unread, inputs, tokens, tokens),
         enable_dropout=False,
         decode=True,
         max_decode_length=max_decode_length,

@@ -14,14 +14,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
-from distill_jax.models.config import LlamaConfig
+from distill_jax.models.encoder_decoder import EncoderDecoder
 from distill_jax.models.layers import Embed
+from distill_jax.models.llama_config import LlamaConfig
 from distill_jax.models.llama_layers import Decoder, Masks
 
 Array = jax.Array
-PADDING = -1  # of inputs without segments: 0 is a token of most vocabularies
 INIT_STDDEV = 0.02  # of a random embedding, which is the logits' kernel too
 
 
@@ -36,8 +35,8 @@ def _same(queries: Array, keys: Array) -> Array:
     return queries[:, :, None] == keys[:, None, :]
 
 
-class DecoderOnly(nn.Module):
-    """A decoder-only network. Tokens are int32; `PADDING`, or what is in segment 0, is padding."""
+class DecoderOnly(EncoderDecoder):
+    """A decoder-only network. Tokens are int32; `config.pad_id`, or what is in segment 0, is padding."""
 
     config: LlamaConfig
 
@@ -51,7 +50,7 @@ class DecoderOnly(nn.Module):
     ) -> Any:
         """int32 [batch, inputs] -> the keys and values of every layer, for the other methods."""
         masks = Masks(self._prefix_mask(encoder_input_tokens, encoder_segment_ids))
-        return self.decoder.hidden(encoder_input_tokens, masks, not enable_dropout)[1]
+        return self.decoder.hidden(encoder_input_tokens, masks, not enable_dropout, gives_keys=True)[1]
 
     @staticmethod
     def _prefix_mask(tokens: Array, segments: Array | None) -> Array:
@@ -63,8 +62,8 @@ class DecoderOnly(nn.Module):
         """Of the targets, to the prefix and to themselves; see `hidden`."""
         causal = _causal(tokens.shape[1])
         if input_segments is None:
-            to_prefix = jnp.broadcast_to((inputs != PADDING)[:, None], (*tokens.shape, inputs.shape[1]))
-            return Masks(None, to_prefix, causal)
+            real = (inputs != LlamaConfig.pad_id)[:, None]
+            return Masks(None, jnp.broadcast_to(real, (*tokens.shape, inputs.shape[1])), causal)
         read_segments = segments if read_segments is None else read_segments
         return Masks(None, _same(read_segments, input_segments), causal & _same(segments, segments))
 
@@ -84,29 +83,12 @@ class DecoderOnly(nn.Module):
         """As `t5.Transformer.decoder_states`, after `encode`: [batch, targets, embed]."""
         if decode and encoder_segment_ids is not None:
             raise ValueError("packed inputs cannot be decoded: encoder_segment_ids was given")
+        if max_decode_length is not None:
+            encoded = None  # the collection `cross` has it
         segments = encoder_segment_ids, decoder_segment_ids, decoder_cross_segment_ids
         masks = self._target_masks(encoder_input_tokens, decoder_input_tokens, *segments)
         options = (decode, max_decode_length, row_starts)
-        return self.decoder.hidden(decoder_input_tokens, masks, not enable_dropout, encoded, *options)[0]
-
-    def decode(
-        self,
-        encoded: Any,
-        encoder_input_tokens: Array,
-        decoder_input_tokens: Array,
-        decoder_target_tokens: Array,
-        encoder_segment_ids: Array | None = None,
-        decoder_segment_ids: Array | None = None,
-        enable_dropout: bool = True,
-        decode: bool = False,
-        max_decode_length: int | None = None,
-    ) -> Array:
-        """As `t5.Transformer.decode`: float32 logits [batch, targets, vocab]."""
-        del decoder_target_tokens
-        batch = (encoder_input_tokens, decoder_input_tokens, encoder_segment_ids, decoder_segment_ids)
-        return self.decoder.logits(
-            self.decoder_states(encoded, *batch, enable_dropout, decode, max_decode_length)
-        )
+        return self.decoder.hidden(decoder_input_tokens, masks, not enable_dropout, encoded, False, *options)[0]
 
     def hidden(
         self,
@@ -132,14 +114,3 @@ class DecoderOnly(nn.Module):
         tokens = jnp.concatenate([encoder_input_tokens, decoder_input_tokens], axis=1)
         states, _ = self.decoder.hidden(tokens, masks, not enable_dropout)
         return states[:, encoder_input_tokens.shape[1] :]
-
-    def __call__(self, *batch: Array | None, **options) -> Array:
-        """The arguments of `hidden` -> float32 logits [batch, targets, vocab]."""
-        return self.decoder.logits(self.hidden(*batch, **options))
-
-
-def output_kernel(params: Any, config: LlamaConfig) -> tuple[Array, float]:
-    """(kernel [embed, vocab], 1.0) behind `hidden`: logits are `states @ kernel`."""
-    if config.logits_via_embedding:
-        return params["token_embedder"]["embedding"].T, 1.0
-    return params["decoder"]["logits_dense"]["kernel"], 1.0

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import partitioning
 
-from distill_jax.models.config import LlamaConfig
 from distill_jax.models.layers import ATTENTION_INIT, MASKED, LayerNorm, MlpBlock, Projection
+from distill_jax.models.llama_config import LlamaConfig
 from distill_jax.models.sharding import constrain
 
 Array = jax.Array
@@ -18,7 +18,7 @@ Keys = tuple[Array, Array]  # keys and values, [batch, key heads, length, head_d
 def inverse_wavelengths(config: LlamaConfig) -> Array:
     """float32 [head_dim / 2], radians per position, `rope_scaling` applied."""
     exponents = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
-    radians = 1.0 / config.rope_theta**exponents
+    radians = 1.0 / config.rope_base**exponents
     if not config.rope_scaling:
         return radians
     scaled = radians / config.rope_scaling[0]
@@ -171,17 +171,18 @@ class Layer(nn.Module):
 
     config: LlamaConfig
     deterministic: bool
+    gives_keys: bool
 
     @nn.compact
     def __call__(self, x: Array, prefix: Keys | None, angles, biases: Masks, index: Array | None):
-        """[batch, length, embed] -> the same shape, and the keys; see `Attention`."""
+        """[batch, length, embed] -> the same shape, and with `gives_keys` the keys; see `Attention`."""
         cfg, deterministic = self.config, self.deterministic
         dropout = nn.Dropout(cfg.dropout_rate, (-2,), deterministic=deterministic)
         y = LayerNorm(cfg.dtype, cfg.norm_epsilon, name="pre_self_attention_layer_norm")(x)
         y, keys = Attention(cfg, deterministic, name="self_attention")(y, angles, biases, prefix, index)
         x = x + dropout(y)
         y = LayerNorm(cfg.dtype, cfg.norm_epsilon, name="pre_mlp_layer_norm")(x)
-        return x + dropout(MlpBlock(cfg, deterministic, name="mlp")(y)), keys
+        return x + dropout(MlpBlock(cfg, deterministic, name="mlp")(y)), keys if self.gives_keys else None
 
 
 class Decoder(nn.Module):
@@ -201,6 +202,7 @@ class Decoder(nn.Module):
         masks: Masks,
         deterministic: bool,
         prefix: Any = None,
+        gives_keys: bool = False,
         decode: bool = False,
         max_decode_length: int | None = None,
         row_starts: Array | None = None,
@@ -213,10 +215,11 @@ class Decoder(nn.Module):
           deterministic: without dropout.
           prefix: of targets alone, the `Keys` of every layer: a tuple, or with scanned layers stacked along a
             first axis; None where the collection `cross` has them.
+          gives_keys: whether to return the keys.
           decode: with `max_decode_length` and `row_starts` as of `stacks.Decoder.hidden`.
 
         Returns:
-          [batch, length, embed], and the `Keys` of every layer.
+          [batch, length, embed], and with `gives_keys` the `Keys` of every layer, as `prefix` has them.
         """
         cfg, index = self.config, None
         if decode:
@@ -233,20 +236,20 @@ class Decoder(nn.Module):
                 masks = masks._replace(targets=before)
         angles = rotation(cfg, masks.positions())
         x = nn.Dropout(cfg.dropout_rate, (-2,))(self.embed(tokens), deterministic=deterministic)
-        x, keys = self._layers(x, prefix, deterministic, angles, masks.biases(), index)
+        x, keys = self._layers(x, prefix, (cfg, deterministic, gives_keys), angles, masks.biases(), index)
         x = LayerNorm(cfg.dtype, cfg.norm_epsilon, name="decoder_norm")(x)
         return nn.Dropout(cfg.dropout_rate, (-2,))(x, deterministic=deterministic), keys
 
-    def _layers(self, x: Array, prefix: Any, deterministic: bool, *args) -> tuple[Array, Any]:
+    def _layers(self, x: Array, prefix: Any, settings: tuple, *args) -> tuple[Array, Any]:
         cfg, layer = self.config, Layer
         if cfg.remat != "none":
             policy = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
             layer = partitioning.remat(Layer, prevent_cse=not cfg.scan_layers, policy=policy[cfg.remat])
         if not cfg.scan_layers:
             keys = []
-            for n in range(cfg.num_layers):
+            for n in range(cfg.num_decoder_layers):
                 own = None if prefix is None else prefix[n]
-                x, of_layer = layer(cfg, deterministic, name=f"layers_{n}")(x, own, *args)
+                x, of_layer = layer(*settings, name=f"layers_{n}")(x, own, *args)
                 keys.append(of_layer)
             return x, tuple(keys)
         scanned = partitioning.scan_with_axes(
@@ -254,11 +257,11 @@ class Decoder(nn.Module):
             variable_axes={"params": 0, "cache": 0, "cross": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
-            length=cfg.num_layers,
+            length=cfg.num_decoder_layers,
             unroll=cfg.scan_unroll,
             axis_name="layers",
         )
-        return scanned(cfg, deterministic, name="layers")(x, prefix, *args)
+        return scanned(*settings, name="layers")(x, prefix, *args)
 
     def logits(self, states: Array) -> Array:
         """[batch, length, embed] -> float32 [batch, length, vocab]."""

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import partitioning
 
-from distill_jax.models.config import T5Config
+from distill_jax.models.config import ModelConfig, T5Config
 from distill_jax.models.layers import MASKED, Attention, LayerNorm, MlpBlock, Projection, RelativePositionBias
 
 Array = jax.Array
@@ -51,7 +51,7 @@ class DecoderLayer(nn.Module):
         return x + dropout(MlpBlock(cfg, deterministic, name="mlp")(y)), None
 
 
-def _apply_layers(layer_class, count: int, cfg: T5Config, deterministic: bool, x: Array, *args):
+def apply_layers(layer_class, count: int, cfg: ModelConfig, deterministic: bool, x: Array, *args):
     """Runs `count` layers: `layers_<n>`, or one scanned `layers` with stacked parameters."""
     if cfg.remat != "none":
         policy = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
@@ -79,14 +79,15 @@ class Encoder(nn.Module):
     embed: nn.Module
 
     @nn.compact
-    def __call__(self, tokens: Array, mask: Array, deterministic: bool) -> Array:
+    def __call__(self, tokens: Array, mask: Array, positions: Array, deterministic: bool) -> Array:
         """int32 [batch, length], bool mask [batch, 1, length, length] -> [batch, length, embed]."""
+        del positions
         cfg = self.config
-        positions = jnp.arange(tokens.shape[1])
+        places = jnp.arange(tokens.shape[1])
         relative = RelativePositionBias(cfg.num_heads, True, name="relpos_bias")
-        bias = jnp.where(mask, relative(positions, positions), MASKED)
+        bias = jnp.where(mask, relative(places, places), MASKED)
         x = nn.Dropout(cfg.dropout_rate, (-2,))(self.embed(tokens), deterministic=deterministic)
-        x = _apply_layers(EncoderLayer, cfg.num_encoder_layers, cfg, deterministic, x, bias)
+        x = apply_layers(EncoderLayer, cfg.num_encoder_layers, cfg, deterministic, x, bias)
         x = LayerNorm(cfg.dtype, name="encoder_norm")(x)
         return nn.Dropout(cfg.dropout_rate)(x, deterministic=deterministic)
 
@@ -109,6 +110,7 @@ class Decoder(nn.Module):
         tokens: Array,
         mask: Array | None,
         cross_mask: Array,
+        positions: Array,
         deterministic: bool,
         decode: bool,
         max_decode_length: int | None,
@@ -119,6 +121,7 @@ class Decoder(nn.Module):
         With `row_starts`, int32 [batch], the cache is a ring buffer of `max_decode_length` positions: step n is
         stored at position n modulo that length in every row, whenever the row started.
         """
+        del positions
         cfg = self.config
         cache_index = None
         queries = keys = jnp.arange(tokens.shape[1])
@@ -142,7 +145,7 @@ class Decoder(nn.Module):
             bias = jnp.where(mask, relative(queries, keys), MASKED)
         cross_bias = jnp.where(cross_mask, 0.0, MASKED)
         y = nn.Dropout(cfg.dropout_rate, (-2,))(self.embed(tokens), deterministic=deterministic)
-        y = _apply_layers(
+        y = apply_layers(
             DecoderLayer, cfg.num_decoder_layers, cfg, deterministic, y, encoded, bias, cross_bias, cache_index
         )
         y = LayerNorm(cfg.dtype, name="decoder_norm")(y)

@@ -139,8 +139,9 @@ def _assembled(
 def _pieces(vocabulary: Vocabulary, scores: Sequence[TokenScore]) -> list[Piece]:
     """The tokens before the end token, each with the text that it adds to those before it."""
     pieces, ids, text = [], [], ""
+    end = vocabulary.eos_id
     for score in scores:
-        if score.token == vocabulary.eos_id:
+        if score.token == end:
             break
         before = vocabulary.decode(ids[-1:])
         likeliest = tuple(

@@ -9,7 +9,7 @@ from flax import linen as nn
 class NetworkStates:
     """`t5x.examples.t5.network.Transformer` short of its logits, as `models.t5.Transformer.hidden`.
 
-    Its parameter tree is that of ours, so `models.t5.output_kernel` finds the output projection. With
+    Its parameter tree is that of ours: `models.encoder_decoder.output_kernel` finds the output projection. With
     the states in place of the logits the loss is taken in chunks here too.
     """
 

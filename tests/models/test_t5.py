@@ -9,7 +9,8 @@ from distill_jax.config import ModelOptions, Sources, build
 from distill_jax.errors import UserError
 from distill_jax.models import layers
 from distill_jax.models.config import T5Config
-from distill_jax.models.t5 import Transformer, output_kernel
+from distill_jax.models.encoder_decoder import output_kernel
+from distill_jax.models.t5 import Transformer
 
 FIELDS = {
     "vocab_size": 32,
