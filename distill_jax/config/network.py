@@ -8,7 +8,7 @@ from distill_jax.config.options import Options, option
 class ModelOptions(Options):
     """The network; the defaults are T5 1.1 small's, see --model"""
 
-    model_family: str = option("t5", "the architecture", choices=("t5", "umt5", "t5gemma", "t5gemma2"))
+    model_family: str = option("t5", "the architecture", choices=("t5", "umt5", "t5gemma", "t5gemma2", "llama"))
     vocab_size: int | None = option(32128, "embedding rows; None takes the vocabulary's, rounded up", minimum=1)
     dtype: str = option(
         "float32",
@@ -17,7 +17,10 @@ class ModelOptions(Options):
     )
     emb_dim: int = option(512, "width of the residual stream", minimum=1)
     num_heads: int = option(6, "attention heads", minimum=1)
-    num_encoder_layers: int = option(8, "encoder layers", minimum=1)
+    num_kv_heads: int | None = option(
+        None, "heads of keys and values, where queries share them; default the family's", minimum=1
+    )
+    num_encoder_layers: int = option(8, "encoder layers; 0 of a decoder-only student", minimum=0)
     num_decoder_layers: int = option(8, "decoder layers", minimum=1)
     head_dim: int = option(64, "width of a head", minimum=1)
     mlp_dim: int = option(1024, "width of the feed-forward layers", minimum=1)
@@ -26,6 +29,12 @@ class ModelOptions(Options):
     )
     dropout_rate: float = option(0.1, "dropout", minimum=0, below=1)
     logits_via_embedding: bool = option(False, "logits from the embedding (T5 1.0)")
+    norm_epsilon: float | None = option(None, "of the norms; default the family's", above=0)
+    qk_norm: bool = option(False, "norms of queries and keys (Qwen 3)")
+    rope_base: float | None = option(None, "base of the rotary positions; default the family's", above=0)
+    rope_scaling: tuple[float, ...] = option(
+        (), "of rotary positions: a factor; or factor,low,high,length (Llama 3)"
+    )
     float32_attention_logits: bool = option(False, "attention logits in float32 whatever --dtype")
     scan_layers: bool = option(False, "layers stacked and compiled once")
     scan_unroll: int = option(1, "layers in a turn of the scan", minimum=1)
@@ -35,12 +44,9 @@ class ModelOptions(Options):
         choices=("none", "full", "dots"),
     )
     # Of some families only; None is the family's own.
-    num_kv_heads: int | None = option(None, "heads of keys and values; default num_heads", minimum=1)
     sliding_window: int | None = option(None, "tokens that a local layer sees", minimum=1)
     full_attention_every: int | None = option(None, "of so many layers one sees all tokens", minimum=1)
-    rope_base: float | None = option(None, "of rotary positions, in layers that see all tokens", above=0)
     local_rope_base: float | None = option(None, "of rotary positions, in local layers", above=0)
-    rope_scale: float | None = option(None, "positions are divided by it, in layers that see all", above=0)
     end_of_image_id: int | None = option(None, "token with an embedding that is not scaled; 0: none", minimum=0)
     query_scalar: float | None = option(None, "attention is scaled by its root; default head_dim", above=0)
     attention_logit_cap: float | None = option(None, "soft cap of attention logits; 0 for none", minimum=0)

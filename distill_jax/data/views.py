@@ -18,7 +18,7 @@ METHODS = (
     "soft_labels",
     "logit_distillation",
 )
-RATIONALE_START = 1  # that of its rationales: the end token, which no decoder reads otherwise
+RATIONALE_START = 1  # that of its rationales; T5's is the end token, which no decoder reads otherwise
 ANSWER = " So the answer is: "  # between rationale and label where both are one target
 
 
@@ -34,7 +34,7 @@ class View:
       reads_rationale: the rationale is put after the input: it has to be there at test time too.
       rate: how often the view of an example is in the records: 1 is once an epoch, 2 twice, 0.5 that of
         every second example.
-      start: the decoder's first input token; 0, T5's own, unless the views share their input.
+      start: which of the vocabulary's `starts` the decoder reads first; 0 unless the views share their input.
       soft: the targets are all the labels the row can have, with their probabilities; see `soften`.
     """
 

@@ -15,14 +15,12 @@ Array = jax.Array
 CHUNK = 1024  # tokens whose logits are in memory at a time
 
 
-def encode(model, params: Any, inputs: Array) -> Array:
-    """int32 [batch, inputs] -> [batch, inputs, embed], for `score_tokens`."""
+def encode(model, params: Any, inputs: Array) -> Any:
+    """int32 [batch, inputs] -> what the network reads of them, for `score_tokens`."""
     return model.apply({"params": params}, inputs, enable_dropout=False, method="encode")
 
 
-def _scaled_states(
-    model, params: Any, encoded: Array, inputs: Array, targets: Array, segments: Array, start_id
-):
+def _scaled_states(model, params: Any, encoded: Any, inputs: Array, targets: Array, segments: Array, start_id):
     """Decoder states [batch * targets, embed], such that `states @ kernel` are logits, and the kernel."""
     follows = segments == jnp.pad(segments, ((0, 0), (1, 0)))[:, :-1]
     shifted = jnp.where(follows, jnp.pad(targets, ((0, 0), (1, 0)))[:, :-1], start_id)
@@ -31,7 +29,7 @@ def _scaled_states(
         encoded,
         inputs,
         shifted,
-        encoder_segment_ids=(inputs > 0).astype(jnp.int32),
+        encoder_segment_ids=(inputs != model.config.pad_id).astype(jnp.int32),
         decoder_segment_ids=segments,
         decoder_cross_segment_ids=(segments > 0).astype(jnp.int32),
         enable_dropout=False,
@@ -43,7 +41,7 @@ def _scaled_states(
 
 
 def score_tokens(
-    model, params, encoded: Array, inputs: Array, targets: Array, segments: Array, start_id: int | Array = 0
+    model, params, encoded: Any, inputs: Array, targets: Array, segments: Array, start_id: int | Array = 0
 ) -> Array:
     """Log-probability of each target token after those before it.
 
@@ -51,8 +49,8 @@ def score_tokens(
     once, and the encoder is not run again.
 
     Args:
-      encoded: [batch, inputs, embed], of `encode`.
-      inputs: int32 [batch, inputs], 0 is padding.
+      encoded: of `encode`.
+      inputs: int32 [batch, inputs]; `pad_id` of the model is padding.
       targets: int32 [batch, targets], end tokens included.
       segments: int32 [batch, targets], consecutive from 1; 0 is padding.
       start_id: the decoder's first input token.
@@ -68,7 +66,7 @@ def score_tokens(
 def likeliest_tokens(
     model,
     params: Any,
-    encoded: Array,
+    encoded: Any,
     inputs: Array,
     targets: Array,
     segments: Array,

@@ -19,6 +19,7 @@ class ModelConfig:
 
     Attributes:
       family: of `models.families`.
+      pad_id: fills up inputs that come without segments, in decoding.
       vocab_size: rows of the embedding; None takes the vocabulary's size, rounded up.
       dtype: of activations and matmuls; parameters are always float32.
       emb_dim: width of the decoder's residual stream.
@@ -33,6 +34,7 @@ class ModelConfig:
     """
 
     family: ClassVar[str]
+    pad_id: ClassVar[int] = 0
 
     vocab_size: int | None
     dtype: str = "float32"

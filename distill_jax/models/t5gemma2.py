@@ -5,10 +5,12 @@ normed; local and full layers have rotary positions of different bases.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 from flax import linen as nn
 
+from distill_jax.errors import UserError
 from distill_jax.models.encoder_decoder import EncoderDecoder
 from distill_jax.models.gemma import (
     Attention,
@@ -33,7 +35,7 @@ class T5Gemma2Config(GemmaConfig):
 
     Attributes:
       local_rope_base: of the rotary positions of local layers.
-      rope_scale: positions are divided by it in layers that see all tokens.
+      rope_scaling: () or one factor, which positions are divided by in layers that see all tokens.
       end_of_image_id: the token whose embedding is a row of its own, which is not scaled; 0 for none.
     """
 
@@ -43,12 +45,18 @@ class T5Gemma2Config(GemmaConfig):
     full_attention_every: int = 6
     rope_base: float = 1_000_000.0
     local_rope_base: float = 10_000.0
-    rope_scale: float = 8.0
+    rope_scaling: Sequence[float] = (8.0,)
     end_of_image_id: int = 256_000
+
+    def __post_init__(self):
+        object.__setattr__(self, "rope_scaling", tuple(self.rope_scaling))
+        if len(self.rope_scaling) > 1 or 0.0 in self.rope_scaling:
+            raise UserError(f"rope_scaling: T5Gemma 2 has one factor or none, got {self.rope_scaling}")
+        super().__post_init__()
 
     def rotations(self, positions: Array) -> tuple[Rotation, Rotation]:
         """The rotary positions of full and of local layers, of int32 [batch or 1, length]."""
-        full = rotate_by(positions, self.head_dim, self.rope_base, self.rope_scale)
+        full = rotate_by(positions, self.head_dim, self.rope_base, *self.rope_scaling)
         return full, rotate_by(positions, self.head_dim, self.local_rope_base)
 
     def encoder_window(self, distance: Array) -> Array:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from distill_jax.checkpoints.formats import t5_names, t5gemma2_names, t5gemma_names, umt5_names
+from distill_jax.checkpoints.formats import llama_names, t5_names, t5gemma2_names, t5gemma_names, umt5_names
 from distill_jax.checkpoints.formats.parameters import Parameter, Parameters, check
 from distill_jax.checkpoints.formats.safetensors_files import read_tensors, write_tensors
 from distill_jax.errors import UserError
@@ -61,7 +61,7 @@ class Names(Protocol):
         ...
 
 
-FAMILIES: tuple[Names, ...] = (t5_names, umt5_names, t5gemma_names, t5gemma2_names)
+FAMILIES: tuple[Names, ...] = (t5_names, umt5_names, t5gemma_names, t5gemma2_names, llama_names)
 _SPECIAL_IDS = ("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -151,14 +151,16 @@ def write_huggingface(
     config: ModelConfig,
     dtype: str = "float32",
     shard_bytes: int = 5 * 10**9,
+    special_ids: Mapping[str, int] | None = None,
 ) -> None:
-    """Writes a folder, made if need be, that `transformers.AutoModelForSeq2SeqLM.from_pretrained` reads.
+    """Writes a folder, made if need be, that transformers' `from_pretrained` reads.
 
     The parameters, one per layer, are read one at a time. `shard_bytes` of a file at most are transformers' own
-    default; bfloat16 halves the files. Raises UserError when transformers has no such model.
+    default; bfloat16 halves the files. `special_ids` are the vocabulary's, such as `eos_token_id`, where the
+    family has none of its own. Raises UserError when transformers has no such model.
     """
     (family,) = (family for family in FAMILIES if family.CONFIG is type(config))
-    description = family.write_config(config) | {"torch_dtype": dtype}
+    description = family.write_config(config) | {"torch_dtype": dtype, **(special_ids or {})}
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     theirs = {ours: (name, transposed) for name, ours, transposed in family.names(config)}

@@ -48,7 +48,7 @@ def copies(config: T5Gemma2Config) -> Iterator[str]:
         yield HEAD
 
 
-def _ropes(path: pathlib.Path, name: str, stack: Mapping[str, Any]) -> dict[str, float]:
+def _ropes(path: pathlib.Path, name: str, stack: Mapping[str, Any]) -> dict[str, Any]:
     """Bases and scale of the rotary positions."""
     ropes = stack.get("rope_parameters") or {}
     full, local = (ropes.get(f"{kind}_attention") or {} for kind in ("full", "sliding"))
@@ -57,7 +57,7 @@ def _ropes(path: pathlib.Path, name: str, stack: Mapping[str, Any]) -> dict[str,
         raise UserError(f"{path}: {name}.rope_parameters {dict(ropes)}: T5Gemma 2 has only default and linear")
     return {
         "rope_base": float(full.get("rope_theta", 1e6)),
-        "rope_scale": float(full.get("factor", 1.0)) if kinds[0] == "linear" else 1.0,
+        "rope_scaling": (float(full.get("factor", 1.0)),) if kinds[0] == "linear" else (),
         "local_rope_base": float(local.get("rope_theta", 1e4)),
     }
 
@@ -83,8 +83,9 @@ def read_config(path: pathlib.Path, config: Mapping[str, Any], stored: Collectio
 
 def write_config(config: T5Gemma2Config) -> dict[str, Any]:
     """`config.json`, with the smallest vision tower there can be, of which no weights are written."""
-    scaled = {"rope_type": "linear", "factor": config.rope_scale} if config.rope_scale != 1.0 else None
-    full = (scaled or {"rope_type": "default"}) | {"rope_theta": config.rope_base}
+    full = {"rope_type": "default", "rope_theta": config.rope_base}
+    if config.rope_scaling:
+        full |= {"rope_type": "linear", "factor": config.rope_scaling[0]}
     local = {"rope_type": "default", "rope_theta": config.local_rope_base}
     ropes = {"rope_parameters": {"full_attention": full, "sliding_attention": local}}
     encoder = gemma_names.write_stack(config, config.num_encoder_layers) | ropes
