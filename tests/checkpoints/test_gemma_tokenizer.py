@@ -25,7 +25,7 @@ HARD = [
 
 @functools.cache
 def gemma_model():
-    """A SentencePiece model trained with Gemma's settings: BPE with bytes, no space in front, no normalization."""
+    """A SentencePiece model trained with Gemma's settings: BPE with bytes, no space in front."""
     model = io.BytesIO()
     texts = [
         "the quick brown fox jumps over the lazy dog",

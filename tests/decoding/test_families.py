@@ -1,4 +1,4 @@
-"""Every family decodes what transformers generates: greedily in slots that stay full, by samples and by beams."""
+"""Every family decodes what transformers generates, in slots that stay full, by samples and by beams."""
 
 import jax
 import numpy as np
