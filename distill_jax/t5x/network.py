@@ -36,9 +36,8 @@ class NetworkStates:
         cross_mask = None
         if decoder_cross_segment_ids is not None:
             reads = decoder_cross_segment_ids[:, :, None] == options["encoder_segment_ids"][:, None, :]
-            cross_mask = (reads & (encoder_input_tokens > 0)[:, None, :])[:, None].astype(
-                self.module.config.dtype
-            )
+            reads &= (encoder_input_tokens > 0)[:, None, :]
+            cross_mask = reads[:, None].astype(self.module.config.dtype)
 
         def without_logits(next_fun, args, kwargs, context):
             name = context.module.name
