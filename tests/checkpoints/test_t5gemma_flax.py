@@ -1,4 +1,4 @@
-"""T5Gemma's Flax checkpoints by the names of google-deepmind/gemma: the shapes of its modules, written by Orbax."""
+"""T5Gemma's Flax checkpoints by the names and shapes of google-deepmind/gemma's modules, written by Orbax."""
 
 import jax.numpy as jnp
 import numpy as np

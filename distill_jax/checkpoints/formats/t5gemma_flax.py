@@ -1,8 +1,8 @@
 """T5Gemma's checkpoints in Flax, as `google-deepmind/gemma` names their parameters (gemma/research/t5gemma).
 
-Kernels have an axis for each head there: queries [heads, embed, head_dim], keys and values [2, heads, embed,
-head_dim], or all three in one where there are as many; the output is [heads, head_dim, embed]. The two kernels of
-the gate are one array [2, embed, mlp], or [2, mlp, embed] of the 9B. What shapes do not tell (caps, window,
+Kernels have an axis for heads there: queries [heads, embed, head_dim], keys and values [2, heads, embed,
+head_dim], or all three in one where there are as many; the output is [heads, head_dim, embed]. The two kernels
+of the gate are one array [2, embed, mlp], or [2, mlp, embed] of the 9B. What shapes do not tell (caps, window,
 rotary positions) is T5Gemma's own.
 """
 
@@ -16,7 +16,7 @@ from distill_jax.checkpoints.formats.parameters import Parameter, Parameters, ch
 from distill_jax.errors import UserError
 from distill_jax.models.t5gemma import T5GemmaConfig
 
-_EMBEDDING = re.compile(r"^(?:.*/)?(encoder|decoder)/embedder/input_embedding$")
+_EMBEDDING = re.compile(r"^(.*/)?(encoder|decoder)/embedder/input_embedding$")
 _NORMS = {
     "encoder": {"attention": "attention_norm", "ffw": "mlp_norm"},
     "decoder": {
@@ -29,7 +29,7 @@ _NORMS = {
 
 def is_t5gemma(parameters: Parameters) -> bool:
     """Whether these names are those of a T5Gemma in Flax."""
-    return {match[1] for match in map(_EMBEDDING.match, parameters) if match} == {"encoder", "decoder"}
+    return {match[2] for match in map(_EMBEDDING.match, parameters) if match} == {"encoder", "decoder"}
 
 
 def _derived(source: Parameter, shape: tuple[int, ...], convert: Callable[[np.ndarray], np.ndarray], part=...):
@@ -93,18 +93,10 @@ def read_t5gemma(where: str, parameters: Parameters) -> tuple[Parameters, T5Gemm
     Raises:
       UserError: when the checkpoint `where` lacks a parameter, or one has another shape than the others say.
     """
-    root = (
-        next(name for name in parameters if _EMBEDDING.match(name))
-        .rpartition("/embedder/")[0]
-        .rpartition("/")[0]
-    )
-    prefix = f"{root}/" if root else ""
+    prefix = next(match[1] or "" for match in map(_EMBEDDING.match, parameters) if match)
     theirs = {name.removeprefix(prefix): parameter for name, parameter in parameters.items()}
-    depth = {
-        stack: 1
-        + max((int(m[1]) for name in theirs if (m := re.match(rf"{stack}/layer_(\d+)/", name))), default=-1)
-        for stack in _NORMS
-    }
+    layers = {match[0] for match in map(re.compile(r"(?:encoder|decoder)/layer_\d+/").match, theirs) if match}
+    depth = {stack: sum(name.startswith(stack) for name in layers) for stack in _NORMS}
     ours: dict[str, Parameter] = {}
     try:
         for stack in _NORMS:
