@@ -17,7 +17,8 @@ from distill_jax.checkpoints.reading import RUN_OF_EXPORT, Checkpoint, open_chec
 from distill_jax.config import ConvertConfig
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
-from distill_jax.models.config import T5Config
+from distill_jax.models.config import ModelConfig
+from distill_jax.models.families import describe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,8 @@ def convert(config: ConvertConfig) -> Converted:
         raise UserError(f"{destination}: is there already: choose another folder, or remove it")
     checkpoint = open_checkpoint(source, config.step)
     model = checkpoint.model_config(config.activations)
+    if to.startswith("t5x") and model.family != "t5":
+        raise UserError(f"{source}: a {model.family} cannot be written as {to}: T5X has only T5")
     words = load_vocabulary(config.vocabulary) if config.vocabulary else checkpoint.vocabulary()
     if words is not None and words.vocab_size > model.vocab_size:
         raise UserError(
@@ -86,7 +89,7 @@ def _step_of_result(step: int | str) -> int:
 
 
 def _run(
-    checkpoint: Checkpoint, config: ConvertConfig, model: T5Config, vocabulary: Vocabulary | None
+    checkpoint: Checkpoint, config: ConvertConfig, model: ModelConfig, vocabulary: Vocabulary | None
 ) -> run_dir.Run:
     """The run that the result is of: the source's own, or one that was never trained."""
     run = checkpoint.run() or run_dir.Run(
@@ -101,7 +104,7 @@ def _run(
         seed=0,
         view_weights={},
     )
-    changes = {"model": dataclasses.asdict(dataclasses.replace(model, scan_layers=config.scan_layers))}
+    changes = {"model": describe(dataclasses.replace(model, scan_layers=config.scan_layers))}
     changes["data"] = f"converted from {checkpoint.format}"  # no training resumes it: its optimizer is gone
     if config.task_feature_lengths is not None:
         changes["task_feature_lengths"] = config.task_feature_lengths

@@ -19,7 +19,7 @@ from distill_jax.errors import UserError
 class Run:
     """Identity of a run: two runs with the same one may share a folder (the second resumes).
 
-    `model` holds the fields of `T5Config`; `vocabulary` is the fingerprint of the vocabulary saved beside
+    `model` is of `models.families.describe`; `vocabulary` is the fingerprint of the vocabulary saved beside
     `run.json`; `data` is the key of the prepared records; `own_data` describes files that are no registered
     task, see `data.own.describe`.
     """

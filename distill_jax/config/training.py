@@ -1,8 +1,7 @@
 """Options of a training run: the method's loss, the network, the optimizer, the mesh and the run itself."""
 
-from typing import Any
-
 from distill_jax.config.data import MethodName, RecordOptions
+from distill_jax.config.network import ModelOptions
 from distill_jax.config.options import REQUIRED, Options, fixed, option
 from distill_jax.errors import UserError
 
@@ -36,39 +35,6 @@ class MethodOptions(MethodName):
         minimum=1,
         metavar="K",
     )
-
-
-class ModelOptions(Options):
-    """The network; the defaults are T5 1.1 small's, see --model"""
-
-    vocab_size: int | None = option(32128, "embedding rows; None takes the vocabulary's, rounded up", minimum=1)
-    dtype: str = option(
-        "float32", "of activations and products; parameters are float32", choices=("float32", "bfloat16")
-    )
-    emb_dim: int = option(512, "width of the residual stream", minimum=1)
-    num_heads: int = option(6, "attention heads", minimum=1)
-    num_encoder_layers: int = option(8, "encoder layers", minimum=1)
-    num_decoder_layers: int = option(8, "decoder layers", minimum=1)
-    head_dim: int = option(64, "width of a head", minimum=1)
-    mlp_dim: int = option(1024, "width of the feed-forward layers", minimum=1)
-    mlp_activations: tuple[str, ...] = option(
-        ("gelu", "linear"), "of the feed-forward layers", choices=("linear", "relu", "gelu", "silu", "swish")
-    )
-    dropout_rate: float = option(0.1, "dropout", minimum=0, below=1)
-    logits_via_embedding: bool = option(False, "logits from the embedding (T5 1.0)")
-    float32_attention_logits: bool = option(False, "attention logits in float32 whatever --dtype")
-    scan_layers: bool = option(False, "layers stacked and compiled once")
-    scan_unroll: int = option(1, "layers in a turn of the scan", minimum=1)
-    remat: str = option(
-        "none",
-        "what the backward pass computes again: each layer, or each but its matrix products",
-        choices=("none", "full", "dots"),
-    )
-
-    @property
-    def shape(self) -> dict[str, Any]:
-        """Arguments of `models.config.T5Config`."""
-        return {name: getattr(self, name) for name in ModelOptions.options()}
 
 
 class OptimizerOptions(Options):

@@ -49,9 +49,9 @@ def batches(
             yield items[start : start + batch_size], (rows, length)
 
 
-def padded(rows: Sequence[Sequence[int]], shape: tuple[int, int]) -> np.ndarray:
-    """int32 [rows, length] with 0 after each row's tokens, and rows of nothing but 0 at the end."""
-    array = np.zeros(shape, np.int32)
+def padded(rows: Sequence[Sequence[int]], shape: tuple[int, int], pad_id: int = 0) -> np.ndarray:
+    """int32 [rows, length] with `pad_id` after each row's tokens, and rows of nothing else at the end."""
+    array = np.full(shape, pad_id, np.int32)
     for number, tokens in enumerate(rows):
         array[number, : len(tokens)] = tokens
     return array

@@ -50,7 +50,7 @@ def _by_log_prob(predictor: Predictor, rows: Sequence[Example]) -> Iterator[Unsu
     predictor.check(rows, request)
     [view] = predictor.views(request)
     length = predictor.student.lengths["targets"]
-    generated = predictor.engine.generate([view.inputs(row) for row in rows], length, start_id=view.start)
+    generated = predictor.engine.generate([view.inputs(row) for row in rows], length, start=view.start)
     for row, (hypothesis,) in zip(rows, generated, strict=True):
         uncertainty = -hypothesis.log_prob / len(hypothesis.tokens)
         yield Unsure(uncertainty, row.id, view.read(hypothesis.text)["label"])

@@ -12,8 +12,7 @@ from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.decoding.engine import Engine
 from distill_jax.decoding.quantization import quantize
 from distill_jax.errors import UserError
-from distill_jax.models.config import T5Config
-from distill_jax.models.t5 import Transformer
+from distill_jax.models.families import Network, make_config, make_network
 from distill_jax.tasks import registry
 
 
@@ -23,7 +22,7 @@ class Student:
 
     model_dir: str
     run: run_dir.Run
-    model: Transformer
+    model: Network
     vocabulary: Vocabulary
     task: DistillationTask
     views: tuple[View, ...]
@@ -57,5 +56,5 @@ def load_student(model_dir: str, data_dir: str | None = None) -> Student:
         )
     origin = {"data_dir": data_dir, "teacher": run.teacher_name, "own_data": run.own_data}
     task, views = registry.resolve(run.mixture_or_task_name, run.label_source, run.module, **origin)
-    model = Transformer(T5Config(**run.model))
+    model = make_network(make_config(run.model))
     return Student(model_dir, run, model, load_vocabulary(model_dir), task, views)

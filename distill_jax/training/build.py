@@ -13,7 +13,7 @@ from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
-from distill_jax.models.t5 import Transformer
+from distill_jax.models.families import Network
 from distill_jax.tasks.resolve import resolve
 from distill_jax.training import distributed, methods, partitioning
 from distill_jax.training.initial import load_teacher
@@ -47,7 +47,7 @@ class Run:
     records: Prepared
     validation: Prepared | None
     vocabulary: Vocabulary
-    model: Transformer
+    model: Network
     objective: Objective
     teacher: Any
     optimizer: optax.GradientTransformation
@@ -61,7 +61,7 @@ class Run:
 
 def build(
     config: TrainConfig,
-    model: Transformer | None = None,
+    model: Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
     objective: Objective | None = None,
 ) -> Run:
@@ -135,7 +135,7 @@ def _prepare(
 
 
 def _with_stored_logits(
-    config: TrainConfig, objective: Objective, model: Transformer, records: Prepared
+    config: TrainConfig, objective: Objective, model: Network, records: Prepared
 ) -> Prepared:
     """The records with the teacher's likeliest next tokens, among the ids of the student's network."""
     teacher = config.teacher_checkpoint_path, config.teacher_top_k
@@ -143,7 +143,7 @@ def _with_stored_logits(
     return distributed.first_alone(lambda: store_top_k(records, *teacher, **options))
 
 
-def with_vocabulary_size(model: Transformer, vocabulary: Vocabulary) -> Transformer:
+def with_vocabulary_size(model: Network, vocabulary: Vocabulary) -> Network:
     """The network with as many ids as the vocabulary needs, where its config leaves the number open.
 
     The number is rounded up to a multiple of 128, which is what matrix units like.
@@ -154,7 +154,7 @@ def with_vocabulary_size(model: Transformer, vocabulary: Vocabulary) -> Transfor
     config = model.config
     if config.vocab_size is None:
         rounded = -(-vocabulary.vocab_size // 128) * 128
-        return Transformer(dataclasses.replace(config, vocab_size=rounded))
+        return model.clone(config=dataclasses.replace(config, vocab_size=rounded))
     if config.vocab_size < vocabulary.vocab_size:
         raise UserError(
             f"VOCAB_SIZE is {config.vocab_size}, but the vocabulary has {vocabulary.vocab_size} ids"

@@ -9,10 +9,10 @@ from distill_jax.checkpoints.formats.parameters import check, to_tree
 from distill_jax.checkpoints.reading import Checkpoint, open_checkpoint
 from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
-from distill_jax.models.t5 import Transformer
+from distill_jax.models.families import Network, make_network
 
 
-def initial_params(model: Transformer, path: str, vocabulary: Vocabulary) -> Any:
+def initial_params(model: Network, path: str, vocabulary: Vocabulary) -> Any:
     """Float32 parameters for a student, `model`, from any checkpoint that `reading.open_checkpoint` takes.
 
     Raises:
@@ -25,7 +25,7 @@ def initial_params(model: Transformer, path: str, vocabulary: Vocabulary) -> Any
     return jax.tree.map(jnp.asarray, to_tree(checkpoint.parameters, model.config.scan_layers))
 
 
-def load_teacher(path: str | None, vocabulary: Vocabulary) -> tuple[Transformer, Any]:
+def load_teacher(path: str | None, vocabulary: Vocabulary) -> tuple[Network, Any]:
     """A white-box teacher: its model and float32 parameters; `path` as of `initial_params`.
 
     Raises:
@@ -41,7 +41,7 @@ def load_teacher(path: str | None, vocabulary: Vocabulary) -> tuple[Transformer,
             f"TEACHER_CHECKPOINT_PATH {path}: has {config.vocab_size} ids, the student's vocabulary "
             f"{vocabulary.vocab_size}: both must have the same vocabulary"
         )
-    return Transformer(config), jax.tree.map(jnp.asarray, to_tree(checkpoint.parameters))
+    return make_network(config), jax.tree.map(jnp.asarray, to_tree(checkpoint.parameters))
 
 
 def _check_vocabulary(option: str, checkpoint: Checkpoint, vocabulary: Vocabulary) -> None:

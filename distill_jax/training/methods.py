@@ -6,15 +6,14 @@ import optax
 
 from distill_jax.config import TrainConfig
 from distill_jax.models import losses
-from distill_jax.models.config import T5Config
-from distill_jax.models.t5 import Transformer
+from distill_jax.models.families import Network, make_config, make_network
 from distill_jax.training import optimizers, schedules
 from distill_jax.training.objectives import CrossEntropy, LogitDistillation, Objective, SoftLabels
 
 
-def make_model(config: TrainConfig) -> Transformer:
+def make_model(config: TrainConfig) -> Network:
     """The network; its `vocab_size` may be open (None)."""
-    return Transformer(T5Config(**config.shape))
+    return make_network(make_config(config.shape))
 
 
 def view_weights(config: TrainConfig) -> Mapping[str, float]:

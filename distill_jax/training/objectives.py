@@ -17,7 +17,8 @@ import jax.numpy as jnp
 
 from distill_jax.data.views import TASK_IDS
 from distill_jax.models import divergences, losses
-from distill_jax.models.t5 import Transformer, output_kernel
+from distill_jax.models.encoder_decoder import output_kernel
+from distill_jax.models.families import Network
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -33,13 +34,13 @@ class Objective(Protocol):
         return {}
 
     def __call__(
-        self, params, *, model, batch: Batch, key: jax.Array | None, teacher, loss_chunk: int, z_loss: float
+        self, params, *, model: Network, batch: Batch, key: jax.Array | None, teacher, loss_chunk, z_loss
     ) -> tuple[jax.Array, Metrics]:
-        """The loss of a `Transformer` and the sums of the metrics; `key` None turns dropout off."""
+        """The loss of a network and the sums of the metrics; `key` None turns dropout off."""
         ...
 
 
-def decoder_states(params: Any, model: Transformer, batch: Batch, key: jax.Array | None):
+def decoder_states(params: Any, model: Network, batch: Batch, key: jax.Array | None):
     """Teacher forcing: scaled decoder states [batch * targets, embed] and the output kernel."""
     tokens = ("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens")
     others = ("encoder_segment_ids", "decoder_segment_ids", "encoder_positions", "decoder_positions")
@@ -51,10 +52,11 @@ def decoder_states(params: Any, model: Transformer, batch: Batch, key: jax.Array
     return (states * scale).reshape(-1, states.shape[-1]), kernel
 
 
-def _weighted_cross_entropy(states, kernel, batch: Batch, loss_chunk: int, z_loss: float):
+def _weighted_cross_entropy(model: Network, states, kernel, batch: Batch, loss_chunk: int, z_loss: float):
     """The weighted sum of token cross entropies, and the sums of the views' metrics."""
     tokens = [batch[name].reshape(-1) for name in ("decoder_target_tokens", "weights")]
-    loss, cross_entropy, correct = losses.weighted_cross_entropy(states, kernel, *tokens, loss_chunk, z_loss)
+    settings = (loss_chunk, z_loss, model.config.logits_cap)
+    loss, cross_entropy, correct = losses.weighted_cross_entropy(states, kernel, *tokens, *settings)
     task_ids, counted = (batch[name].reshape(-1) for name in ("decoder_task_ids", "decoder_loss_weights"))
     metrics = {}
     for view, task_id in TASK_IDS.items():
@@ -71,7 +73,7 @@ class CrossEntropy(Objective):
 
     def __call__(self, params, *, model, batch, key, teacher, loss_chunk, z_loss):
         states, kernel = decoder_states(params, model, batch, key)
-        return _weighted_cross_entropy(states, kernel, batch, loss_chunk, z_loss)
+        return _weighted_cross_entropy(model, states, kernel, batch, loss_chunk, z_loss)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,11 +97,12 @@ class SoftLabels(Objective):
 
     def __call__(self, params, *, model, batch, key, teacher, loss_chunk, z_loss):
         states, kernel = decoder_states(params, model, batch, key)
-        loss, metrics = _weighted_cross_entropy(states, kernel, batch, loss_chunk, z_loss)
+        loss, metrics = _weighted_cross_entropy(model, states, kernel, batch, loss_chunk, z_loss)
         segments = batch["decoder_segment_ids"]
         rows, length = segments.shape
         targets = batch["decoder_target_tokens"].reshape(-1)
-        log_probs = losses.token_log_probs(states, kernel, targets, loss_chunk).reshape(rows, length)
+        log_probs = losses.token_log_probs(states, kernel, targets, loss_chunk, model.config.logits_cap)
+        log_probs = log_probs.reshape(rows, length)
         # [batch, targets, classes]: a row holds at most as many labels as tokens.
         own = (segments[:, :, None] == jnp.arange(1, length + 1)).astype(jnp.float32)
         scores = jnp.einsum("bt,btc->bc", log_probs, own)
@@ -125,7 +128,7 @@ class LogitDistillation(Objective):
       kind: of `divergences.DIVERGENCES`; `beta` is of Jensen-Shannon.
     """
 
-    teacher_model: Transformer | None = None
+    teacher_model: Network | None = None
     kind: str = "forward_kl"
     temperature: float = 1.0
     beta: float = 0.5
@@ -134,7 +137,7 @@ class LogitDistillation(Objective):
 
     def __call__(self, params, *, model, batch, key, teacher, loss_chunk, z_loss):
         states, kernel = decoder_states(params, model, batch, key)
-        loss, metrics = _weighted_cross_entropy(states, kernel, batch, loss_chunk, z_loss)
+        loss, metrics = _weighted_cross_entropy(model, states, kernel, batch, loss_chunk, z_loss)
         options = {"kind": self.kind, "temperature": self.temperature, "beta": self.beta}
         kernels = []
         if "decoder_teacher_ids" in batch:
@@ -142,17 +145,20 @@ class LogitDistillation(Objective):
             features = (batch["decoder_teacher_ids"], batch["decoder_teacher_log_probs"])
             known = [x.reshape(-1, x.shape[-1]) for x in features]
         else:
+            teacher_cap = self.teacher_model.config.logits_cap
             teacher_states, teacher_kernel = decoder_states(teacher, self.teacher_model, batch, None)
             shared = min(kernel.shape[1], teacher_kernel.shape[1])  # padding to 128 may differ
             kernel = kernel[:, :shared]
             known, kernels = [teacher_states], [teacher_kernel[:, :shared]]
 
             def divergence(logits, states, kernel):
-                teacher_logits = states.astype(jnp.float32) @ kernel.astype(jnp.float32)
+                teacher_logits = losses.project(states, kernel, teacher_cap)
                 return divergences.token_divergence(logits, teacher_logits, **options)
 
         of_student = (states, kernel, batch["weights"].reshape(-1))
-        divergence = divergences.weighted_divergence(*of_student, loss_chunk, divergence, known, kernels)
+        divergence = divergences.weighted_divergence(
+            *of_student, loss_chunk, divergence, known, kernels, model.config.logits_cap
+        )
         metrics |= {"divergence": divergence, "divergence_count": jnp.sum(batch["weights"])}
         mixed = (1.0 - self.cross_entropy_weight) * divergence
         return mixed + self.cross_entropy_weight * loss, metrics

@@ -21,7 +21,8 @@ from distill_jax.data.prepare import Prepared, hash_of, write_rows
 from distill_jax.data.records import Segment, decode_row
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.errors import UserError
-from distill_jax.models.t5 import Transformer
+from distill_jax.models import losses
+from distill_jax.models.families import Network
 from distill_jax.training.initial import load_teacher
 from distill_jax.training.objectives import Batch, decoder_states
 
@@ -33,14 +34,14 @@ def _fingerprint(params) -> str:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def _top_k(model: Transformer, params, batch: Batch, k: int, vocab_size: int, temperature: float):
+def _top_k(model: Network, params, batch: Batch, k: int, vocab_size: int, temperature: float):
     """Of each target position: ids int32 and log-probabilities float32, both [batch, targets, k]."""
     states, kernel = decoder_states(params, model, batch, None)
     kernel = kernel[:, :vocab_size]
     rows, length = batch["decoder_target_tokens"].shape
 
     def of_row(row):
-        logits = row.astype(jnp.float32) @ kernel.astype(jnp.float32)
+        logits = losses.project(row, kernel, model.config.logits_cap)
         return jax.lax.top_k(jax.nn.log_softmax(logits / temperature), k)
 
     log_probs, ids = jax.lax.map(of_row, states.reshape(rows, length, -1))  # [vocab] of one row at a time

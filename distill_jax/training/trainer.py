@@ -14,7 +14,7 @@ from distill_jax.config import TrainConfig
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import Prepared
 from distill_jax.errors import UserError
-from distill_jax.models.t5 import Transformer
+from distill_jax.models.families import Network, describe
 from distill_jax.training import distributed, loop, methods, partitioning
 from distill_jax.training.build import Run, build
 from distill_jax.training.listener import Listener
@@ -37,7 +37,7 @@ class Evaluator(Protocol):
 def train(
     config: TrainConfig,
     *,
-    model: Transformer | None = None,
+    model: Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
     objective: Objective | None = None,
     evaluator: Callable[[Run], Evaluator] | None = None,
@@ -81,7 +81,7 @@ def claim(run: Run) -> None:
         task_feature_lengths=dict(config.task_feature_lengths),
         vocabulary=run.vocabulary.fingerprint,
         data=run.records.key,
-        model=dataclasses.asdict(run.model.config),
+        model=describe(run.model.config),
         batch_size=config.batch_size,
         seed=config.seed,
         view_weights=dict(run.view_weights),

@@ -1,6 +1,6 @@
 """Run by test_partitioning in a process of 8 simulated devices: loss curves by preset, as JSON lines.
 
-Usage: python sharded_curves.py unrolled|scan MICROBATCHES
+Usage: python sharded_curves.py unrolled|scan MICROBATCHES [FAMILY]
 """
 
 import json
@@ -12,8 +12,7 @@ import numpy as np
 from distill_jax.data.records import Segment, to_features
 from distill_jax.data.views import TASK_IDS
 from distill_jax.models import losses
-from distill_jax.models.config import T5Config
-from distill_jax.models.t5 import Transformer
+from distill_jax.models.families import make_config, make_network
 from distill_jax.training import optimizers, partitioning, start, train_state
 from distill_jax.training.mesh import describe
 from distill_jax.training.step import make_train_step
@@ -73,24 +72,38 @@ def curve(model, optimizer, microbatches, place=None):
     return found
 
 
-def main(scan: bool, microbatches: int) -> None:
-    config = T5Config(
-        vocab_size=128,
-        emb_dim=32,
-        num_heads=8,
-        num_encoder_layers=1 + scan,
-        num_decoder_layers=1 + scan,
-        head_dim=4,
-        mlp_dim=64,
-        mlp_activations=("gelu", "linear"),
-        dropout_rate=0.1,
-        scan_layers=scan,
-        remat="full" if scan and microbatches == 1 else "none",
+FAMILIES = {
+    "t5": {"mlp_activations": ("gelu", "linear")},
+    "umt5": {"mlp_activations": ("gelu", "linear")},
+    "t5gemma": {"num_kv_heads": 2, "sliding_window": 4, "encoder_emb_dim": 16, "encoder_mlp_dim": 48},
+    "t5gemma2": {"num_kv_heads": 1, "sliding_window": 4, "full_attention_every": 2},
+}
+
+
+def main(scan: bool, microbatches: int, family: str = "t5") -> None:
+    config = make_config(
+        {
+            "model_family": family,
+            "vocab_size": 128,
+            "emb_dim": 32,
+            "num_heads": 8,
+            "num_encoder_layers": 1 + scan,
+            "num_decoder_layers": 1 + scan,
+            "head_dim": 4,
+            "mlp_dim": 64,
+            "dropout_rate": 0.1,
+            "scan_layers": scan,
+            "remat": "full" if scan and microbatches == 1 else "none",
+            **FAMILIES[family],
+        }
     )
-    model = Transformer(config)
+    model = make_network(config)
     optimizer = optimizers.adafactor(1e-2, min_dim_size_to_factor=16) if scan else optimizers.adamw(1e-2)
     print(json.dumps({"name": "single", "losses": curve(model, optimizer, microbatches)}), flush=True)
+    kv_heads = config.sharded_sizes().get("kv_heads", [("", 8)])[0][1]
     for preset, mesh in MESHES.items():
+        if kv_heads < 8 and preset == "tensor_parallel":
+            mesh = {"data": 8 // kv_heads, "model": kv_heads}
         place = partitioning.make_partitioner(config, ROWS, microbatches, mesh, preset)
         found = {"name": f"{preset} {describe(place.mesh.shape)}"}
         found["losses"] = curve(model, optimizer, microbatches, place)
@@ -98,4 +111,4 @@ def main(scan: bool, microbatches: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] == "scan", int(sys.argv[2]))
+    main(sys.argv[1] == "scan", int(sys.argv[2]), *sys.argv[3:])
