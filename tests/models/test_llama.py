@@ -53,7 +53,9 @@ def segments(count, seed=0, shared=False):
         inputs = rng.integers(0, 48, rng.integers(2, 9)).tolist()
         for task_id, start in ((1, 5), (2, 6)):
             own = [] if shared and task_id == 2 else inputs
-            made.append(Segment(own, rng.integers(0, 48, rng.integers(1, 5)).tolist(), task_id, number, start=start))
+            made.append(
+                Segment(own, rng.integers(0, 48, rng.integers(1, 5)).tolist(), task_id, number, start=start)
+            )
     return made
 
 

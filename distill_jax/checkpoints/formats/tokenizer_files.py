@@ -20,9 +20,11 @@ from distill_jax.data.vocabularies import (
     PAD_ID,
     UNK_ID,
     ByteVocabulary,
+    CausalVocabulary,
     SentencePieceVocabulary,
     TokenizerVocabulary,
     Vocabulary,
+    read_tokenizer_json,
 )
 from distill_jax.errors import UserError
 
@@ -39,6 +41,11 @@ def write_tokenizer(folder: str | os.PathLike, vocabulary: Vocabulary, vocab_siz
     """
     folder = pathlib.Path(folder)
     config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    if isinstance(vocabulary, CausalVocabulary):
+        (folder / "tokenizer.json").write_text(vocabulary.content, encoding="utf-8")
+        config |= {"eos_token": vocabulary.end, "pad_token": vocabulary.end}
+        _write(folder / "tokenizer_config.json", config | {"clean_up_tokenization_spaces": False})
+        return
     extra_ids = vocabulary.extra_ids
     if isinstance(vocabulary, ByteVocabulary):
         config = {"tokenizer_class": "ByT5Tokenizer"}
@@ -113,8 +120,8 @@ def _merges(proto) -> list[tuple[str, str]]:
 def read_tokenizer(folder: str | os.PathLike) -> Vocabulary | None:
     """The vocabulary of a Hugging Face folder; None where it has none.
 
-    The ids are transformers': a model's own pieces, its sentinels (100, or as many as `extra_ids` says), then
-    the tokens that were added to it. Raises UserError when the files are not those of a T5 tokenizer.
+    The ids are transformers': of T5 a model's own pieces, its sentinels (100, or as many as `extra_ids` says),
+    then the tokens that were added to it. Raises UserError when the files are not those of a tokenizer.
     """
     folder = pathlib.Path(folder)
     names = ("tokenizer_config.json", "spiece.model", "tokenizer.json")
@@ -127,7 +134,7 @@ def read_tokenizer(folder: str | os.PathLike) -> Vocabulary | None:
             raise UserError(f"{folder}: a ByT5 tokenizer with the added tokens {', '.join(others)}: not read")
         return ByteVocabulary()
     if not spiece.exists():
-        return TokenizerVocabulary(_text(whole), str(whole)) if whole.exists() else None
+        return read_tokenizer_json(folder) if whole.exists() else None
     files.refuse_lfs_pointer(spiece)
     vocabulary = SentencePieceVocabulary(spiece.read_bytes(), _extra_ids(config_path, config), str(spiece))
     tokenizer = _to_tokenizer(vocabulary)
