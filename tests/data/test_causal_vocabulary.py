@@ -59,6 +59,7 @@ def test_what_the_tokenizer_puts_before_a_text_frames_an_input(causal_vocabulary
     words = CausalVocabulary(tokenizer.to_str(), "<|im_end|>")
     assert words.frame([7, 8, 9], 3) == [start, 7, 8] and words.room(3) == 2
     assert causal_vocabulary.frame([7, 8, 9], 3) == [7, 8, 9]
+    assert causal_vocabulary.frame([], 3) == [causal_vocabulary.joint_id]  # no input at all is a shared one
 
 
 def test_segments_have_the_vocabularys_own_ids(causal_vocabulary):

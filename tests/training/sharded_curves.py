@@ -1,6 +1,6 @@
 """Run by test_partitioning in a process of 8 simulated devices: loss curves by preset, as JSON lines.
 
-Usage: python sharded_curves.py unrolled|scan MICROBATCHES
+Usage: python sharded_curves.py unrolled|scan|llama MICROBATCHES
 """
 
 import json
@@ -12,8 +12,9 @@ import numpy as np
 from distill_jax.data.records import Segment, to_features
 from distill_jax.data.views import TASK_IDS
 from distill_jax.models import losses
-from distill_jax.models.config import T5Config
-from distill_jax.models.t5 import Transformer
+from distill_jax.models.config import ModelConfig, T5Config
+from distill_jax.models.families import make_network
+from distill_jax.models.llama_config import LlamaConfig
 from distill_jax.training import optimizers, partitioning, start, train_state
 from distill_jax.training.mesh import describe
 from distill_jax.training.step import make_train_step
@@ -73,8 +74,13 @@ def curve(model, optimizer, microbatches, place=None):
     return found
 
 
-def main(scan: bool, microbatches: int) -> None:
-    config = T5Config(
+def shape_of(kind: str, microbatches: int) -> ModelConfig:
+    """A small T5, or a decoder-only student."""
+    scan = kind == "scan"
+    if kind == "llama":
+        shape = {"num_heads": 16, "num_kv_heads": 8, "num_decoder_layers": 2, "qk_norm": True}
+        return LlamaConfig(vocab_size=128, emb_dim=32, head_dim=4, mlp_dim=64, dropout_rate=0.1, **shape)
+    return T5Config(
         vocab_size=128,
         emb_dim=32,
         num_heads=8,
@@ -87,8 +93,13 @@ def main(scan: bool, microbatches: int) -> None:
         scan_layers=scan,
         remat="full" if scan and microbatches == 1 else "none",
     )
-    model = Transformer(config)
-    optimizer = optimizers.adafactor(1e-2, min_dim_size_to_factor=16) if scan else optimizers.adamw(1e-2)
+
+
+def main(kind: str, microbatches: int) -> None:
+    config = shape_of(kind, microbatches)
+    model = make_network(config)
+    factored = optimizers.adafactor(1e-2, min_dim_size_to_factor=16)
+    optimizer = factored if kind == "scan" else optimizers.adamw(1e-2)
     print(json.dumps({"name": "single", "losses": curve(model, optimizer, microbatches)}), flush=True)
     for preset, mesh in MESHES.items():
         place = partitioning.make_partitioner(config, ROWS, microbatches, mesh, preset)
@@ -98,4 +109,4 @@ def main(scan: bool, microbatches: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] == "scan", int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]))
