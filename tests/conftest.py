@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 
 import jax
@@ -19,6 +20,7 @@ from distill_jax.data.sources import GeneratedSource, HeldOutSource, ReferenceSo
 from distill_jax.tasks.registry import REGISTRY, register_distillation_task
 from distill_jax.tasks.svamp import parse_svamp
 
+sys.path.append(str(pathlib.Path(__file__).parent))  # for what the tests of several folders share
 SHARED = pathlib.Path(os.environ.get("DISTILL_JAX_SHARED") or pathlib.Path(__file__).parents[2] / "shared")
 CHEAP_COMPILATION = " ".join(
     (

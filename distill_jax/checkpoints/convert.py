@@ -69,6 +69,8 @@ def convert(
         raise UserError(f"{destination}: is there already: choose another folder, or remove it")
     checkpoint = open_checkpoint(source, step)
     config = checkpoint.model_config(mlp_activations)
+    if to.startswith("t5x") and config.family != "t5":
+        raise UserError(f"{source}: a {config.family} cannot be written as {to}: T5X has only T5")
     words = load_vocabulary(vocabulary) if vocabulary else checkpoint.vocabulary()
     if words is not None and words.vocab_size > config.vocab_size:
         raise UserError(

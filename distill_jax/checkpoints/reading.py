@@ -10,6 +10,7 @@ from distill_jax.checkpoints.formats.huggingface import read_huggingface
 from distill_jax.checkpoints.formats.orbax_trees import is_tree, read_tree
 from distill_jax.checkpoints.formats.parameters import Parameters, check, infer_config, unstack
 from distill_jax.checkpoints.formats.safetensors_files import ADAPTER, refuse_adapter, refuse_pickles
+from distill_jax.checkpoints.formats.t5gemma_flax import is_t5gemma, read_t5gemma
 from distill_jax.checkpoints.formats.t5x_legacy import read_legacy
 from distill_jax.checkpoints.formats.tokenizer_files import read_tokenizer
 from distill_jax.checkpoints.layout import RUN, STATE, checkpoints_of
@@ -22,7 +23,7 @@ RUN_OF_EXPORT = "distill_jax"  # folder in an exported checkpoint: the run it co
 FORMATS = ("distill-jax", "t5x", "t5x-orbax", "huggingface")
 _EXPECTED = (
     "expected a run of ours (run.json) or one of its checkpoints/<step>, a T5X checkpoint_<step> or the folder "
-    "of several, or a Hugging Face folder (config.json and safetensors)"
+    "of several, a Hugging Face folder (config.json and safetensors), or a T5Gemma in Flax"
 )
 # In T5X's scalable_t5 each layer has a position bias of its own, ours and T5X's t5 share the first layer's.
 _SCALABLE = re.compile(r"^(encoder|decoder)/(layers_\d+|layers|encoder|decoder)/relpos_bias/")
@@ -34,7 +35,7 @@ class Checkpoint:
 
     Attributes:
       path: as it was given.
-      format: of `FORMATS`.
+      format: of `FORMATS`, or `t5gemma-flax`.
       step: 0 where the format has none.
       parameters: one per layer, see `parameters.unstack`.
       config: of the model, where something says it.
@@ -110,6 +111,9 @@ def open_checkpoint(path: str, step: int | str | None = None) -> Checkpoint:
         return Checkpoint(path, "huggingface", 0, parameters, config, _exported_run(folder), folder)
     if (folder / ADAPTER).exists():
         refuse_adapter(folder)
+    if is_tree(folder) and is_t5gemma(stored := read_tree(folder, None)):
+        parameters, config = read_t5gemma(path, stored)
+        return Checkpoint(path, "t5gemma-flax", 0, parameters, config, None, folder)
     return _open_t5x(path, _pick_t5x_step(path, folder, step))
 
 

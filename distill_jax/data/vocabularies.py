@@ -37,31 +37,43 @@ class ByteVocabulary(BaseVocabulary):
         return description(kind="bytes")
 
 
+GEMMA_END = "<eos>"
+
+
+def _frame_as_gemma(vocabulary: BaseVocabulary, first: int) -> None:
+    """An input has Gemma's `<bos>` before it and no end after it, as in transformers; so starts the decoder."""
+    vocabulary.before, vocabulary.after, vocabulary.starts = (first,), (), (first, EOS_ID)
+
+
 class SentencePieceVocabulary(BaseVocabulary):
     """A SentencePiece model, with sentinels after its pieces unless it holds them itself.
 
-    The ids are those of `seqio.SentencePieceVocabulary(path, extra_ids)`: sentinel 0 comes last.
+    The ids are those of `seqio.SentencePieceVocabulary(path, extra_ids)`: sentinel 0 comes last. Gemma's model,
+    whose end is `<eos>`, has no sentinels; see `_frame_as_gemma`.
 
     Args:
       model: a serialised model.
-      extra_ids: number of sentinels; default 100, or none where the model has its own.
+      extra_ids: number of sentinels; default 100, or none where the model has its own or is no T5's.
       name: of the model, for error messages.
 
     Raises:
-      UserError: when `model` is none, or does not have T5's ids for padding, end and unknown.
+      UserError: when `model` is none, or does not have 0 for padding and 1 for the end.
     """
 
     def __init__(self, model: bytes, extra_ids: int | None = None, name: str = "vocabulary"):
         processor = _processor(model, name)
-        found = [processor.pad_id(), processor.eos_id(), processor.unk_id()]
-        if found != [PAD_ID, EOS_ID, UNK_ID]:
+        found = processor.pad_id(), processor.eos_id()
+        if found != (PAD_ID, EOS_ID):
             raise UserError(
-                f"{name}: expected the ids 0, 1 and 2 for padding, end and unknown, as T5 has, got "
-                f"{found[0]}, {found[1]} and {found[2]} (-1: none)"
+                f"{name}: expected the ids 0 and 1 for padding and end, as T5 and Gemma have, got {found[0]} "
+                f"and {found[1]} (-1: none)"
             )
+        self.unk_id, is_gemma = processor.unk_id(), processor.id_to_piece(EOS_ID) == GEMMA_END
+        if is_gemma:
+            _frame_as_gemma(self, processor.bos_id())
         if extra_ids is None:
             last = processor.id_to_piece(processor.get_piece_size() - 1)
-            extra_ids = 0 if "extra_id" in last else EXTRA_IDS
+            extra_ids = 0 if "extra_id" in last or is_gemma else EXTRA_IDS
         self.model, self.extra_ids = model, extra_ids
         self._processor = _processor(_with_sentinels(model, extra_ids), name)
         self.vocab_size = self._processor.get_piece_size()
@@ -94,9 +106,9 @@ def _with_sentinels(model: bytes, count: int) -> bytes:
 
 
 class TokenizerVocabulary(BaseVocabulary):
-    """A tokenizer of Hugging Face's `tokenizers` library with T5's ids for padding, end and unknown.
+    """A tokenizer of Hugging Face's `tokenizers` library with T5's or Gemma's ids for padding and end.
 
-    For models that tokens were added to; the ids and texts are those of transformers.
+    The ids and texts are those of transformers.
 
     Args:
       content: of `tokenizer.json`.
@@ -111,11 +123,16 @@ class TokenizerVocabulary(BaseVocabulary):
             tokenizer = tokenizers.Tokenizer.from_str(content)
         except Exception as error:  # the library raises no kind of its own
             raise UserError(f"{name}: not a tokenizer of the tokenizers library: {error}") from None
-        special = [tokenizer.token_to_id(token) for token in ("<pad>", END, "<unk>")]
-        if special != [PAD_ID, EOS_ID, UNK_ID]:
+        end = GEMMA_END if tokenizer.token_to_id(END) != EOS_ID else END
+        special = [tokenizer.token_to_id(token) for token in ("<pad>", end, "<unk>")]
+        if special[:2] != [PAD_ID, EOS_ID] or None in special:
             raise UserError(
-                f"{name}: expected the ids 0, 1 and 2 for <pad>, </s> and <unk>, as T5 has, got {special}"
+                f"{name}: expected the ids 0 and 1 for <pad> and </s> (T5) or <eos> (Gemma), and an <unk>, got "
+                f"{special}"
             )
+        self.unk_id = special[2]
+        if end == GEMMA_END:
+            _frame_as_gemma(self, tokenizer.token_to_id("<bos>"))
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.content, self._tokenizer = content, tokenizer
@@ -187,7 +204,7 @@ def read_tokenizer_json(folder: pathlib.Path) -> TokenizerVocabulary | CausalVoc
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{folder}: not the files of a tokenizer: {error!r}") from None
     end = end["content"] if isinstance(end, dict) else end
-    if end in (None, END) and added.get("<pad>") == PAD_ID:
+    if end in (None, END, GEMMA_END) and added.get("<pad>") == PAD_ID and added.get(end or END) == EOS_ID:
         return TokenizerVocabulary(content, str(path))
     if not isinstance(end, str):
         raise UserError(f"{config}: no eos_token: expected the token that ends a text, such as '<|im_end|>'")

@@ -10,7 +10,7 @@ from typing import Any
 
 from distill_jax.config import ModelOptions
 from distill_jax.errors import UserError
-from distill_jax.models import llama, t5
+from distill_jax.models import llama, t5, t5gemma, t5gemma2, umt5
 from distill_jax.models.config import ModelConfig, T5Config
 from distill_jax.models.encoder_decoder import EncoderDecoder
 from distill_jax.models.llama_config import LlamaConfig
@@ -18,7 +18,13 @@ from distill_jax.models.llama_config import LlamaConfig
 Network = EncoderDecoder
 FAMILIES: dict[str, tuple[type[ModelConfig], type[Network]]] = {
     config.family: (config, network)
-    for config, network in ((T5Config, t5.Transformer), (LlamaConfig, llama.DecoderOnly))
+    for config, network in (
+        (T5Config, t5.Transformer),
+        (umt5.UMT5Config, umt5.UMT5),
+        (t5gemma.T5GemmaConfig, t5gemma.T5Gemma),
+        (t5gemma2.T5Gemma2Config, t5gemma2.T5Gemma2),
+        (LlamaConfig, llama.DecoderOnly),
+    )
 }
 
 

@@ -155,6 +155,18 @@ class RelativePositionBias(nn.Module):
         return tiled.reshape(1, -1, queries, count - 1)[..., :keys]
 
 
+def append_to_cache(module: nn.Module, name: str, new: Array, index: Array) -> Array:
+    """Writes [batch, heads, 1, head_dim] at `index` of the module's cache; returns all of the cache.
+
+    The first call, with all positions at once, only allocates the cache.
+    """
+    is_allocated = module.has_variable("cache", name)
+    cache = module.variable("cache", name, jnp.zeros, new.shape, new.dtype)
+    if is_allocated:
+        cache.value = jax.lax.dynamic_update_slice_in_dim(cache.value, new, index, axis=2)
+    return cache.value
+
+
 class Attention(nn.Module):
     """Multi-head attention, without T5's missing 1/sqrt(head_dim): it is in the initialiser.
 
@@ -198,8 +210,8 @@ class Attention(nn.Module):
                 self.put_variable("cross", "key", key)
                 self.put_variable("cross", "value", value)
         if cache_index is not None and not self.cross:
-            key = self._append("cached_key", key, cache_index)
-            value = self._append("cached_value", value, cache_index)
+            key = append_to_cache(self, "cached_key", key, cache_index)
+            value = append_to_cache(self, "cached_value", value, cache_index)
 
         if cfg.float32_attention_logits:
             query, key = query.astype(jnp.float32), key.astype(jnp.float32)
@@ -215,17 +227,6 @@ class Attention(nn.Module):
         y = constrain(y.swapaxes(1, 2).reshape(*x.shape[:2], joined), "batch", "length", "joined_kv")
         y = Projection(x.shape[-1], ("joined_kv", "embed"), cfg.dtype, ATTENTION_INIT, name="out")(y)
         return constrain(y, "batch", "length", "embed")
-
-    def _append(self, name: str, new: Array, index: Array) -> Array:
-        """Writes [batch, heads, 1, head_dim] at `index` of the cache; returns all of the cache.
-
-        The first call, with all positions at once, only allocates the cache.
-        """
-        is_allocated = self.has_variable("cache", name)
-        cache = self.variable("cache", name, jnp.zeros, new.shape, new.dtype)
-        if is_allocated:
-            cache.value = jax.lax.dynamic_update_slice_in_dim(cache.value, new, index, axis=2)
-        return cache.value
 
 
 class MlpBlock(nn.Module):

@@ -1,5 +1,7 @@
 """The encoder and the decoder of a T5: stacks of layers, unrolled or under `nn.scan`."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -9,6 +11,30 @@ from distill_jax.models.config import ModelConfig, T5Config
 from distill_jax.models.layers import MASKED, Attention, LayerNorm, MlpBlock, Projection, RelativePositionBias
 
 Array = jax.Array
+
+
+class Distances(NamedTuple):
+    """What an attention to the text itself sees: bool `mask` [batch or 1, 1, queries, keys], and how far away.
+
+    Attributes:
+      queries: int32 [queries], consecutive, as are the keys.
+      keys: int32 [keys].
+      age: int32 [keys], steps since each position of a ring buffer was written; None without one.
+    """
+
+    mask: Array
+    queries: Array
+    keys: Array
+    age: Array | None = None
+
+
+def position_bias(relative: RelativePositionBias, seen: Distances) -> Array:
+    """float32 [batch or 1, heads, queries, keys], by distance; `MASKED` where a token is not seen."""
+    if seen.age is None:
+        return jnp.where(seen.mask, relative(seen.queries, seen.keys), MASKED)
+    # Distances are the same for all rows; positions that a row has not written itself are masked.
+    by_age = relative(seen.keys[-1:], seen.keys)[..., ::-1]
+    return jnp.where(seen.mask, jnp.take(by_age, seen.age, axis=-1), MASKED)
 
 
 class EncoderLayer(nn.Module):
@@ -51,32 +77,47 @@ class DecoderLayer(nn.Module):
         return x + dropout(MlpBlock(cfg, deterministic, name="mlp")(y)), None
 
 
-def apply_layers(layer_class, count: int, cfg: ModelConfig, deterministic: bool, x: Array, *args):
-    """Runs `count` layers: `layers_<n>`, or one scanned `layers` with stacked parameters."""
+def apply_layers(
+    layer_class,
+    count: int,
+    cfg: ModelConfig,
+    deterministic: bool,
+    x: Array,
+    *args,
+    per_layer: Array | None = None,
+):
+    """Runs `count` layers: `layers_<n>`, or one scanned `layers` with stacked parameters.
+
+    A layer is called with `x`, its own entry of `per_layer` [count, ...] if there is one, and `args`.
+    """
+    given = () if per_layer is None else (per_layer,)
     if cfg.remat != "none":
         policy = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
         layer_class = partitioning.remat(layer_class, prevent_cse=not cfg.scan_layers, policy=policy[cfg.remat])
     if not cfg.scan_layers:
         for n in range(count):
-            x, _ = layer_class(cfg, deterministic, name=f"layers_{n}")(x, *args)
+            own = [array[n] for array in given]
+            x, _ = layer_class(cfg, deterministic, name=f"layers_{n}")(x, *own, *args)
         return x
     scanned = partitioning.scan_with_axes(
         layer_class,
         variable_axes={"params": 0, "cache": 0, "cross": 0},
         split_rngs={"params": True, "dropout": True},
-        in_axes=nn.broadcast,
+        in_axes=(*[0] * len(given), *[nn.broadcast] * len(args)) if given else nn.broadcast,
         length=count,
         unroll=cfg.scan_unroll,
         axis_name="layers",
     )
-    return scanned(cfg, deterministic, name="layers")(x, *args)[0]
+    return scanned(cfg, deterministic, name="layers")(x, *given, *args)[0]
 
 
 class Encoder(nn.Module):
-    """Embedding, layers, norm."""
+    """Embedding, layers, norm; layers with a position bias of their own (UMT5) are handed the distances."""
 
     config: T5Config
     embed: nn.Module
+    layer: type[nn.Module] = EncoderLayer
+    shares_bias: bool = True
 
     @nn.compact
     def __call__(self, tokens: Array, mask: Array, positions: Array, deterministic: bool) -> Array:
@@ -84,10 +125,11 @@ class Encoder(nn.Module):
         del positions
         cfg = self.config
         places = jnp.arange(tokens.shape[1])
-        relative = RelativePositionBias(cfg.num_heads, True, name="relpos_bias")
-        bias = jnp.where(mask, relative(places, places), MASKED)
+        seen = Distances(mask, places, places)
+        if self.shares_bias:
+            seen = position_bias(RelativePositionBias(cfg.num_heads, True, name="relpos_bias"), seen)
         x = nn.Dropout(cfg.dropout_rate, (-2,))(self.embed(tokens), deterministic=deterministic)
-        x = apply_layers(EncoderLayer, cfg.num_encoder_layers, cfg, deterministic, x, bias)
+        x = apply_layers(self.layer, cfg.num_encoder_layers, cfg, deterministic, x, seen)
         x = LayerNorm(cfg.dtype, name="encoder_norm")(x)
         return nn.Dropout(cfg.dropout_rate)(x, deterministic=deterministic)
 
@@ -97,6 +139,8 @@ class Decoder(nn.Module):
 
     config: T5Config
     embed: nn.Module
+    layer: type[nn.Module] = DecoderLayer
+    shares_bias: bool = True
 
     def setup(self):
         cfg = self.config
@@ -133,20 +177,18 @@ class Decoder(nn.Module):
                 index.value += 1
                 keys, queries = jnp.arange(max_decode_length), cache_index[None]
             mask = keys[None, :] <= queries[:, None]
-        relative = RelativePositionBias(cfg.num_heads, False, name="relpos_bias")
+        age = None
         if decode and row_starts is not None and is_allocated:
-            # Distances are the same for all rows; positions that a row has not written itself are masked.
             age = (cache_index - keys) % max_decode_length
-            by_age = relative(keys[-1:], keys)[..., ::-1]
             mask = age <= (cache_index - row_starts)[:, None, None, None]
-            bias = jnp.where(mask, jnp.take(by_age, age, axis=-1), MASKED)
             cache_index = cache_index % max_decode_length
-        else:
-            bias = jnp.where(mask, relative(queries, keys), MASKED)
+        seen = Distances(mask, queries, keys, age)
+        if self.shares_bias:
+            seen = position_bias(RelativePositionBias(cfg.num_heads, False, name="relpos_bias"), seen)
         cross_bias = jnp.where(cross_mask, 0.0, MASKED)
         y = nn.Dropout(cfg.dropout_rate, (-2,))(self.embed(tokens), deterministic=deterministic)
         y = apply_layers(
-            DecoderLayer, cfg.num_decoder_layers, cfg, deterministic, y, encoded, bias, cross_bias, cache_index
+            self.layer, cfg.num_decoder_layers, cfg, deterministic, y, encoded, seen, cross_bias, cache_index
         )
         y = LayerNorm(cfg.dtype, name="decoder_norm")(y)
         return nn.Dropout(cfg.dropout_rate, (-2,))(y, deterministic=deterministic)

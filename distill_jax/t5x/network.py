@@ -5,6 +5,8 @@ from typing import Any
 import jax
 from flax import linen as nn
 
+from distill_jax.models.config import T5Config
+
 
 class NetworkStates:
     """`t5x.examples.t5.network.Transformer` short of its logits, as `models.t5.Transformer.hidden`.
@@ -14,7 +16,10 @@ class NetworkStates:
     """
 
     def __init__(self, module: nn.Module):
-        self.module, self.config = module, module.config
+        self.module, theirs = module, module.config
+        self.config = T5Config(
+            theirs.vocab_size, emb_dim=theirs.emb_dim, logits_via_embedding=theirs.logits_via_embedding
+        )
 
     def apply(
         self,
@@ -31,7 +36,8 @@ class NetworkStates:
         cross_mask = None
         if decoder_cross_segment_ids is not None:
             reads = decoder_cross_segment_ids[:, :, None] == options["encoder_segment_ids"][:, None, :]
-            cross_mask = (reads & (encoder_input_tokens > 0)[:, None, :])[:, None].astype(self.config.dtype)
+            reads &= (encoder_input_tokens > 0)[:, None, :]
+            cross_mask = reads[:, None].astype(self.module.config.dtype)
 
         def without_logits(next_fun, args, kwargs, context):
             name = context.module.name

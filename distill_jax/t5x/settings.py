@@ -78,7 +78,14 @@ def objective() -> Objective:
 
 
 def network() -> Transformer:
-    """Our network, by EMB_DIM, NUM_HEADS and the other macros of our model files."""
+    """Our network, by EMB_DIM, NUM_HEADS and the other macros of our model files.
+
+    Raises:
+      UserError: when MODEL_FAMILY is none that T5X trains.
+    """
+    family = configuration().model_family
+    if family != "t5":
+        raise UserError(f"MODEL_FAMILY {family!r}: T5X trains only t5; train it with distill-jax train")
     return methods.make_model(configuration())
 
 

@@ -17,7 +17,7 @@ Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 Sizes = Mapping[str, int]
 
 _ROWS: Rules = (("batch", ("data", "fsdp")),)
-_TENSOR: Rules = (("vocab", "model"), ("mlp", "model"), ("heads", "model"), ("joined_kv", "model"))
+_TENSOR: Rules = tuple((name, "model") for name in ("vocab", "mlp", "heads", "joined_kv", "kv_heads"))
 _FSDP: Rules = (("embed", "fsdp"),)
 
 # The table of each preset, and the axis that takes all devices where no mesh is given.

@@ -35,6 +35,12 @@ def test_the_method_and_its_loss(bind):
         settings.objective()
 
 
+def test_other_families_are_refused_by_name(bind):
+    bind(MODEL_FAMILY="t5gemma", EMB_DIM=64)
+    with pytest.raises(UserError, match="MODEL_FAMILY 't5gemma': T5X trains only t5"):
+        settings.network()
+
+
 def test_references_to_macros_and_functions(bind):
     bind(BASE=1e-3, TRAIN_STEPS=10, SCHEDULE="constant")
     gin.parse_config(["LEARNING_RATE = %BASE", "OPTIMIZER = @gin.singleton()"])

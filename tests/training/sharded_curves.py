@@ -1,6 +1,6 @@
 """Run by test_partitioning in a process of 8 simulated devices: loss curves by preset, as JSON lines.
 
-Usage: python sharded_curves.py unrolled|scan|llama MICROBATCHES
+Usage: python sharded_curves.py unrolled|scan MICROBATCHES [FAMILY]
 """
 
 import json
@@ -12,9 +12,7 @@ import numpy as np
 from distill_jax.data.records import Segment, to_features
 from distill_jax.data.views import TASK_IDS
 from distill_jax.models import losses
-from distill_jax.models.config import ModelConfig, T5Config
-from distill_jax.models.families import make_network
-from distill_jax.models.llama_config import LlamaConfig
+from distill_jax.models.families import make_config, make_network
 from distill_jax.training import optimizers, partitioning, start, train_state
 from distill_jax.training.mesh import describe
 from distill_jax.training.step import make_train_step
@@ -74,34 +72,39 @@ def curve(model, optimizer, microbatches, place=None):
     return found
 
 
-def shape_of(kind: str, microbatches: int) -> ModelConfig:
-    """A small T5, or a decoder-only student."""
-    scan = kind == "scan"
-    if kind == "llama":
-        shape = {"num_heads": 16, "num_kv_heads": 8, "num_decoder_layers": 2, "qk_norm": True}
-        return LlamaConfig(vocab_size=128, emb_dim=32, head_dim=4, mlp_dim=64, dropout_rate=0.1, **shape)
-    return T5Config(
-        vocab_size=128,
-        emb_dim=32,
-        num_heads=8,
-        num_encoder_layers=1 + scan,
-        num_decoder_layers=1 + scan,
-        head_dim=4,
-        mlp_dim=64,
-        mlp_activations=("gelu", "linear"),
-        dropout_rate=0.1,
-        scan_layers=scan,
-        remat="full" if scan and microbatches == 1 else "none",
+FAMILIES = {
+    "t5": {"mlp_activations": ("gelu", "linear")},
+    "umt5": {"mlp_activations": ("gelu", "linear")},
+    "llama": {"num_encoder_layers": 0, "num_heads": 16, "num_kv_heads": 8, "qk_norm": True},
+    "t5gemma": {"num_kv_heads": 2, "sliding_window": 4, "encoder_emb_dim": 16, "encoder_mlp_dim": 48},
+    "t5gemma2": {"num_kv_heads": 1, "sliding_window": 4, "full_attention_every": 2},
+}
+
+
+def main(scan: bool, microbatches: int, family: str = "t5") -> None:
+    config = make_config(
+        {
+            "model_family": family,
+            "vocab_size": 128,
+            "emb_dim": 32,
+            "num_heads": 8,
+            "num_encoder_layers": 1 + scan,
+            "num_decoder_layers": 1 + scan,
+            "head_dim": 4,
+            "mlp_dim": 64,
+            "dropout_rate": 0.1,
+            "scan_layers": scan,
+            "remat": "full" if scan and microbatches == 1 else "none",
+            **FAMILIES[family],
+        }
     )
-
-
-def main(kind: str, microbatches: int) -> None:
-    config = shape_of(kind, microbatches)
     model = make_network(config)
-    factored = optimizers.adafactor(1e-2, min_dim_size_to_factor=16)
-    optimizer = factored if kind == "scan" else optimizers.adamw(1e-2)
+    optimizer = optimizers.adafactor(1e-2, min_dim_size_to_factor=16) if scan else optimizers.adamw(1e-2)
     print(json.dumps({"name": "single", "losses": curve(model, optimizer, microbatches)}), flush=True)
+    kv_heads = config.sharded_sizes().get("kv_heads", [("", 8)])[0][1]
     for preset, mesh in MESHES.items():
+        if kv_heads < 8 and preset == "tensor_parallel":
+            mesh = {"data": 8 // kv_heads, "model": kv_heads}
         place = partitioning.make_partitioner(config, ROWS, microbatches, mesh, preset)
         found = {"name": f"{preset} {describe(place.mesh.shape)}"}
         found["losses"] = curve(model, optimizer, microbatches, place)
@@ -109,4 +112,4 @@ def main(kind: str, microbatches: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1] == "scan", int(sys.argv[2]), *sys.argv[3:])

@@ -66,7 +66,19 @@ def test_factored_moments_lie_as_the_axes_they_keep():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["unrolled 1", "unrolled 2", "scan 1", "scan 2", "llama 2"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "unrolled 1",
+        "unrolled 2",
+        "scan 1",
+        "scan 2",
+        "scan 2 umt5",
+        "unrolled 2 llama",
+        "scan 1 t5gemma",
+        "unrolled 2 t5gemma2",
+    ],
+)
 def test_every_preset_gives_the_curve_of_a_single_device(case):
     import json
     import os

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from distill_jax.checkpoints.formats import llama_names, t5_names
+from distill_jax.checkpoints.formats import llama_names, t5_names, t5gemma2_names, t5gemma_names, umt5_names
 from distill_jax.checkpoints.formats.parameters import Parameter, Parameters, check
 from distill_jax.checkpoints.formats.safetensors_files import read_tensors, write_tensors
 from distill_jax.errors import UserError
@@ -33,6 +33,7 @@ class Names(Protocol):
       HEAD: their name of the output projection.
       SKIPPED: pattern of names: what these tensors are, which the family is without; the user is told.
       UNUSED: names that may be there and mean nothing.
+      RENAMED: pattern of names: what its match is replaced by, to give the names of `names`.
     """
 
     MODEL_TYPES: Collection[str]
@@ -41,6 +42,7 @@ class Names(Protocol):
     HEAD: str
     SKIPPED: Mapping[str, str]
     UNUSED: Collection[str]
+    RENAMED: Mapping[str, str]
 
     def names(self, config: Any) -> Iterator[tuple[str, str, bool]]:
         """(their name, our name, transposed) of every parameter."""
@@ -59,7 +61,7 @@ class Names(Protocol):
         ...
 
 
-FAMILIES: tuple[Names, ...] = (t5_names, llama_names)
+FAMILIES: tuple[Names, ...] = (t5_names, umt5_names, t5gemma_names, t5gemma2_names, llama_names)
 _SPECIAL_IDS = ("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -85,7 +87,7 @@ def read_huggingface(folder: str | os.PathLike) -> tuple[Parameters, ModelConfig
     """
     folder = pathlib.Path(folder)
     description, family = _read_config(folder / "config.json")
-    stored = _without_skipped(folder, read_tensors(folder), family)
+    stored = _known(folder, read_tensors(folder), family)
     config = family.read_config(folder / "config.json", description, stored)
     copies = list(family.copies(config))
     for name in copies:
@@ -107,11 +109,13 @@ def read_huggingface(folder: str | os.PathLike) -> tuple[Parameters, ModelConfig
     return parameters, config
 
 
-def _without_skipped(
-    folder: pathlib.Path, stored: Mapping[str, Parameter], family: Names
-) -> dict[str, Parameter]:
-    """The tensors but for those that the family is without; says how many of what."""
-    kept = dict(stored)
+def _known(folder: pathlib.Path, stored: Mapping[str, Parameter], family: Names) -> dict[str, Parameter]:
+    """The tensors by the names of `Names.names`, but for those that the family is without; says how many."""
+    kept = {}
+    for name, parameter in stored.items():
+        for pattern, replacement in family.RENAMED.items():
+            name = re.sub(f"^{pattern}", replacement, name)
+        kept[name] = parameter
     for pattern, what in family.SKIPPED.items():
         skipped = [name for name in kept if re.match(pattern, name)]
         for name in skipped:

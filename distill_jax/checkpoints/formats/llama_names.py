@@ -14,6 +14,7 @@ from distill_jax.models.llama_config import LlamaConfig
 MODEL_TYPES, CONFIG = ("llama", "qwen3"), LlamaConfig
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 SKIPPED: dict[str, str] = {}
+RENAMED: dict[str, str] = {}
 UNUSED: set[str] = set()
 _SIZES = {  # in config.json: in `LlamaConfig`
     "vocab_size": "vocab_size",

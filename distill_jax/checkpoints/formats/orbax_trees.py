@@ -58,25 +58,25 @@ def _placeholders(folder: pathlib.Path) -> Leaves:
     return {k: None for k, leaf in leaves.items() if isinstance(leaf, str) and leaf.startswith(_PLACEHOLDER)}
 
 
-def read_tree(folder: pathlib.Path, prefix: str) -> Parameters:
+def read_tree(folder: pathlib.Path, prefix: str | None) -> Parameters:
     """The arrays under `prefix` (`target`, `params`), by their names below it; nothing else is opened.
 
-    Raises UserError when there are none, or one cannot be opened.
+    With None it is all arrays. Raises UserError when there are none, or one cannot be opened.
     """
     old = (folder / "checkpoint").exists() and not (folder / "_METADATA").exists()
     leaves, zarr3 = (_placeholders(folder), False) if old else _described(folder)
-    wanted = {key: shape for key, shape in leaves.items() if key[0] == prefix}
+    wanted = {key: shape for key, shape in leaves.items() if prefix in (None, key[0])}
     if not wanted:
         prefixes = sorted({key[0] for key in leaves})
         raise UserError(f"{folder}: no {prefix} in there, only {', '.join(prefixes) or 'nothing'}")
-    reader = ArrayReader(str(folder), prefix)
+    reader = ArrayReader(str(folder), prefix or "tree")
     root, ocdbt = f"{folder.absolute()}/", (folder / "manifest.ocdbt").exists()
     kvstore = {"driver": "ocdbt", "base": {"driver": "file", "path": root}} if ocdbt else {"driver": "file"}
     parameters = {}
     for key, shape in wanted.items():
         path = ("" if ocdbt else root) + ".".join(key) + "/"
         spec = {"driver": "zarr3" if zarr3 else "zarr", "kvstore": {**kvstore, "path": path}}
-        name = "/".join(key[1:])
+        name = "/".join(key if prefix is None else key[1:])
         parameters[name] = reader.open(name, spec, shape)
     return parameters
 

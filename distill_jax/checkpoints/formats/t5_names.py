@@ -41,8 +41,11 @@ _FIXED = {
 }
 EMBEDDING, HEAD = "shared.weight", "lm_head.weight"
 SKIPPED: dict[str, str] = {}
+RENAMED: dict[str, str] = {}
 UNUSED = {"decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"}  # in the first T5s
 
+
+BIAS = "layer.0.SelfAttention.relative_attention_bias.weight"
 
 # Of each stack, the sublayers of a layer in order: their name, ours, and ours of the norm before it.
 _FEED_FORWARD = ("DenseReluDense", "mlp", "pre_mlp_layer_norm")
@@ -56,15 +59,13 @@ _SUBLAYERS = {
 }
 
 
-def names(config: T5Config) -> Iterator[tuple[str, str, bool]]:
-    """(their name, our name, transposed) of every parameter."""
+def kernels_and_norms(config: T5Config) -> Iterator[tuple[str, str, bool]]:
+    """(their name, our name, transposed) of every parameter but the position biases."""
     yield EMBEDDING, "token_embedder/embedding", False
     attention = {"q": "query", "k": "key", "v": "value", "o": "out"}
     wi = ("wi_0", "wi_1") if len(config.mlp_activations) > 1 else ("wi",)
     mlp = {name: name for name in (*wi, "wo")}
     for stack, depth in (("encoder", config.num_encoder_layers), ("decoder", config.num_decoder_layers)):
-        bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-        yield bias, f"{stack}/relpos_bias/rel_embedding", True
         yield f"{stack}.final_layer_norm.weight", f"{stack}/{stack}_norm/scale", False
         for n in range(depth):
             for m, (theirs, ours, norm) in enumerate(_SUBLAYERS[stack]):
@@ -77,11 +78,18 @@ def names(config: T5Config) -> Iterator[tuple[str, str, bool]]:
         yield HEAD, "decoder/logits_dense/kernel", True
 
 
+def names(config: T5Config) -> Iterator[tuple[str, str, bool]]:
+    """(their name, our name, transposed) of every parameter."""
+    yield from kernels_and_norms(config)
+    for stack in ("encoder", "decoder"):
+        yield f"{stack}.block.0.{BIAS}", f"{stack}/relpos_bias/rel_embedding", True
+
+
 def read_config(path: pathlib.Path, config: Mapping[str, Any], stored: Collection[str]) -> T5Config:
     """The model that `config.json` and the names of the tensors describe.
 
     Tied and scaled logits go together. transformers 5 always saves `tie_word_embeddings: true`, and says
-    `scale_decoder_outputs` beside it for T5; for mT5 only the stored `lm_head.weight` tells.
+    `scale_decoder_outputs` beside it for T5; for mT5 and UMT5 only the stored `lm_head.weight` tells.
     """
     for name, value in _FIXED.items():
         stated = config.get(name)
@@ -94,7 +102,7 @@ def read_config(path: pathlib.Path, config: Mapping[str, Any], stored: Collectio
         exact = "; T5X's and our GELU is gelu_new, the tanh approximation" if projection == "gelu" else ""
         raise UserError(f"{path}: feed_forward_proj {projection!r} is none of {', '.join(_ACTIVATIONS)}{exact}")
     tied = config.get("tie_word_embeddings", kind == "t5")
-    tied = config.get("scale_decoder_outputs", tied and not (kind == "mt5" and has_head))
+    tied = config.get("scale_decoder_outputs", tied and not (kind != "t5" and has_head))
     try:
         decoder_layers = config.get("num_decoder_layers") or config["num_layers"]
         config = {**config, "num_decoder_layers": decoder_layers}
