@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.linen import partitioning
 
-from distill_jax.models.layers import ATTENTION_INIT, MASKED, LayerNorm, MlpBlock, Projection
+from distill_jax.models.layers import ATTENTION_INIT, MASKED, LayerNorm, MlpBlock, Projection, append_to_cache
 from distill_jax.models.llama_config import LlamaConfig
 from distill_jax.models.sharding import constrain
 
@@ -120,7 +120,8 @@ class Attention(nn.Module):
             prefix = self._cached_prefix(prefix, index is not None)
             own = key[:, :, length:], value[:, :, length:]
             if index is not None:
-                own = self._append("cached_key", own[0], index), self._append("cached_value", own[1], index)
+                names = ("cached_key", "cached_value")
+                own = tuple(append_to_cache(self, name, x, index) for name, x in zip(names, own, strict=True))
             both = (prefix, biases.to_prefix), (own, biases.targets)
             outputs.append(self._attend(query[:, :, length:], *both))
         y = jnp.concatenate(outputs, axis=2).swapaxes(1, 2).reshape(*x.shape[:2], -1)
@@ -156,14 +157,6 @@ class Attention(nn.Module):
             self.put_variable("cross", "key", prefix[0])
             self.put_variable("cross", "value", prefix[1])
         return prefix
-
-    def _append(self, name: str, new: Array, index: Array) -> Array:
-        """Writes [batch, heads, 1, head_dim] at `index` of the cache; the first call only allocates it."""
-        is_allocated = self.has_variable("cache", name)
-        cache = self.variable("cache", name, jnp.zeros, new.shape, new.dtype)
-        if is_allocated:
-            cache.value = jax.lax.dynamic_update_slice_in_dim(cache.value, new, index, axis=2)
-        return cache.value
 
 
 class Layer(nn.Module):
