@@ -86,7 +86,8 @@ def convert(
             words.save(home)
         parameters = stack(checkpoint.parameters) if scan_layers else checkpoint.parameters
         if to == "huggingface":
-            write_huggingface(temporary, checkpoint.parameters, config, dtype, shard_bytes)
+            ids = {"eos_token_id": words.eos_id, "pad_token_id": words.eos_id} if _is_causal(words) else None
+            write_huggingface(temporary, checkpoint.parameters, config, dtype, shard_bytes, ids)
             if words is not None:
                 write_tokenizer(temporary, words, config.vocab_size)
         elif to == "t5x":
@@ -99,6 +100,11 @@ def convert(
             write_tree(temporary / CHECKPOINTS, number, "params", parameters, others, ocdbt=ocdbt)
     task = run.mixture_or_task_name or None
     return Converted(checkpoint.format, len(checkpoint.parameters), words is not None, task)
+
+
+def _is_causal(words: Vocabulary | None) -> bool:
+    """Whether no id is padding: transformers takes the end token for it then."""
+    return words is not None and words.pad_id is None
 
 
 def _step_of_result(step: int | str | None) -> int:
