@@ -174,16 +174,13 @@ class Attention(nn.Module):
         """
         cfg = self.config
         kv_axis = "kv_heads" if cfg.kv_heads > 1 else None
+        heads = {"query": (cfg.num_heads, "joined_kv")} | dict.fromkeys(
+            ("key", "value"), (cfg.kv_heads, kv_axis)
+        )
         projections = {
-            "query": Projection(
-                cfg.num_heads * cfg.head_dim, ("embed", "joined_kv"), cfg.dtype, ATTENTION_INIT, name="query"
-            )
+            name: Projection(count * cfg.head_dim, ("embed", axis), cfg.dtype, ATTENTION_INIT, name=name)
+            for name, (count, axis) in heads.items()
         }
-        for name in ("key", "value"):
-            axes = ("embed", kv_axis)
-            projections[name] = Projection(
-                cfg.kv_heads * cfg.head_dim, axes, cfg.dtype, ATTENTION_INIT, name=name
-            )
         norms = {
             name: RMSNorm(cfg.dtype, None, name=f"{name}_norm") for name in ("query", "key") if self.qk_norm
         }
