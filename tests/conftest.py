@@ -21,7 +21,7 @@ from distill_jax.data.sources import GeneratedSource, HeldOutSource, ReferenceSo
 from distill_jax.tasks.registry import REGISTRY, register_distillation_task
 from distill_jax.tasks.svamp import parse_svamp
 
-sys.path.append(str(pathlib.Path(__file__).parent))  # for what the tests of several folders share
+sys.path.append(str(pathlib.Path(__file__).parent / "peers"))  # for the tests of several folders
 SHARED = pathlib.Path(os.environ.get("DISTILL_JAX_SHARED") or pathlib.Path(__file__).parents[2] / "shared")
 CHEAP_COMPILATION = " ".join(
     (
@@ -171,3 +171,23 @@ def files(tmp_path, monkeypatch):
     files = Files(tmp_path)
     register_distillation_task("files", files.source)
     return files
+
+
+@pytest.fixture(scope="session")
+def causal_vocabulary():
+    """A byte-level BPE vocabulary such as decoder-only models have; 0 is a token as any other."""
+    import tokenizers
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    from distill_jax.data.vocabularies import CausalVocabulary
+
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    words = "a man is sleeping while two children play in the park near their house".split()
+    tokenizer.train_from_iterator([" ".join(words[n:] + words[:n]) for n in range(len(words))], trainer)
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    return CausalVocabulary(tokenizer.to_str(), "<|im_end|>")

@@ -65,8 +65,9 @@ def convert(config: ConvertConfig) -> Converted:
             words.save(home)
         parameters = stack(checkpoint.parameters) if config.scan_layers else checkpoint.parameters
         if to == "huggingface":
+            ids = {"eos_token_id": words.eos_id, "pad_token_id": words.eos_id} if _is_causal(words) else None
             shard_bytes = int(config.shard_gb * 10**9)
-            write_huggingface(temporary, checkpoint.parameters, model, config.dtype, shard_bytes)
+            write_huggingface(temporary, checkpoint.parameters, model, config.dtype, shard_bytes, ids)
             if words is not None:
                 write_tokenizer(temporary, words, model.vocab_size)
         elif to == "t5x":
@@ -80,6 +81,11 @@ def convert(config: ConvertConfig) -> Converted:
             write_tree(temporary / CHECKPOINTS, number, "params", parameters, others, ocdbt=config.ocdbt)
     task = run.mixture_or_task_name or None
     return Converted(checkpoint.format, len(checkpoint.parameters), words is not None, task)
+
+
+def _is_causal(words: Vocabulary | None) -> bool:
+    """Whether no id is padding: transformers takes the end token for it then."""
+    return words is not None and words.pad_id is None
 
 
 def _step_of_result(step: int | str) -> int:

@@ -207,7 +207,7 @@ def read_tokenizer_json(folder: pathlib.Path) -> TokenizerVocabulary | CausalVoc
       UserError: when there is no such end.
     """
     path, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
-    for file in (path, config):
+    for file in filter(pathlib.Path.exists, (path, config)):
         files.refuse_lfs_pointer(file)
     content = path.read_text(encoding="utf-8")
     try:

@@ -66,8 +66,8 @@ class BaseVocabulary:
         return length - len(self.before) - len(self.after)
 
     def frame(self, ids: Sequence[int], length: int) -> list[int]:
-        """The ids of an input as a student reads it, cut to `length` in all."""
-        return [*self.before, *ids[: self.room(length)], *self.after]
+        """The ids of an input as a student reads it, cut to `length` in all; one at least."""
+        return [*self.before, *ids[: self.room(length)], *self.after] or [self.joint_id]
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text up to the first end token; padding and ids that stand for no text are left out."""

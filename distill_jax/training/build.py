@@ -149,9 +149,14 @@ def with_vocabulary_size(model: Network, vocabulary: Vocabulary) -> Network:
     The number is rounded up to a multiple of 128, which is what matrix units like.
 
     Raises:
-      UserError: when the config's number is smaller than the vocabulary.
+      UserError: when the config's number is smaller than the vocabulary, or its padding is a token there.
     """
     config = model.config
+    if vocabulary.pad_id is None and config.pad_id == 0:
+        raise UserError(
+            f"MODEL_FAMILY {config.family} takes id 0 for padding, which is a token of this vocabulary: give "
+            "one of T5's kind, or a decoder-only model"
+        )
     if config.vocab_size is None:
         rounded = -(-vocabulary.vocab_size // 128) * 128
         return model.clone(config=dataclasses.replace(config, vocab_size=rounded))

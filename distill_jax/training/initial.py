@@ -47,6 +47,10 @@ def load_teacher(path: str | None, vocabulary: Vocabulary) -> tuple[Network, Any
 def _check_vocabulary(option: str, checkpoint: Checkpoint, vocabulary: Vocabulary) -> None:
     """Two vocabularies of one size have the same shapes: only the run says which one its ids are of."""
     run = checkpoint.run()
+    causal = run is None and checkpoint.config is not None and checkpoint.config.pad_id != 0
+    own = checkpoint.vocabulary() if causal else None
+    if own is not None and own.fingerprint != vocabulary.fingerprint:
+        raise UserError(f"{option}: has a vocabulary of its own: give --vocabulary {checkpoint.folder} too")
     if run is not None and run.vocabulary not in ("", vocabulary.fingerprint):
         raise UserError(
             f"{option}: was trained with the vocabulary {run.vocabulary}, the student's is "

@@ -147,7 +147,7 @@ def test_a_label_may_be_as_long_as_a_target(make_run):
     lengths = []
 
     class Engine:
-        def generate(self, texts, length, decoding, streams, start_id):
+        def generate(self, texts, length, decoding, streams, start):
             lengths.append(length)
             return [(predict_module.Hypothesis("text", -1.0, -1.0, (5, 1)),) for _ in texts]
 

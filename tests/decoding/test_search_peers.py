@@ -230,7 +230,7 @@ def test_what_the_limit_cuts_is_ranked_with_what_has_ended(monkeypatch):
     # Each next token is 7 with probability 0.9, and the end with 0.05.
     log_probs = jnp.log(jnp.full(16, 0.05 / 14).at[7].set(0.9).at[EOS].set(0.05))
     monkeypatch.setattr(search, "_start", lambda model, params, inputs, length: {"cache": {}})
-    monkeypatch.setattr(search, "_repeat", lambda caches, times: caches)
+    monkeypatch.setattr(search, "_repeat", lambda caches, batch, times: caches)
     monkeypatch.setattr(
         search,
         "_step",

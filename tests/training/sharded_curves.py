@@ -75,6 +75,7 @@ def curve(model, optimizer, microbatches, place=None):
 FAMILIES = {
     "t5": {"mlp_activations": ("gelu", "linear")},
     "umt5": {"mlp_activations": ("gelu", "linear")},
+    "llama": {"num_encoder_layers": 0, "num_heads": 16, "num_kv_heads": 8, "qk_norm": True},
     "t5gemma": {"num_kv_heads": 2, "sliding_window": 4, "encoder_emb_dim": 16, "encoder_mlp_dim": 48},
     "t5gemma2": {"num_kv_heads": 1, "sliding_window": 4, "full_attention_every": 2},
 }

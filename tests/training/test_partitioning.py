@@ -74,6 +74,7 @@ def test_factored_moments_lie_as_the_axes_they_keep():
         "scan 1",
         "scan 2",
         "scan 2 umt5",
+        "unrolled 2 llama",
         "scan 1 t5gemma",
         "unrolled 2 t5gemma2",
     ],

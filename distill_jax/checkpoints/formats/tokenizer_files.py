@@ -20,9 +20,11 @@ from distill_jax.data.vocabularies import (
     PAD_ID,
     UNK_ID,
     ByteVocabulary,
+    CausalVocabulary,
     SentencePieceVocabulary,
     TokenizerVocabulary,
     Vocabulary,
+    read_tokenizer_json,
 )
 from distill_jax.errors import UserError
 
@@ -40,6 +42,11 @@ def write_tokenizer(folder: str | os.PathLike, vocabulary: Vocabulary, vocab_siz
     """
     folder = pathlib.Path(folder)
     config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    if isinstance(vocabulary, CausalVocabulary):
+        (folder / "tokenizer.json").write_text(vocabulary.content, encoding="utf-8")
+        config |= {"eos_token": vocabulary.end, "pad_token": vocabulary.end}
+        _write(folder / "tokenizer_config.json", config | {"clean_up_tokenization_spaces": False})
+        return
     extra_ids = vocabulary.extra_ids
     if isinstance(vocabulary, ByteVocabulary):
         config = {"tokenizer_class": "ByT5Tokenizer"}
@@ -139,8 +146,8 @@ def _merges(proto) -> list[tuple[str, str]]:
 def read_tokenizer(folder: str | os.PathLike) -> Vocabulary | None:
     """The vocabulary of a Hugging Face folder; None where it has none.
 
-    The ids are transformers': a model's own pieces, its sentinels (100, or as many as `extra_ids` says), then
-    the tokens that were added to it. Raises UserError when the files are not those of a T5 tokenizer.
+    The ids are transformers': of T5 a model's own pieces, its sentinels (100, or as many as `extra_ids` says),
+    then the tokens that were added to it. Raises UserError when the files are not those of a tokenizer.
     """
     folder = pathlib.Path(folder)
     names = ("tokenizer_config.json", "spiece.model", "tokenizer.json")
@@ -156,7 +163,7 @@ def read_tokenizer(folder: str | os.PathLike) -> Vocabulary | None:
         gemma = folder / "tokenizer.model"
         if not whole.exists() and gemma.exists():
             return SentencePieceVocabulary(gemma.read_bytes(), name=str(gemma))
-        return TokenizerVocabulary(_text(whole), str(whole)) if whole.exists() else None
+        return read_tokenizer_json(folder) if whole.exists() else None
     files.refuse_lfs_pointer(spiece)
     vocabulary = SentencePieceVocabulary(spiece.read_bytes(), _extra_ids(config_path, config), str(spiece))
     tokenizer = _to_tokenizer(vocabulary)
