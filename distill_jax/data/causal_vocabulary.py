@@ -16,9 +16,9 @@ class CausalVocabulary(BaseVocabulary):
 
     No id is padding. An input has what the tokenizer itself puts before a text, such as
     `<|begin_of_text|>`. Input and target read as a text that the model has seen the like of, so that it learns
-    from few examples: the input, on the next line `Answer`, a colon, a space, the target. Before a rationale that
-    shares its input with a label, the colon is the word `because`. A line feed also stands for each `</s>` of a
-    text: after its end token a model forgets what was before.
+    from few examples: the input, on the next line `Answer`, a colon, a space, the target. Before a rationale
+    that shares its input with a label, the colon is the word `because`. A line feed also stands for each
+    `</s>` of a text: after its end token a model forgets what was before.
 
     Args:
       content: of `tokenizer.json`.
