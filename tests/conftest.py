@@ -20,7 +20,7 @@ from distill_jax.data.sources import GeneratedSource, HeldOutSource, ReferenceSo
 from distill_jax.tasks.registry import REGISTRY, register_distillation_task
 from distill_jax.tasks.svamp import parse_svamp
 
-sys.path.append(str(pathlib.Path(__file__).parent))  # for what the tests of several folders share
+sys.path.append(str(pathlib.Path(__file__).parent / "peers"))  # for the tests of several folders
 SHARED = pathlib.Path(os.environ.get("DISTILL_JAX_SHARED") or pathlib.Path(__file__).parents[2] / "shared")
 CHEAP_COMPILATION = " ".join(
     (

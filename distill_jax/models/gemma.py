@@ -15,10 +15,10 @@ from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig
 from distill_jax.models.layers import ATTENTION_INIT, MASKED, Embed, Projection, append_to_cache
 from distill_jax.models.losses import softcap
+from distill_jax.models.rotary import Rotation, rotate, rotation, wavelengths
 from distill_jax.models.sharding import constrain
 
 Array = jax.Array
-Rotation = tuple[Array, Array]  # cosine and sine, float32 [batch or 1, 1, length, head_dim / 2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,8 +77,8 @@ class GemmaConfig(ModelConfig):
 
     def rotations(self, positions: Array) -> tuple[Rotation, Rotation]:
         """The rotary positions of full and of local layers, of int32 [batch or 1, length]."""
-        rotation = rotate_by(positions, self.head_dim, self.rope_base)
-        return rotation, rotation
+        turned = rotation(positions, wavelengths(self.head_dim, self.rope_base))
+        return turned, turned
 
     def encoder_window(self, distance: Array) -> Array:
         """Whether a local layer of the encoder sees a token: bool, of int32 query minus key position."""
@@ -99,24 +99,6 @@ class GemmaConfig(ModelConfig):
         """The number of parameters of an attention to states of this width."""
         joined = self.num_heads * self.head_dim
         return 2 * self.emb_dim * joined + 2 * source_dim * self.kv_heads * self.head_dim
-
-
-def rotate_by(positions: Array, head_dim: int, base: float, scale: float = 1.0) -> Rotation:
-    """The rotation at each position, int32 [batch or 1, length] (Su et al. 2021, arXiv:2104.09864).
-
-    With a `scale` positions are divided by it (Chen et al. 2023, arXiv:2306.15595).
-    """
-    frequencies = 1.0 / (base ** (jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)) / scale
-    angles = positions[:, None, :, None].astype(jnp.float32) * frequencies
-    return jnp.cos(angles), jnp.sin(angles)
-
-
-def rotate(x: Array, rotation: Rotation) -> Array:
-    """Turns the pairs (i, i + head_dim / 2) of [batch, heads, length, head_dim]."""
-    cosine, sine = rotation
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    turned = jnp.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
-    return turned.astype(x.dtype)
 
 
 class RMSNorm(nn.Module):
@@ -192,16 +174,13 @@ class Attention(nn.Module):
         """
         cfg = self.config
         kv_axis = "kv_heads" if cfg.kv_heads > 1 else None
+        heads = {"query": (cfg.num_heads, "joined_kv")} | dict.fromkeys(
+            ("key", "value"), (cfg.kv_heads, kv_axis)
+        )
         projections = {
-            "query": Projection(
-                cfg.num_heads * cfg.head_dim, ("embed", "joined_kv"), cfg.dtype, ATTENTION_INIT, name="query"
-            )
+            name: Projection(count * cfg.head_dim, ("embed", axis), cfg.dtype, ATTENTION_INIT, name=name)
+            for name, (count, axis) in heads.items()
         }
-        for name in ("key", "value"):
-            axes = ("embed", kv_axis)
-            projections[name] = Projection(
-                cfg.kv_heads * cfg.head_dim, axes, cfg.dtype, ATTENTION_INIT, name=name
-            )
         norms = {
             name: RMSNorm(cfg.dtype, None, name=f"{name}_norm") for name in ("query", "key") if self.qk_norm
         }
@@ -214,9 +193,9 @@ class Attention(nn.Module):
 
         query, parts = project("query", x), []
         if own is not None:
-            mask, rotation = own
-            query = rotate(query, rotation)
-            key, value = rotate(project("key", x), rotation), project("value", x)
+            mask, turned = own
+            query = rotate(query, turned)
+            key, value = rotate(project("key", x), turned), project("value", x)
             if cache_index is not None:
                 key = append_to_cache(self, "cached_key", key, cache_index)
                 value = append_to_cache(self, "cached_value", value, cache_index)

@@ -9,6 +9,7 @@ from flax.linen import partitioning
 
 from distill_jax.models.layers import ATTENTION_INIT, MASKED, LayerNorm, MlpBlock, Projection, append_to_cache
 from distill_jax.models.llama_config import LlamaConfig
+from distill_jax.models.rotary import rotate, rotation, wavelengths
 from distill_jax.models.sharding import constrain
 
 Array = jax.Array
@@ -17,8 +18,7 @@ Keys = tuple[Array, Array]  # keys and values, [batch, key heads, length, head_d
 
 def inverse_wavelengths(config: LlamaConfig) -> Array:
     """float32 [head_dim / 2], radians per position, `rope_scaling` applied."""
-    exponents = jnp.arange(0, config.head_dim, 2, dtype=jnp.float32) / config.head_dim
-    radians = 1.0 / config.rope_base**exponents
+    radians = wavelengths(config.head_dim, config.rope_base)
     if not config.rope_scaling:
         return radians
     scaled = radians / config.rope_scaling[0]
@@ -28,20 +28,6 @@ def inverse_wavelengths(config: LlamaConfig) -> Array:
     turns = length * radians / (2 * jnp.pi)  # within the length of the first training
     unscaled = jnp.clip((turns - low) / (high - low), 0.0, 1.0)
     return unscaled * radians + (1 - unscaled) * scaled
-
-
-def rotation(config: LlamaConfig, positions: Array) -> tuple[Array, Array]:
-    """int32 [batch, length] -> cosines and sines, float32 [batch, 1, length, head_dim / 2]."""
-    angles = positions[:, None, :, None].astype(jnp.float32) * inverse_wavelengths(config)
-    return jnp.cos(angles), jnp.sin(angles)
-
-
-def rotate(x: Array, cosines_sines: tuple[Array, Array]) -> Array:
-    """Rotates [batch, heads, length, head_dim]: entry i with entry i + head_dim / 2."""
-    cosines, sines = cosines_sines
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    rotated = [first * cosines - second * sines, second * cosines + first * sines]
-    return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
 
 
 class Masks(NamedTuple):
@@ -227,7 +213,7 @@ class Decoder(nn.Module):
                     index = now % max_decode_length
                     before = (now - places) % max_decode_length <= (now - row_starts)[:, None, None]
                 masks = masks._replace(targets=before)
-        angles = rotation(cfg, masks.positions())
+        angles = rotation(masks.positions(), inverse_wavelengths(cfg))
         x = nn.Dropout(cfg.dropout_rate, (-2,))(self.embed(tokens), deterministic=deterministic)
         x, keys = self._layers(x, prefix, (cfg, deterministic, gives_keys), angles, masks.biases(), index)
         x = LayerNorm(cfg.dtype, cfg.norm_epsilon, name="decoder_norm")(x)

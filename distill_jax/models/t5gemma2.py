@@ -17,14 +17,13 @@ from distill_jax.models.gemma import (
     EncoderLayer,
     GatedMlp,
     GemmaConfig,
-    Rotation,
     View,
     choose,
     make_embed,
-    rotate_by,
     sublayer,
 )
 from distill_jax.models.gemma_stacks import Decoder, Encoder
+from distill_jax.models.rotary import Rotation, rotation, wavelengths
 
 Array = jax.Array
 
@@ -56,8 +55,9 @@ class T5Gemma2Config(GemmaConfig):
 
     def rotations(self, positions: Array) -> tuple[Rotation, Rotation]:
         """The rotary positions of full and of local layers, of int32 [batch or 1, length]."""
-        full = rotate_by(positions, self.head_dim, self.rope_base, *self.rope_scaling)
-        return full, rotate_by(positions, self.head_dim, self.local_rope_base)
+        full = wavelengths(self.head_dim, self.rope_base, *self.rope_scaling)
+        local = wavelengths(self.head_dim, self.local_rope_base)
+        return rotation(positions, full), rotation(positions, local)
 
     def encoder_window(self, distance: Array) -> Array:
         """Whether a local layer of the encoder sees a token: bool, of int32 query minus key position."""

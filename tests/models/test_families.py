@@ -1,6 +1,7 @@
 """Every family computes what transformers computes, however it is packed, scanned, cached or sharded."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,8 @@ import pytest
 from transformers_families import GEMMA, KINDS, VOCAB, saved_peer, texts, torch
 
 from distill_jax.checkpoints.formats import huggingface
-from distill_jax.checkpoints.formats.parameters import from_tree, to_tree
-from distill_jax.config import ModelOptions, build
+from distill_jax.checkpoints.formats.parameters import expected_shapes, from_tree, to_tree
+from distill_jax.config import ModelOptions, Sources, build
 from distill_jax.errors import UserError
 from distill_jax.models import losses
 from distill_jax.models.encoder_decoder import output_kernel, positions_of
@@ -195,3 +196,27 @@ def test_new_parameters_give_logits_of_unit_size(peer, kind):
     assert 0.5 < our_logits(config, params, sources, outputs).std() < 2.0
     dropped = model.apply({"params": params}, sources, outputs, outputs, rngs={"dropout": jax.random.key(1)})
     assert np.abs(dropped - our_logits(config, params, sources, outputs)).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("size", "count"),
+    [  # of the first two: keras-hub's presets of the published checkpoints
+        ("t5gemma/small", 312_517_632),
+        ("t5gemma/base", 591_490_560),
+        ("t5gemma/large", 1_241_761_792),
+        ("t5gemma/ml", 2_200_345_344),
+        ("t5gemma/xl", 3_766_980_608),
+        ("t5gemma/2b-2b", 5_596_853_760),
+        ("t5gemma/9b-2b", 12_292_375_296),
+        ("t5gemma/9b-9b", 20_333_401_088),
+        ("t5gemma2/270m-270m", 368_424_832),
+        ("t5gemma2/1b-1b", 1_697_783_168),
+        ("t5gemma2/4b-4b", 7_089_112_576),
+        ("umt5/small", 306_601_984),
+        ("umt5/xxl", 12_972_531_712),
+    ],
+)
+def test_sizes_are_those_of_the_published_models(size, count):
+    config = make_config(build(ModelOptions, Sources(model=size)).shape)
+    assert sum(math.prod(shape) for shape in expected_shapes(config).values()) == count
+    assert config.matrix_parameters() == pytest.approx(count, rel=1e-3)
