@@ -8,14 +8,17 @@ import tokenizers
 from distill_jax.data.vocabulary_base import BaseVocabulary, description
 from distill_jax.errors import UserError
 
+CUE = "\nAnswer"  # between an input and the first token of its target's start
+
 
 class CausalVocabulary(BaseVocabulary):
     """A tokenizer such as byte-level BPE; the ids and texts are those of transformers.
 
     No id is padding. An input has what the tokenizer itself puts before a text, such as
-    `<|begin_of_text|>`, and nothing after it: the target continues it. Between them is a line feed, or the end
-    token before a rationale that shares its input with a label. A line feed also stands for each `</s>` of a
-    text: after its end token a model forgets what was before.
+    `<|begin_of_text|>`. Input and target read as a text that the model has seen the like of, so that it learns
+    from few examples: the input, on the next line `Answer`, a colon, a space, the target. Before a rationale
+    that shares its input with a label, the colon is the word `because`. A line feed also stands for each
+    `</s>` of a text: after its end token a model forgets what was before.
 
     Args:
       content: of `tokenizer.json`.
@@ -27,7 +30,6 @@ class CausalVocabulary(BaseVocabulary):
     """
 
     pad_id = None
-    after = ()
 
     def __init__(self, content: str, end: str, name: str = "vocabulary"):
         try:
@@ -46,17 +48,21 @@ class CausalVocabulary(BaseVocabulary):
         framed = tokenizer.encode("a")
         first = framed.special_tokens_mask.index(0)
         self.before = tuple(framed.ids[:first])
-        self.joint_id = tokenizer.encode("\n", add_special_tokens=False).ids[-1]
-        self.starts = (self.joint_id, eos_id)
+        line_feed, colon, because, cue = self._encode_parts(["\n", ":", " because", CUE])
+        self.joint_id, self.after = line_feed[-1], tuple(cue)
+        self.starts = (colon[-1], because[0])
         self.vocab_size = max(tokenizer.get_vocab().values()) + 1
-        canonical = json.dumps([json.loads(content), end], sort_keys=True)
+        canonical = json.dumps([json.loads(content), end, CUE], sort_keys=True)
         self.fingerprint = f"causal-{hashlib.sha256(canonical.encode()).hexdigest()[:16]}"
 
     def _encode_parts(self, parts):
         return [encoding.ids for encoding in self._tokenizer.encode_batch(parts, add_special_tokens=False)]
 
+    def encode_targets(self, texts):
+        return self.encode_batch([f" {text}" for text in texts])
+
     def _decode_ids(self, ids):
-        return self._tokenizer.decode(ids, skip_special_tokens=True)
+        return self._tokenizer.decode(ids, skip_special_tokens=True).removeprefix(" ")
 
     def _files(self):
         return description(kind="causal", end=self.end) | {"tokenizer.json": self.content.encode()}

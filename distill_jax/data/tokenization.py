@@ -102,7 +102,8 @@ def tokenize(
             chosen += [(number, view, *texts)] * copies
     targets_room = lengths["targets"] - 1
     groups: list[list[Segment]] = []
-    sources, targets = (vocabulary.encode_batch([item[side] for item in chosen]) for side in (2, 3))
+    sources = vocabulary.encode_batch([text for _, _, text, _ in chosen])
+    targets = vocabulary.encode_targets([text for _, _, _, text in chosen])
     for (number, view, _, text), source, target in zip(chosen, sources, targets, strict=True):
         counts.truncated_targets += len(target) > targets_room
         source = counts.input(source, lengths["inputs"], vocabulary)
@@ -143,7 +144,7 @@ def _tokenize_soft(
         counts.labels_of_no_class += label.reference < 0 and getattr(example, view.target) is not None
         kept.append((number, example, label))
     choices = sorted({choice for _, _, label in kept for choice in label.choices})
-    ids = dict(zip(choices, vocabulary.encode_batch(choices), strict=True))
+    ids = dict(zip(choices, vocabulary.encode_targets(choices), strict=True))
     counts.compare_labels(ids, labels)
     counts.unknown_tokens += sum(tokens.count(vocabulary.unk_id) for tokens in ids.values())
     inputs = vocabulary.encode_batch([view.inputs(example) for _, example, _ in kept])

@@ -61,6 +61,10 @@ class BaseVocabulary:
                 joined[-1] = [*joined[-1], self.joint_id, *next(parts)]
         return joined
 
+    def encode_targets(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of texts that come after an input, without the end token; `decode` is the inverse."""
+        return self.encode_batch(texts)
+
     def room(self, length: int) -> int:
         """Ids of an input's text that `frame` leaves of it."""
         return length - len(self.before) - len(self.after)

@@ -179,7 +179,7 @@ class Engine:
     def _encode_distinct(self, texts: Iterable[str]) -> dict[str, list[int]]:
         """The tokens of each distinct text, with the end token."""
         distinct = list(dict.fromkeys(texts))
-        encoded = self.vocabulary.encode_batch(distinct)
+        encoded = self.vocabulary.encode_targets(distinct)
         return {text: [*ids, self.vocabulary.eos_id] for text, ids in zip(distinct, encoded, strict=True)}
 
     def _packed(
@@ -218,7 +218,7 @@ class Engine:
         """
         encoded_targets = self._encode_distinct(target for of_text in targets for target in of_text)
         ids = [[encoded_targets[target] for target in of_text] for of_text in targets]
-        begin = self.vocabulary.encode_batch(starts) if starts else [[]] * len(ids)
+        begin = self.vocabulary.encode_targets(starts) if starts else [[]] * len(ids)
         skips = [[_shared_length(start, e) for e in of_text] for start, of_text in zip(begin, ids, strict=True)]
         start_id = self.vocabulary.starts[0]
         results = [[Score(0.0, 0)] * len(of_text) for of_text in ids]

@@ -10,12 +10,12 @@ from distill_jax.data.views import RATIONALE_START, View
 from distill_jax.data.vocabularies import CausalVocabulary, load_vocabulary
 from distill_jax.errors import UserError
 
-LENGTHS = {"inputs": 12, "targets": 8}
+LENGTHS = {"inputs": 40, "targets": 16}
 
 
 def test_texts_come_back_whatever_is_in_them(causal_vocabulary):
     for text in ("a man", "  two\tspaces ", "na\u00efve \u2603 \U0001f600", "1,234.5 (x)", ""):
-        ids = causal_vocabulary.encode(text)
+        [ids] = causal_vocabulary.encode_targets([text])
         assert causal_vocabulary.decode([*ids, causal_vocabulary.eos_id, 7]) == text
 
 
@@ -57,9 +57,9 @@ def test_what_the_tokenizer_puts_before_a_text_frames_an_input(causal_vocabulary
         "<|im_start|> $A", special_tokens=[("<|im_start|>", start)]
     )
     words = CausalVocabulary(tokenizer.to_str(), "<|im_end|>")
-    assert words.frame([7, 8, 9], 3) == [start, 7, 8] and words.room(3) == 2
-    assert causal_vocabulary.frame([7, 8, 9], 3) == [7, 8, 9]
-    assert causal_vocabulary.frame([], 3) == [causal_vocabulary.joint_id]  # no input at all is a shared one
+    cue = words.encode("\nAnswer")
+    assert words.frame([7, 8, 9], len(cue) + 3) == [start, 7, 8, *cue] and words.room(len(cue) + 3) == 2
+    assert causal_vocabulary.frame([7, 8, 9], len(cue) + 3) == [7, 8, 9, *cue]
 
 
 def test_segments_have_the_vocabularys_own_ids(causal_vocabulary):
@@ -67,8 +67,8 @@ def test_segments_have_the_vocabularys_own_ids(causal_vocabulary):
     example = Example("1", "a man is in the park", "two", rationale="a house")
     [group] = tokenize([(0, example)], views, causal_vocabulary, LENGTHS, new_counts(views))
     label, rationale = group
-    assert label.inputs == causal_vocabulary.encode("a man is in the park")
+    assert label.inputs == causal_vocabulary.encode("a man is in the park\nAnswer")
     assert not rationale.inputs
-    assert label.targets == [*causal_vocabulary.encode("two"), causal_vocabulary.eos_id]
+    assert label.targets == [*causal_vocabulary.encode(" two"), causal_vocabulary.eos_id]
     assert (label.start, rationale.start) == causal_vocabulary.starts
     assert label.start != rationale.start

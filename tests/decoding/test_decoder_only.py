@@ -96,7 +96,7 @@ def test_beams_and_samples_have_the_log_probability_of_their_tokens(engine, deco
 def test_ranking_reads_the_prefix_once_for_all_labels(engine):
     for text, choices, scores in zip(TEXTS, CHOICES, engine.score(TEXTS, CHOICES), strict=True):
         for choice, score in zip(choices, scores, strict=True):
-            ids = [*engine.vocabulary.encode(choice), engine.vocabulary.eos_id]
+            ids = [*engine.vocabulary.encode(f" {choice}"), engine.vocabulary.eos_id]
             log_probs = log_probs_after(engine, text, ids[:-1])
             assert score.log_prob == pytest.approx(log_probs[np.arange(len(ids)), ids].sum(), abs=1e-3)
             assert score.tokens == len(ids)
@@ -104,7 +104,7 @@ def test_ranking_reads_the_prefix_once_for_all_labels(engine):
 
 def test_a_constrained_label_is_the_likeliest_of_the_allowed_tokens(engine):
     for text, choices, (number, _) in zip(TEXTS, CHOICES, engine.choose(TEXTS, CHOICES), strict=True):
-        ids = [[*engine.vocabulary.encode(choice), engine.vocabulary.eos_id] for choice in choices]
+        ids = [[*engine.vocabulary.encode(f" {choice}"), engine.vocabulary.eos_id] for choice in choices]
         assert len({tokens[0] for tokens in ids}) == len(ids)  # so the first token decides
         [first] = log_probs_after(engine, text, [])
         assert number == np.argmax([first[tokens[0]] for tokens in ids])
