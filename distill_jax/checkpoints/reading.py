@@ -143,7 +143,7 @@ def _pick_t5x_step(path: str, folder: pathlib.Path, step: int | str | None) -> p
 
 
 def _open_t5x(path: str, folder: pathlib.Path) -> Checkpoint:
-    if folder.name == "state":
+    if folder.name == STATE:
         folder = folder.parent
     match = re.fullmatch(r"checkpoint_(\d+)", folder.name)
     step = int(match[1]) if match else 0

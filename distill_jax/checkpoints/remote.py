@@ -13,14 +13,14 @@ import re
 from distill_jax import files
 from distill_jax.checkpoints import orbax
 from distill_jax.checkpoints.formats.safetensors_files import ADAPTER, refuse_pickles
-from distill_jax.checkpoints.layout import CHECKPOINTS
+from distill_jax.checkpoints.layout import CHECKPOINTS, LOADER
 from distill_jax.data import cache
 from distill_jax.errors import UserError
 
 _STEP = re.compile(r"^(?:checkpoint_|checkpoints/)(\d+)/")
 # The optimizer's state, T5X's data pipeline, TensorBoard's files, other frameworks' weights.
 _UNNEEDED = re.compile(
-    r"(^|/)(state\.[^/]+/|dataset/|loader/|train_ds-|eval/|events\.|[^/]*\.(h5|msgpack|onnx|bin|pt|pth|ckpt)$)"
+    rf"(^|/)(state\.[^/]+/|dataset/|{LOADER}/|train_ds-|eval/|events\.|[^/]*\.(h5|msgpack|onnx|bin|pt|pth|ckpt)$)"
 )
 _HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", ADAPTER, "distill_jax/*"]
 _HUB_FILES += ["tokenizer*.json", "added_tokens.json", "spiece.model"]

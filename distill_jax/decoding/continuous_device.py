@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from distill_jax.decoding.quantization import dequantize
 from distill_jax.decoding.search import CACHED, lay_out, take_rows
 from distill_jax.models.encoder_decoder import output_kernel
-from distill_jax.models.losses import softcap
+from distill_jax.models.logits import softcap
 
 Array = jax.Array
 

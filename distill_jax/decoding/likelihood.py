@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from distill_jax.models import losses
 from distill_jax.models.encoder_decoder import output_kernel
+from distill_jax.models.logits import project, token_log_probs
 
 Array = jax.Array
 CHUNK = 1024  # tokens whose logits are in memory at a time
@@ -52,7 +52,7 @@ def score_tokens(
     """
     states, kernel = _scaled_states(model, params, encoded, inputs, targets, segments, start_id)
     cap = model.config.logits_cap
-    return losses.token_log_probs(states, kernel, targets.reshape(-1), CHUNK, cap).reshape(targets.shape)
+    return token_log_probs(states, kernel, targets.reshape(-1), CHUNK, cap).reshape(targets.shape)
 
 
 def likeliest_tokens(
@@ -69,7 +69,7 @@ def likeliest_tokens(
     cap = model.config.logits_cap
 
     def likeliest(state):
-        log_probs, tokens = jax.lax.top_k(jax.nn.log_softmax(losses.project(state, kernel, cap)), count)
+        log_probs, tokens = jax.lax.top_k(jax.nn.log_softmax(project(state, kernel, cap)), count)
         return tokens.astype(jnp.int32), log_probs
 
     tokens, log_probs = jax.lax.map(likeliest, states, batch_size=CHUNK)

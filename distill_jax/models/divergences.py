@@ -7,7 +7,7 @@ temperature, which keeps the size of the gradients (Hinton et al. 2015, arXiv:15
 import jax
 import jax.numpy as jnp
 
-from distill_jax.models.losses import in_chunks, project
+from distill_jax.models.logits import in_chunks, project
 from distill_jax.models.sharding import by_shard
 
 
@@ -164,7 +164,7 @@ def weighted_divergence(states, kernel, weights, chunk, divergence, known, kerne
       divergence: (student logits [chunk, vocab], *chunks of `known`, *`kernels`) -> [chunk].
       known: what is known of the teacher, arrays [tokens, ...].
       kernels: output projections that `divergence` needs, [emb_dim, vocab].
-      cap: of the student's logits, see `losses.project`.
+      cap: of the student's logits, see `logits.project`.
     """
 
     def total(states, weights, *rest):

@@ -160,7 +160,7 @@ class EncoderDecoder(nn.Module):
 def output_kernel(params: Any, config: ModelConfig) -> tuple[Array, float]:
     """(kernel [embed, vocab], scale) behind `hidden`: logits are `(states * scale) @ kernel`.
 
-    Where `config.logits_cap` is not 0, they are capped: see `losses.softcap`.
+    Where `config.logits_cap` is not 0, they are capped: see `logits.softcap`.
     """
     if config.logits_via_embedding:
         return params["token_embedder"]["embedding"].T, config.logits_scale

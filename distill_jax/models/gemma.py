@@ -14,7 +14,7 @@ from flax.linen.partitioning import param_with_axes
 from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig
 from distill_jax.models.layers import ATTENTION_INIT, MASKED, Embed, Projection, append_to_cache
-from distill_jax.models.losses import softcap
+from distill_jax.models.logits import softcap
 from distill_jax.models.rotary import Rotation, rotate, rotation, wavelengths
 from distill_jax.models.sharding import constrain
 

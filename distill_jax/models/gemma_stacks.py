@@ -6,7 +6,7 @@ from flax import linen as nn
 
 from distill_jax.models.gemma import EncoderLayer, GemmaConfig, RMSNorm, make_embed
 from distill_jax.models.layers import Projection
-from distill_jax.models.losses import softcap
+from distill_jax.models.logits import softcap
 from distill_jax.models.stacks import apply_layers
 
 Array = jax.Array

@@ -67,7 +67,7 @@ def _activation_bytes(job: Job, model: Any, params: Any, batch: Any) -> int:
     Arrays with the rows or tokens of the batch along an axis count as sharded like the batch, those with heads,
     `mlp` or `vocab` along one as sharded over `model`. Parameters are not counted.
     """
-    from distill_jax.training.objectives import CrossEntropy
+    from distill_jax.training.losses import CrossEntropy
 
     rows = job.batch_size // job.microbatches
     batch = {name: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype) for name, x in batch.items()}
@@ -100,9 +100,8 @@ def _activation_bytes(job: Job, model: Any, params: Any, batch: Any) -> int:
 
 def _main(folder: str) -> None:
     from distill_jax.data.records import to_features
-    from distill_jax.models import losses
     from distill_jax.models.families import make_network
-    from distill_jax.training import optimizers, partitioning, schedules
+    from distill_jax.training import losses, optimizers, partitioning, schedules
     from distill_jax.training.start import state_shapes
     from distill_jax.training.step import make_train_step
 

@@ -1,4 +1,4 @@
-"""T5X's own network, with the call that our objectives make of ours."""
+"""T5X's own network, with the call that our losses make of ours."""
 
 from typing import Any
 

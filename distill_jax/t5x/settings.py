@@ -16,7 +16,7 @@ from distill_jax.config.options import default_of
 from distill_jax.errors import UserError
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import methods
-from distill_jax.training.objectives import Objective
+from distill_jax.training.losses import Objective
 
 _NETWORK = {*ModelOptions.by_macro()} - {"DROPOUT_RATE"}
 _READ = {"MIXTURE_OR_TASK_NAME", "TRAIN_STEPS"}.union(

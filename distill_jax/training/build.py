@@ -17,7 +17,7 @@ from distill_jax.models.families import Network
 from distill_jax.tasks.resolve import resolve
 from distill_jax.training import distributed, methods, partitioning
 from distill_jax.training.initial import load_teacher
-from distill_jax.training.objectives import Objective
+from distill_jax.training.losses import Objective
 from distill_jax.training.partitioning import Partitioner
 from distill_jax.training.stored_logits import store_top_k
 

@@ -5,10 +5,9 @@ from collections.abc import Mapping
 import optax
 
 from distill_jax.config import TrainConfig
-from distill_jax.models import losses
 from distill_jax.models.families import Network, make_config, make_network
-from distill_jax.training import optimizers, schedules
-from distill_jax.training.objectives import CrossEntropy, LogitDistillation, Objective, SoftLabels
+from distill_jax.training import losses, optimizers, schedules
+from distill_jax.training.losses import CrossEntropy, LogitDistillation, Objective, SoftLabels
 
 
 def make_model(config: TrainConfig) -> Network:

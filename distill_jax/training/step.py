@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from distill_jax.data.views import TASK_IDS
-from distill_jax.models.losses import token_weights
-from distill_jax.training.objectives import Batch, CrossEntropy, Metrics, Objective
+from distill_jax.training.losses import Batch, CrossEntropy, Metrics, Objective, token_weights
 from distill_jax.training.train_state import TrainState
 
 CHECKED_SIZE = 1 << 16  # elements of the arrays whose update is read before it is made

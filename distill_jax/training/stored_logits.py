@@ -21,10 +21,10 @@ from distill_jax.data.prepare import Prepared, hash_of, write_rows
 from distill_jax.data.records import Segment, decode_row
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.errors import UserError
-from distill_jax.models import losses
 from distill_jax.models.families import Network
+from distill_jax.models.logits import project
 from distill_jax.training.initial import load_teacher
-from distill_jax.training.objectives import Batch, decoder_states
+from distill_jax.training.losses import Batch, decoder_states
 
 
 def _fingerprint(params) -> str:
@@ -41,7 +41,7 @@ def _top_k(model: Network, params, batch: Batch, k: int, vocab_size: int, temper
     rows, length = batch["decoder_target_tokens"].shape
 
     def of_row(row):
-        logits = losses.project(row, kernel, model.config.logits_cap)
+        logits = project(row, kernel, model.config.logits_cap)
         return jax.lax.top_k(jax.nn.log_softmax(logits / temperature), k)
 
     log_probs, ids = jax.lax.map(of_row, states.reshape(rows, length, -1))  # [vocab] of one row at a time

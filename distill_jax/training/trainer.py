@@ -18,8 +18,8 @@ from distill_jax.models.families import Network, describe
 from distill_jax.training import distributed, loop, methods, partitioning
 from distill_jax.training.build import Run, build
 from distill_jax.training.listener import Listener
+from distill_jax.training.losses import Objective
 from distill_jax.training.nonfinite import Guard
-from distill_jax.training.objectives import Objective
 from distill_jax.training.start import example_ids, start
 from distill_jax.training.step import make_eval_step, make_train_step, means
 

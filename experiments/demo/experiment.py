@@ -17,11 +17,10 @@ from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import Prepared, prepare
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.evaluation.evaluator import Evaluator
-from distill_jax.models import losses
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
 from distill_jax.tasks import registry
-from distill_jax.training import optimizers, schedules, train_state
+from distill_jax.training import losses, optimizers, schedules, train_state
 from distill_jax.training.step import make_train_step
 
 METHODS = ("standard", "step_by_step")

@@ -22,8 +22,7 @@ from distill_jax.decoding.engine import Engine
 from distill_jax.errors import UserError
 from distill_jax.experiments import smollm2 as download
 from distill_jax.models.families import make_network
-from distill_jax.models.losses import standard_weights, token_weights
-from distill_jax.training.objectives import CrossEntropy
+from distill_jax.training.losses import CrossEntropy, standard_weights, token_weights
 
 torch = pytest.importorskip("torch", reason="for parity tests only")
 transformers = pytest.importorskip("transformers", reason="for parity tests only")

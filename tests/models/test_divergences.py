@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_jax.models import divergences, losses
+from distill_jax.models import divergences
+from distill_jax.models.logits import token_log_probs
 
 KINDS = divergences.DIVERGENCES
 
@@ -166,7 +167,7 @@ def test_token_log_probs():
     kernel = jnp.asarray(rng.normal(size=(3, 4)), jnp.float32)
     targets = jnp.array([0, 3, 1, 1, 2])
     expected = jax.nn.log_softmax(states @ kernel)[jnp.arange(5), targets]
-    np.testing.assert_allclose(losses.token_log_probs(states, kernel, targets, 2), expected, rtol=1e-5)
+    np.testing.assert_allclose(token_log_probs(states, kernel, targets, 2), expected, rtol=1e-5)
 
 
 LOGITS = st.one_of(

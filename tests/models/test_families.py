@@ -13,9 +13,9 @@ from distill_jax.checkpoints.formats import huggingface
 from distill_jax.checkpoints.formats.parameters import expected_shapes, from_tree, to_tree
 from distill_jax.config import ModelOptions, Sources, build
 from distill_jax.errors import UserError
-from distill_jax.models import losses
 from distill_jax.models.encoder_decoder import output_kernel, positions_of
 from distill_jax.models.families import describe, make_config, make_network
+from distill_jax.models.logits import weighted_cross_entropy
 
 each = pytest.mark.parametrize("kind", KINDS)
 
@@ -74,7 +74,7 @@ def test_gradients_of_the_loss_equal_torchs(peer, kind):
         kernel, scale = output_kernel(params, config)
         flat = (states * scale).reshape(-1, states.shape[-1])
         token = (targets.reshape(-1), weights.reshape(-1))
-        return losses.weighted_cross_entropy(flat, kernel, *token, chunk=20, cap=config.logits_cap)[0]
+        return weighted_cross_entropy(flat, kernel, *token, chunk=20, cap=config.logits_cap)[0]
 
     ours, grads = jax.jit(jax.value_and_grad(loss))(params)
     model.zero_grad()

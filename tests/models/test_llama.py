@@ -15,8 +15,8 @@ from distill_jax.models.families import describe, make_config, make_network
 from distill_jax.models.llama import DecoderOnly
 from distill_jax.models.llama_config import LlamaConfig
 from distill_jax.models.llama_layers import inverse_wavelengths
-from distill_jax.models.losses import step_by_step_weights
 from distill_jax.training import train_state
+from distill_jax.training.losses import step_by_step_weights
 from distill_jax.training.step import make_eval_step
 
 CONFIG = LlamaConfig(

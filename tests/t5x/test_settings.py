@@ -8,7 +8,7 @@ pytestmark = pytest.mark.slow  # TensorFlow takes seconds to import
 
 from distill_jax.errors import UserError  # noqa: E402
 from distill_jax.t5x import settings  # noqa: E402
-from distill_jax.training.objectives import CrossEntropy, LogitDistillation, SoftLabels  # noqa: E402
+from distill_jax.training.losses import CrossEntropy, LogitDistillation, SoftLabels  # noqa: E402
 
 
 @pytest.fixture

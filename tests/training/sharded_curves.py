@@ -11,9 +11,8 @@ import numpy as np
 
 from distill_jax.data.records import Segment, to_features
 from distill_jax.data.views import TASK_IDS
-from distill_jax.models import losses
 from distill_jax.models.families import make_config, make_network
-from distill_jax.training import optimizers, partitioning, start, train_state
+from distill_jax.training import losses, optimizers, partitioning, start, train_state
 from distill_jax.training.mesh import describe
 from distill_jax.training.step import make_train_step
 

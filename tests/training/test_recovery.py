@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from distill_jax.data.records import Segment, to_features
-from distill_jax.models import losses
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
-from distill_jax.training import optimizers, train_state
-from distill_jax.training.objectives import CrossEntropy, LogitDistillation, SoftLabels
+from distill_jax.training import losses, optimizers, train_state
+from distill_jax.training.losses import CrossEntropy, LogitDistillation, SoftLabels
 from distill_jax.training.step import make_train_step
 
 pytestmark = pytest.mark.slow

@@ -17,6 +17,7 @@ import tensorstore as ts
 from flax import traverse_util
 
 from distill_jax.checkpoints.formats.parameters import Parameter, Parameters, Stacked
+from distill_jax.checkpoints.layout import STATE
 from distill_jax.checkpoints.stores import CHUNK_BYTES, ArrayReader
 from distill_jax.errors import UserError
 
@@ -145,6 +146,6 @@ def write_tree(
 
     tree = {**others, prefix: traverse_util.unflatten_dict(leaves, sep="/")}
     options = ocp.CheckpointManagerOptions(step_prefix=step_prefix, enable_async_checkpointing=False)
-    with ocp.CheckpointManager(directory, options=options, item_handlers={"state": handler}) as manager:
+    with ocp.CheckpointManager(directory, options=options, item_handlers={STATE: handler}) as manager:
         save = ocp.args.PyTreeSave(tree, save_args=jax.tree.map(save_args, tree))
-        manager.save(step, args=ocp.args.Composite(state=save))
+        manager.save(step, args=ocp.args.Composite(**{STATE: save}))

@@ -1,60 +1,16 @@
-"""The weight of each token in a method's loss, and the cross entropy of tokens in chunks.
+"""The vocabulary's logits of decoder states, their cross entropy and log-probabilities, in chunks of tokens.
 
-A method's loss is a weighted sum of token cross entropies, `sum(weights * cross_entropy)`. A method differs
-from another only in its weights, which need the token counts of the global batch alone. So the loss is the
-same however the batch is packed, split into microbatches or sharded over devices.
+All logits of a batch would take more memory than the network: they are made for `chunk` tokens at a time, and
+made again in the backward pass.
 """
 
-from collections.abc import Mapping
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 
-from distill_jax.data.views import TASK_IDS
 from distill_jax.models.product import transposed
 from distill_jax.models.sharding import by_shard
-
-
-def standard_weights() -> dict[str, float]:
-    """Weights of fine-tuning and of task distillation: the mean over the label tokens."""
-    return {"label": 1.0}
-
-
-def step_by_step_weights(alpha: float = 0.5) -> dict[str, float]:
-    """Weights of distilling step-by-step: `alpha` on the label mean, the rest on the rationale mean.
-
-    Hsieh et al. 2023 (arXiv:2305.02301), eq. 4 and `TaskPrefixTrainer` of its reference code.
-    """
-    if not 0.0 <= alpha <= 1.0:
-        raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
-    return {"label": alpha, "rationale": 1.0 - alpha}
-
-
-def single_task_weights() -> dict[str, float]:
-    """Weights of one target that holds rationale and label: the mean over its tokens."""
-    return {"single_task": 1.0}
-
-
-def token_weights(
-    decoder_task_ids: jax.Array, decoder_loss_weights: jax.Array, view_weights: Mapping[str, float]
-) -> jax.Array:
-    """Distributes each view's weight evenly over that view's tokens in the batch: float32 [batch, length].
-
-    Token `i` of view `v` gets `view_weights[v] * w_i / sum_{j in v} w_j`, so that the weighted sum of
-    cross entropies is `sum_v view_weights[v] * mean_v(cross entropy)`: each view is a mean over its own
-    tokens. A view without tokens in the batch adds nothing.
-
-    Args:
-      decoder_task_ids: int32 [batch, length], 0 is padding, else a value of `views.TASK_IDS`.
-      decoder_loss_weights: float32 [batch, length], 0 where a token does not count.
-      view_weights: of the views by name; a view that is not named has weight 0.
-    """
-    weights = jnp.zeros(decoder_loss_weights.shape, jnp.float32)
-    for view, weight in view_weights.items():
-        own = jnp.where(decoder_task_ids == TASK_IDS[view], decoder_loss_weights, 0.0)
-        weights += weight * own / jnp.maximum(own.sum(), 1e-9)
-    return weights
 
 
 def softcap(logits: jax.Array, cap: float) -> jax.Array:
