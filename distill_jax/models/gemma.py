@@ -174,9 +174,8 @@ class Attention(nn.Module):
         """
         cfg = self.config
         kv_axis = "kv_heads" if cfg.kv_heads > 1 else None
-        heads = {"query": (cfg.num_heads, "joined_kv")} | dict.fromkeys(
-            ("key", "value"), (cfg.kv_heads, kv_axis)
-        )
+        shared = (cfg.kv_heads, kv_axis)
+        heads = {"query": (cfg.num_heads, "joined_kv"), "key": shared, "value": shared}
         projections = {
             name: Projection(count * cfg.head_dim, ("embed", axis), cfg.dtype, ATTENTION_INIT, name=name)
             for name, (count, axis) in heads.items()
