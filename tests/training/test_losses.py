@@ -1,5 +1,7 @@
 """The weights of tokens by hand, and the losses beyond cross entropy, computed example by example too."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,6 +42,7 @@ def test_alpha_outside_the_unit_interval_is_refused(alpha):
         losses.step_by_step_weights(alpha)
 
 
+@functools.cache
 def student(seed=0, **changes):
     fields = {"num_encoder_layers": 1, "num_decoder_layers": 1, "emb_dim": 16, "dropout_rate": 0.0} | changes
     model = Transformer(T5Config(vocab_size=40, num_heads=2, head_dim=8, mlp_dim=32, **fields))

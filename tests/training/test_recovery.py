@@ -51,10 +51,11 @@ def hard(word, p):
 def batches(make, probabilities, is_soft=False):
     letters, _ = words(0, 2000)
     rng = np.random.default_rng(7)
+    rows = [to_features([make(*pair)], LENGTHS, is_soft) for pair in zip(letters, probabilities, strict=True)]
+    features = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     for _ in range(STEPS):
-        rows = rng.choice(len(letters), 32)
-        features = [to_features([make(letters[r], probabilities[r])], LENGTHS, is_soft) for r in rows]
-        yield {name: np.stack([f[name] for f in features]) for name in features[0]}
+        chosen = rng.choice(len(letters), 32)
+        yield {name: values[chosen] for name, values in features.items()}
 
 
 def train(objective, seed, data, teacher=None):

@@ -54,6 +54,7 @@ def train(folder, **changes):
         "num_examples": 30,
         "log_period": 1,
         "eval_period": 0,
+        "eval_examples": 8,
     }
     return trainer.train(TrainConfig(**options | changes))
 
