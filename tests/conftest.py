@@ -2,14 +2,13 @@
 
 Compilation takes most of the tests' time. XLA leaves out what only makes programs faster, and one folder holds
 the compiled programs of the session, for all of pytest's workers and their children. JAX notes no place in the
-sources for each operation that it traces, and Python looks for cycles of garbage less often.
+sources for each operation that it traces.
 
 A worker gets whole files. Those that take longest come first, so that none is left for the end.
 """
 
 import collections
 import dataclasses
-import gc
 import json
 import os
 import pathlib
@@ -71,7 +70,6 @@ def pytest_configure(config):
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
     jax.config.update("jax_traceback_in_locations_limit", 0)
     jax.monitoring.register_event_duration_secs_listener(_count_programs)
-    gc.set_threshold(50_000, 20, 50)
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False  # pytest-xdist would begin with the files of the most tests
 

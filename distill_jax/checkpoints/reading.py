@@ -7,7 +7,7 @@ import re
 from distill_jax import files
 from distill_jax.checkpoints import orbax, remote, run_dir
 from distill_jax.checkpoints.formats.huggingface import read_huggingface
-from distill_jax.checkpoints.formats.orbax_trees import is_tree, read_tree
+from distill_jax.checkpoints.formats.orbax_trees import is_tree, names_in, read_tree
 from distill_jax.checkpoints.formats.parameters import Parameters, check, infer_config, unstack
 from distill_jax.checkpoints.formats.safetensors_files import ADAPTER, refuse_adapter, refuse_pickles
 from distill_jax.checkpoints.formats.t5gemma_flax import is_t5gemma, read_t5gemma
@@ -111,8 +111,8 @@ def open_checkpoint(path: str, step: int | str | None = None) -> Checkpoint:
         return Checkpoint(path, "huggingface", 0, parameters, config, _exported_run(folder), folder)
     if (folder / ADAPTER).exists():
         refuse_adapter(folder)
-    if is_tree(folder) and is_t5gemma(stored := read_tree(folder, None)):
-        parameters, config = read_t5gemma(path, stored)
+    if is_tree(folder) and is_t5gemma(names_in(folder)):
+        parameters, config = read_t5gemma(path, read_tree(folder, None))
         return Checkpoint(path, "t5gemma-flax", 0, parameters, config, None, folder)
     return _open_t5x(path, _pick_t5x_step(path, folder, step))
 

@@ -64,6 +64,10 @@ def test_any_file_of_rows(rows, ending, bom, last):
         assert [e.input for e in source.examples("train")] == expected
         assert source.size("train") == len(expected)
         held = HeldOutSource(source)
+        if len(expected) == 1:
+            with pytest.raises(UserError, match="the only row is held out"):
+                list(held.examples("train"))
+            return
         splits = {split: [e.id for e in held.examples(split)] for split in ("train", "validation")}
         assert {split: held.size(split) for split in splits} == {
             split: len(ids) for split, ids in splits.items()

@@ -6,7 +6,7 @@ import pytest
 
 from distill_jax.tasks import registry
 
-SIZES = {"train": 200, "validation": 20, "test": 40}
+SIZES = {"train": 3000, "validation": 20, "test": 40}
 
 
 @pytest.fixture

@@ -59,13 +59,22 @@ def _placeholders(folder: pathlib.Path) -> Leaves:
     return {k: None for k, leaf in leaves.items() if isinstance(leaf, str) and leaf.startswith(_PLACEHOLDER)}
 
 
+def _leaves(folder: pathlib.Path) -> tuple[Leaves, bool]:
+    old = (folder / "checkpoint").exists() and not (folder / "_METADATA").exists()
+    return (_placeholders(folder), False) if old else _described(folder)
+
+
+def names_in(folder: pathlib.Path) -> list[str]:
+    """The names of all arrays; none is opened. Raises UserError when the metadata cannot be read."""
+    return ["/".join(key) for key in _leaves(folder)[0]]
+
+
 def read_tree(folder: pathlib.Path, prefix: str | None) -> Parameters:
     """The arrays under `prefix` (`target`, `params`), by their names below it; nothing else is opened.
 
     With None it is all arrays. Raises UserError when there are none, or one cannot be opened.
     """
-    old = (folder / "checkpoint").exists() and not (folder / "_METADATA").exists()
-    leaves, zarr3 = (_placeholders(folder), False) if old else _described(folder)
+    leaves, zarr3 = _leaves(folder)
     wanted = {key: shape for key, shape in leaves.items() if prefix in (None, key[0])}
     if not wanted:
         prefixes = sorted({key[0] for key in leaves})

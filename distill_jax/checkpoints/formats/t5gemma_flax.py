@@ -7,7 +7,7 @@ rotary positions) is T5Gemma's own.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,9 +27,9 @@ _NORMS = {
 }
 
 
-def is_t5gemma(parameters: Parameters) -> bool:
+def is_t5gemma(names: Iterable[str]) -> bool:
     """Whether these names are those of a T5Gemma in Flax."""
-    return {match[2] for match in map(_EMBEDDING.match, parameters) if match} == {"encoder", "decoder"}
+    return {match[2] for match in map(_EMBEDDING.match, names) if match} == {"encoder", "decoder"}
 
 
 def _derived(source: Parameter, shape: tuple[int, ...], convert: Callable[[np.ndarray], np.ndarray], part=...):
