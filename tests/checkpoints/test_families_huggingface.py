@@ -14,7 +14,7 @@ from distill_jax.checkpoints.convert import convert
 from distill_jax.checkpoints.formats import huggingface
 from distill_jax.checkpoints.formats.huggingface import read_huggingface, write_huggingface
 from distill_jax.checkpoints.formats.parameters import Parameter, from_tree, to_tree
-from distill_jax.config import ModelOptions, Sources, build
+from distill_jax.config import ConvertConfig, ModelOptions, Sources, build
 from distill_jax.errors import UserError
 from distill_jax.models.families import make_config, make_network
 
@@ -167,9 +167,16 @@ def test_t5x_formats_are_refused_by_name(tmp_path):
     make_peer("t5gemma").save_pretrained(tmp_path / "theirs")
     for to in ("t5x", "t5x-orbax"):
         with pytest.raises(UserError, match=f"a t5gemma cannot be written as {to}: T5X has only T5"):
-            convert(str(tmp_path / "theirs"), str(tmp_path / to), to)
-    done = convert(str(tmp_path / "theirs"), str(tmp_path / "run"), "distill-jax", scan_layers=True)
-    convert(str(tmp_path / "run"), str(tmp_path / "again"), "huggingface")
+            convert(ConvertConfig(source=str(tmp_path / "theirs"), destination=str(tmp_path / to), to=to))
+    done = convert(
+        ConvertConfig(
+            source=str(tmp_path / "theirs"),
+            destination=str(tmp_path / "run"),
+            to="distill-jax",
+            scan_layers=True,
+        )
+    )
+    convert(ConvertConfig(source=str(tmp_path / "run"), destination=str(tmp_path / "again"), to="huggingface"))
     expected, found = (load_file(tmp_path / name / "model.safetensors") for name in ("theirs", "again"))
     assert done.parameters == len(expected) and expected.keys() == found.keys()
     for name, array in expected.items():

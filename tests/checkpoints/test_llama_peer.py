@@ -15,6 +15,7 @@ from distill_jax.checkpoints.formats.huggingface import read_huggingface, write_
 from distill_jax.checkpoints.formats.parameters import to_tree
 from distill_jax.checkpoints.formats.tokenizer_files import read_tokenizer, write_tokenizer
 from distill_jax.checkpoints.reading import open_checkpoint
+from distill_jax.config import ConvertConfig
 from distill_jax.data.records import Segment, to_features
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.decoding import continuous
@@ -195,8 +196,8 @@ def test_a_converted_student_generates_there_what_it_does_here(causal_vocabulary
     theirs = transformers.LlamaForCausalLM(config)
     theirs.save_pretrained(tmp_path / "theirs")
     write_tokenizer(tmp_path / "theirs", causal_vocabulary, config.vocab_size)
-    convert(str(tmp_path / "theirs"), str(tmp_path / "run"), "distill-jax")
-    convert(str(tmp_path / "run"), str(tmp_path / "back"), "huggingface")
+    convert(ConvertConfig(source=str(tmp_path / "theirs"), destination=str(tmp_path / "run"), to="distill-jax"))
+    convert(ConvertConfig(source=str(tmp_path / "run"), destination=str(tmp_path / "back"), to="huggingface"))
     loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back").eval()
     words = transformers.AutoTokenizer.from_pretrained(tmp_path / "back")
     checkpoint = open_checkpoint(str(tmp_path / "run"))
