@@ -91,15 +91,17 @@ class JoinedSource:
         Raises:
           UserError: when no id of the train split is in the file; other splits may do without a teacher.
         """
-        answers, missed, joined = self._answers(), None, 0
-        shared = self._shared(answers)
+        answers, shared, missed, joined = self._answers(), None, None, 0
         for example in self._source.examples(split):
             of_id = answers.get(example.id, {})
             fields = of_id.get(example.input)
-            if fields is None and len(of_id) == 1 and example.id not in shared:
-                [fields] = of_id.values()
-            elif fields is None and shared.get(example.id) == example.input:
-                fields = of_id.get(None)
+            if fields is None and of_id:
+                if shared is None:  # all splits are read for it: only where inputs do not tell
+                    shared = self._shared(answers)
+                if len(of_id) == 1 and example.id not in shared:
+                    [fields] = of_id.values()
+                elif shared.get(example.id) == example.input:
+                    fields = of_id.get(None)
             if fields is None:
                 missed = example.id
                 yield example
