@@ -1,17 +1,14 @@
 """The vocabulary of a decoder-only model: a tokenizer of the `tokenizers` library with ids of its own."""
 
-import hashlib
 import json
 
-import tokenizers
-
-from distill_jax.data.vocabulary_base import BaseVocabulary, description
+from distill_jax.data.vocabulary_base import TokenizersVocabulary, description, digest
 from distill_jax.errors import UserError
 
 CUE = "\nAnswer"  # between an input and the first token of its target's start
 
 
-class CausalVocabulary(BaseVocabulary):
+class CausalVocabulary(TokenizersVocabulary):
     """A tokenizer such as byte-level BPE; the ids and texts are those of transformers.
 
     No id is padding. An input has what the tokenizer itself puts before a text, such as
@@ -32,17 +29,12 @@ class CausalVocabulary(BaseVocabulary):
     pad_id = None
 
     def __init__(self, content: str, end: str, name: str = "vocabulary"):
-        try:
-            tokenizer = tokenizers.Tokenizer.from_str(content)
-        except Exception as error:  # the library raises no kind of its own
-            raise UserError(f"{name}: not a tokenizer of the tokenizers library: {error}") from None
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
+        super().__init__(content, name)
+        tokenizer = self._tokenizer
         eos_id = tokenizer.token_to_id(end)
         if eos_id is None:
             raise UserError(f"{name}: has no token {end!r}, which is to end a text")
-        self.content, self.end, self._tokenizer = content, end, tokenizer
-        self.eos_id = eos_id
+        self.end, self.eos_id = end, eos_id
         unknown = getattr(tokenizer.model, "unk_token", None)
         self.unk_id = None if unknown is None else tokenizer.token_to_id(unknown)
         framed = tokenizer.encode("a")
@@ -51,18 +43,14 @@ class CausalVocabulary(BaseVocabulary):
         line_feed, colon, because, cue = self._encode_parts(["\n", ":", " because", CUE])
         self.joint_id, self.after = line_feed[-1], tuple(cue)
         self.starts = (colon[-1], because[0])
-        self.vocab_size = max(tokenizer.get_vocab().values()) + 1
         canonical = json.dumps([json.loads(content), end, CUE], sort_keys=True)
-        self.fingerprint = f"causal-{hashlib.sha256(canonical.encode()).hexdigest()[:16]}"
-
-    def _encode_parts(self, parts):
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(parts, add_special_tokens=False)]
+        self.fingerprint = f"causal-{digest(canonical)}"
 
     def encode_targets(self, texts):
         return self.encode_batch([f" {text}" for text in texts])
 
     def _decode_ids(self, ids):
-        return self._tokenizer.decode(ids, skip_special_tokens=True).removeprefix(" ")
+        return super()._decode_ids(ids).removeprefix(" ")
 
     def _files(self):
         return description(kind="causal", end=self.end) | {"tokenizer.json": self.content.encode()}

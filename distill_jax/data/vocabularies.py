@@ -3,7 +3,6 @@
 `</s>` in a text is the end token, as in Hugging Face's tokenizers of T5: it joins premise and hypothesis.
 """
 
-import hashlib
 import io
 import json
 import logging
@@ -12,13 +11,22 @@ import pathlib
 from collections.abc import Iterable
 
 import sentencepiece
-import tokenizers
 from sentencepiece import sentencepiece_model_pb2
 
 from distill_jax import files
 from distill_jax.data import cache
 from distill_jax.data.causal_vocabulary import CausalVocabulary
-from distill_jax.data.vocabulary_base import END, EOS_ID, EXTRA_IDS, PAD_ID, UNK_ID, BaseVocabulary, description
+from distill_jax.data.vocabulary_base import (
+    END,
+    EOS_ID,
+    EXTRA_IDS,
+    PAD_ID,
+    UNK_ID,
+    BaseVocabulary,
+    TokenizersVocabulary,
+    description,
+    digest,
+)
 from distill_jax.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -76,8 +84,7 @@ class SentencePieceVocabulary(BaseVocabulary):
         self.model, self.extra_ids = model, extra_ids
         self._processor = _processor(_with_sentinels(model, extra_ids), name)
         self.vocab_size = self._processor.get_piece_size()
-        digest = hashlib.sha256(model + str(extra_ids).encode()).hexdigest()
-        self.fingerprint = f"sentencepiece-{digest[:16]}"
+        self.fingerprint = f"sentencepiece-{digest(model + str(extra_ids).encode())}"
 
     def _encode_parts(self, parts):
         return self._processor.encode(parts, num_threads=os.cpu_count() or 1)
@@ -104,21 +111,16 @@ def _with_sentinels(model: bytes, count: int) -> bytes:
     return proto.SerializeToString()
 
 
-class TokenizerVocabulary(BaseVocabulary):
-    """A tokenizer of Hugging Face's `tokenizers` library with T5's or Gemma's ids for padding and end.
-
-    For models that tokens were added to; the ids and texts are those of transformers. `content` is that of
-    `tokenizer.json`, `name` the file's, for error messages.
+class TokenizerVocabulary(TokenizersVocabulary):
+    """A tokenizer with T5's or Gemma's ids for padding and end, for models that tokens were added to.
 
     Raises:
       UserError: when `content` is no tokenizer, or has other ids.
     """
 
     def __init__(self, content: str, name: str = "vocabulary"):
-        try:
-            tokenizer = tokenizers.Tokenizer.from_str(content)
-        except Exception as error:  # the library raises no kind of its own
-            raise UserError(f"{name}: not a tokenizer of the tokenizers library: {error}") from None
+        super().__init__(content, name)
+        tokenizer = self._tokenizer
         end = GEMMA_END if tokenizer.token_to_id(END) != EOS_ID else END
         special = [tokenizer.token_to_id(token) for token in ("<pad>", end, "<unk>")]
         if special[:2] != [PAD_ID, EOS_ID] or None in special:
@@ -129,20 +131,9 @@ class TokenizerVocabulary(BaseVocabulary):
         self.unk_id = special[2]
         if end == GEMMA_END:
             _frame_as_gemma(self, tokenizer.token_to_id("<bos>"))
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        self.content, self._tokenizer = content, tokenizer
-        ids = tokenizer.get_vocab()
-        self.extra_ids = sum(token.startswith("<extra_id_") for token in ids)
-        self.vocab_size = max(ids.values()) + 1
+        self.extra_ids = sum(token.startswith("<extra_id_") for token in tokenizer.get_vocab())
         canonical = json.dumps(json.loads(content), sort_keys=True)
-        self.fingerprint = f"tokenizer-{hashlib.sha256(canonical.encode()).hexdigest()[:16]}"
-
-    def _encode_parts(self, parts):
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(parts, add_special_tokens=False)]
-
-    def _decode_ids(self, ids):
-        return self._tokenizer.decode(ids, skip_special_tokens=True)
+        self.fingerprint = f"tokenizer-{digest(canonical)}"
 
     def _files(self):
         return description(kind="tokenizer") | {"tokenizer.json": self.content.encode()}
@@ -158,7 +149,7 @@ def _download(url: str) -> pathlib.Path:
     """
     import fsspec
 
-    what, name = f"vocabulary {url}", f"vocabulary-{_digest(url)}"
+    what, name = f"vocabulary {url}", f"vocabulary-{digest(url)}"
     downloads = cache.cache_dir() / "downloads"
     try:
         with cache.fetching(what):
@@ -171,17 +162,13 @@ def _download(url: str) -> pathlib.Path:
             raise
         log.warning("warning: %s: the copy fetched last is used", error)
         return copies[-1]
-    folder = downloads / f"{name}-{_digest(json.dumps(version))}"
+    folder = downloads / f"{name}-{digest(json.dumps(version))}"
     if not folder.exists():
         with files.new_folder(folder, cache.ADVICE) as temporary:
             with cache.fetching(what):
                 model = filesystem.cat_file(path)
             SentencePieceVocabulary(model, name=what).save(temporary)
     return folder
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _read_model(path: pathlib.Path, extra_ids: int | None = None) -> SentencePieceVocabulary:

@@ -1,10 +1,15 @@
 """What all vocabularies share; unless they say otherwise, 0 is padding, 1 the end, 2 unknown, as in SeqIO."""
 
+import hashlib
 import itertools
 import json
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
+
+import tokenizers
+
+from distill_jax.errors import UserError
 
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 EXTRA_IDS = 100  # sentinels of T5's pretraining, at the end of the ids
@@ -85,6 +90,35 @@ class BaseVocabulary:
 
     def _files(self) -> dict[str, bytes]:
         raise NotImplementedError
+
+
+class TokenizersVocabulary(BaseVocabulary):
+    """One of Hugging Face's `tokenizers` library; the ids and texts are those of transformers.
+
+    `content` is that of `tokenizer.json`, `name` the file's, for error messages. Raises UserError when
+    `content` is no tokenizer.
+    """
+
+    def __init__(self, content: str, name: str):
+        try:
+            self._tokenizer = tokenizers.Tokenizer.from_str(content)
+        except Exception as error:  # the library raises no kind of its own
+            raise UserError(f"{name}: not a tokenizer of the tokenizers library: {error}") from None
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self.content = content
+        self.vocab_size = max(self._tokenizer.get_vocab().values(), default=-1) + 1
+
+    def _encode_parts(self, parts):
+        return [encoding.ids for encoding in self._tokenizer.encode_batch(parts, add_special_tokens=False)]
+
+    def _decode_ids(self, ids):
+        return self._tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def digest(content: str | bytes) -> str:
+    """16 hex digits that tell one content from another."""
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:16]
 
 
 def description(**fields: str | int) -> dict[str, bytes]:
