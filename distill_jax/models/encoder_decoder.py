@@ -14,9 +14,15 @@ from distill_jax.models.config import ModelConfig
 Array = jax.Array
 
 
-def _same_segment(queries: Array, keys: Array) -> Array:
-    """int32 [batch, q], int32 [batch, k] -> bool [batch, 1, q, k]."""
-    return (queries[:, :, None] == keys[:, None, :])[:, None]
+def same_segment(queries: Array, keys: Array) -> Array:
+    """Segment ids, int32 [batch, q] and int32 [batch, k] -> bool [batch, q, k]."""
+    return queries[:, :, None] == keys[:, None, :]
+
+
+def causal(length: int) -> Array:
+    """A token sees itself and those before it: bool [1, length, length]."""
+    positions = jnp.arange(length)
+    return (positions <= positions[:, None])[None]
 
 
 def positions_of(tokens: Array, segment_ids: Array | None) -> Array:
@@ -52,7 +58,7 @@ class EncoderDecoder(nn.Module):
         """int32 [batch, inputs] -> [batch, inputs, embed]."""
         mask = (encoder_input_tokens > 0)[:, None, None, :]
         if encoder_segment_ids is not None:
-            mask = mask & _same_segment(encoder_segment_ids, encoder_segment_ids)
+            mask = mask & same_segment(encoder_segment_ids, encoder_segment_ids)[:, None]
         positions = positions_of(encoder_input_tokens, encoder_segment_ids)
         return self.encoder(encoder_input_tokens, mask, positions, not enable_dropout)
 
@@ -75,15 +81,12 @@ class EncoderDecoder(nn.Module):
         """
         if decode and encoder_segment_ids is not None:
             raise ValueError("packed inputs cannot be decoded: encoder_segment_ids was given")
-        mask = None
-        if not decode:
-            positions = jnp.arange(decoder_input_tokens.shape[1])
-            mask = (positions[None, :] <= positions[:, None])[None, None]
+        mask = None if decode else causal(decoder_input_tokens.shape[1])[:, None]
         cross = (encoder_input_tokens > 0)[:, None, None, :]
         if encoder_segment_ids is not None:
-            mask = mask & _same_segment(decoder_segment_ids, decoder_segment_ids)
+            mask = mask & same_segment(decoder_segment_ids, decoder_segment_ids)[:, None]
             read = decoder_segment_ids if decoder_cross_segment_ids is None else decoder_cross_segment_ids
-            cross = cross & _same_segment(read, encoder_segment_ids)
+            cross = cross & same_segment(read, encoder_segment_ids)[:, None]
         positions = positions_of(decoder_input_tokens, decoder_segment_ids)
         options = (not enable_dropout, decode, max_decode_length, row_starts)
         return self.decoder.hidden(encoded, decoder_input_tokens, mask, cross, positions, *options)

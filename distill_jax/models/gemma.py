@@ -13,7 +13,7 @@ from flax.linen.partitioning import param_with_axes
 
 from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig
-from distill_jax.models.layers import ATTENTION_INIT, MASKED, Embed, Projection, append_to_cache
+from distill_jax.models.layers import ATTENTION_INIT, MASKED, Embed, MlpBlock, Projection, append_to_cache
 from distill_jax.models.logits import softcap
 from distill_jax.models.rotary import Rotation, rotate, rotation, wavelengths
 from distill_jax.models.sharding import constrain
@@ -34,6 +34,8 @@ class GemmaConfig(ModelConfig):
       attention_logit_cap: `cap * tanh(logits / cap)` of the attention; 0 for none.
       final_logit_cap: of the output's logits.
     """
+
+    mlp_activations = ("gelu", "linear")
 
     dropout_rate: float = 0.0
     logits_via_embedding: bool = True
@@ -239,25 +241,6 @@ class Attention(nn.Module):
         return y.reshape(batch, cfg.num_heads, length, cfg.head_dim)
 
 
-class GatedMlp(nn.Module):
-    """Feed-forward: GELU (its tanh approximation) of one product times the other (Shazeer 2020)."""
-
-    config: GemmaConfig
-    deterministic: bool
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """[batch, length, embed] -> the same."""
-        cfg = self.config
-        gate, up = (
-            Projection(cfg.mlp_dim, ("embed", "mlp"), cfg.dtype, name=name)(x) for name in ("wi_0", "wi_1")
-        )
-        y = constrain(nn.gelu(gate) * up, "batch", "length", "mlp")
-        y = nn.Dropout(cfg.dropout_rate, broadcast_dims=(-2,))(y, deterministic=self.deterministic)
-        y = Projection(x.shape[-1], ("mlp", "embed"), cfg.dtype, name="wo")(y)
-        return constrain(y, "batch", "length", "embed")
-
-
 def sublayer(norm: str, config: GemmaConfig, deterministic: bool, x: Array, function: Any) -> Array:
     """`x` plus a function of it, with a norm before and after the function: `pre_<norm>`, `post_<norm>`."""
     y = function(RMSNorm(config.dtype, name=f"pre_{norm}")(x))
@@ -286,4 +269,4 @@ class EncoderLayer(nn.Module):
         cfg, rest = self.config, (self.config, self.deterministic)
         attention = Attention(cfg, self.qk_norm, name="attention")
         x = sublayer("attention_norm", *rest, x, lambda y: attention(y, choose(full, if_full, if_local), None))
-        return sublayer("mlp_norm", *rest, x, GatedMlp(*rest, name="mlp")), None
+        return sublayer("mlp_norm", *rest, x, MlpBlock(*rest, name="mlp")), None

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from distill_jax.models.gemma import EncoderLayer, GemmaConfig, RMSNorm, make_embed
-from distill_jax.models.layers import Projection
+from distill_jax.models.layers import Projection, next_place
 from distill_jax.models.logits import softcap
 from distill_jax.models.stacks import apply_layers
 
@@ -30,7 +30,8 @@ class Encoder(nn.Module):
         x = nn.Dropout(cfg.dropout_rate, (-2,))(embed(tokens), deterministic=deterministic)
         views = ((mask, full_rotation), (local, local_rotation))
         depth = cfg.num_encoder_layers
-        x = apply_layers(self.layer, depth, cfg, deterministic, x, *views, per_layer=cfg.full_layers(depth))
+        full = (cfg.full_layers(depth),)
+        x, _ = apply_layers(self.layer, depth, (cfg, deterministic), x, *views, per_layer=full)
         x = RMSNorm(cfg.dtype, name="encoder_norm")(x)
         return nn.Dropout(cfg.dropout_rate)(x, deterministic=deterministic)
 
@@ -70,12 +71,9 @@ class Decoder(nn.Module):
         places = jnp.arange(tokens.shape[1])
         age = places[:, None] - places[None, :]
         if decode:
-            is_allocated = self.has_variable("cache", "cache_index")
-            index = self.variable("cache", "cache_index", jnp.zeros, (), jnp.int32)
-            cache_index = index.value
+            cache_index, is_allocated = next_place(self)
             mask = age >= 0
             if is_allocated:
-                index.value += 1
                 positions = (
                     cache_index[None, None] if row_starts is None else (cache_index - row_starts)[:, None]
                 )
@@ -87,8 +85,8 @@ class Decoder(nn.Module):
         views = ((mask, full_rotation), (mask & (age < cfg.sliding_window), local_rotation))
         y = nn.Dropout(cfg.dropout_rate, (-2,))(self.embed(tokens), deterministic=deterministic)
         depth, rest = cfg.num_decoder_layers, (encoded, cross_mask, cache_index)
-        full = cfg.full_layers(depth)
-        y = apply_layers(self.layer, depth, cfg, deterministic, y, *views, *rest, per_layer=full)
+        full = (cfg.full_layers(depth),)
+        y, _ = apply_layers(self.layer, depth, (cfg, deterministic), y, *views, *rest, per_layer=full)
         y = RMSNorm(cfg.dtype, name="decoder_norm")(y)
         return nn.Dropout(cfg.dropout_rate, (-2,))(y, deterministic=deterministic)
 

@@ -155,6 +155,19 @@ class RelativePositionBias(nn.Module):
         return tiled.reshape(1, -1, queries, count - 1)[..., :keys]
 
 
+def next_place(module: nn.Module) -> tuple[Array, bool]:
+    """The number of the step that is decoded, int32 [], and whether the cache was allocated before.
+
+    The module's `cache_index` counts the calls but for the first, which only allocates the cache.
+    """
+    is_allocated = module.has_variable("cache", "cache_index")
+    index = module.variable("cache", "cache_index", jnp.zeros, (), jnp.int32)
+    now = index.value
+    if is_allocated:
+        index.value += 1
+    return now, is_allocated
+
+
 def append_to_cache(module: nn.Module, name: str, new: Array, index: Array) -> Array:
     """Writes [batch, heads, 1, head_dim] at `index` of the module's cache; returns all of the cache.
 

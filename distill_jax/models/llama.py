@@ -15,24 +15,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from distill_jax.models.encoder_decoder import EncoderDecoder
+from distill_jax.models.encoder_decoder import EncoderDecoder, causal, same_segment
 from distill_jax.models.layers import Embed
 from distill_jax.models.llama_config import LlamaConfig
 from distill_jax.models.llama_layers import Decoder, Masks
 
 Array = jax.Array
 INIT_STDDEV = 0.02  # of a random embedding, which is the logits' kernel too
-
-
-def _causal(length: int) -> Array:
-    """bool [1, length, length]."""
-    positions = jnp.arange(length)
-    return (positions <= positions[:, None])[None]
-
-
-def _same(queries: Array, keys: Array) -> Array:
-    """int32 [batch, q], int32 [batch, k] -> bool [batch, q, k]."""
-    return queries[:, :, None] == keys[:, None, :]
 
 
 class DecoderOnly(EncoderDecoder):
@@ -54,18 +43,18 @@ class DecoderOnly(EncoderDecoder):
 
     @staticmethod
     def _prefix_mask(tokens: Array, segments: Array | None) -> Array:
-        mask = _causal(tokens.shape[1])
-        return mask if segments is None else mask & _same(segments, segments)
+        mask = causal(tokens.shape[1])
+        return mask if segments is None else mask & same_segment(segments, segments)
 
     @staticmethod
     def _target_masks(inputs, tokens, input_segments, segments, read_segments) -> Masks:
         """Of the targets, to the prefix and to themselves; see `hidden`."""
-        causal = _causal(tokens.shape[1])
+        own = causal(tokens.shape[1])
         if input_segments is None:
             real = (inputs != LlamaConfig.pad_id)[:, None]
-            return Masks(None, jnp.broadcast_to(real, (*tokens.shape, inputs.shape[1])), causal)
+            return Masks(None, jnp.broadcast_to(real, (*tokens.shape, inputs.shape[1])), own)
         read_segments = segments if read_segments is None else read_segments
-        return Masks(None, _same(read_segments, input_segments), causal & _same(segments, segments))
+        return Masks(None, same_segment(read_segments, input_segments), own & same_segment(segments, segments))
 
     def decoder_states(
         self,

@@ -5,12 +5,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.linen import partitioning
 
-from distill_jax.models.layers import ATTENTION_INIT, MASKED, LayerNorm, MlpBlock, Projection, append_to_cache
+from distill_jax.models.layers import (
+    ATTENTION_INIT,
+    MASKED,
+    LayerNorm,
+    MlpBlock,
+    Projection,
+    append_to_cache,
+    next_place,
+)
 from distill_jax.models.llama_config import LlamaConfig
 from distill_jax.models.rotary import rotate, rotation, wavelengths
 from distill_jax.models.sharding import constrain
+from distill_jax.models.stacks import apply_layers
 
 Array = jax.Array
 Keys = tuple[Array, Array]  # keys and values, [batch, key heads, length, head_dim] each
@@ -202,11 +210,9 @@ class Decoder(nn.Module):
         """
         cfg, index = self.config, None
         if decode:
-            is_allocated = self.has_variable("cache", "cache_index")
-            cache_index = self.variable("cache", "cache_index", jnp.zeros, (), jnp.int32)
-            now = index = cache_index.value
+            now, is_allocated = next_place(self)
+            index = now
             if is_allocated:
-                cache_index.value += 1
                 places = jnp.arange(max_decode_length)
                 before = (places <= now)[None, None]
                 if row_starts is not None:
@@ -215,32 +221,10 @@ class Decoder(nn.Module):
                 masks = masks._replace(targets=before)
         angles = rotation(masks.positions(), inverse_wavelengths(cfg))
         x = nn.Dropout(cfg.dropout_rate, (-2,))(self.embed(tokens), deterministic=deterministic)
-        x, keys = self._layers(x, prefix, (cfg, deterministic, gives_keys), angles, masks.biases(), index)
+        settings, args = (cfg, deterministic, gives_keys), (angles, masks.biases(), index)
+        x, keys = apply_layers(Layer, cfg.num_decoder_layers, settings, x, *args, per_layer=(prefix,))
         x = LayerNorm(cfg.dtype, cfg.norm_epsilon, name="decoder_norm")(x)
         return nn.Dropout(cfg.dropout_rate, (-2,))(x, deterministic=deterministic), keys
-
-    def _layers(self, x: Array, prefix: Any, settings: tuple, *args) -> tuple[Array, Any]:
-        cfg, layer = self.config, Layer
-        if cfg.remat != "none":
-            policy = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
-            layer = partitioning.remat(Layer, prevent_cse=not cfg.scan_layers, policy=policy[cfg.remat])
-        if not cfg.scan_layers:
-            keys = []
-            for n in range(cfg.num_decoder_layers):
-                own = None if prefix is None else prefix[n]
-                x, of_layer = layer(*settings, name=f"layers_{n}")(x, own, *args)
-                keys.append(of_layer)
-            return x, tuple(keys)
-        scanned = partitioning.scan_with_axes(
-            layer,
-            variable_axes={"params": 0, "cache": 0, "cross": 0},
-            split_rngs={"params": True, "dropout": True},
-            in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast),
-            length=cfg.num_decoder_layers,
-            unroll=cfg.scan_unroll,
-            axis_name="layers",
-        )
-        return scanned(*settings, name="layers")(x, prefix, *args)
 
     def logits(self, states: Array) -> Array:
         """[batch, length, embed] -> float32 [batch, length, vocab]."""

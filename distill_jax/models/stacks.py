@@ -1,6 +1,7 @@
 """The encoder and the decoder of a T5: stacks of layers, unrolled or under `nn.scan`."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,15 @@ from flax import linen as nn
 from flax.linen import partitioning
 
 from distill_jax.models.config import ModelConfig, T5Config
-from distill_jax.models.layers import MASKED, Attention, LayerNorm, MlpBlock, Projection, RelativePositionBias
+from distill_jax.models.layers import (
+    MASKED,
+    Attention,
+    LayerNorm,
+    MlpBlock,
+    Projection,
+    RelativePositionBias,
+    next_place,
+)
 
 Array = jax.Array
 
@@ -78,37 +87,38 @@ class DecoderLayer(nn.Module):
 
 
 def apply_layers(
-    layer_class,
-    count: int,
-    cfg: ModelConfig,
-    deterministic: bool,
-    x: Array,
-    *args,
-    per_layer: Array | None = None,
-):
+    layer_class, count: int, settings: tuple, x: Array, *args, per_layer: Sequence[Any] = ()
+) -> tuple[Array, Any]:
     """Runs `count` layers: `layers_<n>`, or one scanned `layers` with stacked parameters.
 
-    A layer is called with `x`, its own entry of `per_layer` [count, ...] if there is one, and `args`.
+    A layer is made of `settings`, the config first. It is called with `x`, its own entry of each of `per_layer`
+    (an array [count, ...], a tuple of as many or, where layers are scanned, arrays stacked so; None stays None)
+    and `args`, and returns the new `x` and an output.
+
+    Returns:
+      The last `x`, and the outputs of all layers: a tuple, or stacked where layers are scanned.
     """
-    given = () if per_layer is None else (per_layer,)
+    cfg: ModelConfig = settings[0]
     if cfg.remat != "none":
         policy = {"full": None, "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable}
         layer_class = partitioning.remat(layer_class, prevent_cse=not cfg.scan_layers, policy=policy[cfg.remat])
     if not cfg.scan_layers:
+        outputs = []
         for n in range(count):
-            own = [array[n] for array in given]
-            x, _ = layer_class(cfg, deterministic, name=f"layers_{n}")(x, *own, *args)
-        return x
+            own = [None if entries is None else entries[n] for entries in per_layer]
+            x, output = layer_class(*settings, name=f"layers_{n}")(x, *own, *args)
+            outputs.append(output)
+        return x, tuple(outputs)
     scanned = partitioning.scan_with_axes(
         layer_class,
         variable_axes={"params": 0, "cache": 0, "cross": 0},
         split_rngs={"params": True, "dropout": True},
-        in_axes=(*[0] * len(given), *[nn.broadcast] * len(args)) if given else nn.broadcast,
+        in_axes=(*[0] * len(per_layer), *[nn.broadcast] * len(args)),
         length=count,
         unroll=cfg.scan_unroll,
         axis_name="layers",
     )
-    return scanned(cfg, deterministic, name="layers")(x, *given, *args)[0]
+    return scanned(*settings, name="layers")(x, *per_layer, *args)
 
 
 class Encoder(nn.Module):
@@ -129,7 +139,7 @@ class Encoder(nn.Module):
         if self.shares_bias:
             seen = position_bias(RelativePositionBias(cfg.num_heads, True, name="relpos_bias"), seen)
         x = nn.Dropout(cfg.dropout_rate, (-2,))(self.embed(tokens), deterministic=deterministic)
-        x = apply_layers(self.layer, cfg.num_encoder_layers, cfg, deterministic, x, seen)
+        x, _ = apply_layers(self.layer, cfg.num_encoder_layers, (cfg, deterministic), x, seen)
         x = LayerNorm(cfg.dtype, name="encoder_norm")(x)
         return nn.Dropout(cfg.dropout_rate)(x, deterministic=deterministic)
 
@@ -170,11 +180,8 @@ class Decoder(nn.Module):
         cache_index = None
         queries = keys = jnp.arange(tokens.shape[1])
         if decode:
-            is_allocated = self.has_variable("cache", "cache_index")
-            index = self.variable("cache", "cache_index", jnp.zeros, (), jnp.int32)
-            cache_index = index.value
+            cache_index, is_allocated = next_place(self)
             if is_allocated:
-                index.value += 1
                 keys, queries = jnp.arange(max_decode_length), cache_index[None]
             mask = keys[None, :] <= queries[:, None]
         age = None
@@ -187,9 +194,8 @@ class Decoder(nn.Module):
             seen = position_bias(RelativePositionBias(cfg.num_heads, False, name="relpos_bias"), seen)
         cross_bias = jnp.where(cross_mask, 0.0, MASKED)
         y = nn.Dropout(cfg.dropout_rate, (-2,))(self.embed(tokens), deterministic=deterministic)
-        y = apply_layers(
-            self.layer, cfg.num_decoder_layers, cfg, deterministic, y, encoded, seen, cross_bias, cache_index
-        )
+        args = (encoded, seen, cross_bias, cache_index)
+        y, _ = apply_layers(self.layer, cfg.num_decoder_layers, (cfg, deterministic), y, *args)
         y = LayerNorm(cfg.dtype, name="decoder_norm")(y)
         return nn.Dropout(cfg.dropout_rate, (-2,))(y, deterministic=deterministic)
 

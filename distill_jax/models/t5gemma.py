@@ -10,8 +10,9 @@ import jax
 from flax import linen as nn
 
 from distill_jax.models.encoder_decoder import EncoderDecoder
-from distill_jax.models.gemma import Attention, GatedMlp, GemmaConfig, View, choose, make_embed, sublayer
+from distill_jax.models.gemma import Attention, GemmaConfig, View, choose, make_embed, sublayer
 from distill_jax.models.gemma_stacks import Decoder, Encoder
+from distill_jax.models.layers import MlpBlock
 
 Array = jax.Array
 
@@ -86,7 +87,7 @@ class DecoderLayer(nn.Module):
         cross = Attention(cfg, name="encoder_decoder_attention")
         source = (encoded, cross_mask)
         x = sublayer("cross_attention_norm", *rest, x, lambda y: cross(y, None, source, cache_index))
-        return sublayer("mlp_norm", *rest, x, GatedMlp(*rest, name="mlp")), None
+        return sublayer("mlp_norm", *rest, x, MlpBlock(*rest, name="mlp")), None
 
 
 class T5Gemma(EncoderDecoder):

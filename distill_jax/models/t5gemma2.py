@@ -15,7 +15,6 @@ from distill_jax.models.encoder_decoder import EncoderDecoder
 from distill_jax.models.gemma import (
     Attention,
     EncoderLayer,
-    GatedMlp,
     GemmaConfig,
     View,
     choose,
@@ -23,6 +22,7 @@ from distill_jax.models.gemma import (
     sublayer,
 )
 from distill_jax.models.gemma_stacks import Decoder, Encoder
+from distill_jax.models.layers import MlpBlock
 from distill_jax.models.rotary import Rotation, rotation, wavelengths
 
 Array = jax.Array
@@ -97,7 +97,7 @@ class DecoderLayer(nn.Module):
         own, cross = choose(full, if_full, if_local), (encoded, cross_mask)
         attention = Attention(cfg, qk_norm=True, name="self_attention")
         x = sublayer("self_attention_norm", *rest, x, lambda y: attention(y, own, cross, cache_index))
-        return sublayer("mlp_norm", *rest, x, GatedMlp(*rest, name="mlp")), None
+        return sublayer("mlp_norm", *rest, x, MlpBlock(*rest, name="mlp")), None
 
 
 class T5Gemma2(EncoderDecoder):
