@@ -23,6 +23,7 @@ import jax
 
 from distill_jax import train
 from distill_jax.checkpoints.convert import convert
+from distill_jax.config import ConvertConfig
 from distill_jax.data import cache
 from distill_jax.data.vocabularies import EOS_ID
 from distill_jax.decoding.engine import Engine
@@ -220,7 +221,7 @@ def run(settings: Settings) -> dict[str, Any]:
     }
     with tempfile.TemporaryDirectory() as temporary:
         folder = pathlib.Path(temporary) / "student"
-        convert(model_dir, str(folder), "huggingface")
+        convert(ConvertConfig(source=model_dir, destination=str(folder), to="huggingface"))
         for view in (view for view in student.views if view.name in settings.views):
             results[view.name] = _compare(student, engine, folder, view, examples, settings)
     return results

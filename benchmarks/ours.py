@@ -8,9 +8,9 @@ import numpy as np
 
 from benchmarks.contestants import LEARNING_RATE, Contestant
 from distill_jax.models.config import T5Config
-from distill_jax.models.losses import step_by_step_weights
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import optimizers, train_state
+from distill_jax.training.losses import step_by_step_weights
 from distill_jax.training.step import make_train_step
 
 Batches = Sequence[Mapping[str, np.ndarray]]

@@ -79,9 +79,9 @@ def _xl_compile(size: str) -> dict:
 
     from benchmarks import students
     from distill_jax.data.records import to_features
-    from distill_jax.models.losses import step_by_step_weights
     from distill_jax.models.t5 import Transformer
     from distill_jax.training import optimizers
+    from distill_jax.training.losses import step_by_step_weights
     from distill_jax.training.start import state_shapes
     from distill_jax.training.step import make_train_step
 

@@ -2,6 +2,7 @@
 
 from distill_jax.config import ModelOptions, Sources, build
 from distill_jax.models.config import T5Config
+from distill_jax.models.families import make_config
 
 
 def config(size: str = "small", dtype: str = "float32", **changes) -> T5Config:
@@ -15,4 +16,4 @@ def config(size: str = "small", dtype: str = "float32", **changes) -> T5Config:
       changes: other fields of `T5Config`.
     """
     fields = {"vocab_size": 32_128, "dtype": dtype, "dropout_rate": 0.0} | changes
-    return T5Config(**build(ModelOptions, Sources(model=size), **fields).shape)
+    return make_config(build(ModelOptions, Sources(model=size), **fields).shape)

@@ -17,17 +17,7 @@ from typing import IO
 from distill_jax.errors import UserError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_REFUSED = (
-    errno.EACCES,
-    errno.EEXIST,
-    errno.EIO,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ENOTDIR,
-    errno.EPERM,
-    errno.EROFS,
-)
+_REFUSED = "EACCES EEXIST EIO EISDIR ELOOP ENAMETOOLONG ENOTDIR EPERM EROFS".split()
 # Libraries that write by themselves (TensorStore, Arrow) raise errors of their own with the system's words.
 _WORDS = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
 _PARTIAL = ".partial"
@@ -48,7 +38,7 @@ def disk_errors(path: str | os.PathLike, advice: str = "choose another place") -
         number = _errno(error, pathlib.Path(path))
         if number in _FULL:
             raise UserError(f"{path}: no space left on the disk: free some, or {advice}") from error
-        if number in _REFUSED:
+        if errno.errorcode.get(number) in _REFUSED:
             raise UserError(f"{path}: cannot be written ({os.strerror(number)}): {advice}") from error
         raise
 
@@ -107,14 +97,22 @@ def read_text(path: str | os.PathLike) -> str:
         with open_text(path) as file:
             return file.read()
     except (OSError, UnicodeError) as error:
-        what = getattr(error, "strerror", None) or f"not UTF-8 text ({error})"
-        raise UserError(f"{path}: {what}") from None
+        raise unreadable(path, error) from None
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a whole UTF-8 file; see `atomic_write`."""
     with atomic_write(path) as file:
         file.write(text)
+
+
+def unreadable(path: str | os.PathLike, error: Exception) -> UserError:
+    """The error, in words, of a file that could not be read."""
+    if isinstance(error, FileNotFoundError):
+        return UserError(f"{path}: no such file")
+    if isinstance(error, UnicodeDecodeError):
+        return UserError(f"{path}: not {error.encoding.upper()} text ({error.reason} at byte {error.start})")
+    return UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def refuse_lfs_pointer(path: str | os.PathLike) -> None:

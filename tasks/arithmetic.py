@@ -9,6 +9,7 @@ import numpy as np
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource
 from distill_jax.scoring.consistency import last_equation
+from distill_jax.scoring.equations import evaluate_equation
 from distill_jax.scoring.metrics import equation_accuracy
 from distill_jax.tasks.registry import register_distillation_task
 
@@ -16,29 +17,12 @@ NAMES = "Ada Ben Cora Dan Elsa Finn Gina Hugo Iris Jack Kate Liam Mona Nils Olga
 THINGS = "apples books coins pens marbles stamps shells cards".split()
 
 
-def _gain(name: str, thing: str, had: int, more: int) -> tuple[str, str, str]:
-    return (
-        f"{name} gets {more} more {thing}.",
-        f"{name} had {had} {thing} and got {more} more, so we add: {had} + {more} = {had + more}.",
-        f"( {had} + {more} )",
-    )
-
-
-def _loss(name: str, thing: str, had: int, less: int) -> tuple[str, str, str]:
-    return (
-        f"{name} gives {less} {thing} away.",
-        f"{name} had {had} {thing} and gave {less} away, so we subtract: {had} - {less} = {had - less}.",
-        f"( {had} - {less} )",
-    )
-
-
-def _times(name: str, thing: str, had: int, times: int) -> tuple[str, str, str]:
-    return (
-        f"Then {name} has {times} times as many {thing}.",
-        f"{name} had {had} {thing} and now has {times} times as many, so we multiply: "
-        f"{had} * {times} = {had * times}.",
-        f"( {had} * {times} )",
-    )
+# What happens, what the rationale says of it, and the sign of the calculation.
+CHANGES = (
+    ("{name} gets {n} more {thing}.", "got {n} more, so we add", "+"),
+    ("{name} gives {n} {thing} away.", "gave {n} away, so we subtract", "-"),
+    ("Then {name} has {n} times as many {thing}.", "now has {n} times as many, so we multiply", "*"),
+)
 
 
 def generate(rng: np.random.Generator, number: str) -> Example:
@@ -46,9 +30,13 @@ def generate(rng: np.random.Generator, number: str) -> Example:
     name, other = (NAMES[i] for i in rng.permutation(len(NAMES))[:2])
     thing, kept = (THINGS[i] for i in rng.permutation(len(THINGS))[:2])
     had, others = int(rng.integers(10, 50)), int(rng.integers(10, 50))
-    change = (_gain, _loss, _times)[rng.integers(3)]
+    happens, why, sign = CHANGES[rng.integers(3)]
     amount = int(rng.integers(2, 10))
-    sentence, reason, label = change(name, thing, had, amount)
+    sentence, because = happens.format(name=name, n=amount, thing=thing), why.format(n=amount)
+    calculation = f"{had} {sign} {amount}"
+    result = int(evaluate_equation(calculation))
+    reason = f"{name} had {had} {thing} and {because}: {calculation} = {result}."
+    label = f"( {calculation} )"
     people = [f"{name} has {had} {thing}.", f"{other} has {others} {kept}."]
     if rng.random() < 0.5:
         people.reverse()

@@ -2,12 +2,12 @@
 
 import functools
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import Source
-from distill_jax.data.task import DistillationTask, MetricFn
+from distill_jax.data.task import DistillationTask
 from distill_jax.errors import UserError
 from distill_jax.scoring.consistency import named_choice
 from distill_jax.scoring.metrics import accuracy, rouge_l
@@ -19,39 +19,24 @@ def named_label(rationale: str, example: Example, classes: Sequence[str] = ()) -
 
 
 def define_task(
-    name: str,
-    source: Source,
-    *,
-    label_metric_fns: Sequence[MetricFn] = (accuracy,),
-    rationale_metric_fns: Sequence[MetricFn] = (rouge_l,),
-    rationale_label_fn: Callable[[str, Example], str | None] | None = None,
-    classes: Sequence[str] | None = None,
-    **options: Any,
+    name: str, source: Source, *, classes: Sequence[str] | None = None, **options: Any
 ) -> DistillationTask:
     """A task that is registered nowhere.
 
     Args:
       name: lower case, such as `svamp`.
       source: of the examples; see `data.sources`.
-      label_metric_fns: of predicted labels.
-      rationale_metric_fns: of predicted rationales, against the teacher's.
-      rationale_label_fn: (rationale, example) -> the label that a rationale speaks for, or None; default
-        `named_label`.
       classes: the labels there are, where they are few.
-      **options: see `DistillationTask`.
+      **options: see `DistillationTask`. By default labels are scored by `accuracy`, rationales by `rouge_l`,
+        and the label that a rationale speaks for is its `named_label`.
 
     Raises:
       UserError: for a rate that is not above 0.
     """
-    return DistillationTask(
-        name=name,
-        source=source,
-        label_metric_fns=tuple(label_metric_fns),
-        rationale_metric_fns=tuple(rationale_metric_fns),
-        rationale_label_fn=rationale_label_fn or functools.partial(named_label, classes=tuple(classes or ())),
-        classes=None if classes is None else tuple(classes),
-        **options,
-    )
+    classes = None if classes is None else tuple(classes)
+    defaults = {"label_metric_fns": (accuracy,), "rationale_metric_fns": (rouge_l,)}
+    defaults["rationale_label_fn"] = functools.partial(named_label, classes=classes or ())
+    return DistillationTask(name=name, source=source, classes=classes, **defaults | options)
 
 
 def import_module(name: str) -> None:

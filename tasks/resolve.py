@@ -42,13 +42,7 @@ def resolve(config: DataOptions) -> Resolved:
         name = getattr(config, "mixture", f"{config.mixture_or_task_name}_{method}")
     else:
         raise UserError("give a task, such as svamp (distill-jax data list), or your own data with --data")
-    task, views = registry.resolve(
-        name,
-        getattr(config, "label_source", "reference"),
-        config.module,
-        getattr(config, "rationale_rate", None),
-        data_dir=config.data_dir,
-        teacher=config.teacher,
-        own_data=own_data,
-    )
+    label_source, rate = getattr(config, "label_source", "reference"), getattr(config, "rationale_rate", None)
+    origin = {"data_dir": config.data_dir, "teacher": config.teacher, "own_data": own_data}
+    task, views = registry.resolve(name, label_source, config.module, rate, **origin)
     return Resolved(name, task, views, own_data)

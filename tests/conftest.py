@@ -1,17 +1,24 @@
 """Every test, and every process that a test starts, compiles quickly and shares what is compiled.
 
 Compilation takes most of the tests' time. XLA leaves out what only makes programs faster, and one folder holds
-the compiled programs of the session, for all of pytest's workers and their children.
+the compiled programs of the session, for all of pytest's workers and their children. JAX notes no place in the
+sources for each operation that it traces.
+
+A worker gets whole files. Those that take longest come first, so that none is left for the end.
 """
 
+import collections
 import dataclasses
 import json
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
 
+import hypothesis
 import jax
+import jax.monitoring
 import pytest
 
 from distill_jax.data.schema import Example
@@ -19,6 +26,7 @@ from distill_jax.data.sources import GeneratedSource, HeldOutSource, ReferenceSo
 from distill_jax.tasks.registry import REGISTRY, register_distillation_task
 from distill_jax.tasks.svamp import parse_svamp
 
+sys.path.append(str(pathlib.Path(__file__).parent / "peers"))  # for the tests of several folders
 SHARED = pathlib.Path(os.environ.get("DISTILL_JAX_SHARED") or pathlib.Path(__file__).parents[2] / "shared")
 CHEAP_COMPILATION = " ".join(
     (
@@ -28,6 +36,24 @@ CHEAP_COMPILATION = " ".join(
     )
 )
 CACHE = pytest.StashKey[str]()
+# A busy machine fails no test: Hypothesis' limits of time are off.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
+PROGRAMS = collections.Counter()  # "held": compiled since they were last forgotten
+MANY_PROGRAMS = 400
+LONGEST_FIRST = (
+    "training/test_processes.py",
+    "training/test_partitioning.py",
+    "training/test_trainer.py",
+    "training/test_step.py",
+    "training/test_methods.py",
+    "training/test_stored_logits.py",
+    "experiments/test_with_teacher.py",
+    "experiments/test_demo.py",
+    "test_two_students.py",
+)
 
 
 def pytest_configure(config):
@@ -37,10 +63,33 @@ def pytest_configure(config):
         os.environ["JAX_COMPILATION_CACHE_DIR"] = config.stash[CACHE]
         os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
         os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "0"
+        os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {CHEAP_COMPILATION}".strip()
     jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    jax.config.update("jax_traceback_in_locations_limit", 0)
+    jax.monitoring.register_event_duration_secs_listener(_count_programs)
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # pytest-xdist would begin with the files of the most tests
+
+
+def _count_programs(event, seconds, **details):
+    PROGRAMS["held"] += event.endswith("/backend_compile_duration")
+
+
+def pytest_collection_modifyitems(items):
+    places = {f"tests/{path}": place for place, path in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_programs():
+    """Forgets compiled programs when a few hundred have come together: a worker would grow to several GB."""
+    yield
+    if PROGRAMS["held"] > MANY_PROGRAMS:
+        PROGRAMS.clear()
+        jax.clear_caches()
 
 
 def pytest_unconfigure(config):
@@ -163,3 +212,23 @@ def files(tmp_path, monkeypatch):
     files = Files(tmp_path)
     register_distillation_task("files", files.source)
     return files
+
+
+@pytest.fixture(scope="session")
+def causal_vocabulary():
+    """A byte-level BPE vocabulary such as decoder-only models have; 0 is a token as any other."""
+    import tokenizers
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    from distill_jax.data.vocabularies import CausalVocabulary
+
+    tokenizer = tokenizers.Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    words = "a man is sleeping while two children play in the park near their house".split()
+    tokenizer.train_from_iterator([" ".join(words[n:] + words[:n]) for n in range(len(words))], trainer)
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    return CausalVocabulary(tokenizer.to_str(), "<|im_end|>")

@@ -18,11 +18,9 @@ INPUTS = ["thing 3", "thing 14", "thing 15"]
 
 
 def train(folder, **options):
-    lengths = {"inputs": 64, "targets": 32}
-    common = {"train_steps": 2, "eval_period": 2, "eval_examples": 2, "batch_size": 2, "vocab_size": 512}
-    trainer.train(
-        TrainConfig(model_dir=str(folder), task_feature_lengths=lengths, **SHAPE, **common, **options)
-    )
+    common = {"train_steps": 2, "batch_size": 2, "vocab_size": 512, "eval_period": 0}
+    common |= {"model_dir": str(folder), "task_feature_lengths": {"inputs": 64, "targets": 32}, **SHAPE}
+    trainer.train(TrainConfig(**common | options))
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +41,9 @@ def own_student(root, name):
     ]
     (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     vocabulary = {"a": "bytes", "b": "train:300"}[name]
+    scored = {"eval_period": 2, "eval_examples": 2}
     data = {"data": str(folder / "train.jsonl"), "classes": tuple(CLASSES[name])}
-    train(root / f"run-{name}", vocabulary=vocabulary, **data)
+    train(root / f"run-{name}", vocabulary=vocabulary, **data, **scored)
     return str(root / f"run-{name}")
 
 

@@ -11,7 +11,8 @@ MODEL_DIR/
 import os
 import pathlib
 
-RUN, CONFIG, SCORES, CHECKPOINTS, STATE = "run.json", "config.json", "scores.json", "checkpoints", "state"
+RUN, CONFIG, SCORES, CHECKPOINTS = "run.json", "config.json", "scores.json", "checkpoints"
+STATE, LOADER = "state", "loader"
 
 
 def checkpoints_of(model_dir: str | os.PathLike) -> pathlib.Path:

@@ -17,7 +17,7 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from distill_jax import files
 from distill_jax.checkpoints.formats.orbax_trees import is_tree, read_tree
 from distill_jax.checkpoints.formats.parameters import to_tree
-from distill_jax.checkpoints.layout import SCORES, STATE, checkpoints_of
+from distill_jax.checkpoints.layout import LOADER, SCORES, STATE, checkpoints_of
 from distill_jax.checkpoints.stores import reason
 from distill_jax.errors import UserError
 
@@ -101,7 +101,7 @@ class Checkpointer:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        items = {"state": ocp.args.StandardSave(state), "loader": ocp.args.JsonSave(loader_state)}
+        items = {STATE: ocp.args.StandardSave(state), LOADER: ocp.args.JsonSave(loader_state)}
         with files.disk_errors(self._manager.directory, _ADVICE):
             self._manager.save(step, args=ocp.args.Composite(**items))
 
@@ -134,7 +134,7 @@ class Checkpointer:
         if self._manager.latest_step() is None:
             return None
         step = pick_step(self._model_dir)
-        items = {"state": ocp.args.StandardRestore(like), "loader": ocp.args.JsonRestore()}
+        items = {STATE: ocp.args.StandardRestore(like), LOADER: ocp.args.JsonRestore()}
         try:
             restored = self._manager.restore(step, args=ocp.args.Composite(**items))
         except Exception as error:  # Orbax's parts have many kinds
@@ -145,7 +145,7 @@ class Checkpointer:
             ) from error
         for later in [scored for scored in self._scores.by_step if scored > step]:
             del self._scores.by_step[later]  # of steps that were lost, and are done again
-        return restored["state"], restored["loader"]
+        return restored[STATE], restored[LOADER]
 
     def wait(self) -> None:
         """Waits for what is being saved; raises UserError when it found the disk full."""

@@ -7,21 +7,23 @@ import re
 from distill_jax import files
 from distill_jax.checkpoints import orbax, remote, run_dir
 from distill_jax.checkpoints.formats.huggingface import read_huggingface
-from distill_jax.checkpoints.formats.orbax_trees import is_tree, read_tree
+from distill_jax.checkpoints.formats.orbax_trees import is_tree, names_in, read_tree
 from distill_jax.checkpoints.formats.parameters import Parameters, check, infer_config, unstack
 from distill_jax.checkpoints.formats.safetensors_files import ADAPTER, refuse_adapter, refuse_pickles
+from distill_jax.checkpoints.formats.t5gemma_flax import is_t5gemma, read_t5gemma
 from distill_jax.checkpoints.formats.t5x_legacy import read_legacy
 from distill_jax.checkpoints.formats.tokenizer_files import read_tokenizer
 from distill_jax.checkpoints.layout import RUN, STATE, checkpoints_of
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
-from distill_jax.models.config import T5Config
+from distill_jax.models.config import ModelConfig
+from distill_jax.models.families import make_config
 
 RUN_OF_EXPORT = "distill_jax"  # folder in an exported checkpoint: the run it comes from, and its vocabulary
 FORMATS = ("distill-jax", "t5x", "t5x-orbax", "huggingface")
 _EXPECTED = (
     "expected a run of ours (run.json) or one of its checkpoints/<step>, a T5X checkpoint_<step> or the folder "
-    "of several, or a Hugging Face folder (config.json and safetensors)"
+    "of several, a Hugging Face folder (config.json and safetensors), or a T5Gemma in Flax"
 )
 # In T5X's scalable_t5 each layer has a position bias of its own, ours and T5X's t5 share the first layer's.
 _SCALABLE = re.compile(r"^(encoder|decoder)/(layers_\d+|layers|encoder|decoder)/relpos_bias/")
@@ -33,7 +35,7 @@ class Checkpoint:
 
     Attributes:
       path: as it was given.
-      format: of `FORMATS`.
+      format: of `FORMATS`, or `t5gemma-flax`.
       step: 0 where the format has none.
       parameters: one per layer, see `parameters.unstack`.
       config: of the model, where something says it.
@@ -45,7 +47,7 @@ class Checkpoint:
     format: str
     step: int
     parameters: Parameters
-    config: T5Config | None
+    config: ModelConfig | None
     run_folder: pathlib.Path | None
     folder: pathlib.Path
 
@@ -59,7 +61,7 @@ class Checkpoint:
             return load_vocabulary(self.run_folder)
         return read_tokenizer(self.folder) if self.format == "huggingface" else None
 
-    def model_config(self, mlp_activations: tuple[str, ...] | None = None) -> T5Config:
+    def model_config(self, mlp_activations: tuple[str, ...] | None = None) -> ModelConfig:
         """The model: as the format says, or inferred from the shapes.
 
         For a T5X checkpoint, the activations are by default those in the `config.gin` of its run, else T5's.
@@ -109,6 +111,9 @@ def open_checkpoint(path: str, step: int | str | None = None) -> Checkpoint:
         return Checkpoint(path, "huggingface", 0, parameters, config, _exported_run(folder), folder)
     if (folder / ADAPTER).exists():
         refuse_adapter(folder)
+    if is_tree(folder) and is_t5gemma(names_in(folder)):
+        parameters, config = read_t5gemma(path, read_tree(folder, None))
+        return Checkpoint(path, "t5gemma-flax", 0, parameters, config, None, folder)
     return _open_t5x(path, _pick_t5x_step(path, folder, step))
 
 
@@ -121,7 +126,7 @@ def _open_ours(path: str, root: pathlib.Path, step: int | str | None) -> Checkpo
     number = orbax.pick_step(str(root), step)
     folder = checkpoints_of(root) / str(number)
     parameters = unstack(read_tree(folder / STATE, "params"))
-    config = T5Config(**run.model | {"scan_layers": False})
+    config = make_config(run.model | {"scan_layers": False})
     check(path, parameters, config, RUN)
     return Checkpoint(path, "distill-jax", number, parameters, config, root, folder)
 
@@ -138,7 +143,7 @@ def _pick_t5x_step(path: str, folder: pathlib.Path, step: int | str | None) -> p
 
 
 def _open_t5x(path: str, folder: pathlib.Path) -> Checkpoint:
-    if folder.name == "state":
+    if folder.name == STATE:
         folder = folder.parent
     match = re.fullmatch(r"checkpoint_(\d+)", folder.name)
     step = int(match[1]) if match else 0
@@ -160,6 +165,6 @@ def _open_t5x(path: str, folder: pathlib.Path) -> Checkpoint:
     parameters, run_folder = unstack(parameters), _exported_run(folder.parent)
     config = None
     if run_folder is not None:
-        config = T5Config(**run_dir.load(str(run_folder)).model | {"scan_layers": False})
+        config = make_config(run_dir.load(str(run_folder)).model | {"scan_layers": False})
         check(path, parameters, config, str(run_folder / RUN))
     return Checkpoint(path, kind, step, parameters, config, run_folder, folder)

@@ -4,40 +4,26 @@
 (`gs://`, `s3://`, …) through fsspec and the package it names for the protocol.
 """
 
-import contextlib
 import hashlib
 import json
 import pathlib
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
 
 from distill_jax import files
 from distill_jax.checkpoints import orbax
 from distill_jax.checkpoints.formats.safetensors_files import ADAPTER, refuse_pickles
-from distill_jax.checkpoints.layout import CHECKPOINTS
+from distill_jax.checkpoints.layout import CHECKPOINTS, LOADER
 from distill_jax.data import cache
 from distill_jax.errors import UserError
 
 _STEP = re.compile(r"^(?:checkpoint_|checkpoints/)(\d+)/")
 # The optimizer's state, T5X's data pipeline, TensorBoard's files, other frameworks' weights.
 _UNNEEDED = re.compile(
-    r"(^|/)(state\.[^/]+/|dataset/|loader/|train_ds-|eval/|events\.|[^/]*\.(h5|msgpack|onnx|bin|pt|pth|ckpt)$)"
+    rf"(^|/)(state\.[^/]+/|dataset/|{LOADER}/|train_ds-|eval/|events\.|[^/]*\.(h5|msgpack|onnx|bin|pt|pth|ckpt)$)"
 )
-_HUB_FILES = [
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "config.json",
-    "tokenizer*.json",
-    "added_tokens.json",
-    "spiece.model",
-    ADAPTER,
-    "distill_jax/*",
-]
-# What file systems call the version of a file; where they say none of it, fsspec's own key stands for it.
-_VERSION = {"etag", "md5", "md5hash", "crc32c", "checksum", "generation", "version", "versionid"}
-_VERSION |= {"mtime", "modified", "last_modified", "lastmodified", "updated", "created"}
+_HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", ADAPTER, "distill_jax/*"]
+_HUB_FILES += ["tokenizer*.json", "added_tokens.json", "spiece.model"]
 
 
 def is_remote(path: str) -> bool:
@@ -54,16 +40,6 @@ def fetch(url: str, step: int | str | None = None) -> pathlib.Path:
     return _fetch_hub(url) if url.startswith("hf://") else _fetch_fsspec(url.rstrip("/"), step)
 
 
-@contextlib.contextmanager
-def _fetching(url: str) -> Iterator[None]:
-    """Errors of any protocol's client on one line, in which `disk_errors` still finds a full disk."""
-    try:
-        yield
-    except Exception as error:
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{url}: cannot be fetched: {words}") from None
-
-
 def _fetch_hub(url: str) -> pathlib.Path:
     match = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@(.+?))?/?", url)
     if not match:
@@ -73,7 +49,7 @@ def _fetch_hub(url: str) -> pathlib.Path:
         import huggingface_hub
     except ImportError:
         raise UserError(f"{url}: needs the hub's client: pip install huggingface_hub") from None
-    with _fetching(url):
+    with cache.fetching(url):
         folder = pathlib.Path(
             huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=_HUB_FILES)
         )
@@ -101,7 +77,7 @@ def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
     ours = re.fullmatch(r"(.+)/checkpoints/(\d+)", url)
     if ours:  # what it is stands in the run's folder
         return _fetch_fsspec(ours[1], int(ours[2])) / CHECKPOINTS / ours[2]
-    with _fetching(url):
+    with cache.fetching(url):
         filesystem, root = fsspec.url_to_fs(url)
         root = root.rstrip("/")
         filesystem.invalidate_cache()  # a listing of before would hide what was written since
@@ -119,7 +95,7 @@ def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
         refuse_pickles(f"{url}/{name}" for name in names)
     wanted += beside
     # The versions belong to the key: a run's folder grows, and weights are overwritten in place.
-    versions = [(path, _version(filesystem, path, (infos | beside)[path])) for path in wanted]
+    versions = [(path, cache.version_of(filesystem, path, (infos | beside)[path])) for path in wanted]
     key = hashlib.sha256(json.dumps([url, versions]).encode()).hexdigest()[:16]
     folder = cache.cache_dir() / "downloads" / key
     if not folder.exists():
@@ -127,7 +103,7 @@ def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
             for path in wanted:
                 target = temporary / posixpath.relpath(path, parent or "/")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with _fetching(url):
+                with cache.fetching(url):
                     filesystem.get_file(path, str(target))
     return folder / posixpath.basename(root)  # T5X's step is in the folder's name
 
@@ -144,9 +120,3 @@ def _number(filesystem, url: str, root: str, names: list[str], step: int | str |
             raise UserError(f"{url}: no checkpoint has a validation score, so that none is the best")
         return best[-1]
     return orbax.numbered(url, steps, step)
-
-
-def _version(filesystem, path: str, info: Mapping[str, Any]) -> list[str]:
-    """What tells one content of a file from another, as far as the file system says it."""
-    stated = [f"{name}={value}" for name, value in sorted(info.items()) if name.lower() in _VERSION]
-    return [str(info.get("size")), *(stated or [str(filesystem.ukey(path))])]

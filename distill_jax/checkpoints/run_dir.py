@@ -19,7 +19,7 @@ from distill_jax.errors import UserError
 class Run:
     """Identity of a run: two runs with the same one may share a folder (the second resumes).
 
-    `model` holds the fields of `T5Config`; `vocabulary` is the fingerprint of the vocabulary saved beside
+    `model` is of `models.families.describe`; `vocabulary` is the fingerprint of the vocabulary saved beside
     `run.json`; `data` is the key of the prepared records; `own_data` describes files that are no registered
     task, see `data.own.describe`.
     """
@@ -72,7 +72,8 @@ def _differing(model_dir: str, run: Run, config: Options | None) -> list[str]:
     before, options = ({}, {}) if config is None else (read_config(model_dir) or {}, config.identity())
     changes = {name: (before[name], now) for name, now in options.items() if name in before}
     changes = {name: pair for name, pair in changes.items() if not _same(*pair)}
-    old, new = (_flat(json.loads(json.dumps(dataclasses.asdict(r)))) for r in (load(model_dir), run))
+    runs = [json.loads(json.dumps(dataclasses.asdict(each))) for each in (load(model_dir), run)]
+    old, new = (traverse_util.flatten_dict(fields, sep=".") for fields in runs)
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
             changes.setdefault(name, (old.get(name), new.get(name)))
@@ -104,10 +105,6 @@ def read_config(model_dir: str) -> dict[str, Any] | None:
     if not isinstance(values, dict):
         raise UserError(f"{path}: expected an object of options and values")
     return values
-
-
-def _flat(fields: dict[str, Any]) -> dict[str, Any]:
-    return traverse_util.flatten_dict(fields, sep=".")
 
 
 def fingerprint(model_dir: str) -> str:

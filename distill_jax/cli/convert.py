@@ -11,20 +11,7 @@ def _convert(config: ConvertConfig) -> int:
     from distill_jax.checkpoints.convert import convert
 
     quiet(logging.CRITICAL)  # Orbax logs errors twice
-    done = convert(
-        config.source,
-        config.destination,
-        config.to,
-        step=None if config.step == "latest" else config.step,
-        task=config.task,
-        task_feature_lengths=config.task_feature_lengths,
-        vocabulary=config.vocabulary,
-        mlp_activations=config.activations,
-        scan_layers=config.scan_layers,
-        ocdbt=config.ocdbt,
-        dtype=config.dtype,
-        shard_bytes=int(config.shard_gb * 10**9),
-    )
+    done = convert(config)
     print(f"{done.parameters} parameters, {done.source_format} to {config.to}: {config.destination}")
     if not done.has_vocabulary:
         print("no vocabulary in the source, so none in the result: give --vocabulary to add one")

@@ -76,14 +76,9 @@ def _statistics_table(figures: Mapping[str, Any]):
         tokens = ", ".join(
             f"{field} {seen['mean']:.0f} / {seen['p99']:.0f}" for field, seen in row["token_lengths"].items()
         )
-        table.add_row(
-            split,
-            str(row["rows"]),
-            "-" if accuracy is None else f"{accuracy:.4f}",
-            str(row["unparsed"]),
-            tokens,
-            f"{row['packing_fill']['encoder']:.1%} / {row['packing_fill']['decoder']:.1%}",
-        )
+        shown = "-" if accuracy is None else f"{accuracy:.4f}"
+        fill = f"{row['packing_fill']['encoder']:.1%} / {row['packing_fill']['decoder']:.1%}"
+        table.add_row(split, str(row["rows"]), shown, str(row["unparsed"]), tokens, fill)
     return table
 
 

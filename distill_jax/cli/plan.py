@@ -10,7 +10,7 @@ GB = 1e9
 
 @command("plan", "memory, communication and time of a run, without devices")
 def _plan(config: PlanConfig) -> int:
-    from distill_jax.models.config import T5Config
+    from distill_jax.models.families import make_config
     from distill_jax.planning.devices import get_device
     from distill_jax.planning.job import Job
     from distill_jax.planning.plan import plan, propose
@@ -25,7 +25,7 @@ def _plan(config: PlanConfig) -> int:
         network_rate=config.network_gb_per_s and config.network_gb_per_s * 1e9,
     )
     job = Job(
-        config=T5Config(**config.shape),
+        config=make_config(config.shape),
         mesh=mesh_sizes(config.mesh or {}, config.partitioning, 1),
         batch_size=config.batch_size,
         lengths=config.task_feature_lengths,

@@ -20,14 +20,8 @@ class ProgressBar(Listener):
         """Shows the bar."""
         self._total = train_steps
         if self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("training"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[text]}"),
-                console=self._console,
-            )
+            columns = TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+            self._bar = Progress(*columns, TextColumn("{task.fields[text]}"), console=self._console)
             self._bar.start()
             self._task = self._bar.add_task("", total=train_steps, completed=step, text="")
 

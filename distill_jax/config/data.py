@@ -6,16 +6,8 @@ from distill_jax.config.options import REQUIRED, Options, fixed, option
 from distill_jax.errors import UserError
 
 FIELDS = ("id", "input", "label", "teacher_label", "rationale", "label_probs", "choices")
-METHODS = (
-    "standard",
-    "task_distillation",
-    "step_by_step",
-    "step_by_step_shared",
-    "single_task",
-    "rationale_input",
-    "soft_labels",
-    "logit_distillation",
-)
+METHODS = ("standard", "task_distillation", "step_by_step", "step_by_step_shared", "single_task")
+METHODS += ("rationale_input", "soft_labels", "logit_distillation")
 VOCABULARY = "bytes, a SentencePiece file or URL, a run's folder, or train:SIZE"
 SPLITS = "train, validation or test"
 
@@ -71,10 +63,7 @@ class DataOptions(OwnData, Folders):
     """The task"""
 
     mixture_or_task_name: str | None = fixed(
-        None,
-        "a task such as svamp, or svamp_step_by_step with a method; or --data",
-        positional=True,
-        metavar="TASK",
+        None, "a task: svamp, or with a method svamp_step_by_step; or --data", positional=True, metavar="TASK"
     )
     teacher: str | None = fixed(
         None, "folder of the teacher's completions in a set of the paper's layout: llm; none for rows alone"
@@ -115,12 +104,12 @@ class SelectionOptions(Options):
     @property
     def filters(self) -> dict[str, object]:
         """Arguments of `data.selection.Filters`."""
-        return {
-            "agreeing": self.only_agreeing,
-            "min_words": self.min_rationale_words,
-            "max_words": self.max_rationale_words,
-            "max_similarity": self.max_rationale_similarity,
-        }
+        words = {"min_words": self.min_rationale_words, "max_words": self.max_rationale_words}
+        return {"agreeing": self.only_agreeing, **words, "max_similarity": self.max_rationale_similarity}
+
+
+class RecordOptions(SelectionOptions, TokenOptions, DataOptions):
+    """What `prepare` makes records of"""
 
 
 class MethodName(Options):
@@ -162,7 +151,7 @@ def method_in(name: str | None) -> str | None:
     return next((method for method in (*METHODS, "label", "rationale") if name.endswith(f"_{method}")), None)
 
 
-class PrepareConfig(MethodName, SelectionOptions, TokenOptions, DataOptions):
+class PrepareConfig(MethodName, RecordOptions):
     """Tokenize and pack a task ahead of training"""
 
     vocabulary: str = option("train:2000", f"{VOCABULARY} to make one")

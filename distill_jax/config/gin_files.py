@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distill_jax import files
 from distill_jax.config.options import nearest
 from distill_jax.errors import UserError
 
@@ -83,7 +84,7 @@ def read(name: str, search_paths: Sequence[str] = (), within: tuple[str, ...] = 
         raise UserError(f"{path}: includes itself, by way of {' and '.join(within)}")
     found: dict[str, Binding] = {}
     try:
-        for statement in config_parser.ConfigParser(path.read_text(encoding="utf-8"), _delegate()):
+        for statement in config_parser.ConfigParser(files.read_text(path), _delegate()):
             where = f"{path}, line {statement.location.line_num}"
             if isinstance(statement, config_parser.IncludeStatement):
                 found |= read(statement.filename, search_paths, (*within, str(path)))
@@ -98,8 +99,6 @@ def read(name: str, search_paths: Sequence[str] = (), within: tuple[str, ...] = 
                 )
     except SyntaxError as error:
         raise UserError(f"{path}, line {error.lineno or '?'}: {error.msg}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
     return found
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
+from distill_jax import files
 from distill_jax.config import gin_files
 from distill_jax.config.gin_files import Binding, Macro, Text
 from distill_jax.config.options import Options, check, nearest, parse, parse_gin
@@ -51,9 +52,7 @@ def _saved(cls: type[Options], path: str) -> dict[str, Any]:
     file = pathlib.Path(path)
     file = file / "config.json" if file.is_dir() else file
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"--config {path}: {error.strerror or error}") from None
+        values = json.loads(files.read_text(file))
     except ValueError as error:
         raise UserError(f"--config {file}: not JSON: {error}") from None
     if not isinstance(values, dict):

@@ -1,8 +1,7 @@
 """Options of a training run: the method's loss, the network, the optimizer, the mesh and the run itself."""
 
-from typing import Any
-
-from distill_jax.config.data import DataOptions, MethodName, SelectionOptions, TokenOptions
+from distill_jax.config.data import MethodName, RecordOptions
+from distill_jax.config.network import ModelOptions
 from distill_jax.config.options import REQUIRED, Options, fixed, option
 from distill_jax.errors import UserError
 
@@ -38,41 +37,6 @@ class MethodOptions(MethodName):
     )
 
 
-class ModelOptions(Options):
-    """The network; the defaults are T5 1.1 small's, see --model"""
-
-    vocab_size: int | None = option(32128, "embedding rows; None takes the vocabulary's, rounded up", minimum=1)
-    dtype: str = option(
-        "float32",
-        "of activations and matrix products; parameters are float32 (T5 overflows float16)",
-        choices=("float32", "bfloat16"),
-    )
-    emb_dim: int = option(512, "width of the residual stream", minimum=1)
-    num_heads: int = option(6, "attention heads", minimum=1)
-    num_encoder_layers: int = option(8, "encoder layers", minimum=1)
-    num_decoder_layers: int = option(8, "decoder layers", minimum=1)
-    head_dim: int = option(64, "width of a head", minimum=1)
-    mlp_dim: int = option(1024, "width of the feed-forward layers", minimum=1)
-    mlp_activations: tuple[str, ...] = option(
-        ("gelu", "linear"), "of the feed-forward layers", choices=("linear", "relu", "gelu", "silu", "swish")
-    )
-    dropout_rate: float = option(0.1, "dropout", minimum=0, below=1)
-    logits_via_embedding: bool = option(False, "logits from the embedding (T5 1.0)")
-    float32_attention_logits: bool = option(False, "attention logits in float32 whatever --dtype")
-    scan_layers: bool = option(False, "layers stacked and compiled once")
-    scan_unroll: int = option(1, "layers in a turn of the scan", minimum=1)
-    remat: str = option(
-        "none",
-        "what the backward pass computes again: each layer, or each but its matrix products",
-        choices=("none", "full", "dots"),
-    )
-
-    @property
-    def shape(self) -> dict[str, Any]:
-        """Arguments of `models.config.T5Config`."""
-        return {name: getattr(self, name) for name in ModelOptions.options()}
-
-
 class OptimizerOptions(Options):
     """The optimizer and its learning rate"""
 
@@ -91,9 +55,7 @@ class OptimizerOptions(Options):
     adam_eps: float = fixed(1e-8, "added to adamw's denominator", above=0)
     adafactor_decay_rate: float = fixed(0.8, "exponent of adafactor's second moment", above=0)
     clip_norm: float | None = fixed(
-        None,
-        "largest global norm of the gradients; 0 for no clipping; default 1 with adamw, none with adafactor",
-        minimum=0,
+        None, "largest global norm of the gradients; 0: no clipping; default 1, of adafactor none", minimum=0
     )
 
 
@@ -101,10 +63,7 @@ class MeshOptions(Options):
     """Devices and memory"""
 
     mesh: dict[str, int] | None = option(
-        None,
-        "devices along data, fsdp and model; -1 takes those that are left; default all on one axis",
-        minimum=-1,
-        metavar="AXIS=N,…",
+        None, "devices on data, fsdp, model; -1: those left; default all on one", minimum=-1, metavar="AXIS=N,…"
     )
     partitioning: str | tuple = option(
         "fully_sharded_tensor_parallel", "a preset or a table of what is sharded over which axis"
@@ -121,7 +80,7 @@ class RunOptions(Options):
     batch_size: int = fixed(64, "rows of a global batch (packed rows)", minimum=1)
     initial_checkpoint_path: str | None = fixed(
         None,
-        "run, T5X or Hugging Face checkpoint to start from; or gs://…, hf://ORG/NAME",
+        "run, T5X or Hugging Face checkpoint to start from; gs://, hf://ORG/NAME",
         flags=("init",),
         path=True,
     )
@@ -137,16 +96,7 @@ class RunOptions(Options):
     keep_best_checkpoints: int = option(1, "the best by validation to keep beside those", minimum=0)
 
 
-class TrainConfig(
-    RunOptions,
-    MeshOptions,
-    OptimizerOptions,
-    ModelOptions,
-    MethodOptions,
-    SelectionOptions,
-    TokenOptions,
-    DataOptions,
-):
+class TrainConfig(RunOptions, MeshOptions, OptimizerOptions, ModelOptions, MethodOptions, RecordOptions):
     """Train a student"""
 
     def verify(self) -> None:

@@ -1,11 +1,35 @@
 """Where what is prepared once is kept: records, trained vocabularies and downloads."""
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from distill_jax.errors import UserError
 
 ADVICE = "set DISTILL_JAX_CACHE to another folder"  # for `files.new_folder`
+# What file systems call the version of a file; where they say none of it, fsspec's own key stands for it.
+_VERSION = {"etag", "md5", "md5hash", "crc32c", "checksum", "generation", "version", "versionid"}
+_VERSION |= {"mtime", "modified", "last_modified", "lastmodified", "updated", "created"}
 
 
 def cache_dir() -> pathlib.Path:
     """The folder DISTILL_JAX_CACHE, or `~/.cache/distill_jax`."""
     return pathlib.Path(os.environ.get("DISTILL_JAX_CACHE") or "~/.cache/distill_jax").expanduser()
+
+
+@contextlib.contextmanager
+def fetching(what: str) -> Iterator[None]:
+    """Errors of any protocol's client on one line, in which `disk_errors` still finds a full disk."""
+    try:
+        yield
+    except Exception as error:
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{what}: cannot be fetched: {words}") from None
+
+
+def version_of(filesystem, path: str, info: Mapping[str, Any]) -> list[str]:
+    """What tells one content of a file from another, as far as the fsspec file system says it in `info`."""
+    stated = [f"{name}={value}" for name, value in sorted(info.items()) if name.lower() in _VERSION]
+    return [str(info.get("size")), *(stated or [str(filesystem.ukey(path))])]

@@ -268,6 +268,12 @@ def _warn(manifest: Mapping[str, Any], max_truncated: float) -> None:
         "null_rationales": "rationales are `nan`, `None` or the like: remove them",
     }
     problems += [f"{manifest[name]} {problem}" for name, problem in counted.items() if manifest[name]]
+    if manifest["split"] == "train":
+        problems += [
+            f"{count} of {manifest['examples']} examples have no target of the view {name!r}: left out of it"
+            for name, count in manifest["without_target"].items()
+            if count
+        ]
     problems += [
         f"the labels {one!r} and {other!r} have the same tokens: no student tells them apart"
         for one, other in manifest["equal_labels"]

@@ -88,10 +88,6 @@ class DistillationTask:
             scores |= metric_fn(targets, answers)
         return scores
 
-    def rationale_label(self, rationale: str, example: Example) -> str | None:
-        """The label that a rationale speaks for; None where it speaks for none."""
-        return self.rationale_label_fn(rationale, example)
-
     def main_name(self, scores: Mapping[str, float]) -> str | None:
         """The main one of some label metrics: `main_metric`, else `accuracy`, else the first; None of none.
 

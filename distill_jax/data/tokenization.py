@@ -7,7 +7,7 @@ from distill_jax.data.labels import place_of
 from distill_jax.data.records import Segment
 from distill_jax.data.schema import Example
 from distill_jax.data.views import TASK_IDS, View, share_inputs, soften
-from distill_jax.data.vocabularies import EOS_ID, UNK_ID, Vocabulary
+from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
 
 
@@ -30,11 +30,11 @@ class Counts:
     # The first ten pairs of labels with the same ids, which no student can tell apart.
     equal_labels: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
-    def input(self, tokens: Sequence[int], length: int) -> list[int]:
-        """The tokens of an input with the end token, cut to the length, and counted."""
-        self.truncated_inputs += len(tokens) > length - 1
-        tokens = [*tokens[: length - 1], EOS_ID]
-        self.unknown_tokens += tokens.count(UNK_ID)
+    def input(self, tokens: Sequence[int], length: int, vocabulary: Vocabulary) -> list[int]:
+        """The tokens of an input as a student reads it, cut to the length, and counted."""
+        self.truncated_inputs += len(tokens) > vocabulary.room(length)
+        tokens = vocabulary.frame(tokens, length)
+        self.unknown_tokens += tokens.count(vocabulary.unk_id)
         return tokens
 
     def compare_labels(self, ids: Mapping[str, Sequence[int]], seen: dict[tuple[int, ...], str]) -> None:
@@ -103,21 +103,23 @@ def tokenize(
             chosen += [(number, view, *texts)] * copies
     targets_room = lengths["targets"] - 1
     groups: list[list[Segment]] = []
-    sources, targets = (vocabulary.encode_batch([item[side] for item in chosen]) for side in (2, 3))
+    sources = vocabulary.encode_batch([text for _, _, text, _ in chosen])
+    targets = vocabulary.encode_targets([text for _, _, _, text in chosen])
     for (number, view, _, text), source, target in zip(chosen, sources, targets, strict=True):
         counts.truncated_targets += len(target) > targets_room
-        source, target = counts.input(source, lengths["inputs"]), [*target[:targets_room], EOS_ID]
-        counts.unknown_tokens += target.count(UNK_ID)
+        source = counts.input(source, lengths["inputs"], vocabulary)
+        target, start = [*target[:targets_room], vocabulary.eos_id], vocabulary.starts[view.start]
+        counts.unknown_tokens += target.count(vocabulary.unk_id)
         if view.name == "label":
             counts.compare_labels({text: target}, labels)
         counts.decoder_tokens += len(target)
         if shared and groups and groups[-1][0].example == number:
             taken = sum(len(segment.targets) for segment in groups[-1])
             if taken + len(target) <= lengths["targets"]:
-                groups[-1].append(Segment((), target, TASK_IDS[view.name], number, start=view.start))
+                groups[-1].append(Segment((), target, TASK_IDS[view.name], number, start=start))
                 continue
         counts.encoder_tokens += len(source)
-        groups.append([Segment(source, target, TASK_IDS[view.name], number, start=view.start)])
+        groups.append([Segment(source, target, TASK_IDS[view.name], number, start=start)])
     return groups
 
 
@@ -143,21 +145,22 @@ def _tokenize_soft(
         counts.labels_of_no_class += label.reference < 0 and getattr(example, view.target) is not None
         kept.append((number, example, label))
     choices = sorted({choice for _, _, label in kept for choice in label.choices})
-    ids = dict(zip(choices, vocabulary.encode_batch(choices), strict=True))
+    ids = dict(zip(choices, vocabulary.encode_targets(choices), strict=True))
     counts.compare_labels(ids, labels)
-    counts.unknown_tokens += sum(tokens.count(UNK_ID) for tokens in ids.values())
+    counts.unknown_tokens += sum(tokens.count(vocabulary.unk_id) for tokens in ids.values())
     inputs = vocabulary.encode_batch([view.inputs(example) for _, example, _ in kept])
-    segments = []
+    segments, start = [], vocabulary.starts[view.start]
     for (number, example, label), source in zip(kept, inputs, strict=True):
-        flat = [token for choice in label.choices for token in (*ids[choice], EOS_ID)]
+        flat = [token for choice in label.choices for token in (*ids[choice], vocabulary.eos_id)]
         sizes = [len(ids[choice]) + 1 for choice in label.choices]
         if len(flat) > lengths["targets"]:
             raise UserError(
                 f"example {example.id}: its {len(sizes)} labels take {len(flat)} tokens, but "
                 f"TASK_FEATURE_LENGTHS has {lengths['targets']} for targets: raise it"
             )
-        source = counts.input(source, lengths["inputs"])
+        source = counts.input(source, lengths["inputs"], vocabulary)
         counts.encoder_tokens += len(source)
         counts.decoder_tokens += len(flat)
-        segments.append(Segment(source, flat, TASK_IDS[view.name], number, sizes, label.probs, label.reference))
+        soft = (sizes, label.probs, label.reference, start)
+        segments.append(Segment(source, flat, TASK_IDS[view.name], number, *soft))
     return segments

@@ -19,7 +19,7 @@ METHODS = (
     "soft_labels",
     "logit_distillation",
 )
-RATIONALE_START = 1  # that of its rationales: the end token, which no decoder reads otherwise
+RATIONALE_START = 1  # that of its rationales; T5's is the end token, which no decoder reads otherwise
 ANSWER = " So the answer is: "  # between rationale and label where both are one target
 
 

@@ -1,82 +1,40 @@
-"""Vocabularies, with SeqIO's ids and without TensorFlow: 0 is padding, 1 the end, 2 unknown.
+"""Vocabularies without TensorFlow: T5's, with SeqIO's ids, and those of decoder-only models.
 
-`</s>` in a text is the end token, as in Hugging Face's tokenizers: premise and hypothesis are joined by it.
+`</s>` in a text is the end token, as in Hugging Face's tokenizers of T5: it joins premise and hypothesis.
 """
 
-import hashlib
 import io
-import itertools
 import json
+import logging
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import sentencepiece
-import tokenizers
 from sentencepiece import sentencepiece_model_pb2
 
 from distill_jax import files
 from distill_jax.data import cache
+from distill_jax.data.causal_vocabulary import CausalVocabulary
+from distill_jax.data.vocabulary_base import (
+    END,
+    EOS_ID,
+    EXTRA_IDS,
+    PAD_ID,
+    UNK_ID,
+    BaseVocabulary,
+    TokenizersVocabulary,
+    description,
+    digest,
+)
 from distill_jax.errors import UserError
 
-PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
-EXTRA_IDS = 100  # sentinels of T5's pretraining, at the end of the ids
-END = "</s>"
+log = logging.getLogger(__name__)
 
 
-class _Vocabulary:
-    """What all vocabularies share: T5's special ids, and the end token for each `</s>` of a text."""
-
-    pad_id, eos_id, unk_id = PAD_ID, EOS_ID, UNK_ID
-    extra_ids: int
-    vocab_size: int
-    fingerprint: str
-
-    def _encode_parts(self, parts: list[str]) -> list[list[int]]:
-        raise NotImplementedError
-
-    def _decode_ids(self, ids: list[int]) -> str:
-        raise NotImplementedError
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text, without the end token after it."""
-        return self.encode_batch([text])[0]
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text; all cores work on them."""
-        if not any(END in text for text in texts):
-            return self._encode_parts(list(texts))
-        split = [text.split(END) for text in texts]
-        parts = iter(self._encode_parts([part for parts in split for part in parts]))
-        joined = []
-        for _, *others in split:
-            joined.append(next(parts))
-            for _ in others:
-                joined[-1] = [*joined[-1], EOS_ID, *next(parts)]
-        return joined
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Text up to the first end token; padding and ids that stand for no text are left out."""
-        return self._decode_ids([int(i) for i in itertools.takewhile(lambda i: i != EOS_ID, ids)])
-
-    def save(self, folder: str | os.PathLike) -> None:
-        """Writes what `load_vocabulary(folder)` reads."""
-        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-        for name, content in self._files().items():
-            pathlib.Path(folder, name).write_bytes(content)
-
-    def _files(self) -> dict[str, bytes]:
-        raise NotImplementedError
-
-
-def _description(**fields: str | int) -> dict[str, bytes]:
-    return {"vocabulary.json": json.dumps(fields).encode() + b"\n"}
-
-
-class ByteVocabulary(_Vocabulary):
+class ByteVocabulary(BaseVocabulary):
     """UTF-8 bytes, id = byte + 3: `seqio.ByteVocabulary`, ByT5's."""
 
-    extra_ids = 0
     vocab_size = 256 + 3
     fingerprint = "bytes"
 
@@ -87,35 +45,46 @@ class ByteVocabulary(_Vocabulary):
         return bytes(i - 3 for i in ids if 3 <= i < 259).decode(errors="ignore")
 
     def _files(self):
-        return _description(kind="bytes")
+        return description(kind="bytes")
 
 
-class SentencePieceVocabulary(_Vocabulary):
+GEMMA_END = "<eos>"
+
+
+def _frame_as_gemma(vocabulary: BaseVocabulary, first: int) -> None:
+    """An input has Gemma's `<bos>` before it and no end after it, as in transformers; so starts the decoder."""
+    vocabulary.before, vocabulary.after, vocabulary.starts = (first,), (), (first, EOS_ID)
+
+
+class SentencePieceVocabulary(BaseVocabulary):
     """A SentencePiece model, with sentinels after its pieces unless it holds them itself.
 
-    The ids are those of `seqio.SentencePieceVocabulary(path, extra_ids)`: sentinel 0 comes last. `model` is
-    serialised; `extra_ids` is the number of sentinels, by default 100, or none where the model has its own.
+    The ids are those of `seqio.SentencePieceVocabulary(path, extra_ids)`: sentinel 0 comes last. Gemma's model,
+    whose end is `<eos>`, has no sentinels; see `_frame_as_gemma`. `model` is serialised; `extra_ids` is the
+    number of sentinels, by default 100, or none where the model has its own or is no T5's.
 
     Raises:
-      UserError: when `model` is none, or does not have T5's ids for padding, end and unknown.
+      UserError: when `model` is none, or does not have 0 for padding and 1 for the end.
     """
 
     def __init__(self, model: bytes, extra_ids: int | None = None, name: str = "vocabulary"):
         processor = _processor(model, name)
-        found = [processor.pad_id(), processor.eos_id(), processor.unk_id()]
-        if found != [PAD_ID, EOS_ID, UNK_ID]:
+        found = processor.pad_id(), processor.eos_id()
+        if found != (PAD_ID, EOS_ID):
             raise UserError(
-                f"{name}: expected the ids 0, 1 and 2 for padding, end and unknown, as T5 has, got "
-                f"{found[0]}, {found[1]} and {found[2]} (-1: none)"
+                f"{name}: expected the ids 0 and 1 for padding and end, as T5 and Gemma have, got {found[0]} "
+                f"and {found[1]} (-1: none)"
             )
+        self.unk_id, is_gemma = processor.unk_id(), processor.id_to_piece(EOS_ID) == GEMMA_END
+        if is_gemma:
+            _frame_as_gemma(self, processor.bos_id())
         if extra_ids is None:
             last = processor.id_to_piece(processor.get_piece_size() - 1)
-            extra_ids = 0 if "extra_id" in last else EXTRA_IDS
+            extra_ids = 0 if "extra_id" in last or is_gemma else EXTRA_IDS
         self.model, self.extra_ids = model, extra_ids
         self._processor = _processor(_with_sentinels(model, extra_ids), name)
         self.vocab_size = self._processor.get_piece_size()
-        digest = hashlib.sha256(model + str(extra_ids).encode()).hexdigest()
-        self.fingerprint = f"sentencepiece-{digest[:16]}"
+        self.fingerprint = f"sentencepiece-{digest(model + str(extra_ids).encode())}"
 
     def _encode_parts(self, parts):
         return self._processor.encode(parts, num_threads=os.cpu_count() or 1)
@@ -124,7 +93,7 @@ class SentencePieceVocabulary(_Vocabulary):
         return self._processor.decode([i for i in ids if PAD_ID < i < self.vocab_size])
 
     def _files(self):
-        return _description(kind="sentencepiece", extra_ids=self.extra_ids) | {"vocabulary.model": self.model}
+        return description(kind="sentencepiece", extra_ids=self.extra_ids) | {"vocabulary.model": self.model}
 
 
 def _processor(model: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
@@ -142,62 +111,63 @@ def _with_sentinels(model: bytes, count: int) -> bytes:
     return proto.SerializeToString()
 
 
-class TokenizerVocabulary(_Vocabulary):
-    """A tokenizer of Hugging Face's `tokenizers` library with T5's ids for padding, end and unknown.
-
-    For models that tokens were added to; the ids and texts are those of transformers. `content` is that of
-    `tokenizer.json`, `name` the file's, for error messages.
+class TokenizerVocabulary(TokenizersVocabulary):
+    """A tokenizer with T5's or Gemma's ids for padding and end, for models that tokens were added to.
 
     Raises:
       UserError: when `content` is no tokenizer, or has other ids.
     """
 
     def __init__(self, content: str, name: str = "vocabulary"):
-        try:
-            tokenizer = tokenizers.Tokenizer.from_str(content)
-        except Exception as error:  # the library raises no kind of its own
-            raise UserError(f"{name}: not a tokenizer of the tokenizers library: {error}") from None
-        special = [tokenizer.token_to_id(token) for token in ("<pad>", END, "<unk>")]
-        if special != [PAD_ID, EOS_ID, UNK_ID]:
+        super().__init__(content, name)
+        tokenizer = self._tokenizer
+        end = GEMMA_END if tokenizer.token_to_id(END) != EOS_ID else END
+        special = [tokenizer.token_to_id(token) for token in ("<pad>", end, "<unk>")]
+        if special[:2] != [PAD_ID, EOS_ID] or None in special:
             raise UserError(
-                f"{name}: expected the ids 0, 1 and 2 for <pad>, </s> and <unk>, as T5 has, got {special}"
+                f"{name}: expected the ids 0 and 1 for <pad> and </s> (T5) or <eos> (Gemma), and an <unk>, got "
+                f"{special}"
             )
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        self.content, self._tokenizer = content, tokenizer
-        ids = tokenizer.get_vocab()
-        self.extra_ids = sum(token.startswith("<extra_id_") for token in ids)
-        self.vocab_size = max(ids.values()) + 1
+        self.unk_id = special[2]
+        if end == GEMMA_END:
+            _frame_as_gemma(self, tokenizer.token_to_id("<bos>"))
+        self.extra_ids = sum(token.startswith("<extra_id_") for token in tokenizer.get_vocab())
         canonical = json.dumps(json.loads(content), sort_keys=True)
-        self.fingerprint = f"tokenizer-{hashlib.sha256(canonical.encode()).hexdigest()[:16]}"
-
-    def _encode_parts(self, parts):
-        return [encoding.ids for encoding in self._tokenizer.encode_batch(parts, add_special_tokens=False)]
-
-    def _decode_ids(self, ids):
-        return self._tokenizer.decode(ids, skip_special_tokens=True)
+        self.fingerprint = f"tokenizer-{digest(canonical)}"
 
     def _files(self):
-        return _description(kind="tokenizer") | {"tokenizer.json": self.content.encode()}
+        return description(kind="tokenizer") | {"tokenizer.json": self.content.encode()}
 
 
-Vocabulary = ByteVocabulary | SentencePieceVocabulary | TokenizerVocabulary
+Vocabulary = ByteVocabulary | SentencePieceVocabulary | TokenizerVocabulary | CausalVocabulary
 
 
 def _download(url: str) -> pathlib.Path:
+    """The folder of the model at a URL, fetched once per version of the file.
+
+    Without a network its version cannot be asked: the copy that was fetched last is taken, with a warning.
+    """
     import fsspec
 
-    name = hashlib.sha256(url.encode()).hexdigest()[:16]
-    folder = cache.cache_dir() / "downloads" / name
+    what, name = f"vocabulary {url}", f"vocabulary-{digest(url)}"
+    downloads = cache.cache_dir() / "downloads"
+    try:
+        with cache.fetching(what):
+            filesystem, path = fsspec.url_to_fs(url)
+            filesystem.invalidate_cache()
+            version = cache.version_of(filesystem, path, filesystem.info(path))
+    except UserError as error:
+        copies = sorted(downloads.glob(f"{name}-{'?' * 16}"), key=os.path.getmtime)
+        if not copies:
+            raise
+        log.warning("warning: %s: the copy fetched last is used", error)
+        return copies[-1]
+    folder = downloads / f"{name}-{digest(json.dumps(version))}"
     if not folder.exists():
         with files.new_folder(folder, cache.ADVICE) as temporary:
-            try:
-                with fsspec.open(url) as source:
-                    model = source.read()
-            except (ImportError, OSError, ValueError) as error:
-                what = " ".join(str(error).split()) or type(error).__name__
-                raise UserError(f"vocabulary {url}: cannot be fetched: {what}") from None
-            SentencePieceVocabulary(model, name=f"vocabulary {url}").save(temporary)
+            with cache.fetching(what):
+                model = filesystem.cat_file(path)
+            SentencePieceVocabulary(model, name=what).save(temporary)
     return folder
 
 
@@ -215,11 +185,37 @@ def _read_model(path: pathlib.Path, extra_ids: int | None = None) -> SentencePie
     return SentencePieceVocabulary(model, extra_ids, f"vocabulary {path}")
 
 
+def read_tokenizer_json(folder: pathlib.Path) -> TokenizerVocabulary | CausalVocabulary:
+    """The vocabulary of a Hugging Face folder that has `tokenizer.json` alone.
+
+    It is T5's where it has T5's ids, else that of a decoder-only model; `tokenizer_config.json` names its end.
+
+    Raises:
+      UserError: when there is no such end.
+    """
+    path, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    for file in filter(pathlib.Path.exists, (path, config)):
+        files.refuse_lfs_pointer(file)
+    content = path.read_text(encoding="utf-8")
+    try:
+        end = json.loads(config.read_text(encoding="utf-8")).get("eos_token") if config.exists() else None
+        added = {token["content"]: token["id"] for token in json.loads(content)["added_tokens"]}
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: not the files of a tokenizer: {error!r}") from None
+    end = end["content"] if isinstance(end, dict) else end
+    if end in (None, END, GEMMA_END) and added.get("<pad>") == PAD_ID and added.get(end or END) == EOS_ID:
+        return TokenizerVocabulary(content, str(path))
+    if not isinstance(end, str):
+        raise UserError(f"{config}: no eos_token: expected the token that ends a text, such as '<|im_end|>'")
+    return CausalVocabulary(content, end, str(path))
+
+
 def load_vocabulary(spec: str | os.PathLike) -> Vocabulary:
     """Loads a vocabulary.
 
-    `spec` is `bytes`, a SentencePiece file or its URL (`gs://` and others with the matching fsspec package), or
-    a folder that `save` wrote. (`train:SIZE` is for `prepare` to resolve.)
+    `spec` is `bytes`, a SentencePiece file or its URL (`gs://` and others with the matching fsspec package), a
+    folder that `save` wrote, or a Hugging Face folder with `tokenizer.json` alone. (`train:SIZE` is for
+    `prepare` to resolve.)
 
     Raises:
       UserError: when it cannot be read.
@@ -232,14 +228,18 @@ def load_vocabulary(spec: str | os.PathLike) -> Vocabulary:
     path = _download(spec) if "://" in spec else pathlib.Path(spec)
     if not path.is_dir():
         return _read_model(path)
+    tokenizer = path / "tokenizer.json"
+    if not (path / "vocabulary.json").exists() and tokenizer.exists() and not (path / "spiece.model").exists():
+        return read_tokenizer_json(path)
     try:
-        description = json.loads((path / "vocabulary.json").read_text())
-        if description["kind"] == "bytes":
+        stored = json.loads((path / "vocabulary.json").read_text())
+        if stored["kind"] == "bytes":
             return ByteVocabulary()
-        if description["kind"] == "tokenizer":
-            tokenizer = path / "tokenizer.json"
+        if stored["kind"] == "tokenizer":
             return TokenizerVocabulary(tokenizer.read_text(encoding="utf-8"), str(tokenizer))
-        extra_ids = int(description["extra_ids"])
+        if stored["kind"] == "causal":
+            return CausalVocabulary(tokenizer.read_text(encoding="utf-8"), stored["end"], str(tokenizer))
+        extra_ids = int(stored["extra_ids"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: no usable vocabulary.json in there: {error}") from None
     return _read_model(path / "vocabulary.model", extra_ids)

@@ -33,17 +33,12 @@ def batch_sizes(largest: int) -> list[int]:
 def batches(
     lengths: Sequence[int], longest: int, batch_size: int
 ) -> Iterator[tuple[list[int], tuple[int, int]]]:
-    """Groups items by padded length, shortest first; every item is in one batch.
+    """Groups items of `lengths` tokens by padded length, `longest` at most; every item is in one batch.
 
     A length with more than one batch has only full-sized ones, as those are compiled anyway.
 
-    Args:
-      lengths: tokens of each item.
-      longest: cap of the padded lengths.
-      batch_size: items of a batch at most.
-
     Yields:
-      The items of a batch, and the shape (rows, length) of the array that holds them.
+      The items of a batch, and the shape (rows, length) of the array that holds them; the shortest first.
     """
     buckets: dict[int, list[int]] = {}
     for item in np.argsort(lengths, kind="stable").tolist():
@@ -54,9 +49,9 @@ def batches(
             yield items[start : start + batch_size], (rows, length)
 
 
-def padded(rows: Sequence[Sequence[int]], shape: tuple[int, int]) -> np.ndarray:
-    """int32 [rows, length] with 0 after each row's tokens, and rows of nothing but 0 at the end."""
-    array = np.zeros(shape, np.int32)
+def padded(rows: Sequence[Sequence[int]], shape: tuple[int, int], pad_id: int = 0) -> np.ndarray:
+    """int32 [rows, length] with `pad_id` after each row's tokens, and rows of nothing else at the end."""
+    array = np.full(shape, pad_id, np.int32)
     for number, tokens in enumerate(rows):
         array[number, : len(tokens)] = tokens
     return array

@@ -12,11 +12,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from distill_jax.data.vocabularies import EOS_ID
 from distill_jax.decoding import continuous_device
 from distill_jax.decoding.batching import batch_sizes, bucket_length, fine_length, padded
 from distill_jax.decoding.quantization import jit_dequantized
-from distill_jax.decoding.tries import Tries, build_tries, text_number
+from distill_jax.decoding.tries import build_tries, text_number
 
+Tokens = Sequence[int]
 REFILL = 8  # rows are admitted once a slot in so many is free: encoding several together is quicker
 
 _empty_slots = jax.jit(continuous_device.empty_slots, static_argnums=(0, 2, 3, 4))
@@ -25,36 +27,31 @@ _decode_until = jit_dequantized(continuous_device.decode_until, static_argnums=0
 _kernel_columns = jit_dequantized(continuous_device.kernel_columns, static_argnums=0)
 _double_window = jax.jit(continuous_device.double_window)
 _halve_window = jax.jit(continuous_device.halve_window)
-_lengthen_inputs = jax.jit(continuous_device.lengthen_inputs, static_argnums=1)
+_lengthen_inputs = jax.jit(continuous_device.lengthen_inputs, static_argnums=(1, 2))
 _select_slots = jax.jit(continuous_device.select_slots)
 
 
 class Slots:
-    """Slots, and the rows in them.
+    """`count` slots for inputs of `length` tokens at first, and the rows in them.
 
-    Args:
-      count: of the slots.
-      length: tokens of an input, at first.
-      longest: cap of the inputs' padded lengths, unless they are longer.
-      max_length: tokens of an output at most, the end token included.
-      start_id: the decoder's first input token.
-      tries: of the only outputs there may be.
+    With `tries`, a `Tries`, these are the only outputs there may be; the other arguments are those of `decode`.
     """
 
     def __init__(
         self,
         model,
-        params: Any,
+        params,
         count: int,
         length: int,
         *,
         longest: int,
         max_length: int,
         start_id: int = 0,
-        tries: Tries | None = None,
+        end_id: int = EOS_ID,
+        tries=None,
     ):
         self._model, self._params, self._longest = model, params, longest
-        self._max_length, self._start_id = max_length, start_id
+        self._max_length, self._start_id, self._end_id = max_length, start_id, end_id
         self._tries, self._choices = tries, None
         if tries is not None:
             kernel = _kernel_columns(model, params, tries.ids)
@@ -76,7 +73,7 @@ class Slots:
         """Slots without a row."""
         return int((self._items < 0).sum())
 
-    def admit(self, items: Sequence[int], rows: Sequence[Sequence[int]], count: int) -> None:
+    def admit(self, items: Sequence[int], rows: Sequence[Tokens], count: int) -> None:
         """Puts rows into free slots, under the names by which `step` returns them.
 
         They are encoded `count` at a time, which is a shape to compile; empty rows fill up what is missing.
@@ -84,9 +81,9 @@ class Slots:
         longest = max(map(len, rows))
         if longest > self._length:
             self._length = bucket_length(longest, self._longest)
-            self._encoded = _lengthen_inputs(self._encoded, self._length)
+            self._encoded = _lengthen_inputs(self._encoded, self._length, self._model.config.pad_id)
         slots = np.flatnonzero(self._items < 0)[:count].astype(np.int32)
-        inputs = padded(rows, (count, min(fine_length(longest), self._length)))
+        inputs = padded(rows, (count, min(fine_length(longest), self._length)), self._model.config.pad_id)
         self._encoded = _admit(self._model, self._params, self._encoded, inputs, slots)
         taken = slots[: len(items)]
         self._items[taken] = items
@@ -103,7 +100,7 @@ class Slots:
         self._fit_window()
         occupied = self._items >= 0
         rows = self._rows.replace(occupied=occupied)
-        limits = np.int32(self._max_length), np.int32(stop_at)
+        limits = np.int32(self._max_length), np.int32(stop_at), np.int32(self._end_id)
         self._decoded, rows = _decode_until(
             self._model, self._params, self._encoded, self._decoded, rows, self._choices, *limits
         )
@@ -139,13 +136,14 @@ class Slots:
 
 def decode(
     model,
-    params: Any,
-    rows: Sequence[Sequence[int]],
+    params,
+    rows: Sequence[Tokens],
     *,
     batch_size: int,
     longest: int,
     max_length: int,
     start_id: int = 0,
+    end_id: int = EOS_ID,
 ) -> Iterator[tuple[int, np.ndarray, float]]:
     """Decodes every row greedily, the shortest first.
 
@@ -157,32 +155,31 @@ def decode(
       longest: cap of the inputs' padded lengths, unless they are longer.
       max_length: tokens of an output at most, the end token included.
       start_id: the decoder's first input token.
+      end_id: the end token.
 
     Yields:
       Each row's place in `rows`, its tokens int32 [max_length at most], 0 after the end token, and the sum of
       their log-probabilities; as they end, in any order.
     """
-    limits = {"longest": longest, "max_length": max_length, "start_id": start_id}
+    limits = {"longest": longest, "max_length": max_length, "start_id": start_id, "end_id": end_id}
     yield from _decode_all(model, params, rows, _shortest_first(rows), batch_size, **limits)
 
 
 def choose(
     model,
-    params: Any,
-    rows: Sequence[Sequence[int]],
-    choices: Sequence[Sequence[Sequence[int]]],
+    params,
+    rows: Sequence[Tokens],
+    choices: Sequence[Sequence[Tokens]],
     *,
     batch_size: int,
     longest: int,
+    start_id: int = 0,
 ) -> Iterator[tuple[int, int, float]]:
-    """Decodes greedily what can only be one of given texts; see `decode`.
+    """Decodes greedily what can only be one of given texts; the arguments are those of `decode`.
 
-    Each step takes the likeliest of the tokens with which at least one text goes on. A text is known once no
-    other is left, and its further tokens are not decoded.
-
-    Args:
-      rows, batch_size, longest: as in `decode`.
-      choices: of each row one or more texts' tokens, each with the end token.
+    `choices` are of each row one or more texts' tokens, each with the end token. Each step takes the likeliest
+    of the tokens with which at least one text goes on. A text is known once no other is left, and its further
+    tokens are not decoded.
 
     Yields:
       Each row's place in `rows`, the place of its text in the row's choices, and the text's log-probability, of
@@ -196,16 +193,16 @@ def choose(
         else:
             undecided.append(item)
     longest_text = max((len(text) for row_choices in choices for text in row_choices), default=1)
-    limits = {"longest": longest, "max_length": longest_text, "tries": tries}
+    limits = {"longest": longest, "max_length": longest_text, "start_id": start_id, "tries": tries}
     yield from _decode_all(model, params, rows, undecided, batch_size, **limits)
 
 
-def _shortest_first(rows: Sequence[Sequence[int]]) -> list[int]:
+def _shortest_first(rows: Sequence[Tokens]) -> list[int]:
     return np.argsort([len(row) for row in rows], kind="stable").tolist()
 
 
 def _decode_all(
-    model, params: Any, rows: Sequence[Sequence[int]], waiting: list[int], batch_size: int, **limits
+    model, params, rows: Sequence[Tokens], waiting: list[int], batch_size: int, **limits
 ) -> Iterator[tuple[int, Any, float]]:
     """Decodes the waiting rows, in their order; `limits` are those of `Slots`."""
     if not waiting:

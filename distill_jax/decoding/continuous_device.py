@@ -13,10 +13,10 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from distill_jax.data.vocabularies import EOS_ID
 from distill_jax.decoding.quantization import dequantize
-from distill_jax.decoding.search import lay_out, take_rows
-from distill_jax.models.t5 import output_kernel
+from distill_jax.decoding.search import CACHED, lay_out, take_rows
+from distill_jax.models.encoder_decoder import output_kernel
+from distill_jax.models.logits import softcap
 
 Array = jax.Array
 
@@ -26,7 +26,7 @@ class Encoded:
     """What the decoder reads of its inputs.
 
     Attributes:
-      inputs: int32 [slots, length], 0 is padding.
+      inputs: int32 [slots, length]; `pad_id` of the model is padding.
       cross: their keys and values, [slots, heads, length, head_dim] each.
     """
 
@@ -87,11 +87,12 @@ class Choices:
 
 def empty_slots(model, params: Any, slots: int, length: int, window: int) -> tuple[Encoded, Decoded]:
     """Slots without rows."""
-    inputs = jnp.zeros((slots, length), jnp.int32)
+    inputs = jnp.full((slots, length), model.config.pad_id, jnp.int32)
 
     def shapes(params):
-        encoded = jnp.zeros((slots, length, model.config.emb_dim), model.config.dtype)
-        return lay_out(model, dequantize(params), inputs, encoded, window)
+        params = dequantize(params)
+        encoded = model.apply({"params": params}, inputs, enable_dropout=False, method="encode")
+        return lay_out(model, params, inputs, encoded, window)
 
     collections = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(shapes, params))
     decoded = Decoded(collections["cache"], jnp.zeros((slots, window), jnp.int32))
@@ -108,7 +109,7 @@ def admit(model, params: Any, encoded: Encoded, inputs: Array, slots: Array) -> 
     """
     states = model.apply({"params": params}, inputs, enable_dropout=False, method="encode")
     cross = lay_out(model, params, inputs, states, 1)["cross"]
-    inputs = jnp.pad(inputs, ((0, 0), (0, encoded.inputs.shape[1] - inputs.shape[1])))
+    inputs = _lengthen(inputs, encoded.inputs.shape[1], 1, model.config.pad_id)
 
     def put(row, encoded):
         def put_one(old, new):
@@ -140,11 +141,11 @@ def kernel_columns(model, params: Any, ids: Array) -> Array:
     return jnp.take(output_kernel(params, model.config)[0], ids, axis=1, mode="clip")
 
 
-def _likeliest_choice(choices: Choices, states: Array, node: Array) -> tuple[Array, Array, Array]:
+def _likeliest_choice(choices: Choices, states: Array, node: Array, cap: float) -> tuple[Array, Array, Array]:
     """Scaled states [rows, embed] -> token, its log-probability among those allowed, and the next node."""
     allowed = choices.tokens[node]
     logits = jnp.take_along_axis(states @ choices.kernel, jnp.maximum(allowed, 0), axis=1).astype(jnp.float32)
-    log_probs = jax.nn.log_softmax(jnp.where(allowed >= 0, logits, -jnp.inf))
+    log_probs = jax.nn.log_softmax(jnp.where(allowed >= 0, softcap(logits, cap), -jnp.inf))
     best = jnp.argmax(log_probs, axis=1, keepdims=True)
 
     def at_best(x):
@@ -162,22 +163,23 @@ def decode_until(
     choices: Choices | None,
     max_length: Array,
     stop_at: Array,
+    end_id: Array,
 ) -> tuple[Decoded, Rows]:
     """Decodes greedily until enough slots are free, all rows have ended, or one needs a longer window.
 
     Args:
-      encoded: of the slots.
-      decoded: of the slots; donate it.
-      rows: in the slots.
+      encoded, decoded, rows: of the slots; donate `decoded`.
       choices: the only outputs there may be: each step takes the likeliest token with which at least one of the
         row's texts goes on, and a row ends where a single text is left. None for any output.
       max_length: int32 [], tokens of a row at most, the end token included.
       stop_at: int32 [], stops at so many slots without a live row.
+      end_id: int32 [], the end token.
     """
     slots, window = decoded.tokens.shape
     kernel, scale = output_kernel(params, model.config)
-    # Keys and values are computed already: of the encoder's states only the shape is read.
-    states_shape = jnp.zeros((slots, 1, model.config.emb_dim), model.config.dtype)
+    cap = model.config.logits_cap
+    # Keys and values are computed already: what `encode` returned is not read.
+    unread = jnp.zeros((slots, 1, model.config.encoded_dim), model.config.dtype)
 
     def clock(decoded):
         return decoded.cache["decoder"]["cache_index"]
@@ -190,22 +192,16 @@ def decode_until(
     def step(carry):
         decoded, rows = carry
         now = clock(decoded)
-        states, new = model.apply(
-            {"params": params, "cache": decoded.cache, "cross": encoded.cross},
-            *(states_shape, encoded.inputs, rows.last[:, None], None, None),
-            enable_dropout=False,
-            decode=True,
-            max_decode_length=window,
-            row_starts=rows.start,
-            mutable=["cache"],
-            method="decoder_states",
-        )
+        variables = {"params": params, "cache": decoded.cache, "cross": encoded.cross}
+        texts = unread, encoded.inputs, rows.last[:, None], None, None
+        options = {"max_decode_length": window, "row_starts": rows.start, "mutable": ["cache"]}
+        states, new = model.apply(variables, *texts, **CACHED, **options, method="decoder_states")
         states, node = states[:, 0] * scale, rows.node
         if choices is None:
-            token, log_prob = likeliest((states @ kernel).astype(jnp.float32))
-            ends = (token == EOS_ID) | (now - rows.start + 1 >= max_length)
+            token, log_prob = likeliest(softcap((states @ kernel).astype(jnp.float32), cap))
+            ends = (token == end_id) | (now - rows.start + 1 >= max_length)
         else:
-            token, log_prob, child = _likeliest_choice(choices, states, jnp.maximum(node, 0))
+            token, log_prob, child = _likeliest_choice(choices, states, jnp.maximum(node, 0), cap)
             node = jnp.where(rows.live, child, node)
             ends = child < 0
         token = jnp.where(rows.live, token, 0)
@@ -240,15 +236,16 @@ def halve_window(decoded: Decoded) -> Decoded:
     return _change_windows(decoded, lambda x, axis: jnp.take(x, kept, axis=axis, mode="clip"))
 
 
-def lengthen_inputs(encoded: Encoded, length: int) -> Encoded:
+def _lengthen(x: Array, length: int, axis: int, fill: int = 0) -> Array:
+    pads = [(0, 0)] * x.ndim
+    pads[axis] = (0, length - x.shape[axis])
+    return jnp.pad(x, pads, constant_values=fill)
+
+
+def lengthen_inputs(encoded: Encoded, length: int, pad_id: int) -> Encoded:
     """Room for inputs of `length` tokens."""
-
-    def pad(x, axis):
-        pads = [(0, 0)] * x.ndim
-        pads[axis] = (0, length - x.shape[axis])
-        return jnp.pad(x, pads)
-
-    return Encoded(pad(encoded.inputs, 1), jax.tree.map(lambda x: pad(x, x.ndim - 2), encoded.cross))
+    cross = jax.tree.map(lambda x: _lengthen(x, length, x.ndim - 2), encoded.cross)
+    return Encoded(_lengthen(encoded.inputs, length, 1, pad_id), cross)
 
 
 def select_slots(encoded: Encoded, decoded: Decoded, slots: Array) -> tuple[Encoded, Decoded]:

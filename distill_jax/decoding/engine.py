@@ -8,9 +8,10 @@ import jax
 import numpy as np
 
 from distill_jax.config import Decoding
-from distill_jax.data.vocabularies import EOS_ID, Vocabulary
+from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.decoding import continuous, likelihood
 from distill_jax.decoding.batching import batches, bucket_length, padded
+from distill_jax.decoding.continuous import Tokens
 from distill_jax.decoding.quantization import jit_dequantized
 from distill_jax.decoding.search import beam_decode, sample_decode
 
@@ -62,7 +63,7 @@ class TokenScore:
 
 @dataclasses.dataclass(frozen=True)
 class Engine:
-    """A student's network with its parameters, vocabulary and shapes.
+    """A student's network with its parameters, vocabulary and shapes; `texts` are inputs, prefixes included.
 
     Attributes:
       params: of the model, or what `quantization.quantize` made of them.
@@ -82,19 +83,18 @@ class Engine:
         self,
         texts: Sequence[str],
         targets_length: int,
-        decoding: Decoding = Decoding(),  # noqa: B008, frozen
+        decoding: Decoding = Decoding(),
         streams: Sequence[int] | None = None,
-        start_id: int = 0,
+        start: int = 0,
     ) -> list[tuple[Hypothesis, ...]]:
         """Decodes every text.
 
         Args:
-          texts: inputs, prefixes included.
           targets_length: tokens of an output at most, the end token included.
           decoding: how.
           streams: a number below 2**32 for each text, which with the seed decides its samples; default its
             place in `texts`.
-          start_id: the decoder's first input token; see `View.start`.
+          start: see `View.start`.
 
         Returns:
           `decoding.n_best` hypotheses of each, in the order of `texts`. Beams come best first; samples in
@@ -102,43 +102,43 @@ class Engine:
         """
         tokens = self._inputs(texts)
         if decoding.is_greedy:
-            limits = {"batch_size": self.batch_size, "longest": self.inputs_length, "start_id": start_id}
+            limits = {"batch_size": self.batch_size, "longest": self.inputs_length, **self._ends(start)}
             outputs = continuous.decode(self.model, self.params, tokens, max_length=targets_length, **limits)
             hypotheses = {item: (self._hypothesis(ids, score),) for item, ids, score in outputs}
         else:
             streams = range(len(texts)) if streams is None else streams
-            hypotheses = dict(self._in_batches(tokens, streams, targets_length, decoding, start_id))
+            hypotheses = dict(self._in_batches(tokens, streams, targets_length, decoding, start))
         return [hypotheses[item] for item in range(len(texts))]
 
     def _inputs(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens of each text, cut to `inputs_length`, with the end token."""
-        room = self.inputs_length - 1
-        return [[*ids[:room], EOS_ID] for ids in self.vocabulary.encode_batch(texts)]
+        """Tokens of each text, cut to `inputs_length`, with what the vocabulary puts around them."""
+        return [self.vocabulary.frame(ids, self.inputs_length) for ids in self.vocabulary.encode_batch(texts)]
+
+    def _padded(self, rows: Sequence[Sequence[int]], shape: tuple[int, int]) -> np.ndarray:
+        """Inputs, int32 [rows, length]."""
+        return padded(rows, shape, self.model.config.pad_id)
+
+    def _ends(self, start: int = 0) -> dict[str, int]:
+        """The decoder's first input token, and the last one it writes."""
+        return {"start_id": self.vocabulary.starts[start], "end_id": self.vocabulary.eos_id}
 
     def _in_batches(
-        self,
-        tokens: Sequence[Sequence[int]],
-        streams: Sequence[int],
-        targets_length: int,
-        decoding: Decoding,
-        start_id: int,
+        self, tokens: Sequence[Tokens], streams: Sequence[int], length: int, decoding: Decoding, start: int
     ) -> Iterator[tuple[int, tuple[Hypothesis, ...]]]:
         """Samples or beams of each row of tokens, with the row's number."""
         for items, shape in batches([len(t) for t in tokens], self.inputs_length, self.batch_size):
-            inputs = padded([tokens[item] for item in items], shape)
+            inputs = self._padded([tokens[item] for item in items], shape)
             rows = np.zeros(shape[0], np.uint32)
             rows[: len(items)] = [streams[item] for item in items]
-            out, scores = jax.device_get(self._decode(inputs, rows, targets_length, decoding, start_id))
+            out, scores = jax.device_get(self._decode(inputs, rows, length, decoding, start))
             penalty = 0.0 if decoding.samples else decoding.length_penalty
             for row, item in enumerate(items):
                 ranked = zip(out[row], scores[row], strict=True)
                 yield item, tuple(self._hypothesis(ids, float(score), penalty) for ids, score in ranked)
 
-    def _decode(
-        self, inputs: np.ndarray, streams: np.ndarray, targets_length: int, decoding: Decoding, start_id: int
-    ):
-        """Tokens [rows, n_best, targets_length] and scores [rows, n_best] of samples or beams."""
-        shared = {"max_decode_length": targets_length, "start_id": start_id}
+    def _decode(self, inputs: np.ndarray, streams: np.ndarray, length: int, decoding: Decoding, start: int):
+        """Tokens [rows, n_best, length] and scores [rows, n_best] of samples or beams."""
+        shared = {"max_decode_length": length, **self._ends(start)}
         if decoding.samples:
             values = (
                 np.full(len(inputs), getattr(decoding, name), kind)
@@ -153,17 +153,13 @@ class Engine:
 
     def _hypothesis(self, ids: np.ndarray, score: float, length_penalty: float = 0.0) -> Hypothesis:
         """Up to the end token; `score` is over the length penalty."""
-        ends = np.flatnonzero(ids == EOS_ID)
+        ends = np.flatnonzero(ids == self.vocabulary.eos_id)
         tokens = ids[: ends[0] + 1 if len(ends) else len(ids)].tolist()
         log_prob = score * ((5.0 + len(tokens)) / 6.0) ** length_penalty
         return Hypothesis(self.vocabulary.decode(tokens), score, log_prob, tuple(tokens))
 
     def choose(self, texts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[tuple[int, float]]:
-        """Decodes every text greedily to one of its choices; see `continuous.choose`.
-
-        Args:
-          texts: inputs, prefixes included.
-          choices: of each text one or more.
+        """Decodes every text greedily to one of its choices, one or more of each; see `continuous.choose`.
 
         Returns:
           Of each text the place of what was chosen, and its log-probability, of which at each step the tokens
@@ -171,23 +167,20 @@ class Engine:
         """
         encoded = self._encode_distinct(choice for text_choices in choices for choice in text_choices)
         # A choice that holds an end token is written up to there.
-        ended = {choice: ids[: ids.index(EOS_ID) + 1] for choice, ids in encoded.items()}
-        chosen = continuous.choose(
-            self.model,
-            self.params,
-            self._inputs(texts),
-            [[ended[choice] for choice in text_choices] for text_choices in choices],
-            batch_size=self.batch_size,
-            longest=self.inputs_length,
-        )
+        end = self.vocabulary.eos_id
+        ended = {choice: ids[: ids.index(end) + 1] for choice, ids in encoded.items()}
+        allowed = [[ended[choice] for choice in text_choices] for text_choices in choices]
+        options = {"batch_size": self.batch_size, "longest": self.inputs_length}
+        options["start_id"] = self.vocabulary.starts[0]
+        chosen = continuous.choose(self.model, self.params, self._inputs(texts), allowed, **options)
         results = {item: (number, score) for item, number, score in chosen}
         return [results[item] for item in range(len(texts))]
 
     def _encode_distinct(self, texts: Iterable[str]) -> dict[str, list[int]]:
         """The tokens of each distinct text, with the end token."""
         distinct = list(dict.fromkeys(texts))
-        encoded = self.vocabulary.encode_batch(distinct)
-        return {text: [*ids, EOS_ID] for text, ids in zip(distinct, encoded, strict=True)}
+        encoded = self.vocabulary.encode_targets(distinct)
+        return {text: [*ids, self.vocabulary.eos_id] for text, ids in zip(distinct, encoded, strict=True)}
 
     def _packed(
         self, texts: Sequence[str], targets: Sequence[Sequence[Sequence[int]]]
@@ -200,7 +193,7 @@ class Engine:
         tokens = self._inputs(texts)
         widest = max([PACKED, *(len(ids) for of_item in targets for ids in of_item)])
         for items, shape in batches([len(t) for t in tokens], self.inputs_length, self.batch_size):
-            inputs = padded([tokens[item] for item in items], shape)
+            inputs = self._padded([tokens[item] for item in items], shape)
             encoded = _encode(self.model, self.params, inputs)
             pending = [list(enumerate(targets[item])) for item in items]
             while any(pending):
@@ -221,48 +214,42 @@ class Engine:
     ) -> list[list[Score]]:
         """The log-probability of each target of each text.
 
-        Args:
-          texts: inputs, prefixes included.
-          targets: of each text one or more.
-          starts: of each text, what all its targets begin with: tokens in there are not counted.
+        `starts` are of each text what all its targets (one or more) begin with: tokens in it are not counted.
         """
         encoded_targets = self._encode_distinct(target for of_text in targets for target in of_text)
         ids = [[encoded_targets[target] for target in of_text] for of_text in targets]
-        begin = self.vocabulary.encode_batch(starts) if starts else [[]] * len(ids)
+        begin = self.vocabulary.encode_targets(starts) if starts else [[]] * len(ids)
         skips = [[_shared_length(start, e) for e in of_text] for start, of_text in zip(begin, ids, strict=True)]
+        start_id = self.vocabulary.starts[0]
         results = [[Score(0.0, 0)] * len(of_text) for of_text in ids]
         for encoded, inputs, tokens, segments, places in self._packed(texts, ids):
-            log_probs = jax.device_get(_score(self.model, self.params, encoded, inputs, tokens, segments))
+            log_probs = jax.device_get(
+                _score(self.model, self.params, encoded, inputs, tokens, segments, start_id)
+            )
             for item, number, row, first in places:
                 counted = log_probs[row, first + skips[item][number] : first + len(ids[item][number])]
                 results[item][number] = Score(float(counted.sum(dtype=np.float64)), len(counted))
         return results
 
     def token_scores(
-        self, texts: Sequence[str], targets: Sequence[Sequence[Sequence[int]]], start_id: int = 0
+        self, texts: Sequence[str], targets: Sequence[Sequence[Sequence[int]]], start: int = 0
     ) -> list[list[list[TokenScore]]]:
         """The log-probability of every token of some targets, and of the 20 likeliest in its place.
 
-        Args:
-          texts: inputs, prefixes included.
-          targets: of each text one or more lists of ids.
-          start_id: see `generate`.
+        `targets` are of each text one or more lists of ids, `start` is as of `View.start`.
         """
         results: list[list[list[TokenScore]]] = [[[] for _ in of_text] for of_text in targets]
+        start_id = self.vocabulary.starts[start]
         count = min(LIKELIEST, self.model.config.vocab_size)
         for *arrays, places in self._packed(texts, targets):
             log_probs = _score(self.model, self.params, *arrays, start_id)
             best = _likeliest(self.model, self.params, *arrays, start_id, count=count)
             log_probs, tokens, values = jax.device_get((log_probs, *best))
             for item, number, row, first in places:
-                results[item][number] = [
-                    TokenScore(
-                        token,
-                        float(log_probs[row, place]),
-                        tuple(zip(tokens[row, place].tolist(), values[row, place].tolist(), strict=True)),
-                    )
-                    for place, token in enumerate(targets[item][number], first)
-                ]
+                for place, token in enumerate(targets[item][number], first):
+                    others = zip(tokens[row, place].tolist(), values[row, place].tolist(), strict=True)
+                    score = TokenScore(token, float(log_probs[row, place]), tuple(others))
+                    results[item][number].append(score)
         return results
 
 

@@ -17,11 +17,7 @@ WINDOW = 8  # batches that are read, sorted by length, predicted and written at 
 
 
 def open_source(path: str, input_format: str | None, columns: Mapping[str, str]):
-    """The source of a file's rows; `-` is standard input.
-
-    Raises:
-      UserError: for a column that is unknown.
-    """
+    """The source of a file's rows; `-` is standard input. Raises UserError for a column that is unknown."""
     name = "/dev/stdin" if path == "-" else path
     suffix = pathlib.Path(name).suffix.lower()
     if input_format is None:
@@ -30,11 +26,7 @@ def open_source(path: str, input_format: str | None, columns: Mapping[str, str])
 
 
 def _skip_done(rows: Iterator, output: Output) -> None:
-    """Moves `rows` past those that are in the output already.
-
-    Raises:
-      UserError: when the input is not the one that the output was begun with.
-    """
+    """Moves `rows` past those in the output; a UserError when that was begun with another input."""
 
     def given(row: Mapping[str, Any], names) -> str:
         return to_json({name: row.get(name) for name in names if name not in PREDICTED})

@@ -85,10 +85,8 @@ def open_output(path: str, settings: Mapping[str, Any]) -> Iterator[Output]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        what = error.strerror or error
-        raise UserError(
-            f"{path}: cannot be written ({what}): the same command goes on after its last whole row"
-        ) from None
+        what = f"cannot be written ({error.strerror or error})"
+        raise UserError(f"{path}: {what}: the same command goes on after its last whole row") from None
 
 
 def _claim(target: pathlib.Path, settings: Mapping[str, Any]) -> None:
@@ -101,11 +99,8 @@ def _claim(target: pathlib.Path, settings: Mapping[str, Any]) -> None:
                 f"{target}: there already, and without its {beside.name}: choose another output, or delete it"
             ) from None
         new = json.loads(json.dumps(settings))
-        differing = [
-            f"{name} was {old.get(name)!r}, now {new.get(name)!r}"
-            for name in sorted(old.keys() | new.keys())
-            if old.get(name) != new.get(name)
-        ]
+        names = [name for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+        differing = [f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in names]
         if differing:
             raise UserError(
                 f"{target}: was begun with other settings ({'; '.join(differing)}): "

@@ -79,8 +79,7 @@ class Request:
     """What to predict, and how.
 
     Attributes:
-      label: whether to predict the label.
-      rationale: whether to predict the rationale.
+      label, rationale: whether to predict it.
       label_by: `generate`: the label is what the student writes. `rank`: it is that of the example's
         choices, or of the task's classes, which the student finds most likely. `constrain`: the label is
         what the student writes greedily where only these can be written.
@@ -158,10 +157,8 @@ def predict(
     """Predictions in the order of the examples.
 
     Args:
-      engine: the student.
       examples: of these only `input` counts, and `rationale` and `choices` where they are needed.
       views: of `needed_views`.
-      request: what to predict, and how.
       targets_length: tokens of an output at most, the end token included.
       classes: of the task, to rank where an example has no choices.
       streams: see `Engine.generate`.
@@ -189,8 +186,13 @@ def predict(
             generated = engine.generate(texts, targets_length, decoding, streams, view.start)
             update(_read(view, hypotheses) for hypotheses in generated)
         if by == "rank":
-            starts = [f"{of_example['rationale']}{ANSWER}" for of_example in fields] if view.answer else None
-            update(_rank(engine, texts, labels, starts, request.normalize_scores))
+            starts, targets = None, labels
+            if view.answer:  # the label comes after the rationale
+                starts = [f"{of_example['rationale']}{ANSWER}" for of_example in fields]
+                pairs = zip(starts, labels, strict=True)
+                targets = [[start + label for label in some] for start, some in pairs]
+            scored = zip(labels, engine.score(texts, targets, starts), strict=True)
+            update(ranking(some, scores, request.normalize_scores) for some, scores in scored)
     wanted = tuple(name for name in ("label", "rationale") if getattr(request, name))
     return [
         Prediction(**{k: v for k, v in of_example.items() if k.startswith(wanted)}) for of_example in fields
@@ -211,27 +213,9 @@ def _read(view: View, hypotheses: Sequence[Hypothesis]) -> dict[str, Any]:
 
 def _chosen(label: str, score: float) -> dict[str, Any]:
     """Fields of a `Prediction` that a constrained label gives."""
-    return {
-        "label": label,
-        "label_score": score,
-        "label_confidence": math.exp(min(score, 0.0)),
-        "labels": (Choice(label, score),),
-    }
-
-
-def _rank(
-    engine: Engine,
-    texts: Sequence[str],
-    labels: Sequence[Sequence[str]],
-    starts: Sequence[str] | None,
-    normalize: bool,
-) -> list[dict[str, Any]]:
-    """Fields of a `Prediction` that ranked labels give; after `starts`, where the label comes last."""
-    targets = labels
-    if starts is not None:
-        targets = [[start + label for label in some] for start, some in zip(starts, labels, strict=True)]
-    scored = engine.score(texts, targets, starts)
-    return [ranking(some, scores, normalize) for some, scores in zip(labels, scored, strict=True)]
+    confidence = math.exp(min(score, 0.0))
+    choices = (Choice(label, score),)
+    return {"label": label, "label_score": score, "label_confidence": confidence, "labels": choices}
 
 
 def ranking(labels: Sequence[str], scores: Sequence[Score], normalize: bool = False) -> dict[str, Any]:

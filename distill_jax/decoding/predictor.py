@@ -13,19 +13,10 @@ from distill_jax.errors import UserError
 
 
 class Predictor:
-    """A trained student.
+    """A trained student; takes the arguments of `distill_jax.load` and raises what it does.
 
     Programs are compiled on first use, for few shapes (input lengths double, batch sizes quadruple), and
     reused by every later call of any size.
-
-    Args:
-      model_dir: the run's folder.
-      step: of a checkpoint, see `orbax.pick_step`; None for the latest.
-      batch_size: examples per batch.
-      weights: `float32`, or quantized to `bfloat16` or `int8`; see `quantization`.
-
-    Raises:
-      UserError: when it is not the folder of a run, or has no such checkpoint.
     """
 
     def __init__(
@@ -53,8 +44,7 @@ class Predictor:
         Args:
           inputs: texts, or dicts with the text under `input` and, where needed, `choices` (a list of labels to
             rank) and `rationale` (for a student of `rationale_input`).
-          label: whether to predict the label.
-          rationale: whether to predict the rationale.
+          label, rationale: whether to predict it.
           label_by: `generate`; `rank` for the likeliest of the input's choices or the task's classes;
             `constrain` for what is written where only these can be.
           normalize_scores: rank by the mean log-probability of a label's tokens; default by their sum.
@@ -88,15 +78,8 @@ class Predictor:
     ) -> list[Prediction]:
         """As `predict`, for examples whose ids say where they come from."""
         self.check(examples, request)
-        return predict(
-            self.engine,
-            examples,
-            self.views(request),
-            request,
-            targets_length=self.student.lengths["targets"],
-            classes=self.student.task.classes,
-            streams=streams,
-        )
+        limits = {"targets_length": self.student.lengths["targets"], "classes": self.student.task.classes}
+        return predict(self.engine, examples, self.views(request), request, streams=streams, **limits)
 
 
 def to_example(number: int, item: str | Mapping[str, Any]) -> Example:

@@ -26,11 +26,7 @@ def _qwix():
 
 
 def quantize(params: Any, weights: str) -> Any:
-    """Quantizes parameters; see `dequantize`.
-
-    Args:
-      params: float32, of a `models.t5.Transformer`.
-      weights: one of `WEIGHTS`.
+    """Quantizes float32 parameters of a `models.t5.Transformer` to one of `WEIGHTS`; see `dequantize`.
 
     Returns:
       The tree with arrays of float32 or bfloat16, or int8 `qwix.QArray`s in their places.

@@ -13,17 +13,17 @@ import jax.numpy as jnp
 from distill_jax.data.vocabularies import EOS_ID
 
 Array = jax.Array
+CACHED = {"enable_dropout": False, "decode": True}  # of every call that decodes with a cache
 NEVER = -1e9  # score of a hypothesis that does not exist
 
 
-def lay_out(model, params: Any, inputs: Array, encoded: Array, places: int) -> Any:
-    """The collections `cache`, for so many places, and `cross`."""
+def lay_out(model, params: Any, inputs: Array, encoded: Any, places: int) -> Any:
+    """The collections `cache`, for so many places, and `cross`, which has all that steps read of `encoded`."""
     tokens = jnp.zeros((inputs.shape[0], places), jnp.int32)
     _, collections = model.apply(
         {"params": params},
         *(encoded, inputs, tokens, None, None),
-        enable_dropout=False,
-        decode=True,
+        **CACHED,
         mutable=["cache", "cross"],
         method="decoder_states",
     )
@@ -33,20 +33,15 @@ def lay_out(model, params: Any, inputs: Array, encoded: Array, places: int) -> A
 def _start(model, params: Any, inputs: Array, max_decode_length: int) -> dict[str, Any]:
     """Runs the encoder and lays out the caches; variables for `_step`."""
     encoded = model.apply({"params": params}, inputs, enable_dropout=False, method="encode")
-    return {"encoded": encoded, **lay_out(model, params, inputs, encoded, max_decode_length)}
+    return lay_out(model, params, inputs, encoded, max_decode_length)
 
 
 def _step(model, params: Any, caches: dict[str, Any], inputs: Array, tokens: Array, max_decode_length: int):
     """Feeds int32 tokens [batch, 1]; float32 log-probabilities [batch, vocab] and the new caches."""
-    logits, new = model.apply(
-        {"params": params, "cache": caches["cache"], "cross": caches["cross"]},
-        *(caches["encoded"], inputs, tokens, tokens),
-        enable_dropout=False,
-        decode=True,
-        max_decode_length=max_decode_length,
-        mutable=["cache"],
-        method="decode",
-    )
+    variables = {"params": params, "cache": caches["cache"], "cross": caches["cross"]}
+    unread = jnp.zeros((len(tokens), 1, model.config.encoded_dim), model.config.dtype)
+    options = {"max_decode_length": max_decode_length, "mutable": ["cache"], "method": "decode"}
+    logits, new = model.apply(variables, unread, inputs, tokens, tokens, **CACHED, **options)
     return jax.nn.log_softmax(logits[:, 0].astype(jnp.float32)), {**caches, "cache": new["cache"]}
 
 
@@ -62,11 +57,10 @@ def take_rows(collection: Any, rows: Array) -> Any:
     return jax.tree.map(take, collection)
 
 
-def _repeat(caches: dict[str, Any], times: int) -> dict[str, Any]:
-    """Every row `times` times in a row."""
-    encoded = jnp.repeat(caches["encoded"], times, axis=0)
-    rows = jnp.repeat(jnp.arange(len(caches["encoded"])), times)
-    return {"encoded": encoded, **{name: take_rows(caches[name], rows) for name in ("cross", "cache")}}
+def _repeat(caches: dict[str, Any], batch: int, times: int) -> dict[str, Any]:
+    """Each of `batch` rows `times` times in a row."""
+    rows = jnp.repeat(jnp.arange(batch), times)
+    return take_rows(caches, rows)
 
 
 def truncate_logits(logits: Array, top_k: Array, top_p: Array) -> Array:
@@ -107,6 +101,7 @@ def sample_decode(
     max_decode_length: int,
     num_samples: int = 1,
     start_id: int | Array = 0,
+    end_id: int | Array = EOS_ID,
 ) -> tuple[Array, Array]:
     """Draws each token from the model's distribution.
 
@@ -114,7 +109,7 @@ def sample_decode(
     settings are arrays, a value a row: rows with different ones share a batch and a program.
 
     Args:
-      inputs: int32 [batch, length], 0 is padding.
+      inputs: int32 [batch, length]; `pad_id` of the model is padding.
       seed: uint32 [].
       streams: uint32 [batch]; rows with the same stream and input get the same samples.
       temperature: float32 [batch], divides the logits; 0 takes the most likely token.
@@ -123,6 +118,7 @@ def sample_decode(
       max_decode_length: tokens to decode at most, the end token included.
       num_samples: samples of each row.
       start_id: the decoder's first input token.
+      end_id: the end token.
 
     Returns:
       tokens: int32 [batch, num_samples, max_decode_length], 0 after the end token.
@@ -130,7 +126,7 @@ def sample_decode(
         without truncation.
     """
     batch = inputs.shape[0]
-    caches = _repeat(_start(model, params, inputs, max_decode_length), num_samples)
+    caches = _repeat(_start(model, params, inputs, max_decode_length), batch, num_samples)
     inputs, streams, temperature, top_k, top_p = (
         jnp.repeat(x, num_samples, axis=0) for x in (inputs, streams, temperature, top_k, top_p)
     )
@@ -157,17 +153,12 @@ def sample_decode(
         scores += jnp.where(ended, 0.0, log_prob)
         drawn = jnp.where(ended, 0, drawn)
         tokens = jax.lax.dynamic_update_slice(tokens, drawn[:, None], (0, step))
-        return step + 1, drawn, tokens, ended | (drawn == EOS_ID), scores, caches
+        return step + 1, drawn, tokens, ended | (drawn == end_id), scores, caches
 
     rows = len(inputs)
-    first = (
-        jnp.zeros((), jnp.int32),
-        jnp.full(rows, start_id, jnp.int32),
-        jnp.zeros((rows, max_decode_length), jnp.int32),
-        (inputs == 0).all(axis=1),
-        jnp.zeros(rows, jnp.float32),
-        caches,
-    )
+    last, tokens = jnp.full(rows, start_id, jnp.int32), jnp.zeros((rows, max_decode_length), jnp.int32)
+    ended, scores = (inputs == model.config.pad_id).all(axis=1), jnp.zeros(rows, jnp.float32)
+    first = jnp.zeros((), jnp.int32), last, tokens, ended, scores, caches
     _, _, tokens, _, scores, _ = jax.lax.while_loop(going_on, body, first)
     return tokens.reshape(batch, num_samples, -1), scores.reshape(batch, num_samples)
 
@@ -208,13 +199,14 @@ def _reorder(caches: dict[str, Any], parents: Array) -> dict[str, Any]:
 
 def beam_decode(
     model,
-    params: Any,
+    params,
     inputs: Array,
     *,
     max_decode_length: int,
     num_beams: int,
     length_penalty: float = 0.6,
     start_id: int | Array = 0,
+    end_id: int | Array = EOS_ID,
 ) -> tuple[Array, Array]:
     """Beam search; the hypotheses come best first.
 
@@ -228,11 +220,12 @@ def beam_decode(
     ended early may stand before a much likelier one.)
 
     Args:
-      inputs: int32 [batch, length], 0 is padding.
+      inputs: int32 [batch, length]; `pad_id` of the model is padding.
       max_decode_length: tokens to decode at most, the end token included.
       num_beams: hypotheses kept.
       length_penalty: 0 or more: 0 ranks by log-probability; larger prefers longer hypotheses.
       start_id: the decoder's first input token.
+      end_id: the end token.
 
     Returns:
       tokens: int32 [batch, num_beams, max_decode_length], 0 after the end token.
@@ -257,25 +250,21 @@ def beam_decode(
         scores, flat = jax.lax.top_k(totals.reshape(batch, -1), 2 * beams)
         parents, tokens = flat // vocab, (flat % vocab).astype(jnp.int32)
         rows = jax.lax.dynamic_update_slice(_take(live.tokens, parents), tokens[:, :, None], (0, 0, step))
-        ends = tokens == EOS_ID
+        ends = tokens == end_id
         ended = jnp.where(ends, scores / _length_penalty(step + 1.0, length_penalty), NEVER)
         live_scores, places = jax.lax.top_k(jnp.where(ends, NEVER, scores), beams)
-        return (
-            step + 1,
-            _take(tokens, places),
-            _Hypotheses(_take(rows, places), live_scores),
-            finished.best(_Hypotheses(rows, ended), beams),
-            _reorder(caches, _take(parents, places)),
-        )
+        live = _Hypotheses(_take(rows, places), live_scores)
+        finished = finished.best(_Hypotheses(rows, ended), beams)
+        return step + 1, _take(tokens, places), live, finished, _reorder(caches, _take(parents, places))
 
     nothing = jnp.zeros((batch, beams, length), jnp.int32)
-    empty = (inputs == 0).all(axis=1, keepdims=True)
+    empty = (inputs == model.config.pad_id).all(axis=1, keepdims=True)
     first = (
         jnp.zeros((), jnp.int32),
         jnp.full((batch, beams), start_id, jnp.int32),
         _Hypotheses(nothing, jnp.tile(jnp.array([0.0] + [NEVER] * (beams - 1)), (batch, 1))),
         _Hypotheses(nothing, jnp.where(empty, 0.0, jnp.full((batch, beams), NEVER))),
-        _repeat(_start(model, params, inputs, length), beams),
+        _repeat(_start(model, params, inputs, length), batch, beams),
     )
     _, _, live, finished, _ = jax.lax.while_loop(going_on, body, first)
     # Of a row that stopped before the limit no live hypothesis is good enough to be taken.

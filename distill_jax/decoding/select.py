@@ -20,7 +20,6 @@ def uncertainties(
     """How unsure the student is of each row, in order; memory does not grow with them.
 
     Args:
-      predictor: the student.
       rows: of these only `input` and `choices` count, and `rationale` for a student that reads it.
       measure: a key of `uncertainty.MEASURES`, over the student's probabilities of the labels that a row can
         have (see `predict.ranking`); or `log-prob`, minus the mean log-probability of the tokens of the label
@@ -51,7 +50,7 @@ def _by_log_prob(predictor: Predictor, rows: Sequence[Example]) -> Iterator[Unsu
     predictor.check(rows, request)
     [view] = predictor.views(request)
     length = predictor.student.lengths["targets"]
-    generated = predictor.engine.generate([view.inputs(row) for row in rows], length, start_id=view.start)
+    generated = predictor.engine.generate([view.inputs(row) for row in rows], length, start=view.start)
     for row, (hypothesis,) in zip(rows, generated, strict=True):
         uncertainty = -hypothesis.log_prob / len(hypothesis.tokens)
         yield Unsure(uncertainty, row.id, view.read(hypothesis.text)["label"])
@@ -60,10 +59,7 @@ def _by_log_prob(predictor: Predictor, rows: Sequence[Example]) -> Iterator[Unsu
 def at_random(rows: Iterable[Example], count: int, seed: int) -> list[str]:
     """Ids of `count` rows, each set of them as likely; of all rows, where there are no more.
 
-    Args:
-      rows: read once; only `count` ids are held.
-      count: of the ids.
-      seed: the same rows and seed give the same ids.
+    The rows are read once, `count` ids of them held; the same rows and seed give the same ids.
     """
     generator = random.Random(seed)
     chosen: list[str] = []

@@ -12,8 +12,7 @@ from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.decoding.engine import Engine
 from distill_jax.decoding.quantization import quantize
 from distill_jax.errors import UserError
-from distill_jax.models.config import T5Config
-from distill_jax.models.t5 import Transformer
+from distill_jax.models.families import Network, make_config, make_network
 from distill_jax.tasks import registry
 
 
@@ -23,7 +22,7 @@ class Student:
 
     model_dir: str
     run: run_dir.Run
-    model: Transformer
+    model: Network
     vocabulary: Vocabulary
     task: DistillationTask
     views: tuple[View, ...]
@@ -44,11 +43,7 @@ class Student:
 
 
 def load_student(model_dir: str, data_dir: str | None = None) -> Student:
-    """Reads a run's folder.
-
-    Args:
-      model_dir: MODEL_DIR of the run.
-      data_dir: folder of the data sets, where the task reads files.
+    """Reads a run's folder; `data_dir` has the data sets of a task that reads files.
 
     Raises:
       UserError: when it is not the folder of a run.
@@ -59,13 +54,7 @@ def load_student(model_dir: str, data_dir: str | None = None) -> Student:
             f"{model_dir}: was converted without a task: convert it again with --task NAME, such as "
             "svamp_step_by_step"
         )
-    task, views = registry.resolve(
-        run.mixture_or_task_name,
-        run.label_source,
-        run.module,
-        data_dir=data_dir,
-        teacher=run.teacher_name,
-        own_data=run.own_data,
-    )
-    model = Transformer(T5Config(**run.model))
+    origin = {"data_dir": data_dir, "teacher": run.teacher_name, "own_data": run.own_data}
+    task, views = registry.resolve(run.mixture_or_task_name, run.label_source, run.module, **origin)
+    model = make_network(make_config(run.model))
     return Student(model_dir, run, model, load_vocabulary(model_dir), task, views)

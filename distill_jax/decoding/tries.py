@@ -30,14 +30,9 @@ def text_number(node: int) -> int:
 
 
 def build_tries(choices: Sequence[Sequence[Sequence[int]]]) -> Tries:
-    """Makes the tries.
+    """The tries of `choices`: of each row the tokens of one or more texts, each with the end token last.
 
-    Args:
-      choices: of each row the tokens of one or more texts, each with the end token, and none
-        after it. Of equal ones the first counts.
-
-    Raises:
-      ValueError: when a row has no text.
+    Of equal texts the first counts. Raises ValueError when a row has no text.
     """
     nodes: list[dict[int, int]] = []
 

@@ -9,6 +9,7 @@ from typing import Any
 from distill_jax import files
 from distill_jax.checkpoints import orbax as checkpoints
 from distill_jax.config import Decoding, EvalConfig
+from distill_jax.decoding.predict import Request
 from distill_jax.decoding.quantization import quantize
 from distill_jax.decoding.student import load_student
 from distill_jax.evaluation.evaluator import Evaluator
@@ -50,14 +51,9 @@ def evaluate_run(config: EvalConfig) -> RunEvaluation:
     weights = [config.weights]
     if config.compare_weights and config.weights != "float32":
         weights.insert(0, "float32")
-    evaluator = Evaluator.of(
-        student,
-        batch_size=config.batch_size,
-        decoding=Decoding(num_beams=config.num_beams),
-        label_by=config.label_by,
-        normalize_scores=config.normalize_scores,
-        num_examples=config.eval_examples,
-    )
+    options = {name: getattr(config, name) for name in ("label_by", "normalize_scores")}
+    request = Request(decoding=Decoding(num_beams=config.num_beams), **options)
+    evaluator = Evaluator(student, config.batch_size, request, config.eval_examples)
     results: list[dict[str, Any]] = []
     for step, kind in itertools.product(steps, weights):
         evaluation = evaluator.evaluate(quantize(student.params(step), kind), config.split)

@@ -81,10 +81,8 @@ def compare(
     """Tests whether two runs differ: McNemar 1947, and the paired bootstrap (Efron & Tibshirani 1993).
 
     Args:
-      first: whether each row is right in the first run; one or more.
-      second: the same rows in the second.
-      resamples: bootstrap samples.
-      seed: of the samples.
+      first, second: whether each row is right in the first run and in the second; one row or more.
+      resamples: bootstrap samples; `seed` is theirs.
 
     Raises:
       ValueError: when there are no rows, or the numbers differ.
@@ -95,7 +93,7 @@ def compare(
     if one.shape != two.shape or not one.size:
         raise ValueError(f"{one.size} rows beside {two.size}")
     cells = [one & two, one & ~two, ~one & two, ~one & ~two]
-    both, only_first, only_second, neither = (int(cell.sum()) for cell in cells)
+    counts = both, only_first, only_second, neither = [int(cell.sum()) for cell in cells]
     shares = np.array([only_first, only_second, both + neither]) / one.size
     draws = np.random.default_rng(seed).multinomial(one.size, shares, resamples)
     differences = draws[:, 1] - draws[:, 0]
@@ -103,12 +101,9 @@ def compare(
     disagreeing = only_first + only_second
     exact = binomtest(only_first, disagreeing).pvalue if disagreeing else 1.0
     return Comparison(
-        both,
-        only_first,
-        only_second,
-        neither,
+        *counts,
         (only_second - only_first) / one.size,
-        difference_interval(both, only_first, only_second, neither),
+        difference_interval(*counts),
         min(1.0, 2 * (beyond + 1) / (resamples + 1)),
         max(float(exact), float(np.finfo(float).tiny)),  # 2 ** -1080 is 0 as a float
     )

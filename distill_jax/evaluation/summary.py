@@ -17,10 +17,7 @@ def summarize(
 ) -> dict[str, Any]:
     """Figures of a split's predictions; each only where the rows have what it needs.
 
-    Args:
-      task: of the examples.
-      examples: of the split.
-      rows: of `Evaluator.evaluate`, one of each example.
+    `rows` are those of `Evaluator.evaluate`, one of each example of the split.
 
     Returns:
       `label_<main metric>_interval`: [low, high], 95%, see `significance.share_interval`; where the main metric
@@ -45,10 +42,8 @@ def summarize(
             stated = [row["label_confidence"] for row in judged]
             figures["label_calibration_error"] = expected_calibration_error(stated, correct)
     if all("predicted_rationale" in row for row in rows):
-        spoken = [
-            task.rationale_label(row["predicted_rationale"], example)
-            for row, example in zip(rows, examples, strict=True)
-        ]
+        rationales = [row["predicted_rationale"] for row in rows]
+        spoken = list(map(task.rationale_label_fn, rationales, examples))
         figures["rationale_agreement_rows"] = sum(label is not None for label in spoken) / len(rows)
         agreement = main_score_against(task, examples, spoken, labels)
         figures |= {} if agreement is None else {"rationale_agreement": agreement}

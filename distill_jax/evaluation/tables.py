@@ -20,12 +20,7 @@ def evaluation_tables(title: str, results: Sequence[Mapping[str, Any]]) -> list[
 
 
 def metrics_table(title: str, results: Sequence[Mapping[str, Any]]) -> Table:
-    """A metric a row, a checkpoint a column.
-
-    Args:
-      title: of the table.
-      results: of each checkpoint: its `step` and metrics; what is no number or interval is left out.
-    """
+    """A metric a row, a checkpoint (its `step` and metrics) a column; only numbers and intervals are shown."""
     table = Table(title=title)
     table.add_column("metric")
     for result in results:
@@ -83,9 +78,7 @@ def comparison_table(result: Mapping[str, Any]) -> Table:
 def quantization_cost(exact: Mapping[str, Any], quantized: Mapping[str, Any]) -> str:
     """A line on what quantization changes: `label_accuracy 0.5120, float32 0.5160 (-0.0040)`.
 
-    Args:
-      exact: the figures with float32 weights.
-      quantized: those with the weights that `weights` names.
+    `exact` are the figures with float32 weights, `quantized` those with the weights that `weights` names.
     """
     changes = [
         f"{name} {quantized[name]:.4f}, float32 {value:.4f} ({quantized[name] - value:+.4f})"

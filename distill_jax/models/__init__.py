@@ -1,6 +1,7 @@
-"""The student network, T5 in Flax Linen, and the losses of its training.
+"""The student networks in Flax Linen, a family each, and the cross entropy and divergences of their logits.
 
-In: the shape of a student (`config.T5Config`), token ids [batch, length], and for the losses the targets and
-what is known of the teacher's distribution. Out: logits [batch, length, vocab], decoder states, scalar losses.
-Arrays carry logical axis names; which of them are sharded is decided by `training.partitioning`, or by T5X.
+In: the shape of a student (`config.ModelConfig`, made by `families`), token ids [batch, length], and for the
+cross entropy the targets, for divergences a teacher's logits. Out: logits [batch, length, vocab], decoder
+states, scalars. Arrays carry logical axis names; which of them are sharded is decided by
+`training.partitioning`, or by T5X.
 """

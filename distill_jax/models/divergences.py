@@ -7,7 +7,7 @@ temperature, which keeps the size of the gradients (Hinton et al. 2015, arXiv:15
 import jax
 import jax.numpy as jnp
 
-from distill_jax.models.losses import in_chunks
+from distill_jax.models.logits import in_chunks, project
 from distill_jax.models.sharding import by_shard
 
 
@@ -151,7 +151,7 @@ def _divergence(log_p: jax.Array, log_q: jax.Array, kind: str, beta: float) -> j
     raise ValueError(f"unknown divergence {kind!r}: expected one of {', '.join(DIVERGENCES)}")
 
 
-def weighted_divergence(states, kernel, weights, chunk, divergence, known, kernels=()):
+def weighted_divergence(states, kernel, weights, chunk, divergence, known, kernels=(), cap=0.0):
     """Weighted sum of token divergences (float32 scalar), from the decoder's states, in chunks of tokens.
 
     `[tokens, vocab]` is not held whole: the logits of a chunk are computed again for its gradient.
@@ -164,6 +164,7 @@ def weighted_divergence(states, kernel, weights, chunk, divergence, known, kerne
       divergence: (student logits [chunk, vocab], *chunks of `known`, *`kernels`) -> [chunk].
       known: what is known of the teacher, arrays [tokens, ...].
       kernels: output projections that `divergence` needs, [emb_dim, vocab].
+      cap: of the student's logits, see `logits.project`.
     """
 
     def total(states, weights, *rest):
@@ -172,8 +173,7 @@ def weighted_divergence(states, kernel, weights, chunk, divergence, known, kerne
         @jax.checkpoint
         def body(total, xs):
             x, w, *chunks = xs
-            logits = x.astype(jnp.float32) @ kernel.astype(jnp.float32)
-            return total + jnp.sum(w * divergence(logits, *chunks, *kernels)), None
+            return total + jnp.sum(w * divergence(project(x, kernel, cap), *chunks, *kernels)), None
 
         chunks = in_chunks(chunk, states, weights, *known)
         return jax.lax.scan(body, jnp.zeros((), jnp.float32), tuple(chunks))[0]

@@ -40,12 +40,14 @@ class LayerNorm(nn.Module):
     """Root mean square norm in float32 (Zhang & Sennrich 2019): no mean, no bias."""
 
     dtype: str
+    epsilon: float = 1e-6
+    axis: str = "embed"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        scale = param_with_axes("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32, axes=("embed",))
+        scale = param_with_axes("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32, axes=(self.axis,))
         x = x.astype(jnp.float32)
-        x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + 1e-6)
+        x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + self.epsilon)
         return x.astype(self.dtype) * scale.astype(self.dtype)
 
 
@@ -81,9 +83,10 @@ class Embed(nn.Module):
     vocab_size: int
     features: int
     dtype: str
+    stddev: float = 1.0
 
     def setup(self):
-        init, shape = nn.initializers.normal(1.0), (self.vocab_size, self.features)
+        init, shape = nn.initializers.normal(self.stddev), (self.vocab_size, self.features)
         self.embedding = param_with_axes("embedding", init, shape, jnp.float32, axes=("vocab", "embed"))
 
     def __call__(self, tokens: Array) -> Array:
@@ -152,6 +155,31 @@ class RelativePositionBias(nn.Module):
         return tiled.reshape(1, -1, queries, count - 1)[..., :keys]
 
 
+def next_place(module: nn.Module) -> tuple[Array, bool]:
+    """The number of the step that is decoded, int32 [], and whether the cache was allocated before.
+
+    The module's `cache_index` counts the calls but for the first, which only allocates the cache.
+    """
+    is_allocated = module.has_variable("cache", "cache_index")
+    index = module.variable("cache", "cache_index", jnp.zeros, (), jnp.int32)
+    now = index.value
+    if is_allocated:
+        index.value += 1
+    return now, is_allocated
+
+
+def append_to_cache(module: nn.Module, name: str, new: Array, index: Array) -> Array:
+    """Writes [batch, heads, 1, head_dim] at `index` of the module's cache; returns all of the cache.
+
+    The first call, with all positions at once, only allocates the cache.
+    """
+    is_allocated = module.has_variable("cache", name)
+    cache = module.variable("cache", name, jnp.zeros, new.shape, new.dtype)
+    if is_allocated:
+        cache.value = jax.lax.dynamic_update_slice_in_dim(cache.value, new, index, axis=2)
+    return cache.value
+
+
 class Attention(nn.Module):
     """Multi-head attention, without T5's missing 1/sqrt(head_dim): it is in the initialiser.
 
@@ -195,8 +223,8 @@ class Attention(nn.Module):
                 self.put_variable("cross", "key", key)
                 self.put_variable("cross", "value", value)
         if cache_index is not None and not self.cross:
-            key = self._append("cached_key", key, cache_index)
-            value = self._append("cached_value", value, cache_index)
+            key = append_to_cache(self, "cached_key", key, cache_index)
+            value = append_to_cache(self, "cached_value", value, cache_index)
 
         if cfg.float32_attention_logits:
             query, key = query.astype(jnp.float32), key.astype(jnp.float32)
@@ -212,17 +240,6 @@ class Attention(nn.Module):
         y = constrain(y.swapaxes(1, 2).reshape(*x.shape[:2], joined), "batch", "length", "joined_kv")
         y = Projection(x.shape[-1], ("joined_kv", "embed"), cfg.dtype, ATTENTION_INIT, name="out")(y)
         return constrain(y, "batch", "length", "embed")
-
-    def _append(self, name: str, new: Array, index: Array) -> Array:
-        """Writes [batch, heads, 1, head_dim] at `index` of the cache; returns all of the cache.
-
-        The first call, with all positions at once, only allocates the cache.
-        """
-        is_allocated = self.has_variable("cache", name)
-        cache = self.variable("cache", name, jnp.zeros, new.shape, new.dtype)
-        if is_allocated:
-            cache.value = jax.lax.dynamic_update_slice_in_dim(cache.value, new, index, axis=2)
-        return cache.value
 
 
 class MlpBlock(nn.Module):

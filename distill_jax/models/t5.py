@@ -4,155 +4,19 @@ It serves our engine and, unchanged, as the `module` of `t5x.models.EncoderDecod
 2020 (arXiv:1910.10683); the structure is that of `t5x/examples/t5/network.py`.
 """
 
-from typing import Any
-
-import jax
-import jax.numpy as jnp
-from flax import linen as nn
-
 from distill_jax.models.config import T5Config
+from distill_jax.models.encoder_decoder import EncoderDecoder
 from distill_jax.models.layers import Embed
 from distill_jax.models.stacks import Decoder, Encoder
 
-Array = jax.Array
 
-
-def _same_segment(queries: Array, keys: Array) -> Array:
-    """int32 [batch, q], int32 [batch, k] -> bool [batch, 1, q, k]."""
-    return (queries[:, :, None] == keys[:, None, :])[:, None]
-
-
-class Transformer(nn.Module):
-    """An encoder-decoder T5.
-
-    Tokens are int32 and 0 is padding; segment ids (from 1; 0 is padding) keep packed examples apart.
-    """
+class Transformer(EncoderDecoder):
+    """An encoder-decoder T5; it sees only differences of positions, which packing does not change."""
 
     config: T5Config
-
-    @property
-    def scan_layers(self) -> bool:
-        """Read by T5X's decoding: with it caches have the layers as their first axis."""
-        return self.config.scan_layers
 
     def setup(self):
         cfg = self.config
         self.token_embedder = Embed(cfg.vocab_size, cfg.emb_dim, cfg.dtype)
         self.encoder = Encoder(cfg, self.token_embedder)
         self.decoder = Decoder(cfg, self.token_embedder)
-
-    def encode(
-        self, encoder_input_tokens: Array, encoder_segment_ids: Array | None = None, enable_dropout: bool = True
-    ) -> Array:
-        """int32 [batch, inputs] -> [batch, inputs, embed]."""
-        mask = (encoder_input_tokens > 0)[:, None, None, :]
-        if encoder_segment_ids is not None:
-            mask = mask & _same_segment(encoder_segment_ids, encoder_segment_ids)
-        return self.encoder(encoder_input_tokens, mask, not enable_dropout)
-
-    def decoder_states(
-        self,
-        encoded: Array,
-        encoder_input_tokens: Array,
-        decoder_input_tokens: Array,
-        encoder_segment_ids: Array | None,
-        decoder_segment_ids: Array | None,
-        enable_dropout: bool,
-        decode: bool,
-        max_decode_length: int | None = None,
-        decoder_cross_segment_ids: Array | None = None,
-        row_starts: Array | None = None,
-    ) -> Array:
-        """`decode` without the logits: [batch, targets, embed].
-
-        `decoder_cross_segment_ids` is of `hidden`, `row_starts` of `Decoder.hidden`.
-        """
-        if decode and encoder_segment_ids is not None:
-            raise ValueError("packed inputs cannot be decoded: encoder_segment_ids was given")
-        mask = None
-        if not decode:
-            positions = jnp.arange(decoder_input_tokens.shape[1])
-            mask = (positions[None, :] <= positions[:, None])[None, None]
-        cross = (encoder_input_tokens > 0)[:, None, None, :]
-        if encoder_segment_ids is not None:
-            mask = mask & _same_segment(decoder_segment_ids, decoder_segment_ids)
-            read = decoder_segment_ids if decoder_cross_segment_ids is None else decoder_cross_segment_ids
-            cross = cross & _same_segment(read, encoder_segment_ids)
-        options = (not enable_dropout, decode, max_decode_length, row_starts)
-        return self.decoder.hidden(encoded, decoder_input_tokens, mask, cross, *options)
-
-    def decode(
-        self,
-        encoded: Array,
-        encoder_input_tokens: Array,
-        decoder_input_tokens: Array,
-        decoder_target_tokens: Array,
-        encoder_segment_ids: Array | None = None,
-        decoder_segment_ids: Array | None = None,
-        decoder_positions: Array | None = None,
-        enable_dropout: bool = True,
-        decode: bool = False,
-        max_decode_length: int | None = None,
-    ) -> Array:
-        """Logits from the encoder's output; T5X's signature.
-
-        With `decode`, the first call allocates a cache for `decoder_input_tokens.shape[1]` positions. Later
-        calls take tokens [batch, 1], that number as `max_decode_length`, and the mutable collection `cache`.
-
-        Returns:
-          float32 [batch, targets, vocab].
-        """
-        del decoder_target_tokens, decoder_positions  # T5X passes them
-        batch = (encoder_input_tokens, decoder_input_tokens, encoder_segment_ids, decoder_segment_ids)
-        states = self.decoder_states(encoded, *batch, enable_dropout, decode, max_decode_length)
-        return self.decoder.logits(states)
-
-    def hidden(
-        self,
-        encoder_input_tokens: Array,
-        decoder_input_tokens: Array,
-        decoder_target_tokens: Array,
-        encoder_segment_ids: Array | None = None,
-        decoder_segment_ids: Array | None = None,
-        encoder_positions: Array | None = None,
-        decoder_positions: Array | None = None,
-        *,
-        decoder_cross_segment_ids: Array | None = None,
-        enable_dropout: bool = True,
-        decode: bool = False,
-    ) -> Array:
-        """Teacher forcing: the states that `output_kernel` projects to logits.
-
-        Targets and positions are accepted for compatibility with T5X: T5 sees only differences of positions,
-        which packing does not change within a segment.
-
-        Args:
-          encoder_input_tokens: int32 [batch, inputs].
-          decoder_input_tokens: int32 [batch, targets], the targets shifted right, 0 first.
-          decoder_target_tokens: unused, as are both positions.
-          encoder_segment_ids: int32 [batch, inputs], of a packed batch.
-          decoder_segment_ids: int32 [batch, targets], of a packed batch.
-          decoder_cross_segment_ids: int32 [batch, targets], the encoder segment that each decoder token attends
-            to, so that several decoder segments can share one; None for its own.
-          enable_dropout: needs the rng `dropout`.
-          decode: allocates the cache of `decode`.
-
-        Returns:
-          [batch, targets, embed].
-        """
-        del decoder_target_tokens, encoder_positions, decoder_positions
-        encoded = self.encode(encoder_input_tokens, encoder_segment_ids, enable_dropout)
-        batch = (encoder_input_tokens, decoder_input_tokens, encoder_segment_ids, decoder_segment_ids)
-        options = {"decoder_cross_segment_ids": decoder_cross_segment_ids}
-        return self.decoder_states(encoded, *batch, enable_dropout, decode, **options)
-
-    def __call__(self, *batch: Array | None, **options) -> Array:
-        """The arguments of `hidden` -> float32 logits [batch, targets, vocab]; T5X's signature."""
-        return self.decoder.logits(self.hidden(*batch, **options))
-
-
-def output_kernel(params: Any, config: T5Config) -> tuple[Array, float]:
-    """(kernel [embed, vocab], scale) behind `hidden`: logits are `(states * scale) @ kernel`."""
-    if config.logits_via_embedding:
-        return params["token_embedder"]["embedding"].T, config.emb_dim**-0.5
-    return params["decoder"]["logits_dense"]["kernel"], 1.0

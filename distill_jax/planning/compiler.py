@@ -67,7 +67,7 @@ def _activation_bytes(job: Job, model: Any, params: Any, batch: Any) -> int:
     Arrays with the rows or tokens of the batch along an axis count as sharded like the batch, those with heads,
     `mlp` or `vocab` along one as sharded over `model`. Parameters are not counted.
     """
-    from distill_jax.training.objectives import CrossEntropy
+    from distill_jax.training.losses import CrossEntropy
 
     rows = job.batch_size // job.microbatches
     batch = {name: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype) for name, x in batch.items()}
@@ -85,7 +85,8 @@ def _activation_bytes(job: Job, model: Any, params: Any, batch: Any) -> int:
     kept = {var: var.aval for var in jaxpr.outvars if isinstance(var, Var) and var not in given}
     spread = {rows, *(rows * length for length in job.lengths.values())}
     shards = batch_shards(job.mesh, table(job.partition))
-    tensor = {job.config.num_heads, job.config.mlp_dim, job.config.vocab_size}
+    sizes = job.config.sharded_sizes()
+    tensor = {size for name in ("heads", "mlp", "vocab") for _, size in sizes[name]}
 
     def parts(shape) -> int:
         return (shards if spread & set(shape) else 1) * (job.mesh["model"] if tensor & set(shape) else 1)
@@ -99,15 +100,14 @@ def _activation_bytes(job: Job, model: Any, params: Any, batch: Any) -> int:
 
 def _main(folder: str) -> None:
     from distill_jax.data.records import to_features
-    from distill_jax.models import losses
-    from distill_jax.models.t5 import Transformer
-    from distill_jax.training import optimizers, partitioning, schedules
+    from distill_jax.models.families import make_network
+    from distill_jax.training import losses, optimizers, partitioning, schedules
     from distill_jax.training.start import state_shapes
     from distill_jax.training.step import make_train_step
 
     job = Job.from_json(json.load(sys.stdin))
     began = time.monotonic()
-    model = Transformer(job.config)
+    model = make_network(job.config)
     optimizer = getattr(optimizers, job.optimizer)(schedules.linear(1e-4, 10_000, 100))
     place = partitioning.make_partitioner(job.config, job.batch_size, job.microbatches, job.mesh, job.partition)
     state = place.shapes(state_shapes(model, optimizer), model)
@@ -115,14 +115,9 @@ def _main(folder: str) -> None:
         name: jax.ShapeDtypeStruct((job.batch_size, *x.shape), x.dtype, sharding=place.batch)
         for name, x in to_features([], job.lengths).items()
     }
-    step = make_train_step(
-        model,
-        optimizer,
-        losses.step_by_step_weights(),
-        microbatches=job.microbatches,
-        loss_chunk=job.loss_chunk,
-        shardings=jax.tree.map(lambda x: x.sharding, state),
-    )
+    options = {"microbatches": job.microbatches, "loss_chunk": job.loss_chunk}
+    options["shardings"] = jax.tree.map(lambda x: x.sharding, state)
+    step = make_train_step(model, optimizer, losses.step_by_step_weights(), **options)
     with place.active():
         memory = step.lower(state, batch).compile().memory_analysis()
     (dump,) = pathlib.Path(folder).glob(f"*after_{_DUMP}*.txt")

@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distill_jax.models.config import T5Config
+from distill_jax.models.config import ModelConfig
+from distill_jax.models.families import describe, make_config
 from distill_jax.training import mesh
 
 
@@ -13,7 +14,7 @@ from distill_jax.training import mesh
 class Job:
     """What is compiled: `mesh` has a size for every axis, `batch_size` is in rows of a global batch."""
 
-    config: T5Config
+    config: ModelConfig
     mesh: Mapping[str, int]
     batch_size: int
     lengths: Mapping[str, int]
@@ -29,8 +30,8 @@ class Job:
 
     def to_json(self) -> dict[str, Any]:
         """For the process that compiles; `from_json` is the inverse."""
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"config": describe(self.config)}
 
     @staticmethod
     def from_json(fields: Mapping[str, Any]) -> "Job":
-        return Job(**dict(fields) | {"config": T5Config(**fields["config"])})
+        return Job(**dict(fields) | {"config": make_config(fields["config"])})

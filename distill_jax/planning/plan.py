@@ -63,18 +63,11 @@ def plan(job: Job, device: Device) -> Plan:
     memory["activations"] = min(found["activations"], found["temporaries"])
     memory["temporaries"] = found["temporaries"] - memory["activations"] + found["not_donated"]
     memory["total"] = sum(memory.values())
-    state = found["parameters"] + found["optimizer"]
-    return Plan(
-        job,
-        memory,
-        sum(found["flops"].values()),
-        hlo.by_kind(operations),
-        roofline(found["flops"], state, operations, device),
-        memory["total"] <= search.USABLE * device.memory,
-        found["parameter_count"],
-        found["seconds"],
-        found["peak_rss"],
-    )
+    fits = memory["total"] <= search.USABLE * device.memory
+    flops, moved = sum(found["flops"].values()), hlo.by_kind(operations)
+    time = roofline(found["flops"], found["parameters"] + found["optimizer"], operations, device)
+    compilation = found["parameter_count"], found["seconds"], found["peak_rss"]
+    return Plan(job, memory, flops, moved, time, fits, *compilation)
 
 
 def propose(job: Job, device: Device, devices: int) -> list[Plan]:

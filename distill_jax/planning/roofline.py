@@ -83,7 +83,6 @@ def roofline(
       flops: of the matrix products of a device, by the type of their operands as HLO names it.
       state_bytes: parameters and optimizer state of a device: read and written once a step, at least.
       operations: the collectives of a step.
-      device: its peaks.
     """
     float32 = flops.get("f32", 0.0)
     compute = float32 / device.flops_float32 + (sum(flops.values()) - float32) / device.flops

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Iterator
 
-from distill_jax.models.config import T5Config
 from distill_jax.planning.devices import Device
 from distill_jax.planning.job import Job
 from distill_jax.planning.roofline import axis_groups, link_seconds
@@ -22,19 +21,10 @@ class Rough:
     memory: float
 
 
-def parameter_count(config: T5Config) -> float:
-    """The number of parameters in matrices, which are nearly all of them."""
-    joined = config.num_heads * config.head_dim
-    attention = 4 * config.emb_dim * joined
-    mlp = (1 + len(config.mlp_activations)) * config.emb_dim * config.mlp_dim
-    layers = config.num_encoder_layers * (attention + mlp) + config.num_decoder_layers * (2 * attention + mlp)
-    return layers + (1 if config.logits_via_embedding else 2) * config.vocab_size * config.emb_dim
-
-
 def rough(job: Job, device: Device) -> Rough:
     """Estimates time and memory of a step from the sizes alone; good enough to order meshes."""
     config, mesh = job.config, job.mesh
-    count = parameter_count(config)
+    count = config.matrix_parameters()
     split = mesh["fsdp"] * mesh["model"]
     tokens = job.batch_size * sum(job.lengths.values()) / (mesh["data"] * mesh["fsdp"])
     longest = max(job.lengths.values())

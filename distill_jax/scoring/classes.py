@@ -29,17 +29,14 @@ def confusion_matrix(
 
 
 def class_report(counts: np.ndarray, classes: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Precision, recall, F1 and support of each class; one that is 0 of 0 counts as 0, as in scikit-learn.
+    """Precision, recall, F1 and support of each class, by the counts of `confusion_matrix`.
 
-    Args:
-      counts: of `confusion_matrix`.
-      classes: of its rows.
+    A figure that is 0 of 0 counts as 0, as in scikit-learn.
     """
     report = {}
     for index, name in enumerate(classes):
-        right, predicted, support = (
-            int(n) for n in (counts[index, index], counts[:, index].sum(), counts[index].sum())
-        )
+        cells = counts[index, index], counts[:, index].sum(), counts[index].sum()
+        right, predicted, support = map(int, cells)
         report[name] = {
             "precision": right / max(predicted, 1),
             "recall": right / max(support, 1),

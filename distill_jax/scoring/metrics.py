@@ -47,10 +47,7 @@ def rouge_l(targets: Sequence[str], predictions: Sequence[str | None]) -> dict[s
 
 
 def _mean(
-    name: str,
-    score: Callable[[str, str | None], float],
-    targets: Sequence[str],
-    predictions: Sequence[str | None],
+    name: str, score: Callable[[str, str | None], float], targets: Sequence[str], predictions: Sequence
 ) -> dict[str, float]:
     scores = [score(target, prediction) for target, prediction in zip(targets, predictions, strict=True)]
     return {name: sum(scores) / len(scores)} if scores else {}

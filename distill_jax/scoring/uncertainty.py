@@ -46,10 +46,8 @@ class Unsure(NamedTuple):
 
 
 def least_sure(rows: Iterable[Unsure], count: int) -> list[Unsure]:
-    """The `count` rows of the largest uncertainty, that one first; of equal ones those that come first.
+    """The `count` rows of the largest uncertainty, that one first, or all; of equal ones those that come first.
 
-    Args:
-      rows: read once; only `count` of them are held.
-      count: all, where there are no more.
+    The rows are read once, `count` of them held.
     """
     return heapq.nlargest(count, rows, key=lambda row: row.uncertainty)

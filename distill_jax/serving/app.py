@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import pathlib
 import random
 import time
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import prometheus_client
 from aiohttp import web
 
-from distill_jax.config import Decoding
+from distill_jax.config import Decoding, ServeConfig
 from distill_jax.data.schema import Example
 from distill_jax.decoding.microbatch import MicroBatcher
 from distill_jax.decoding.predict import Request
@@ -33,32 +34,18 @@ class Generate:
 
 
 class Server:
-    """A student's routes; the settings are those of `config.ServeConfig`.
+    """A student's routes; clients must send `key` as a bearer token, unless it is None."""
 
-    Args:
-      predictor: the student.
-      name: of the model, as clients ask for it.
-      max_wait: in seconds, as the timeout, after which a request is answered with 503.
-      key: that clients must send as a bearer token; None for none.
-    """
-
-    def __init__(
-        self,
-        predictor: Predictor,
-        name: str,
-        *,
-        template: str | None = None,
-        max_queue: int = 1024,
-        max_wait: float = 0.002,
-        timeout: float = 120.0,
-        key: str | None = None,
-    ):
+    def __init__(self, predictor: Predictor, config: ServeConfig, key: str | None = None):
+        name = config.name or pathlib.Path(config.model_dir).absolute().name
         self._predictor, self._name, self._key = predictor, name, key
-        self._max_queue, self._timeout = max_queue, timeout
-        self._forms = {name + suffix: form for suffix, form in forms(predictor.student.views, template).items()}
+        self._max_queue, self._timeout = config.max_queue, config.timeout
+        by_suffix = forms(predictor.student.views, config.template)
+        self._forms = {name + suffix: form for suffix, form in by_suffix.items()}
         self._created = int(time.time())
         self.metrics = Metrics(lambda: self.batcher.waiting)
-        limits = {"batch_size": predictor.engine.batch_size, "max_queue": max_queue, "max_wait": max_wait}
+        limits = {"batch_size": predictor.engine.batch_size, "max_queue": config.max_queue}
+        limits["max_wait"] = config.max_wait_ms / 1000
         self.batcher = MicroBatcher(self._run, **limits, on_batch=self.metrics.batch.observe)
 
     def app(self) -> web.Application:

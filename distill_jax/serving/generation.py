@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from distill_jax.config import Decoding
 from distill_jax.data.schema import Example
 from distill_jax.data.views import ANSWER, View
-from distill_jax.data.vocabularies import END, EOS_ID, Vocabulary
+from distill_jax.data.vocabularies import END, Vocabulary
 from distill_jax.decoding.engine import Engine, Hypothesis, TokenScore
 from distill_jax.decoding.predict import own_decoding
 from distill_jax.errors import UserError
@@ -90,8 +90,6 @@ def generate(
     """The `decoding.n_best` answers to each example.
 
     Args:
-      engine: the student.
-      form: what an answer is made of.
       examples: only `input` is read, and `rationale` where the student reads it.
       decoding: how each view is decoded; answer k is made of the k-th of each.
       streams: as of `Engine.generate`.
@@ -103,26 +101,22 @@ def generate(
     for view in form.views:
         texts = [view.inputs(example) for example in examples]
         settings = own_decoding(view, decoding)
-        hypotheses[view.name] = engine.generate(texts, targets_length, settings, streams, start_id=view.start)
+        hypotheses[view.name] = engine.generate(texts, targets_length, settings, streams, view.start)
         if with_pieces:
             tokens = [[hypothesis.tokens for hypothesis in some] for some in hypotheses[view.name]]
             scores = engine.token_scores(texts, tokens, view.start)
             pieces[view.name] = [[_pieces(engine.vocabulary, each) for each in some] for some in scores]
-    return [
-        [
-            _assembled(
-                form,
-                {name: of_view[item][k] for name, of_view in hypotheses.items()},
-                {name: of_view[item][k] for name, of_view in pieces.items()} if with_pieces else None,
-            )
-            for k in range(decoding.n_best)
-        ]
-        for item in range(len(examples))
-    ]
+
+    def answer(item: int, k: int) -> Generation:
+        texts = {name: of_view[item][k] for name, of_view in hypotheses.items()}
+        parts = {name: of_view[item][k] for name, of_view in pieces.items()}
+        return _assembled(form, texts, parts if with_pieces else None, engine.vocabulary.eos_id)
+
+    return [[answer(item, k) for k in range(decoding.n_best)] for item in range(len(examples))]
 
 
 def _assembled(
-    form: Form, hypotheses: Mapping[str, Hypothesis], pieces: Mapping[str, list[Piece]] | None
+    form: Form, hypotheses: Mapping[str, Hypothesis], pieces: Mapping[str, list[Piece]] | None, end_id: int
 ) -> Generation:
     """An answer from the texts of its views."""
     text = "".join(part if isinstance(part, str) else hypotheses[part.name].text for part in form.parts)
@@ -131,19 +125,23 @@ def _assembled(
         parts = ([Piece(p, 0.0, ((p, 0.0),))] if isinstance(p, str) else pieces[p.name] for p in form.parts)
         whole = tuple(itertools.chain.from_iterable(parts))
     tokens = sum(len(hypothesis.tokens) for hypothesis in hypotheses.values())
-    ended = all(hypothesis.tokens[-1] == EOS_ID for hypothesis in hypotheses.values())
+    ended = all(hypothesis.tokens[-1] == end_id for hypothesis in hypotheses.values())
     return Generation(text, tokens, ended, whole)
 
 
 def _pieces(vocabulary: Vocabulary, scores: Sequence[TokenScore]) -> list[Piece]:
     """The tokens before the end token, each with the text that it adds to those before it."""
     pieces, ids, text = [], [], ""
+    end = vocabulary.eos_id
     for score in scores:
-        if score.token == EOS_ID:
+        if score.token == end:
             break
         before = vocabulary.decode(ids[-1:])
         likeliest = tuple(
-            (END if token == EOS_ID else vocabulary.decode([*ids[-1:], token])[len(before) :], log_prob)
+            (
+                END if token == vocabulary.eos_id else vocabulary.decode([*ids[-1:], token])[len(before) :],
+                log_prob,
+            )
             for token, log_prob in score.likeliest
         )
         ids.append(score.token)

@@ -4,7 +4,6 @@ import asyncio
 import concurrent.futures
 import contextlib
 import os
-import pathlib
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -72,15 +71,8 @@ def run(config: ServeConfig, tell: Callable[[str], None]) -> None:
     with the address, and when the server stops. Raises UserError for a folder that is no run, or an address
     that is taken or not allowed.
     """
-    server = Server(
-        Predictor(config.model_dir, config.step, config.batch_size, config.weights),
-        config.name or pathlib.Path(config.model_dir).absolute().name,
-        template=config.template,
-        max_queue=config.max_queue,
-        max_wait=config.max_wait_ms / 1000,
-        timeout=config.timeout,
-        key=os.environ.get("DISTILL_JAX_SERVE_KEY") or None,
-    )
+    predictor = Predictor(config.model_dir, config.step, config.batch_size, config.weights)
+    server = Server(predictor, config, os.environ.get("DISTILL_JAX_SERVE_KEY") or None)
     server.warm_up()
 
     async def serve() -> None:

@@ -10,6 +10,8 @@ from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.serving.generation import Generation, Piece
 from distill_jax.serving.requests import CompletionRequest
 
+Answers = Sequence[Sequence[tuple[Generation, str]]]  # those to each text, with the reasons why they end
+
 
 def error_body(message: str, kind: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
     """An error: `kind` is OpenAI's word for whose fault it is, `param` the field."""
@@ -61,22 +63,9 @@ def _completion_logprobs(pieces: Sequence[Piece], count: int) -> dict[str, Any]:
 
 
 def response_body(
-    request: CompletionRequest,
-    answers: Sequence[Sequence[tuple[Generation, str]]],
-    prompt_tokens: int,
-    *,
-    chat: bool,
-    fingerprint: str,
+    request: CompletionRequest, answers: Answers, prompt_tokens: int, *, chat: bool, fingerprint: str
 ) -> dict[str, Any]:
-    """The body of a response.
-
-    Args:
-      request: the request.
-      answers: the answers to each text, with the reasons why they end.
-      prompt_tokens: of all texts, as the student reads them.
-      chat: whether it is a chat completion.
-      fingerprint: of the student.
-    """
+    """The body of a response; `prompt_tokens` are those of all texts, `fingerprint` is the student's."""
     choices = []
     for generation, reason in (answer for of_text in answers for answer in of_text):
         choice: dict[str, Any] = {"index": len(choices), "finish_reason": reason, "logprobs": None}

@@ -18,14 +18,13 @@ from t5x.examples.t5 import network
 
 from distill_jax.data.views import TASK_IDS
 from distill_jax.errors import UserError
-from distill_jax.models.losses import token_weights
 from distill_jax.models.t5 import Transformer
 from distill_jax.t5x.feature_converter import ViewFeatureConverter
 from distill_jax.t5x.network import NetworkStates
 from distill_jax.t5x.seqio_tasks import own_vocabulary
 from distill_jax.training.build import with_vocabulary_size
 from distill_jax.training.initial import load_teacher
-from distill_jax.training.objectives import Batch, CrossEntropy, Objective
+from distill_jax.training.losses import Batch, CrossEntropy, Objective, token_weights
 
 
 class DistillationModel(models.EncoderDecoderModel):
@@ -38,8 +37,8 @@ class DistillationModel(models.EncoderDecoderModel):
       module: `distill_jax.models.t5.Transformer` or `t5x.examples.t5.network.Transformer`.
       input_vocabulary, output_vocabulary: of the task, one and the same; see `seqio_tasks.seqio_vocabulary`.
       optimizer_def: T5X's, or optax's as our engine takes it; None where nothing is trained.
-      view_weights: weight of each view by name, of `distill_jax.models.losses`; None where nothing is trained.
-      objective: of `distill_jax.training.objectives`.
+      view_weights: weight of each view by name, of `training.losses`; None where nothing is trained.
+      objective: of `training.losses`.
       teacher_checkpoint_path: of an objective with a white-box teacher.
       num_beams: 1 decodes greedily, as our engine does by default; more is T5X's beam search.
       loss_chunk: tokens whose logits are held at a time.
@@ -60,7 +59,7 @@ class DistillationModel(models.EncoderDecoderModel):
         output_vocabulary: seqio.Vocabulary,
         optimizer_def: t5x_optimizers.OptimizerDef | optax.GradientTransformation | None = None,
         view_weights: Mapping[str, float] | None = None,
-        objective: Objective = CrossEntropy(),  # noqa: B008, frozen
+        objective: Objective = CrossEntropy(),
         teacher_checkpoint_path: str | None = None,
         num_beams: int = 1,
         loss_chunk: int = 2048,
@@ -136,15 +135,8 @@ class DistillationModel(models.EncoderDecoderModel):
         return batch | {"weights": weights, **self.objective.shares(batch)}
 
     def _loss(self, params: Any, batch: Batch, key: jax.Array | None, z_loss: float):
-        loss, sums = self.objective(
-            params,
-            model=self._states,
-            batch=batch,
-            key=key,
-            teacher=self.teacher_params,
-            loss_chunk=self._loss_chunk,
-            z_loss=z_loss,
-        )
+        options = {"teacher": self.teacher_params, "loss_chunk": self._loss_chunk, "z_loss": z_loss}
+        loss, sums = self.objective(params, model=self._states, batch=batch, key=key, **options)
         return loss, _metrics(loss, sums, batch, self._view_weights)
 
     def loss_fn(self, params: Any, batch: Batch, dropout_rng: jax.Array | None):

@@ -16,7 +16,7 @@ from distill_jax.config.options import default_of
 from distill_jax.errors import UserError
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import methods
-from distill_jax.training.objectives import Objective
+from distill_jax.training.losses import Objective
 
 _NETWORK = {*ModelOptions.by_macro()} - {"DROPOUT_RATE"}
 _READ = {"MIXTURE_OR_TASK_NAME", "TRAIN_STEPS"}.union(
@@ -78,7 +78,14 @@ def objective() -> Objective:
 
 
 def network() -> Transformer:
-    """Our network, by EMB_DIM, NUM_HEADS and the other macros of our model files."""
+    """Our network, by EMB_DIM, NUM_HEADS and the other macros of our model files.
+
+    Raises:
+      UserError: when MODEL_FAMILY is none that T5X trains.
+    """
+    family = configuration().model_family
+    if family != "t5":
+        raise UserError(f"MODEL_FAMILY {family!r}: T5X trains only t5; train it with distill-jax train")
     return methods.make_model(configuration())
 
 

@@ -146,6 +146,12 @@ def only_setting(
         lines = [line for line in store.read(example.id) if chosen(line)]
         if len({(line["prompt"], line["model"], json.dumps(line["sampling"])) for line in lines}) > 1:
             settings = {f"{line['model']} with {line.get('template')}, {line['sampling']}" for line in lines}
+            if len(settings) == 1:
+                raise UserError(
+                    f"{store.path}: row {example.id} has completions of several prompts of one setting: "
+                    "another row has its id too, or its text has changed; run annotate with the settings and "
+                    "--output"
+                )
             raise UserError(
                 f"{store.path}: row {example.id} has completions of several settings "
                 f"({'; '.join(sorted(settings))}): choose with --model or --template, or run annotate with the "

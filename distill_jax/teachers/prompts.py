@@ -191,14 +191,11 @@ def load_template(name: str) -> Template:
     path = FOLDER / f"{tasks.MODULES.get(name, name)}.yaml"
     if not re.fullmatch(r"\w+", name) or not path.exists():
         path = pathlib.Path(name)
+    if not path.exists():
+        raise UserError(f"prompt {name}: no such file: expected a YAML file or one of {', '.join(shipped())}")
     try:
-        with files.open_text(path) as file:
-            content = yaml.safe_load(file)
-    except OSError as error:
-        raise UserError(
-            f"prompt {name}: {error.strerror}: expected a YAML file or one of {', '.join(shipped())}"
-        ) from None
-    except (yaml.YAMLError, UnicodeError) as error:
+        content = yaml.safe_load(files.read_text(path))
+    except yaml.YAMLError as error:
         raise UserError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping with question, answer and so on")

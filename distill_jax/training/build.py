@@ -13,11 +13,11 @@ from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
-from distill_jax.models.t5 import Transformer
+from distill_jax.models.families import Network
 from distill_jax.tasks.resolve import resolve
 from distill_jax.training import distributed, methods, partitioning
 from distill_jax.training.initial import load_teacher
-from distill_jax.training.objectives import Objective
+from distill_jax.training.losses import Objective
 from distill_jax.training.partitioning import Partitioner
 from distill_jax.training.stored_logits import store_top_k
 
@@ -47,7 +47,7 @@ class Run:
     records: Prepared
     validation: Prepared | None
     vocabulary: Vocabulary
-    model: Transformer
+    model: Network
     objective: Objective
     teacher: Any
     optimizer: optax.GradientTransformation
@@ -61,7 +61,7 @@ class Run:
 
 def build(
     config: TrainConfig,
-    model: Transformer | None = None,
+    model: Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
     objective: Objective | None = None,
 ) -> Run:
@@ -135,32 +135,31 @@ def _prepare(
 
 
 def _with_stored_logits(
-    config: TrainConfig, objective: Objective, model: Transformer, records: Prepared
+    config: TrainConfig, objective: Objective, model: Network, records: Prepared
 ) -> Prepared:
     """The records with the teacher's likeliest next tokens, among the ids of the student's network."""
-    return distributed.first_alone(
-        lambda: store_top_k(
-            records,
-            config.teacher_checkpoint_path,
-            config.teacher_top_k,
-            vocab_size=model.config.vocab_size,
-            temperature=objective.temperature,
-        )
-    )
+    teacher = config.teacher_checkpoint_path, config.teacher_top_k
+    options = {"vocab_size": model.config.vocab_size, "temperature": objective.temperature}
+    return distributed.first_alone(lambda: store_top_k(records, *teacher, **options))
 
 
-def with_vocabulary_size(model: Transformer, vocabulary: Vocabulary) -> Transformer:
+def with_vocabulary_size(model: Network, vocabulary: Vocabulary) -> Network:
     """The network with as many ids as the vocabulary needs, where its config leaves the number open.
 
     The number is rounded up to a multiple of 128, which is what matrix units like.
 
     Raises:
-      UserError: when the config's number is smaller than the vocabulary.
+      UserError: when the config's number is smaller than the vocabulary, or its padding is a token there.
     """
     config = model.config
+    if vocabulary.pad_id is None and config.pad_id == 0:
+        raise UserError(
+            f"MODEL_FAMILY {config.family} takes id 0 for padding, which is a token of this vocabulary: give "
+            "one of T5's kind, or a decoder-only model"
+        )
     if config.vocab_size is None:
         rounded = -(-vocabulary.vocab_size // 128) * 128
-        return Transformer(dataclasses.replace(config, vocab_size=rounded))
+        return model.clone(config=dataclasses.replace(config, vocab_size=rounded))
     if config.vocab_size < vocabulary.vocab_size:
         raise UserError(
             f"VOCAB_SIZE is {config.vocab_size}, but the vocabulary has {vocabulary.vocab_size} ids"

@@ -9,17 +9,11 @@ from distill_jax.checkpoints.formats.parameters import check, to_tree
 from distill_jax.checkpoints.reading import Checkpoint, open_checkpoint
 from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
-from distill_jax.models.t5 import Transformer
+from distill_jax.models.families import Network, make_network
 
 
-def initial_params(model: Transformer, path: str, vocabulary: Vocabulary) -> Any:
-    """Float32 parameters for a student, `model`, from a checkpoint.
-
-    Args:
-      model: the student's network.
-      path: a run's folder or one of its checkpoints, a T5X checkpoint, or a Hugging Face folder; local, `gs://…`
-        or `hf://ORG/NAME`.
-      vocabulary: the student's.
+def initial_params(model: Network, path: str, vocabulary: Vocabulary) -> Any:
+    """Float32 parameters for a student, `model`, from any checkpoint that `reading.open_checkpoint` takes.
 
     Raises:
       UserError: when the checkpoint is missing, is of a run with another vocabulary, or does not fit; names the
@@ -31,7 +25,7 @@ def initial_params(model: Transformer, path: str, vocabulary: Vocabulary) -> Any
     return jax.tree.map(jnp.asarray, to_tree(checkpoint.parameters, model.config.scan_layers))
 
 
-def load_teacher(path: str | None, vocabulary: Vocabulary) -> tuple[Transformer, Any]:
+def load_teacher(path: str | None, vocabulary: Vocabulary) -> tuple[Network, Any]:
     """A white-box teacher: its model and float32 parameters; `path` as of `initial_params`.
 
     Raises:
@@ -47,12 +41,16 @@ def load_teacher(path: str | None, vocabulary: Vocabulary) -> tuple[Transformer,
             f"TEACHER_CHECKPOINT_PATH {path}: has {config.vocab_size} ids, the student's vocabulary "
             f"{vocabulary.vocab_size}: both must have the same vocabulary"
         )
-    return Transformer(config), jax.tree.map(jnp.asarray, to_tree(checkpoint.parameters))
+    return make_network(config), jax.tree.map(jnp.asarray, to_tree(checkpoint.parameters))
 
 
 def _check_vocabulary(option: str, checkpoint: Checkpoint, vocabulary: Vocabulary) -> None:
     """Two vocabularies of one size have the same shapes: only the run says which one its ids are of."""
     run = checkpoint.run()
+    causal = run is None and checkpoint.config is not None and checkpoint.config.pad_id != 0
+    own = checkpoint.vocabulary() if causal else None
+    if own is not None and own.fingerprint != vocabulary.fingerprint:
+        raise UserError(f"{option}: has a vocabulary of its own: give --vocabulary {checkpoint.folder} too")
     if run is not None and run.vocabulary not in ("", vocabulary.fingerprint):
         raise UserError(
             f"{option}: was trained with the vocabulary {run.vocabulary}, the student's is "

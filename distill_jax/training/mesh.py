@@ -10,14 +10,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from distill_jax.errors import UserError
-from distill_jax.models.config import T5Config
+from distill_jax.models.config import ModelConfig
 
 AXES = ("data", "fsdp", "model")
 Rules = tuple[tuple[str, str | tuple[str, ...] | None], ...]
 Sizes = Mapping[str, int]
 
 _ROWS: Rules = (("batch", ("data", "fsdp")),)
-_TENSOR: Rules = (("vocab", "model"), ("mlp", "model"), ("heads", "model"), ("joined_kv", "model"))
+_TENSOR: Rules = tuple((name, "model") for name in ("vocab", "mlp", "heads", "joined_kv", "kv_heads"))
 _FSDP: Rules = (("embed", "fsdp"),)
 
 # The table of each preset, and the axis that takes all devices where no mesh is given.
@@ -83,7 +83,13 @@ def _axes(to: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def _misfit(
-    sizes: Sizes, rules: Rules, config: T5Config, batch_size: int, microbatches: int, devices: int, hosts: int
+    sizes: Sizes,
+    rules: Rules,
+    config: ModelConfig,
+    batch_size: int,
+    microbatches: int,
+    devices: int,
+    hosts: int,
 ) -> str | None:
     """Why a mesh cannot be used; None if it can."""
     product = math.prod(sizes.values())
@@ -93,18 +99,12 @@ def _misfit(
     for axis, size in sizes.items():
         if size > 1 and axis not in used:
             return f"nothing is spread over {axis}={size} by this PARTITIONING"
-    dims = {
-        "embed": ("emb_dim", config.emb_dim),
-        "heads": ("num_heads", config.num_heads),
-        "joined_kv": ("num_heads", config.num_heads),
-        "mlp": ("mlp_dim", config.mlp_dim),
-        "vocab": ("VOCAB_SIZE", config.vocab_size),
-    }
+    dims = config.sharded_sizes()
     for name, to in rules:
-        label, dim = dims.get(name, ("", None))
         parts = math.prod(sizes[axis] for axis in _axes(to))
-        if dim is not None and dim % parts:
-            return f"{'*'.join(_axes(to))}={parts} does not divide {label} {dim}"
+        for label, dim in dims.get(name, ()):
+            if dim is not None and dim % parts:
+                return f"{'*'.join(_axes(to))}={parts} does not divide {label} {dim}"
     shards = batch_shards(sizes, rules)
     if batch_size % (shards * microbatches):
         needed = f"{shards} shard(s) of rows and {microbatches} microbatch(es)"
@@ -120,7 +120,7 @@ def batch_shards(sizes: Sizes, rules: Rules) -> int:
 
 
 def valid_meshes(
-    rules: Rules, config: T5Config, batch_size: int, microbatches: int, device_count: int, hosts: int = 1
+    rules: Rules, config: ModelConfig, batch_size: int, microbatches: int, device_count: int, hosts: int = 1
 ) -> Iterator[dict[str, int]]:
     """Every mesh of `device_count` devices that the model and the batch divide over."""
     divisors = [n for n in range(1, device_count + 1) if device_count % n == 0]
@@ -133,7 +133,13 @@ def valid_meshes(
 
 
 def check(
-    sizes: Sizes, rules: Rules, config: T5Config, batch_size: int, microbatches: int, devices: int, hosts: int
+    sizes: Sizes,
+    rules: Rules,
+    config: ModelConfig,
+    batch_size: int,
+    microbatches: int,
+    devices: int,
+    hosts: int,
 ) -> None:
     """Refuses a mesh that cannot be used, before anything is compiled.
 

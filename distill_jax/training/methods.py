@@ -5,16 +5,14 @@ from collections.abc import Mapping
 import optax
 
 from distill_jax.config import TrainConfig
-from distill_jax.models import losses
-from distill_jax.models.config import T5Config
-from distill_jax.models.t5 import Transformer
-from distill_jax.training import optimizers, schedules
-from distill_jax.training.objectives import CrossEntropy, LogitDistillation, Objective, SoftLabels
+from distill_jax.models.families import Network, make_config, make_network
+from distill_jax.training import losses, optimizers, schedules
+from distill_jax.training.losses import CrossEntropy, LogitDistillation, Objective, SoftLabels
 
 
-def make_model(config: TrainConfig) -> Transformer:
+def make_model(config: TrainConfig) -> Network:
     """The network; its `vocab_size` may be open (None)."""
-    return Transformer(T5Config(**config.shape))
+    return make_network(make_config(config.shape))
 
 
 def view_weights(config: TrainConfig) -> Mapping[str, float]:
@@ -52,9 +50,5 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     if config.optimizer == "adafactor":
         return optimizers.adafactor(make_schedule(config), decay_rate=config.adafactor_decay_rate, **common)
     return optimizers.adamw(
-        make_schedule(config),
-        b1=config.adam_b1,
-        b2=config.adam_b2,
-        eps=config.adam_eps,
-        **common,
+        make_schedule(config), b1=config.adam_b1, b2=config.adam_b2, eps=config.adam_eps, **common
     )

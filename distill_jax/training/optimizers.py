@@ -105,14 +105,8 @@ def adafactor(
         but 1 for scanned layers.
       **options: those of `optax.adafactor`.
     """
-    make = functools.partial(
-        optax.adafactor,
-        learning_rate,
-        decay_rate=decay_rate,
-        weight_decay_rate=weight_decay or None,
-        weight_decay_mask=None if decay_all else decayed,
-        **options,
-    )
+    decay = {"weight_decay_rate": weight_decay or None, "weight_decay_mask": None if decay_all else decayed}
+    make = functools.partial(optax.adafactor, learning_rate, decay_rate=decay_rate, **decay, **options)
     smallest = min_dim_size_to_factor
     whole = make(min_dim_size_to_factor=128 if smallest is None else smallest)
     layer = _each_layer(make(min_dim_size_to_factor=1 if smallest is None else smallest))

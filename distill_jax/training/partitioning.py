@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from distill_jax.errors import UserError
-from distill_jax.models.config import T5Config
+from distill_jax.models.config import ModelConfig
 from distill_jax.training.mesh import AXES, Rules, Sizes, batch_shards, check, describe, mesh_sizes, table
 
 
@@ -117,7 +117,7 @@ def logical_axes(model) -> Any:
 
 
 def make_partitioner(
-    config: T5Config, batch_size: int, microbatches: int, mesh: Sizes | None, partitioning: str | Sequence
+    config: ModelConfig, batch_size: int, microbatches: int, mesh: Sizes | None, partitioning: str | Sequence
 ) -> Partitioner:
     """The mesh over all devices of all hosts; raises the UserErrors of `table`, `mesh_sizes` and `check`."""
     rules = table(partitioning)
@@ -127,7 +127,7 @@ def make_partitioner(
     return Partitioner(jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3), rules)
 
 
-def check_model(place: Partitioner, config: T5Config, batch_size: int, microbatches: int) -> None:
+def check_model(place: Partitioner, config: ModelConfig, batch_size: int, microbatches: int) -> None:
     """Raises UserError unless a model with this config can be spread over the mesh."""
     check(place.mesh.shape, place.rules, config, batch_size, microbatches, place.mesh.size, jax.process_count())
 

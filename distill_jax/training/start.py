@@ -7,14 +7,14 @@ import optax
 
 from distill_jax.checkpoints.orbax import Checkpointer
 from distill_jax.data.loader import Loader
-from distill_jax.models.t5 import Transformer
+from distill_jax.models.families import Network
 from distill_jax.training import partitioning, train_state
 from distill_jax.training.build import Run
 from distill_jax.training.initial import initial_params
 from distill_jax.training.train_state import TrainState
 
 
-def state_shapes(model: Transformer, optimizer: optax.GradientTransformation) -> TrainState:
+def state_shapes(model: Network, optimizer: optax.GradientTransformation) -> TrainState:
     """The shapes of the state; nothing is allocated."""
     return jax.eval_shape(lambda: train_state.create(train_state.init_params(model, 0), optimizer))
 

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from distill_jax.data.views import TASK_IDS
-from distill_jax.models.losses import token_weights
-from distill_jax.training.objectives import Batch, CrossEntropy, Metrics, Objective
+from distill_jax.training.losses import Batch, CrossEntropy, Metrics, Objective, token_weights
 from distill_jax.training.train_state import TrainState
 
 CHECKED_SIZE = 1 << 16  # elements of the arrays whose update is read before it is made
@@ -35,7 +34,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     view_weights: Mapping[str, float],
     *,
-    objective: Objective = CrossEntropy(),  # noqa: B008, frozen
+    objective: Objective = CrossEntropy(),
     seed: int = 0,
     microbatches: int = 1,
     loss_chunk: int = 2048,
@@ -103,11 +102,7 @@ def make_train_step(
 
 
 def make_eval_step(
-    model,
-    view_weights: Mapping[str, float],
-    *,
-    objective: Objective = CrossEntropy(),  # noqa: B008, frozen
-    loss_chunk: int = 2048,
+    model, view_weights: Mapping[str, float], *, objective: Objective = CrossEntropy(), loss_chunk: int = 2048
 ) -> Callable[..., Metrics]:
     """Builds the jitted `(params, batch, teacher=None) -> metrics`: as the train step's, without dropout."""
 

@@ -21,9 +21,10 @@ from distill_jax.data.prepare import Prepared, hash_of, write_rows
 from distill_jax.data.records import Segment, decode_row
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.errors import UserError
-from distill_jax.models.t5 import Transformer
+from distill_jax.models.families import Network
+from distill_jax.models.logits import project
 from distill_jax.training.initial import load_teacher
-from distill_jax.training.objectives import Batch, decoder_states
+from distill_jax.training.losses import Batch, decoder_states
 
 
 def _fingerprint(params) -> str:
@@ -33,14 +34,14 @@ def _fingerprint(params) -> str:
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))
-def _top_k(model: Transformer, params, batch: Batch, k: int, vocab_size: int, temperature: float):
+def _top_k(model: Network, params, batch: Batch, k: int, vocab_size: int, temperature: float):
     """Of each target position: ids int32 and log-probabilities float32, both [batch, targets, k]."""
     states, kernel = decoder_states(params, model, batch, None)
     kernel = kernel[:, :vocab_size]
     rows, length = batch["decoder_target_tokens"].shape
 
     def of_row(row):
-        logits = row.astype(jnp.float32) @ kernel.astype(jnp.float32)
+        logits = project(row, kernel, model.config.logits_cap)
         return jax.lax.top_k(jax.nn.log_softmax(logits / temperature), k)
 
     log_probs, ids = jax.lax.map(of_row, states.reshape(rows, length, -1))  # [vocab] of one row at a time
@@ -71,7 +72,6 @@ def store_top_k(
     Args:
       records: of `prepare`.
       teacher_checkpoint_path: of `load_teacher`.
-      k: tokens stored for each position.
       vocab_size: the student's. Ids beyond it (a teacher may be padded to more) are left out before the
         softmax, as beside a live teacher.
       temperature: of the log-probabilities.

@@ -14,12 +14,12 @@ from distill_jax.config import TrainConfig
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import Prepared
 from distill_jax.errors import UserError
-from distill_jax.models.t5 import Transformer
+from distill_jax.models.families import Network, describe
 from distill_jax.training import distributed, loop, methods, partitioning
 from distill_jax.training.build import Run, build
 from distill_jax.training.listener import Listener
+from distill_jax.training.losses import Objective
 from distill_jax.training.nonfinite import Guard
-from distill_jax.training.objectives import Objective
 from distill_jax.training.start import example_ids, start
 from distill_jax.training.step import make_eval_step, make_train_step, means
 
@@ -37,7 +37,7 @@ class Evaluator(Protocol):
 def train(
     config: TrainConfig,
     *,
-    model: Transformer | None = None,
+    model: Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
     objective: Objective | None = None,
     evaluator: Callable[[Run], Evaluator] | None = None,
@@ -48,7 +48,6 @@ def train(
     One of several processes ends when another is gone, as `distributed.initialize` says.
 
     Args:
-      config: of the run.
       model: in place of the configuration's network.
       optimizer: in place of the configuration's optimizer and schedule.
       objective: in place of the method's loss.
@@ -82,7 +81,7 @@ def claim(run: Run) -> None:
         task_feature_lengths=dict(config.task_feature_lengths),
         vocabulary=run.vocabulary.fingerprint,
         data=run.records.key,
-        model=dataclasses.asdict(run.model.config),
+        model=describe(run.model.config),
         batch_size=config.batch_size,
         seed=config.seed,
         view_weights=dict(run.view_weights),
@@ -128,17 +127,14 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
     train_step = make_train_step(run.model, run.optimizer, run.view_weights, **options)
     train_step = distributed.compiled_together(train_step)
     ids = example_ids(run.task, "train")
+    folder, limit = config.model_dir, config.max_skipped_steps
+    guard = Guard(folder, limit, lambda step: ids(loader.examples(step - 1)), write=distributed.is_primary())
     return loop.Loop(
         state=state,
         loader=loader,
         train_step=lambda state, batch: train_step(state, partitioning.put_batch(batch, place), run.teacher),
         checkpointer=checkpointer,
-        guard=Guard(
-            config.model_dir,
-            config.max_skipped_steps,
-            examples=lambda step: ids(loader.examples(step - 1)),
-            write=distributed.is_primary(),
-        ),
+        guard=guard,
         place=place,
         config=config,
         validate=_validation(run, evaluator) if config.eval_period else None,

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from distill_jax.config import AnnotateConfig
+from distill_jax.config import AnnotateConfig, ServeConfig
 from distill_jax.data.task import DistillationTask
 from distill_jax.decoding.predictor import Predictor
 from distill_jax.errors import UserError
@@ -41,7 +41,8 @@ def served(run: pathlib.Path) -> Iterator[Teacher]:
     """
     predictor = Predictor(str(run), batch_size=BATCH)
     name = f"{run.name}-{predictor.step}"
-    with in_background(Server(predictor, name, max_wait=0.01, timeout=TIMEOUT)) as address:
+    config = ServeConfig(model_dir=str(run), name=name, max_wait_ms=10.0, timeout=TIMEOUT)
+    with in_background(Server(predictor, config)) as address:
         yield Teacher(name, f"{address}/v1")
 
 

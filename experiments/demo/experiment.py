@@ -8,6 +8,7 @@ standard fine-tuning is scored twice: at the same number of steps, and at equal 
 import dataclasses
 import functools
 import time
+import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,11 +18,10 @@ from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import Prepared, prepare
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.evaluation.evaluator import Evaluator
-from distill_jax.models import losses
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
 from distill_jax.tasks import registry
-from distill_jax.training import optimizers, schedules, train_state
+from distill_jax.training import losses, optimizers, schedules, train_state
 from distill_jax.training.step import make_train_step
 
 METHODS = ("standard", "step_by_step")
@@ -163,19 +163,13 @@ class Comparison:
 
     def _scores(self, params: Any, method: str, vocabulary: str, samples: int) -> dict[str, Any]:
         task, views = registry.resolve(f"{self.settings.task}_{method}")
-        evaluator = functools.partial(
-            Evaluator,
-            model=self.model,
-            vocabulary=load_vocabulary(vocabulary),
-            task=task,
-            task_feature_lengths={"inputs": 64, "targets": 28},
-        )
-        split = self.settings.split
-        scores: dict[str, Any] = {}
-        scores["accuracy"] = evaluator(views=views[:1], batch_size=250)(params, split)["label_accuracy"]
+        student = {"model": self.model, "vocabulary": load_vocabulary(vocabulary), "task": task}
+        student["lengths"] = {"inputs": 64, "targets": 28}
+        split, of_labels = self.settings.split, types.SimpleNamespace(**student, views=views[:1])
+        scores: dict[str, Any] = {"accuracy": Evaluator(of_labels, 250)(params, split)["label_accuracy"]}
         if samples:
-            of_samples = evaluator(views=views, batch_size=samples, num_examples=samples)
-            scores["samples"] = of_samples.evaluate(params, split).rows
+            whole = types.SimpleNamespace(**student, views=views)
+            scores["samples"] = Evaluator(whole, samples, num_examples=samples).evaluate(params, split).rows
         return scores
 
 

@@ -124,5 +124,5 @@ def label_accuracy(folder: pathlib.Path, split: str) -> float:
     """Accuracy of the labels that a run's student generates for a split of its task."""
     student = load_student(str(folder))
     views = [view for view in student.views if view.name == "label" or view.answer]
-    evaluator = Evaluator.of(student, views=views, batch_size=250)
+    evaluator = Evaluator(dataclasses.replace(student, views=views), batch_size=250)
     return evaluator(student.params(), split)["label_accuracy"]

@@ -42,13 +42,20 @@ def test_ours_to_t5x_to_hugging_face_to_ours_is_exact(make_student, assert_same,
     chain = [
         ("distill-jax", {**TASK, "scan_layers": True, "step": 6}),
         ("t5x", {}),
-        ("huggingface", {"shard_bytes": 9000}),
+        ("huggingface", {"shard_gb": 9e-6}),
         ("distill-jax", {}),
         ("t5x-orbax", {"scan_layers": True, "ocdbt": False}),
         ("t5x", {"scan_layers": True}),
     ]
     for number, (to, options) in enumerate(chain[:steps], 1):
-        convert(str(tmp_path / str(number - 1)), str(tmp_path / str(number)), to, **options)
+        convert(
+            ConvertConfig(
+                source=str(tmp_path / str(number - 1)),
+                destination=str(tmp_path / str(number)),
+                to=to,
+                **options,
+            )
+        )
         checkpoint = open_checkpoint(str(tmp_path / str(number)))
         assert checkpoint.format == to
         assert checkpoint.model_config() == config
@@ -62,18 +69,26 @@ def test_ours_to_t5x_to_hugging_face_to_ours_is_exact(make_student, assert_same,
 
 def test_the_step_goes_along_where_the_format_has_one(student):
     folder, _, _ = student
-    convert(str(folder / "hf"), str(folder / "a"), "t5x", step=6)
-    convert(str(folder / "a"), str(folder / "b"), "t5x-orbax")
-    convert(str(folder / "b" / "checkpoint_6"), str(folder / "c"), "distill-jax")
+    convert(ConvertConfig(source=str(folder / "hf"), destination=str(folder / "a"), to="t5x", step=6))
+    convert(ConvertConfig(source=str(folder / "a"), destination=str(folder / "b"), to="t5x-orbax"))
+    convert(
+        ConvertConfig(
+            source=str(folder / "b" / "checkpoint_6"), destination=str(folder / "c"), to="distill-jax"
+        )
+    )
     assert [open_checkpoint(str(folder / name)).step for name in "abc"] == [6, 6, 6]
 
 
 @pytest.mark.slow
 def test_eval_and_infer_take_a_converted_student(student, tmp_path):
     folder, _, _ = student
-    convert(str(folder / "hf"), str(folder / "run"), "distill-jax", **TASK)
-    convert(str(folder / "run"), str(folder / "t5x"), "t5x")
-    convert(str(folder / "t5x"), str(folder / "again"), "distill-jax", scan_layers=True)
+    convert(ConvertConfig(source=str(folder / "hf"), destination=str(folder / "run"), to="distill-jax", **TASK))
+    convert(ConvertConfig(source=str(folder / "run"), destination=str(folder / "t5x"), to="t5x"))
+    convert(
+        ConvertConfig(
+            source=str(folder / "t5x"), destination=str(folder / "again"), to="distill-jax", scan_layers=True
+        )
+    )
     results = [
         evaluate_run(EvalConfig(model_dir=str(folder / name), eval_examples=3, batch_size=4)).results[0]
         for name in ("run", "again")
@@ -96,14 +111,18 @@ def test_eval_and_infer_take_a_converted_student(student, tmp_path):
 
 def test_a_run_without_a_task_says_what_to_do(student):
     folder, _, _ = student
-    convert(str(folder / "hf"), str(folder / "run"), "distill-jax", vocabulary="bytes")
+    convert(
+        ConvertConfig(
+            source=str(folder / "hf"), destination=str(folder / "run"), to="distill-jax", vocabulary="bytes"
+        )
+    )
     with pytest.raises(UserError, match="converted without a task.*--task"):
         evaluate_run(EvalConfig(model_dir=str(folder / "run")))
 
 
 def test_training_does_not_resume_a_converted_run(student):
     folder, _, _ = student
-    convert(str(folder / "hf"), str(folder / "run"), "distill-jax", **TASK)
+    convert(ConvertConfig(source=str(folder / "hf"), destination=str(folder / "run"), to="distill-jax", **TASK))
     trained = dataclasses.replace(run_dir.load(str(folder / "run")), data="prepared records")
     with pytest.raises(UserError, match="holds a different run .data was 'converted from huggingface'"):
         run_dir.claim(str(folder / "run"), trained)
@@ -113,7 +132,11 @@ def test_a_vocabulary_that_the_embedding_is_too_small_for_is_refused(make_studen
     config, params = make_student()
     write_huggingface(tmp_path / "hf", from_tree(params), config)
     with pytest.raises(UserError, match="token_embedder/embedding has 48 rows, the vocabulary needs 259"):
-        convert(str(tmp_path / "hf"), str(tmp_path / "out"), "t5x", vocabulary="bytes")
+        convert(
+            ConvertConfig(
+                source=str(tmp_path / "hf"), destination=str(tmp_path / "out"), to="t5x", vocabulary="bytes"
+            )
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -121,11 +144,11 @@ def test_a_destination_that_is_there_or_remote_is_refused(student):
     folder, _, _ = student
     (folder / "there").mkdir()
     with pytest.raises(UserError, match="there: is there already"):
-        convert(str(folder / "hf"), str(folder / "there"), "t5x")
+        convert(ConvertConfig(source=str(folder / "hf"), destination=str(folder / "there"), to="t5x"))
     with pytest.raises(UserError, match="write to a local folder, then copy it"):
-        convert(str(folder / "hf"), "gs://bucket/out", "t5x")
-    with pytest.raises(UserError, match="expected one of the formats distill-jax, t5x"):
-        convert(str(folder / "hf"), str(folder / "out"), "onnx")
+        convert(ConvertConfig(source=str(folder / "hf"), destination="gs://bucket/out", to="t5x"))
+    with pytest.raises(UserError, match="expected distill-jax or t5x or t5x-orbax or huggingface, got 'onnx'"):
+        convert(ConvertConfig(source=str(folder / "hf"), destination=str(folder / "out"), to="onnx"))
 
 
 @pytest.mark.parametrize("to", ["distill-jax", "t5x", "t5x-orbax", "huggingface"])
@@ -133,7 +156,7 @@ def test_a_source_that_breaks_on_the_way_leaves_nothing(make_student, make_legac
     make_legacy(tmp_path / "checkpoint_3", make_student()[1])
     (tmp_path / "checkpoint_3" / "target.encoder.layers_1.mlp.wo.kernel" / "0.0").write_bytes(b"cut")
     with pytest.raises(UserError, match=r"parameter encoder/layers_1/mlp/wo/kernel \[24, 16\] cannot be read"):
-        convert(str(tmp_path / "checkpoint_3"), str(tmp_path / "out"), to)
+        convert(ConvertConfig(source=str(tmp_path / "checkpoint_3"), destination=str(tmp_path / "out"), to=to))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint_3"]
 
 
@@ -149,7 +172,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(student, monkeypatch, full):
     monkeypatch.setattr(t5x_legacy.ts, "open", write)
     monkeypatch.setattr(convert_module, "write_legacy", write)
     with pytest.raises(UserError, match="no space left on the disk: free some, or choose another folder"):
-        convert(str(folder / "hf"), str(folder / "out"), "t5x")
+        convert(ConvertConfig(source=str(folder / "hf"), destination=str(folder / "out"), to="t5x"))
     assert sorted(path.name for path in folder.iterdir()) == ["hf"]
 
 
@@ -194,18 +217,22 @@ def test_the_activations_can_be_said(student, make_legacy):
 def test_a_relative_destination_is_in_the_current_folder(student, assert_same, monkeypatch, to):
     folder, _, params = student
     monkeypatch.chdir(folder)
-    convert("hf", "out/here", to)
+    convert(ConvertConfig(source="hf", destination="out/here", to=to))
     assert_same(open_checkpoint(str(folder / "out" / "here")).parameters, params)
 
 
 def test_the_best_checkpoint_is_converted_where_it_is_asked_for(student):
     folder, _, _ = student
-    convert(str(folder / "hf"), str(folder / "run"), "distill-jax", step=3)
+    convert(ConvertConfig(source=str(folder / "hf"), destination=str(folder / "run"), to="distill-jax", step=3))
     with pytest.raises(UserError, match="no checkpoint has a validation score"):
-        convert(str(folder / "run"), str(folder / "out"), "t5x", step="best")
+        convert(
+            ConvertConfig(source=str(folder / "run"), destination=str(folder / "out"), to="t5x", step="best")
+        )
     scores = {"metric": "label_accuracy", "mode": "max", "by_step": {"3": 0.5}}
     (folder / "run" / "scores.json").write_text(json.dumps(scores))
-    convert(str(folder / "run"), str(folder / "out"), "t5x", step="best")
+    convert(ConvertConfig(source=str(folder / "run"), destination=str(folder / "out"), to="t5x", step="best"))
     assert open_checkpoint(str(folder / "out")).step == 3
     with pytest.raises(UserError, match="step 'best': the source has no steps"):
-        convert(str(folder / "hf"), str(folder / "other"), "t5x", step="best")
+        convert(
+            ConvertConfig(source=str(folder / "hf"), destination=str(folder / "other"), to="t5x", step="best")
+        )

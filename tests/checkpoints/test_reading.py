@@ -12,6 +12,7 @@ from distill_jax.checkpoints.formats.huggingface import write_huggingface
 from distill_jax.checkpoints.formats.parameters import from_tree, to_tree
 from distill_jax.checkpoints.orbax import Checkpointer
 from distill_jax.checkpoints.reading import open_checkpoint
+from distill_jax.config import ConvertConfig
 from distill_jax.data.vocabularies import ByteVocabulary, train_vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.t5 import Transformer
@@ -90,7 +91,7 @@ def test_the_vocabulary_of_a_run_and_of_a_hugging_face_folder(formats, tmp_path)
     assert open_checkpoint(str(folder / "run")).vocabulary().fingerprint == "bytes"
     assert open_checkpoint(str(folder / "hf")).vocabulary() is None
     assert open_checkpoint(str(folder / "t5x")).vocabulary() is None
-    convert(str(folder / "run"), str(tmp_path / "out"), "huggingface")
+    convert(ConvertConfig(source=str(folder / "run"), destination=str(tmp_path / "out"), to="huggingface"))
     assert open_checkpoint(str(tmp_path / "out")).vocabulary().fingerprint == "bytes"
 
 

@@ -12,6 +12,7 @@ from distill_jax.checkpoints.convert import convert
 from distill_jax.checkpoints.formats.huggingface import write_huggingface
 from distill_jax.checkpoints.formats.parameters import from_tree
 from distill_jax.checkpoints.reading import open_checkpoint
+from distill_jax.config import ConvertConfig
 from distill_jax.errors import UserError
 
 
@@ -79,7 +80,13 @@ def test_of_a_run_only_the_checkpoint_that_is_wanted_is_fetched(
 
 def test_our_run_in_a_bucket(make_student, make_legacy, assert_same, tmp_path, bucket):
     _, params = make_student()
-    convert(str(make_legacy(tmp_path / "checkpoint_3", params)), str(tmp_path / "ours"), "distill-jax")
+    convert(
+        ConvertConfig(
+            source=str(make_legacy(tmp_path / "checkpoint_3", params)),
+            destination=str(tmp_path / "ours"),
+            to="distill-jax",
+        )
+    )
     upload(bucket, tmp_path / "ours", "/run")
     for path in ("memory://run", "memory://run/checkpoints/3"):
         checkpoint = open_checkpoint(path)
@@ -91,8 +98,12 @@ def test_an_export_in_a_bucket_brings_its_run(make_student, tmp_path, bucket):
     config, params = make_student("UL2", vocab_size=384)
     write_huggingface(tmp_path / "hf", from_tree(params), config)
     task = {"task": "svamp_step_by_step", "vocabulary": "bytes"}
-    convert(str(tmp_path / "hf"), str(tmp_path / "ours"), "distill-jax", step=2, **task)
-    convert(str(tmp_path / "ours"), str(tmp_path / "t5x"), "t5x")
+    convert(
+        ConvertConfig(
+            source=str(tmp_path / "hf"), destination=str(tmp_path / "ours"), to="distill-jax", step=2, **task
+        )
+    )
+    convert(ConvertConfig(source=str(tmp_path / "ours"), destination=str(tmp_path / "t5x"), to="t5x"))
     upload(bucket, tmp_path / "t5x", "/export")
     for path in ("memory://export", "memory://export/checkpoint_2"):
         checkpoint = open_checkpoint(path)
@@ -259,19 +270,10 @@ def test_weights_that_were_overwritten_in_place_are_fetched_anew(make_student, t
     assert len(list(cache.iterdir())) == 2
 
 
-def test_the_version_is_what_the_file_system_says():
-    class Silent:
-        def ukey(self, path):
-            return f"key of {path}"
-
-    assert remote._version(Silent(), "a", {"size": 3, "ETag": "x", "name": "a"}) == ["3", "ETag=x"]
-    assert remote._version(Silent(), "a", {"size": 3, "name": "a"}) == ["3", "key of a"]
-
-
 def test_the_best_step_of_a_run_in_a_bucket(make_student, make_legacy, tmp_path, bucket):
     for step in (3, 20):
         source = make_legacy(tmp_path / f"checkpoint_{step}", make_student()[1])
-        convert(str(source), str(tmp_path / str(step)), "distill-jax")
+        convert(ConvertConfig(source=str(source), destination=str(tmp_path / str(step)), to="distill-jax"))
         upload(bucket, tmp_path / str(step), "/run")
     with pytest.raises(UserError, match="memory://run: no checkpoint has a validation score"):
         open_checkpoint("memory://run", "best")

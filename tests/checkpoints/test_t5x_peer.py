@@ -12,6 +12,7 @@ from distill_jax.checkpoints.convert import convert
 from distill_jax.checkpoints.formats.huggingface import write_huggingface
 from distill_jax.checkpoints.formats.parameters import from_tree, to_tree
 from distill_jax.checkpoints.reading import open_checkpoint
+from distill_jax.config import ConvertConfig
 from distill_jax.models.t5 import Transformer
 
 pytest.importorskip("t5x", reason="T5X is for parity tests only")
@@ -81,7 +82,16 @@ def test_t5x_restores_what_we_write(make_student, assert_same, tmp_path, manager
     config, params = make_student()
     write_huggingface(tmp_path / "hf", from_tree(params), config)
     to = "t5x" if manager is legacy else "t5x-orbax"
-    convert(str(tmp_path / "hf"), str(tmp_path / "out"), to, step=7, scan_layers=scan, ocdbt=ocdbt)
+    convert(
+        ConvertConfig(
+            source=str(tmp_path / "hf"),
+            destination=str(tmp_path / "out"),
+            to=to,
+            step=7,
+            scan_layers=scan,
+            ocdbt=ocdbt,
+        )
+    )
     path = str(tmp_path / "out" / "checkpoint_7")
     # To evaluate and infer: T5X restores the step and the parameters.
     state = t5x_state(config, 2, scan, optimizer=False)
@@ -114,7 +124,7 @@ def test_t5x_restores_what_we_write(make_student, assert_same, tmp_path, manager
 def test_t5x_without_a_state_loads_ours(make_student, assert_same, tmp_path):
     config, params = make_student()
     write_huggingface(tmp_path / "hf", from_tree(params), config)
-    convert(str(tmp_path / "hf"), str(tmp_path / "out"), "t5x", step=7)
+    convert(ConvertConfig(source=str(tmp_path / "hf"), destination=str(tmp_path / "out"), to="t5x", step=7))
     loaded = checkpoints.load_t5x_checkpoint(str(tmp_path / "out"))
     assert_same(from_tree(loaded["target"]), params)
     assert loaded["state"]["step"] == 7

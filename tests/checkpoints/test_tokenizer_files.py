@@ -221,8 +221,8 @@ def test_another_kind_of_tokenizer_is_refused(tmp_path):
     import tokenizers
 
     tokenizers.Tokenizer(tokenizers.models.WordLevel({"<s>": 0}, "<s>")).save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(UserError, match="tokenizer.json: expected the ids 0, 1 and 2 for <pad>"):
+    with pytest.raises(UserError, match="tokenizer_config.json: no eos_token"):
         read_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(UserError, match="not a tokenizer of the tokenizers library"):
+    with pytest.raises(UserError, match="not the files of a tokenizer"):
         read_tokenizer(tmp_path)

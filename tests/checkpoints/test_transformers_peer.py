@@ -12,7 +12,7 @@ from distill_jax.checkpoints.convert import convert
 from distill_jax.checkpoints.formats.huggingface import read_huggingface, write_huggingface
 from distill_jax.checkpoints.formats.parameters import from_tree, to_tree
 from distill_jax.checkpoints.reading import open_checkpoint
-from distill_jax.config import TrainConfig
+from distill_jax.config import ConvertConfig, TrainConfig
 from distill_jax.data.vocabularies import EOS_ID, load_vocabulary
 from distill_jax.decoding.engine import Engine
 from distill_jax.models.config import T5Config
@@ -123,7 +123,7 @@ def svamp_student(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_transformers_generates_our_tokens_on_svamp(svamp_student, tmp_path):
-    convert(str(svamp_student), str(tmp_path / "hf"), "huggingface")
+    convert(ConvertConfig(source=str(svamp_student), destination=str(tmp_path / "hf"), to="huggingface"))
     peer = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path / "hf").eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
     checkpoint = open_checkpoint(str(svamp_student))

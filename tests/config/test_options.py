@@ -11,7 +11,7 @@ from distill_jax.config import docs, flags
 from distill_jax.config.options import REQUIRED, Options, macro_of, option
 from distill_jax.data import schema, views
 from distill_jax.errors import UserError
-from distill_jax.models import config as models
+from distill_jax.models.families import FAMILIES
 from distill_jax.scoring import uncertainty
 
 TASK = {"mixture_or_task_name": "svamp", "model_dir": "run"}
@@ -192,7 +192,9 @@ def test_choices_are_those_of_the_code():
     from distill_jax.config import data
 
     assert data.FIELDS == schema.FIELDS and data.METHODS == views.METHODS
-    assert set(config.ModelOptions.options()) == {field.name for field in dataclasses.fields(models.T5Config)}
+    fields = {field.name for cls, _ in FAMILIES.values() for field in dataclasses.fields(cls)}
+    assert set(config.ModelOptions.options()) == {"model_family", *fields}
+    assert config.ModelOptions.options()["model_family"].metadata["option"].choices == tuple(FAMILIES)
     measures = config.SelectConfig.options()["measure"].metadata["option"].choices
     assert set(measures) == {*uncertainty.MEASURES, uncertainty.LOG_PROB}
     assert all(f"column_{name}" in config.TrainConfig.options() for name in schema.FIELDS)

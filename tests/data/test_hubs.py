@@ -47,6 +47,20 @@ def test_hugging_face(huggingface):
     assert again.fingerprint("test") == source.fingerprint("test") != source.fingerprint("train")
 
 
+def test_a_row_without_a_class_has_no_label(tmp_path):
+    """As SNLI has 785 of them among its training rows."""
+    datasets = pytest.importorskip("datasets")
+    label = {"label": datasets.ClassLabel(names=CLASSES)}
+    features = datasets.Features({"input": datasets.Value("string")} | label)
+    rows = [{"input": "a", "label": 2}, {"input": "b", "label": -1}]
+    (tmp_path / "set").mkdir()
+    datasets.Dataset.from_list(rows, features=features).to_parquet(tmp_path / "set" / "train.parquet")
+    found = HuggingFaceSource(str(tmp_path / "set"), needs_target=False).examples("train")
+    assert [example.label for example in found] == ["contradiction", None]
+    with pytest.raises(UserError, match="train, row 2: no label .*-1 says that there is none"):
+        list(HuggingFaceSource(str(tmp_path / "set")).examples("train"))
+
+
 def test_hugging_face_as_own_data(huggingface):
     description = own.describe(f"hf:{huggingface}", "test", columns=NLI, classes=list(CLASSES))
     task = own.own_task(description)

@@ -66,6 +66,10 @@ def test_any_file_of_rows(rows, ending, bom, last):
         assert [e.input for e in source.examples("train")] == expected
         assert source.size("train") == len(expected)
         held = HeldOutSource(source)
+        if len(expected) == 1:
+            with pytest.raises(UserError, match="the only row is held out"):
+                list(held.examples("train"))
+            return
         splits = {split: [e.id for e in held.examples(split)] for split in ("train", "validation")}
         assert {split: held.size(split) for split in splits} == {
             split: len(ids) for split, ids in splits.items()
@@ -125,7 +129,7 @@ def test_a_label_of_minus_one_is_none(tmp_path):
     """As SNLI has it where annotators did not agree: no class of that name, and an error that names the row."""
     path = write(tmp_path / "t.jsonl", [{"input": "x", "label": 0}, {"input": "x", "label": -1}])
     with pytest.raises(
-        UserError, match=r"t.jsonl, line 2: no label .*\(a label of -1 says that there is none\)"
+        UserError, match=r"t.jsonl, line 2: no label .*\(-1 says that there is none: leave such rows out\)"
     ):
         list(JsonlSource({"train": [path]}).examples("train"))
     rows = [{"input": "x", "label": 0, "rationale": "r"}, {"input": "x", "label": -1.0, "rationale": "r"}]
@@ -178,6 +182,34 @@ def test_files_of_one_stem_have_ids_of_their_own(tmp_path):
     moved = JsonlSource({"train": [write(tmp_path / "moved" / "x.jsonl", [{"input": "of a", "label": "y"}])]})
     assert next(moved.examples("train")).id == first  # in another file, on another line
     assert content_id("of a", ["x"]) != first
+
+
+@pytest.mark.parametrize("with_input", [True, False])
+def test_rows_of_two_files_that_share_an_id_are_told_apart(tmp_path, with_input):
+    """By the input that the answer was given to; an answer without is of a training row."""
+    splits = ("train", "validation")
+    paths = [
+        write(tmp_path / f"{split}.jsonl", [{"id": n, "input": f"{split} {n}", "label": "x"} for n in (1, 2)])
+        for split in splits
+    ]
+    answers = [{"id": 1, "input": "train 1", "rationale": "of train"}, {"id": 2, "rationale": "of train"}]
+    if with_input:
+        answers[1] |= {"input": "validation 2", "rationale": "of validation"}
+        answers += [{"id": 1, "input": "validation 1", "rationale": "of validation"}]
+    task = own.own_task(own.describe(*paths, rationales=write(tmp_path / "r.jsonl", answers)))
+    found = {split: [example.rationale for example in task.source.examples(split)] for split in splits}
+    if with_input:
+        assert found == {"train": ["of train", None], "validation": ["of validation", "of validation"]}
+    else:
+        assert found == {"train": ["of train", "of train"], "validation": [None, None]}
+
+
+def test_an_answer_is_joined_by_id_however_its_input_is_written(tmp_path):
+    rows = write(tmp_path / "rows.jsonl", [{"id": n, "input": f"row {n}", "label": "x"} for n in range(20)])
+    answers = [{"id": n, "input": f"Q: row {n}", "rationale": f"why {n}"} for n in range(20)]
+    task = own.own_task(own.describe(rows, rationales=write(tmp_path / "r.jsonl", answers)))
+    for split in ("train", "validation"):
+        assert all(e.rationale == f"why {e.id}" for e in task.source.examples(split))
 
 
 TRAIN = [

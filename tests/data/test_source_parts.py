@@ -34,6 +34,13 @@ def test_held_out(source):
     assert held.where("validation", 2).endswith(f"train.jsonl, line {line}")
 
 
+def test_an_only_row_cannot_be_held_out(tmp_path):
+    one = HeldOutSource(JsonlSource({"train": [write(tmp_path / "one.jsonl", [{"input": "a", "label": "b"}])]}))
+    assert one.size("validation") == 1
+    with pytest.raises(UserError, match="one.jsonl, line 1: the only row is held out for validation"):
+        list(one.examples("train"))
+
+
 def test_concatenated(source, tmp_path):
     more = JsonlSource({"dev": [write(tmp_path / "more.jsonl", [{"input": "x", "label": "y"}] * 3)]})
     both = ConcatenatedSource({"train": [(source, "train"), (more, "dev")]})

@@ -1,7 +1,9 @@
+import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill_jax.data import cache
 from distill_jax.data.vocabularies import (
     ByteVocabulary,
     SentencePieceVocabulary,
@@ -129,6 +131,36 @@ def test_bad_specs(tmp_path):
         load_vocabulary("nosuch://bucket/v.model")
 
 
+def test_a_model_that_was_overwritten_at_its_url_is_fetched_anew(trained, monkeypatch, caplog):
+    filesystem, url = fsspec.filesystem("memory"), "memory://vocabulary/v.model"
+    other = train_vocabulary(["something else altogether"] * 3, 300)
+    fetched = []
+    for vocabulary in (trained, trained, other):
+        if not fetched or vocabulary is other:
+            filesystem.pipe("/vocabulary/v.model", vocabulary.model)
+        fetched.append(load_vocabulary(url))
+        assert fetched[-1].model == vocabulary.model
+    assert len(list(cache.cache_dir().joinpath("downloads").iterdir())) == 2
+
+    def unreachable(*args, **kwargs):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(type(filesystem), "info", unreachable)
+    assert load_vocabulary(url).model == other.model
+    assert f"{url}: cannot be fetched: no network: the copy fetched last is used" in caplog.text
+    with pytest.raises(UserError, match="memory://another.model: cannot be fetched: no network"):
+        load_vocabulary("memory://another.model")
+
+
+def test_the_version_is_what_the_file_system_says():
+    class Silent:
+        def ukey(self, path):
+            return f"key of {path}"
+
+    assert cache.version_of(Silent(), "a", {"size": 3, "ETag": "x", "name": "a"}) == ["3", "ETag=x"]
+    assert cache.version_of(Silent(), "a", {"size": 3, "name": "a"}) == ["3", "key of a"]
+
+
 def test_ids_that_are_not_t5s():
     import io
 
@@ -138,7 +170,7 @@ def test_ids_that_are_not_t5s():
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(TEXTS), model_writer=model, vocab_size=60, minloglevel=2
     )
-    with pytest.raises(UserError, match="expected the ids 0, 1 and 2"):
+    with pytest.raises(UserError, match="expected the ids 0 and 1"):
         SentencePieceVocabulary(model.getvalue())
 
 

@@ -69,11 +69,7 @@ METHODS = {
 def test_every_method_is_evaluated(method, make_run):
     student = load_student(make_run(method))
     engine = student.engine(None, 8)
-    found = Evaluator.of(
-        student,
-        batch_size=8,
-        num_examples=5,
-    ).evaluate(engine.params, "test")
+    found = Evaluator(student, batch_size=8, num_examples=5).evaluate(engine.params, "test")
     assert len(found.rows) == 5
     for name in ("label", "rationale"):
         there = name in METHODS[method]
@@ -89,12 +85,7 @@ def test_labels_are_ranked(method, make_run):
     student = load_student(make_run(method))
     task = student.task
     engine = student.engine(None, 8)
-    found = Evaluator.of(
-        student,
-        batch_size=8,
-        label_by="rank",
-        num_examples=4,
-    ).evaluate(engine.params, "test")
+    found = Evaluator(student, 8, Request(label_by="rank"), num_examples=4).evaluate(engine.params, "test")
     figures = summarize(task, found.examples, found.rows)
     assert 0.0 <= figures["label_calibration_error"] <= 1.0
     assert sum(map(sum, figures["confusion"])) == 4
@@ -156,7 +147,7 @@ def test_a_label_may_be_as_long_as_a_target(make_run):
     lengths = []
 
     class Engine:
-        def generate(self, texts, length, decoding, streams, start_id):
+        def generate(self, texts, length, decoding, streams, start):
             lengths.append(length)
             return [(predict_module.Hypothesis("text", -1.0, -1.0, (5, 1)),) for _ in texts]
 

@@ -4,6 +4,7 @@ All students have one shape, so that a program is compiled once for a length. On
 """
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -230,7 +231,7 @@ def test_what_the_limit_cuts_is_ranked_with_what_has_ended(monkeypatch):
     # Each next token is 7 with probability 0.9, and the end with 0.05.
     log_probs = jnp.log(jnp.full(16, 0.05 / 14).at[7].set(0.9).at[EOS].set(0.05))
     monkeypatch.setattr(search, "_start", lambda model, params, inputs, length: {"cache": {}})
-    monkeypatch.setattr(search, "_repeat", lambda caches, times: caches)
+    monkeypatch.setattr(search, "_repeat", lambda caches, batch, times: caches)
     monkeypatch.setattr(
         search,
         "_step",
@@ -238,7 +239,7 @@ def test_what_the_limit_cuts_is_ranked_with_what_has_ended(monkeypatch):
     )
     for penalty in (0.0, 0.6):
         tokens, scores = search.beam_decode(
-            None,
+            types.SimpleNamespace(config=types.SimpleNamespace(pad_id=0)),
             None,
             jnp.ones((1, 3), jnp.int32),
             max_decode_length=6,

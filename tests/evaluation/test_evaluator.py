@@ -1,6 +1,7 @@
 """What an evaluation measures, leaves out, and chooses a checkpoint by, with predictions made up."""
 
 import dataclasses
+import types
 
 import pytest
 
@@ -47,14 +48,14 @@ def evaluate(monkeypatch):
             for label, rationale in zip(labels, rationales or [None] * len(labels), strict=True)
         ]
         monkeypatch.setattr(evaluator, "predict", lambda *args, **kwargs: predictions)
-        found = Evaluator(
+        student = types.SimpleNamespace(
             model=None,
             vocabulary=None,
             task=task,
             views=task.views("standard" if rationales is None else "step_by_step"),
-            task_feature_lengths={"inputs": 8, "targets": 8},
-            batch_size=2,
+            lengths={"inputs": 8, "targets": 8},
         )
+        found = Evaluator(student, batch_size=2)
         return found, found.evaluate(None, "validation")
 
     return run
@@ -67,17 +68,19 @@ def test_without_reference_labels_there_is_no_accuracy(evaluate):
     assert not any("correct" in row for row in evaluation.rows)
     assert found(None, "validation") == evaluation.metrics
     losses = {"label_loss": 2.0, "label_token_accuracy": 0.9, "rationale_loss": 1.0}
-    assert found.task.best_by(losses | evaluation.metrics) == ("teacher_agreement", 0.5)
-    assert summarize(found.task, evaluation.examples, evaluation.rows) == {"rationale_agreement_rows": 0.0}
+    assert found.student.task.best_by(losses | evaluation.metrics) == ("teacher_agreement", 0.5)
+    assert summarize(found.student.task, evaluation.examples, evaluation.rows) == {
+        "rationale_agreement_rows": 0.0
+    }
 
 
 def test_without_any_label_the_loss_decides(evaluate):
     found, evaluation = evaluate([Example("1", "x")], ["a"])
     assert evaluation.metrics == {"examples": 1.0}
     losses = {"label_loss": 2.0, "label_token_accuracy": 0.9, "a_loss": 1.0}
-    assert found.task.best_by(losses | evaluation.metrics) == ("label_loss", -2.0)
-    assert found.task.best_by({"rationale_loss": 1.0}) == ("rationale_loss", -1.0)
-    assert found.task.best_by({"examples": 1.0}) is None
+    assert found.student.task.best_by(losses | evaluation.metrics) == ("label_loss", -2.0)
+    assert found.student.task.best_by({"rationale_loss": 1.0}) == ("rationale_loss", -1.0)
+    assert found.student.task.best_by({"examples": 1.0}) is None
 
 
 def test_rows_without_a_reference_label_do_not_count(evaluate):
@@ -94,27 +97,27 @@ def test_a_metric_of_another_name_is_the_main_one(evaluate):
     assert evaluation.metrics["label_f1"] == evaluation.metrics["teacher_f1"] == 50.0
     assert evaluation.metrics["teacher_agreement"] == 0.0
     assert [row["correct"] for row in evaluation.rows] == [True, False]
-    assert found.task.best_by({"label_loss": 2.0, **evaluation.metrics}) == ("label_f1", 50.0)
-    assert [found.task.agrees(example) for example in rows] == [False, True]
+    assert found.student.task.best_by({"label_loss": 2.0, **evaluation.metrics}) == ("label_f1", 50.0)
+    assert [found.student.task.agrees(example) for example in rows] == [False, True]
     # 50 of 100 is not the share of the right rows: it has no interval.
-    assert "label_f1_interval" not in summarize(found.task, evaluation.examples, evaluation.rows)
+    assert "label_f1_interval" not in summarize(found.student.task, evaluation.examples, evaluation.rows)
 
 
 def test_a_metric_without_a_value_on_one_row_leaves_correct_out(evaluate):
     rows = [Example("1", "x", label="1", teacher_label="1"), Example("2", "y", label="2", teacher_label="3")]
     found, evaluation = evaluate(rows, ["1", "2"], label_metric_fns=(correlation,))
     assert not any("correct" in row for row in evaluation.rows)
-    assert found.task.best_by(evaluation.metrics) == ("label_pearson", 0.25)
-    assert [found.task.agrees(example) for example in rows] == [True, False]  # then by text
+    assert found.student.task.best_by(evaluation.metrics) == ("label_pearson", 0.25)
+    assert [found.student.task.agrees(example) for example in rows] == [True, False]  # then by text
 
 
 def test_the_task_says_which_metric_is_the_main_one(evaluate):
     rows = [Example("1", "x", label="a")]
     both = (accuracy, f1)
     found, evaluation = evaluate(rows, ["a"], label_metric_fns=both)
-    assert found.task.best_by(evaluation.metrics) == ("label_accuracy", 1.0)
+    assert found.student.task.best_by(evaluation.metrics) == ("label_accuracy", 1.0)
     found, evaluation = evaluate(rows, ["a"], label_metric_fns=both, main_metric="f1")
-    assert found.task.best_by(evaluation.metrics) == ("label_f1", 100.0)
+    assert found.student.task.best_by(evaluation.metrics) == ("label_f1", 100.0)
     with pytest.raises(UserError, match="made_up: main_metric 'bleu' is none of its metrics accuracy, f1"):
         evaluate(rows, ["a"], label_metric_fns=both, main_metric="bleu")
 

@@ -1,4 +1,6 @@
+import dataclasses
 import json
+import re
 
 import pytest
 
@@ -52,24 +54,31 @@ def test_cells_are_escaped():
 
 
 @pytest.mark.slow
-def test_the_whole_demo_at_a_small_scale_is_deterministic(tmp_path, monkeypatch, capsys):
+def test_the_whole_demo_at_a_small_scale_is_deterministic(tmp_path, monkeypatch, capsys, small_entailment):
     monkeypatch.setenv("DISTILL_JAX_CACHE", str(tmp_path / "cache"))
-    small = experiment.Settings(train_sizes=(20, 40), steps=3)
-    monkeypatch.setattr(main, "Settings", lambda task: small)
-    accuracies = []
-    for name in ("a", "b"):
+    student = dataclasses.replace(experiment.Settings.student, num_encoder_layers=1, emb_dim=16, mlp_dim=32)
+    small = experiment.Settings(train_sizes=(20, 40), steps=3, student=student)
+    accuracies, said = [], []
+    for name, sizes in (("a", (40, 20)), ("b", (20,))):
+        settings = dataclasses.replace(small, train_sizes=sizes)
+        monkeypatch.setattr(main, "Settings", lambda task, settings=settings: settings)
         assert main.run(task="entailment", seeds=1, output=str(tmp_path / name)) == 0
+        printed = capsys.readouterr().out
+        said.append(re.findall(r"^  (?:label|rationale) .*$", printed, re.MULTILINE))
         written = json.loads((tmp_path / name / "results.json").read_text())
         accuracies.append([run["accuracy"] for run in written["runs"]])
         report = (tmp_path / name / "report.html").read_text()
         assert "<svg" in report and "http" not in report.split("<svg")[0]
-    assert accuracies[0] == accuracies[1]
     assert len(accuracies[0]) == 6
+    assert accuracies[1] == accuracies[0][3:]  # the three runs of the size that both have
+    # So few steps get no label right, but what the last student writes tells its parameters.
+    assert said[1] == said[0] and len(said[0]) == 8
+    assert all(len(text.split(maxsplit=1)) == 2 for text in said[0] if text.startswith("  rationale"))
     fields = {"method", "train_examples", "seed", "accuracy", "steps", "seconds"}
     assert fields <= written["runs"][0].keys()
     steps = {run["comparison"]: run["steps"] for run in written["runs"]}
     assert steps["equal compute"] > steps["equal steps"] == 3
-    assert "predicted" in capsys.readouterr().out
+    assert "predicted" in printed
 
 
 def test_bad_flags_give_one_line(tmp_path):

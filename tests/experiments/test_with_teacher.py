@@ -70,7 +70,9 @@ def answers(engine, form, examples, decoding, streams, *, targets_length, with_p
 
 
 @pytest.mark.slow
-def test_the_whole_of_it_at_a_small_scale_and_with_another_seed(tmp_path, monkeypatch, capsys):
+def test_the_whole_of_it_at_a_small_scale_and_with_another_seed(
+    tmp_path, monkeypatch, capsys, small_entailment
+):
     monkeypatch.setenv("DISTILL_JAX_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(app, "generate", answers)
     small = Settings(rows=12, teacher_steps=2, steps=2)

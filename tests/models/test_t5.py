@@ -9,7 +9,9 @@ from distill_jax.config import ModelOptions, Sources, build
 from distill_jax.errors import UserError
 from distill_jax.models import layers
 from distill_jax.models.config import T5Config
-from distill_jax.models.t5 import Transformer, output_kernel
+from distill_jax.models.encoder_decoder import output_kernel
+from distill_jax.models.families import make_config
+from distill_jax.models.t5 import Transformer
 
 FIELDS = {
     "vocab_size": 32,
@@ -95,7 +97,7 @@ def test_logical_axes_are_those_of_t5x():
     ],
 )
 def test_sizes_are_those_of_the_published_models(size, count):
-    config = T5Config(**build(ModelOptions, Sources(model=size)).shape)
+    config = make_config(build(ModelOptions, Sources(model=size)).shape)
     assert sum(x.size for x in jax.tree.leaves(shapes_of(config)["params"])) == count
 
 

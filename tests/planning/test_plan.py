@@ -7,8 +7,10 @@ import sys
 import pytest
 
 from distill_jax.cli import main as cli
+from distill_jax.config import ModelOptions, Sources, build
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
+from distill_jax.models.families import make_config
 from distill_jax.planning import search
 from distill_jax.planning.compiler import compile_job
 from distill_jax.planning.devices import get_device
@@ -175,3 +177,53 @@ def test_what_the_compiler_refuses_is_one_line(monkeypatch):
     monkeypatch.setattr(sys, "executable", "false")
     with pytest.raises(UserError, match="the train step did not compile: exit status 1"):
         compile_job(JOB)
+
+
+UNBALANCED = {
+    "model_family": "t5gemma",
+    "vocab_size": 1024,
+    "emb_dim": 64,
+    "num_heads": 4,
+    "num_kv_heads": 2,
+    "num_encoder_layers": 2,
+    "num_decoder_layers": 2,
+    "head_dim": 16,
+    "mlp_dim": 128,
+    "encoder_emb_dim": 96,
+    "encoder_mlp_dim": 192,
+    "scan_layers": True,
+}
+
+
+def test_an_unbalanced_t5gemma_by_hand():
+    config = make_config(UNBALANCED)
+    e, wide, joined, shared = 64, 96, 64, 32  # shared: of keys and values
+    encoder = 2 * (2 * wide * joined + 2 * wide * shared + 3 * wide * 192)
+    decoder = 2 * (4 * e * joined + 2 * e * shared + 2 * wide * shared + 3 * e * 128)
+    matrices = encoder + decoder + 1024 * (e + wide)
+    assert config.matrix_parameters() == matrices
+    norms = wide * (2 * 4 + 1) + e * (2 * 6 + 1)
+    job = Job(config, {"data": 2, "fsdp": 2, "model": 2}, 8, {"inputs": 64, "targets": 32})
+    found = compile_job(job)
+    assert found["parameter_count"] == matrices + norms
+    assert found["parameters"] == 4 * (matrices // 4 + norms // 2)
+    with pytest.raises(UserError, match="model=4 does not divide num_kv_heads 2"):
+        plan(dataclasses.replace(job, mesh={"data": 2, "fsdp": 1, "model": 4}), get_device("tpu-v5e"))
+
+
+@pytest.mark.parametrize(
+    ("size", "device", "devices", "fits"),
+    [
+        ("t5gemma/2b-2b", "h100", 1, False),  # 5.6 billion parameters of 16 bytes: 90 GB
+        ("t5gemma/2b-2b", "h100", 8, True),
+        ("t5gemma/xl", "h100", 1, True),  # 3.8 billion: 60 GB
+        ("t5gemma/9b-9b", "h100", 4, False),
+        ("t5gemma/9b-9b", "h100", 8, True),
+        ("t5gemma2/4b-4b", "tpu-v5p", 1, False),
+        ("t5gemma2/4b-4b", "tpu-v5p", 4, True),
+    ],
+)
+def test_the_meshes_worth_compiling_fit_where_they_should(size, device, devices, fits):
+    shape = build(ModelOptions, Sources(model=size), remat="full", dtype="bfloat16").shape
+    job = Job(make_config(shape), {"data": 1, "fsdp": 1, "model": 1}, 16, {"inputs": 512, "targets": 128}, 2)
+    assert bool(list(search.candidates(job, get_device(device), devices))) == fits

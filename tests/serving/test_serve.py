@@ -19,6 +19,7 @@ pytest.importorskip("aiohttp")
 from aiohttp.test_utils import TestClient, TestServer
 
 import distill_jax
+from distill_jax.config import ServeConfig
 from distill_jax.serving.app import Server
 
 
@@ -27,9 +28,9 @@ def predictor(make_run):
     return distill_jax.load(make_run("step_by_step"), batch_size=4)
 
 
-def with_client(predictor, test, **settings):
+def with_client(predictor, test, key=None, **settings):
     async def main():
-        server = Server(predictor, "student", **settings)
+        server = Server(predictor, ServeConfig(model_dir="-", name="student", **settings), key)
         async with TestClient(TestServer(server.app())) as client, asyncio.timeout(120):
             return await test(client)
 
@@ -82,7 +83,7 @@ def test_requests_of_many_connections_share_batches(predictor):
         metrics = await (await client.get("/metrics")).text()
         return texts, metrics
 
-    texts, metrics = with_client(predictor, test, max_wait=0.1)
+    texts, metrics = with_client(predictor, test, max_wait_ms=100.0)
     direct = predictor.predict(["x" * n for n in range(1, 13)], rationale=True)
     assert texts == [f"{p.rationale} So the answer is: {p.label}" for p in direct]
     figures = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))

@@ -1,6 +1,7 @@
 """Our engine and T5X's, on the same weights and batches: losses, steps, predictions."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -21,14 +22,14 @@ from distill_jax.data.records import to_features  # noqa: E402
 from distill_jax.data.tokenization import new_counts, tokenize  # noqa: E402
 from distill_jax.data.vocabularies import ByteVocabulary  # noqa: E402
 from distill_jax.decoding.engine import Decoding  # noqa: E402
+from distill_jax.decoding.predict import Request  # noqa: E402
 from distill_jax.errors import UserError  # noqa: E402
 from distill_jax.evaluation.evaluator import Evaluator  # noqa: E402
-from distill_jax.models import losses  # noqa: E402
 from distill_jax.models.config import T5Config  # noqa: E402
 from distill_jax.models.t5 import Transformer  # noqa: E402
 from distill_jax.t5x.model import DistillationModel  # noqa: E402
 from distill_jax.t5x.trainer import with_view_means  # noqa: E402
-from distill_jax.training import objectives, optimizers, schedules, train_state  # noqa: E402
+from distill_jax.training import losses, optimizers, schedules, train_state  # noqa: E402
 from distill_jax.training.step import make_eval_step, make_train_step, means  # noqa: E402
 
 LENGTHS = {"inputs": 80, "targets": 64}
@@ -287,15 +288,16 @@ def predictions_of_t5x(module, params, num_beams=1):
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_same_predictions_and_metrics(counting, build, trained, num_beams):
-    student = ours()
     mine = Evaluator(
-        model=student,
-        vocabulary=ByteVocabulary(),
-        task=counting,
-        views=counting.views("step_by_step"),
+        types.SimpleNamespace(
+            model=ours(),
+            vocabulary=ByteVocabulary(),
+            task=counting,
+            views=counting.views("step_by_step"),
+            lengths=LENGTHS,
+        ),
         batch_size=16,
-        task_feature_lengths=LENGTHS,
-        decoding=Decoding(num_beams=num_beams),
+        request=Request(decoding=Decoding(num_beams=num_beams)),
     ).evaluate(trained, "validation")
     texts, metrics = predictions_of_t5x(build(), trained, num_beams)
     assert texts["counting_label"] == [row["predicted_label"] for row in mine.rows]
@@ -333,7 +335,7 @@ def test_soft_labels_have_our_features(counting):
 
 @pytest.mark.parametrize("pack", [True, False])
 def test_soft_label_loss(counting, build, pack):
-    objective = objectives.SoftLabels(temperature=2.0, cross_entropy_weight=0.25)
+    objective = losses.SoftLabels(temperature=2.0, cross_entropy_weight=0.25)
     (batch,) = batches("counting_soft_labels", 1, pack)
     student = ours()
     params = params_of(student)
@@ -346,7 +348,7 @@ def test_soft_label_loss(counting, build, pack):
 
 
 def test_soft_label_loss_does_not_depend_on_packing(counting):
-    objective = objectives.SoftLabels(cross_entropy_weight=0.25)
+    objective = losses.SoftLabels(cross_entropy_weight=0.25)
     dataset = seqio.get_mixture_or_task("counting_soft_labels").get_dataset(LENGTHS, "train", shuffle=False)
     params = params_of(ours())
     model = t5x_model(ours(), weights=losses.standard_weights(), objective=objective)
@@ -365,7 +367,7 @@ def test_logit_distillation(counting, build, monkeypatch):
     monkeypatch.setattr(
         "distill_jax.t5x.model.load_teacher", lambda path, vocabulary: (teacher, teacher_params)
     )
-    objective = objectives.LogitDistillation(kind="jensen_shannon", cross_entropy_weight=0.25)
+    objective = losses.LogitDistillation(kind="jensen_shannon", cross_entropy_weight=0.25)
     (batch,) = batches("counting_logit_distillation", 1, pack=True)
     student = ours()
     params = params_of(student)

@@ -8,7 +8,7 @@ pytestmark = pytest.mark.slow  # TensorFlow takes seconds to import
 
 from distill_jax.errors import UserError  # noqa: E402
 from distill_jax.t5x import settings  # noqa: E402
-from distill_jax.training.objectives import CrossEntropy, LogitDistillation, SoftLabels  # noqa: E402
+from distill_jax.training.losses import CrossEntropy, LogitDistillation, SoftLabels  # noqa: E402
 
 
 @pytest.fixture
@@ -33,6 +33,12 @@ def test_the_method_and_its_loss(bind):
     bind(METHOD="standard")
     with pytest.raises(UserError, match="METHOD is standard"):
         settings.objective()
+
+
+def test_other_families_are_refused_by_name(bind):
+    bind(MODEL_FAMILY="t5gemma", EMB_DIM=64)
+    with pytest.raises(UserError, match="MODEL_FAMILY 't5gemma': T5X trains only t5"):
+        settings.network()
 
 
 def test_references_to_macros_and_functions(bind):

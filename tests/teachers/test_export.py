@@ -1,13 +1,14 @@
 import collections
 import json
 import tracemalloc
+import types
 
 import pytest
 from teacher_helpers import CLASSES, examples, lines
 
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
-from distill_jax.teachers.export import row_of, verdicts, write_rows
+from distill_jax.teachers.export import only_setting, row_of, verdicts, write_rows
 from distill_jax.teachers.figures import Figures
 from distill_jax.teachers.quality import judge
 from distill_jax.teachers.report import figures_table, write_report
@@ -153,3 +154,11 @@ def test_chosen_rows():
     assert [row.id for row in chosen(stream, {"row-4", "row-1"})] == ["row-1", "row-4"]
     with pytest.raises(UserError, match="'row-9'"):
         list(chosen(stream, {"row-9"}))
+
+
+def test_rows_that_share_an_id_in_a_store_are_named():
+    stored = [{"prompt": p, "model": "m", "sampling": {}, "template": "default@1"} for p in ("of a", "of b")]
+    store = types.SimpleNamespace(path="s.jsonl", read=lambda name: stored)
+    expected = "s.jsonl: row 0 has completions of several prompts of one setting: another row has its id"
+    with pytest.raises(UserError, match=expected):
+        only_setting(store)(ROWS[0])

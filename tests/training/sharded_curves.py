@@ -1,8 +1,13 @@
-"""Run by test_partitioning in a process of 8 simulated devices: loss curves by preset, as JSON lines.
+"""Run by test_partitioning in a process of 8 simulated devices: loss curves by case and preset, as JSON lines.
 
-Usage: python sharded_curves.py unrolled|scan MICROBATCHES
+Usage: python sharded_curves.py CASE…
+
+Nearly all of its time is compilation: every preset trains in the cases that have least and most in them, and
+the others on meshes whose sharding they have something to say of.
 """
 
+import dataclasses
+import functools
 import json
 import sys
 
@@ -11,19 +16,37 @@ import numpy as np
 
 from distill_jax.data.records import Segment, to_features
 from distill_jax.data.views import TASK_IDS
-from distill_jax.models import losses
-from distill_jax.models.config import T5Config
-from distill_jax.models.t5 import Transformer
-from distill_jax.training import optimizers, partitioning, start, train_state
+from distill_jax.models.families import make_config, make_network
+from distill_jax.training import losses, optimizers, partitioning, start, train_state
 from distill_jax.training.mesh import describe
 from distill_jax.training.step import make_train_step
 
-STEPS, ROWS = 20, 16
+STEPS, ROWS = 12, 16
+ALL_AXES = "fully_sharded_tensor_parallel"
 MESHES = {
     "data_parallel": None,
     "fully_sharded": {"data": 2, "fsdp": 4},
     "tensor_parallel": None,
-    "fully_sharded_tensor_parallel": {"data": 2, "fsdp": 2, "model": 2},
+    ALL_AXES: {"data": 2, "fsdp": 2, "model": 2},
+}
+SHARDED = ("tensor_parallel", ALL_AXES)
+# By case: family, layers are scanned, microbatches, presets.
+CASES = {
+    "unrolled 1": ("t5", False, 1, tuple(MESHES)),
+    "unrolled 2": ("t5", False, 2, (ALL_AXES,)),
+    "scan 1": ("t5", True, 1, (ALL_AXES,)),
+    "scan 2": ("t5", True, 2, tuple(MESHES)),
+    "umt5": ("umt5", True, 2, (ALL_AXES,)),
+    "llama": ("llama", False, 2, SHARDED),
+    "t5gemma": ("t5gemma", True, 1, SHARDED),
+    "t5gemma2": ("t5gemma2", False, 2, SHARDED),
+}
+FAMILIES = {
+    "t5": {"mlp_activations": ("gelu", "linear")},
+    "umt5": {"mlp_activations": ("gelu", "linear")},
+    "llama": {"num_encoder_layers": 0, "num_heads": 16, "num_kv_heads": 8, "qk_norm": True},
+    "t5gemma": {"num_kv_heads": 2, "sliding_window": 4, "encoder_emb_dim": 16, "encoder_mlp_dim": 48},
+    "t5gemma2": {"num_kv_heads": 1, "sliding_window": 4, "full_attention_every": 2},
 }
 
 
@@ -42,15 +65,52 @@ def batches():
         yield {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
-def curve(model, optimizer, microbatches, place=None):
-    """Losses of STEPS steps, and the parameters at the end."""
-    shardings = None
-    if place is None:
-        state = train_state.create(train_state.init_params(model, 0), optimizer)
-    else:
+@functools.cache
+def student(family, scan):
+    """Config, optimizer and first state as numpy arrays, the same where it is created sharded."""
+    config = make_config(
+        {
+            "model_family": family,
+            "vocab_size": 128,
+            "emb_dim": 32,
+            "num_heads": 8,
+            "num_encoder_layers": 1 + scan,
+            "num_decoder_layers": 1 + scan,
+            "head_dim": 4,
+            "mlp_dim": 64,
+            "dropout_rate": 0.1,
+            "scan_layers": scan,
+            **FAMILIES[family],
+        }
+    )
+    model = make_network(config)
+    optimizer = optimizers.adafactor(1e-2, min_dim_size_to_factor=16) if scan else optimizers.adamw(1e-2)
+    state = jax.device_get(train_state.create(train_state.init_params(model, 0), optimizer))
+    place = placed(config, 1, ALL_AXES)
+    shardings = place.state(start.state_shapes(model, optimizer), model)
+    create = lambda: train_state.create(train_state.init_params(model, 0), optimizer)  # noqa: E731
+    sharded = jax.jit(create, out_shardings=shardings)()
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), sharded, state)
+    return config, optimizer, state
+
+
+def placed(config, microbatches, preset):
+    kv_heads, mesh = config.sharded_sizes().get("kv_heads", [("", 8)])[0][1], MESHES[preset]
+    if kv_heads < 8 and preset == "tensor_parallel":
+        mesh = {"data": 8 // kv_heads, "model": kv_heads}
+    return partitioning.make_partitioner(config, ROWS, microbatches, mesh, preset)
+
+
+def curve(case, preset=None):
+    """Mesh, and losses of STEPS steps, on one device or on the mesh of a preset."""
+    family, scan, microbatches, _ = CASES[case]
+    config, optimizer, state = student(family, scan)
+    config = dataclasses.replace(config, remat="full" if scan and microbatches == 1 else "none")
+    model, place, shardings = make_network(config), None, None
+    if preset is not None:
+        place = placed(config, microbatches, preset)
         shardings = place.state(start.state_shapes(model, optimizer), model)
-        create = lambda: train_state.create(train_state.init_params(model, 0), optimizer)  # noqa: E731
-        state = jax.jit(create, out_shardings=shardings)()
+    state = jax.device_put(state, shardings, may_alias=False)  # the step donates it
     step = make_train_step(
         model,
         optimizer,
@@ -68,34 +128,18 @@ def curve(model, optimizer, microbatches, place=None):
             with place.active():
                 state, metrics = step(state, partitioning.put_batch(batch, place))
         found.append(float(metrics["loss"]))
-    if place is not None:
-        jax.tree.map(lambda x, sharding: None if x.sharding == sharding else 1 / 0, state, shardings)
-    return found
+    if place is None:
+        return None, found
+    jax.tree.map(lambda x, sharding: None if x.sharding == sharding else 1 / 0, state, shardings)
+    return describe(place.mesh.shape), found
 
 
-def main(scan: bool, microbatches: int) -> None:
-    config = T5Config(
-        vocab_size=128,
-        emb_dim=32,
-        num_heads=8,
-        num_encoder_layers=1 + scan,
-        num_decoder_layers=1 + scan,
-        head_dim=4,
-        mlp_dim=64,
-        mlp_activations=("gelu", "linear"),
-        dropout_rate=0.1,
-        scan_layers=scan,
-        remat="full" if scan and microbatches == 1 else "none",
-    )
-    model = Transformer(config)
-    optimizer = optimizers.adafactor(1e-2, min_dim_size_to_factor=16) if scan else optimizers.adamw(1e-2)
-    print(json.dumps({"name": "single", "losses": curve(model, optimizer, microbatches)}), flush=True)
-    for preset, mesh in MESHES.items():
-        place = partitioning.make_partitioner(config, ROWS, microbatches, mesh, preset)
-        found = {"name": f"{preset} {describe(place.mesh.shape)}"}
-        found["losses"] = curve(model, optimizer, microbatches, place)
-        print(json.dumps(found), flush=True)
+def main(cases) -> None:
+    for case in cases:
+        for preset in (None, *CASES[case][-1]):
+            mesh, found = curve(case, preset)
+            print(json.dumps({"case": case, "preset": preset, "mesh": mesh, "losses": found}), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] == "scan", int(sys.argv[2]))
+    main(sys.argv[1:])

@@ -1,8 +1,11 @@
+import json
+import os
 import pathlib
 import subprocess
 import sys
 
 import jax
+import numpy as np
 import optax
 import pytest
 from jax.sharding import PartitionSpec
@@ -66,26 +69,29 @@ def test_factored_moments_lie_as_the_axes_they_keep():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["unrolled 1", "unrolled 2", "scan 1", "scan 2"])
-def test_every_preset_gives_the_curve_of_a_single_device(case):
-    import json
-    import os
-
-    import numpy as np
-
+@pytest.mark.parametrize(
+    "cases", [("unrolled 1", "unrolled 2", "scan 1", "scan 2"), ("umt5", "llama", "t5gemma", "t5gemma2")]
+)
+def test_every_preset_gives_the_curve_of_a_single_device(cases):
+    """In one process of 8 simulated devices: `sharded_curves.CASES` says which preset trains what."""
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     script = pathlib.Path(__file__).parent / "sharded_curves.py"
     done = subprocess.run(
-        [sys.executable, str(script), *case.split()],
-        env=environment,
+        [sys.executable, str(script), *cases],
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
         text=True,
         capture_output=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    single, *spread = [json.loads(line) for line in done.stdout.splitlines()]
-    assert single["name"] == "single" and len(spread) == len(mesh.PRESETS)
-    assert len(single["losses"]) == 20 and single["losses"][-1] < single["losses"][0]
-    for run in spread:
-        np.testing.assert_allclose(run["losses"], single["losses"], rtol=1e-5, err_msg=run["name"])
+    found = {}
+    for line in map(json.loads, done.stdout.splitlines()):
+        found.setdefault(line["case"], {})[line["preset"]] = line["losses"]
+    assert set(found) == set(cases)
+    presets = set().union(*found.values()) - {None}
+    assert presets == set(mesh.PRESETS) or "t5gemma" in cases
+    for case, curves in found.items():
+        single = curves.pop(None)
+        assert len(single) == 12 and single[-1] < single[0] and curves
+        for preset, losses in curves.items():
+            np.testing.assert_allclose(losses, single, rtol=1e-5, err_msg=f"{case}, {preset}")

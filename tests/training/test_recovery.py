@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 
 from distill_jax.data.records import Segment, to_features
-from distill_jax.models import losses
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
-from distill_jax.training import optimizers, train_state
-from distill_jax.training.objectives import CrossEntropy, LogitDistillation, SoftLabels
+from distill_jax.training import losses, optimizers, train_state
+from distill_jax.training.losses import CrossEntropy, LogitDistillation, SoftLabels
 from distill_jax.training.step import make_train_step
 
 pytestmark = pytest.mark.slow
@@ -52,10 +51,11 @@ def hard(word, p):
 def batches(make, probabilities, is_soft=False):
     letters, _ = words(0, 2000)
     rng = np.random.default_rng(7)
+    rows = [to_features([make(*pair)], LENGTHS, is_soft) for pair in zip(letters, probabilities, strict=True)]
+    features = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     for _ in range(STEPS):
-        rows = rng.choice(len(letters), 32)
-        features = [to_features([make(letters[r], probabilities[r])], LENGTHS, is_soft) for r in rows]
-        yield {name: np.stack([f[name] for f in features]) for name in features[0]}
+        chosen = rng.choice(len(letters), 32)
+        yield {name: values[chosen] for name, values in features.items()}
 
 
 def train(objective, seed, data, teacher=None):

@@ -12,12 +12,11 @@ from distill_jax.data.prepare import prepare
 from distill_jax.data.vocabularies import ByteVocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
-from distill_jax.models.losses import step_by_step_weights
 from distill_jax.models.t5 import Transformer
 from distill_jax.tasks import registry
 from distill_jax.training import trainer
 from distill_jax.training.initial import load_teacher
-from distill_jax.training.objectives import LogitDistillation
+from distill_jax.training.losses import LogitDistillation, step_by_step_weights
 from distill_jax.training.step import make_eval_step
 from distill_jax.training.stored_logits import store_top_k
 
@@ -55,6 +54,7 @@ def train(folder, **changes):
         "num_examples": 30,
         "log_period": 1,
         "eval_period": 0,
+        "eval_examples": 8,
     }
     return trainer.train(TrainConfig(**options | changes))
 

@@ -164,12 +164,9 @@ def test_a_full_disk_stops_with_one_line(tmp_path, monkeypatch):
 
 def test_evaluation_needs_nothing_but_the_folder(undisturbed):
     student = load_student(str(undisturbed))
-    evaluation = Evaluator.of(
-        student,
-        batch_size=8,
-        task_feature_lengths={"inputs": 64, "targets": 8},
-        num_examples=11,
-    ).evaluate(student.params(), "test")
+    run = dataclasses.replace(student.run, task_feature_lengths={"inputs": 64, "targets": 8})
+    student = dataclasses.replace(student, run=run)
+    evaluation = Evaluator(student, batch_size=8, num_examples=11).evaluate(student.params(), "test")
     examples = list(registry.get_task("entailment").source.examples("test"))[:11]
     assert [row["id"] for row in evaluation.rows] == [e.id for e in examples]
     right = [row["predicted_label"] == e.label for row, e in zip(evaluation.rows, examples, strict=True)]

@@ -1,214 +1,175 @@
-"""Hugging Face's T5 folders, `config.json` and safetensors, read and written without transformers.
+"""Hugging Face's folders, `config.json` and safetensors, read and written without transformers.
 
-Kernels there are [out, in] and ours [in, out]; the relative bias sits in the first layer's self-attention
-and is [buckets, heads]; a gated feed-forward is `DenseReluDense.wi_0`, `wi_1`. Tied logits are scaled by
-1/sqrt(d_model) there, as ours are; `tie_word_embeddings` says whether.
+What is of one family, the names of its parameters and the fields of its `config.json`, is in a file of its own,
+such as `t5_names`; see `Names`.
 """
 
 import json
+import logging
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+import re
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
+from distill_jax.checkpoints.formats import llama_names, t5_names, t5gemma2_names, t5gemma_names, umt5_names
 from distill_jax.checkpoints.formats.parameters import Parameter, Parameters, check
 from distill_jax.checkpoints.formats.safetensors_files import read_tensors, write_tensors
 from distill_jax.errors import UserError
-from distill_jax.models.config import T5Config
+from distill_jax.models.config import ModelConfig
 
-_ACTIVATIONS = {
-    "relu": ("relu",),
-    "gelu_new": ("gelu",),
-    "silu": ("silu",),
-    "gated-relu": ("relu", "linear"),
-    "gated-gelu": ("gelu", "linear"),
-    "gated-silu": ("silu", "linear"),
-}
-_SIZES = {  # in config.json: in `T5Config`
-    "vocab_size": "vocab_size",
-    "d_model": "emb_dim",
-    "d_kv": "head_dim",
-    "d_ff": "mlp_dim",
-    "num_heads": "num_heads",
-    "num_layers": "num_encoder_layers",
-    "num_decoder_layers": "num_decoder_layers",
-}
-# What config.json can state and our layers have built in.
-_FIXED = {
-    "relative_attention_num_buckets": 32,
-    "relative_attention_max_distance": 128,
-    "layer_norm_epsilon": 1e-6,
-    "pad_token_id": 0,
-    "eos_token_id": 1,
-    "decoder_start_token_id": 0,
-}
-_EMBEDDINGS = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")  # each is `shared.weight` again
-_UNUSED = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"  # in the first T5s
+logger = logging.getLogger(__name__)
 
 
-# Of each stack, the sublayers of a layer in order: their name, ours, and ours of the norm before it.
-_FEED_FORWARD = ("DenseReluDense", "mlp", "pre_mlp_layer_norm")
-_SUBLAYERS = {
-    "encoder": (("SelfAttention", "attention", "pre_attention_layer_norm"), _FEED_FORWARD),
-    "decoder": (
-        ("SelfAttention", "self_attention", "pre_self_attention_layer_norm"),
-        ("EncDecAttention", "encoder_decoder_attention", "pre_cross_attention_layer_norm"),
-        _FEED_FORWARD,
-    ),
-}
+class Names(Protocol):
+    """What a family's file has.
+
+    Attributes:
+      MODEL_TYPES: the `model_type` of the folders that it reads.
+      CONFIG: class of the family's config.
+      EMBEDDING: their name of the embedding.
+      HEAD: their name of the output projection.
+      SKIPPED: pattern of names: what these tensors are, which the family is without; the user is told.
+      UNUSED: names that may be there and mean nothing.
+      RENAMED: pattern of names: what its match is replaced by, to give the names of `names`.
+    """
+
+    MODEL_TYPES: Collection[str]
+    CONFIG: type[ModelConfig]
+    EMBEDDING: str
+    HEAD: str
+    SKIPPED: Mapping[str, str]
+    UNUSED: Collection[str]
+    RENAMED: Mapping[str, str]
+
+    def names(self, config: Any) -> Iterator[tuple[str, str, bool]]:
+        """(their name, our name, transposed) of every parameter."""
+        ...
+
+    def copies(self, config: Any) -> Iterator[str]:
+        """Their names of tensors that repeat the embedding."""
+        ...
+
+    def read_config(self, path: pathlib.Path, config: Mapping[str, Any], stored: Collection[str]) -> Any:
+        """The model that `config.json`, at `path`, and the names of the tensors describe; or a UserError."""
+        ...
+
+    def write_config(self, config: Any) -> dict[str, Any]:
+        """`config.json` but for its `torch_dtype`; or a UserError, where transformers has no such model."""
+        ...
 
 
-def _names(config: T5Config) -> Iterator[tuple[str, str, bool]]:
-    """(their name, our name, transposed) of every parameter."""
-    yield "shared.weight", "token_embedder/embedding", False
-    attention = {"q": "query", "k": "key", "v": "value", "o": "out"}
-    wi = ("wi_0", "wi_1") if len(config.mlp_activations) > 1 else ("wi",)
-    mlp = {name: name for name in (*wi, "wo")}
-    for stack, depth in (("encoder", config.num_encoder_layers), ("decoder", config.num_decoder_layers)):
-        bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-        yield bias, f"{stack}/relpos_bias/rel_embedding", True
-        yield f"{stack}.final_layer_norm.weight", f"{stack}/{stack}_norm/scale", False
-        for n in range(depth):
-            for m, (theirs, ours, norm) in enumerate(_SUBLAYERS[stack]):
-                layer = f"{stack}.block.{n}.layer.{m}"
-                for kernel, our_kernel in (mlp if ours == "mlp" else attention).items():
-                    our_name = f"{stack}/layers_{n}/{ours}/{our_kernel}/kernel"
-                    yield f"{layer}.{theirs}.{kernel}.weight", our_name, True
-                yield f"{layer}.layer_norm.weight", f"{stack}/layers_{n}/{norm}/scale", False
-    if not config.logits_via_embedding:
-        yield "lm_head.weight", "decoder/logits_dense/kernel", True
+FAMILIES: tuple[Names, ...] = (t5_names, umt5_names, t5gemma_names, t5gemma2_names, llama_names)
+_SPECIAL_IDS = ("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id")
 
 
-def _read_config(path: pathlib.Path) -> dict[str, Any]:
-    """`config.json`, of a T5 our layers can be."""
+def _read_config(path: pathlib.Path) -> tuple[dict[str, Any], Names]:
+    """`config.json`, and the family that it is of."""
+    by_type = {kind: family for family in FAMILIES for kind in family.MODEL_TYPES}
     try:
         config = json.loads(path.read_text())
         kind = config.get("model_type")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except (ValueError, AttributeError) as error:
-        raise UserError(f"{path}: not the config of a T5: {error!r}") from None
-    if kind not in ("t5", "mt5"):
-        raise UserError(f"{path}: not the config of a T5: expected the model_type t5 or mt5, found {kind!r}")
-    for name, value in _FIXED.items():
-        stated = config.get(name)
-        if stated is not None and stated != value:
-            raise UserError(f"{path}: {name} is {stated}, this T5 can only have {value}")
-    return config
+        raise UserError(f"{path}: not the config of a model: {error!r}") from None
+    if kind not in by_type:
+        raise UserError(f"{path}: expected the model_type {', '.join(by_type)}, found {kind!r}")
+    return config, by_type[kind]
 
 
-def _model_config(path: pathlib.Path, config: Mapping[str, Any], has_head: bool) -> T5Config:
-    """The model that `config.json` and the names of the tensors describe.
-
-    Tied and scaled logits go together. transformers 5 always saves `tie_word_embeddings: true`, and says
-    `scale_decoder_outputs` beside it for T5; for mT5 only the stored `lm_head.weight` tells.
-    """
-    kind = config["model_type"]
-    projection = config.get("feed_forward_proj", "relu" if kind == "t5" else "gated-gelu")
-    projection = "gated-gelu" if projection == "gated-gelu_new" else projection
-    if projection not in _ACTIVATIONS:
-        exact = "; T5X's and our GELU is gelu_new, the tanh approximation" if projection == "gelu" else ""
-        raise UserError(f"{path}: feed_forward_proj {projection!r} is none of {', '.join(_ACTIVATIONS)}{exact}")
-    tied = config.get("tie_word_embeddings", kind == "t5")
-    tied = config.get("scale_decoder_outputs", tied and not (kind == "mt5" and has_head))
-    try:
-        decoder_layers = config.get("num_decoder_layers") or config["num_layers"]
-        config = {**config, "num_decoder_layers": decoder_layers}
-        return T5Config(
-            **{ours: int(config[theirs]) for theirs, ours in _SIZES.items()},
-            mlp_activations=_ACTIVATIONS[projection],
-            dropout_rate=config.get("dropout_rate", 0.1),
-            logits_via_embedding=bool(tied),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not the config of a T5: {error!r}") from None
-
-
-def read_huggingface(folder: str | os.PathLike) -> tuple[Parameters, T5Config]:
+def read_huggingface(folder: str | os.PathLike) -> tuple[Parameters, ModelConfig]:
     """Our parameters and the config of a folder that `transformers` saved.
 
     Raises UserError, naming the parameter and both shapes, when one is missing, does not fit or is unknown.
     """
     folder = pathlib.Path(folder)
-    description = _read_config(folder / "config.json")
-    stored = read_tensors(folder)
-    for name in _EMBEDDINGS:
-        if name in stored:
-            stored.setdefault("shared.weight", stored[name])
-    config = _model_config(folder / "config.json", description, "lm_head.weight" in stored)
-    copies = [*_EMBEDDINGS, *(["lm_head.weight"] if config.logits_via_embedding else [])]
-    _check_copies(folder, stored, copies)
-    if not config.logits_via_embedding and description.get("tie_word_embeddings") and "shared.weight" in stored:
-        stored.setdefault("lm_head.weight", stored["shared.weight"])  # tied, but not scaled
-    names = {theirs: (ours, transposed) for theirs, ours, transposed in _names(config)}
+    description, family = _read_config(folder / "config.json")
+    stored = _known(folder, read_tensors(folder), family)
+    config = family.read_config(folder / "config.json", description, stored)
+    copies = list(family.copies(config))
+    for name in copies:
+        if name in stored and name != family.HEAD:
+            stored.setdefault(family.EMBEDDING, stored[name])
+    _check_copies(folder, stored, copies, family.EMBEDDING)
+    names = {theirs: (ours, transposed) for theirs, ours, transposed in family.names(config)}
+    if family.HEAD in names and description.get("tie_word_embeddings") and family.EMBEDDING in stored:
+        stored.setdefault(family.HEAD, stored[family.EMBEDDING])  # tied, but not scaled
     parameters = {}
     for theirs, parameter in stored.items():
         if theirs in names:
             ours, transposed = names[theirs]
             parameters[ours] = _transpose(parameter) if transposed else parameter
-        elif theirs not in (*copies, _UNUSED):
+        elif theirs not in (*copies, *family.UNUSED):
             parameters[theirs] = parameter  # for `check` to refuse
     file_names = {ours: theirs for theirs, (ours, _) in names.items()}
     check(str(folder), parameters, config, "config.json", file_names)
     return parameters, config
 
 
+def _known(folder: pathlib.Path, stored: Mapping[str, Parameter], family: Names) -> dict[str, Parameter]:
+    """The tensors by the names of `Names.names`, but for those that the family is without; says how many."""
+    kept = {}
+    for name, parameter in stored.items():
+        for pattern, replacement in family.RENAMED.items():
+            name = re.sub(f"^{pattern}", replacement, name)
+        kept[name] = parameter
+    for pattern, what in family.SKIPPED.items():
+        skipped = [name for name in kept if re.match(pattern, name)]
+        for name in skipped:
+            del kept[name]
+        if skipped:
+            logger.warning("%s: %d tensors of %s are left out: %s, ...", folder, len(skipped), what, skipped[0])
+    return kept
+
+
 def _transpose(parameter: Parameter) -> Parameter:
     return Parameter(parameter.shape[::-1], lambda index: parameter.fetch(...).T[index])
 
 
-def _check_copies(folder: pathlib.Path, stored: Mapping[str, Parameter], names: Iterable[str]) -> None:
-    """Refuses tensors that T5 has only as copies of the embedding, and that are others in the files."""
-    embedding = stored.get("shared.weight")
+def _check_copies(
+    folder: pathlib.Path, stored: Mapping[str, Parameter], names: Collection[str], original: str
+) -> None:
+    """Refuses tensors that the family has only as copies of the embedding, and that are others in the files."""
+    embedding = stored.get(original)
     for name in names:
         copy = stored.get(name)
         if copy is None or embedding is None or copy is embedding:
             continue
         if copy.shape != embedding.shape or not np.array_equal(copy.read(), embedding.read()):
             raise UserError(
-                f"{folder}: {name} differs from shared.weight, which T5 has in its place: the model was "
-                "trained with two embeddings, or with an output layer that tie_word_embeddings denies"
+                f"{folder}: {name} differs from {original}, which this architecture has in its place: the "
+                "model was trained with two embeddings, or with an output layer that tie_word_embeddings denies"
             )
 
 
 def write_huggingface(
     folder: str | os.PathLike,
     parameters: Parameters,
-    config: T5Config,
+    config: ModelConfig,
     dtype: str = "float32",
     shard_bytes: int = 5 * 10**9,
+    special_ids: Mapping[str, int] | None = None,
 ) -> None:
-    """Writes a folder, made if need be, that `transformers.T5ForConditionalGeneration.from_pretrained` reads.
+    """Writes a folder, made if need be, that transformers' `from_pretrained` reads.
 
     The parameters, one per layer, are read one at a time. `shard_bytes` of a file at most are transformers' own
-    default; bfloat16 halves the files. Raises UserError when transformers has no such feed-forward.
+    default; bfloat16 halves the files. `special_ids` are the vocabulary's, such as `eos_token_id`, where the
+    family has none of its own. Raises UserError when transformers has no such model.
     """
-    projection = {activations: name for name, activations in _ACTIVATIONS.items()}
-    activations = tuple("silu" if name == "swish" else name for name in config.mlp_activations)
-    if activations not in projection:
-        raise UserError(f"mlp_activations {activations}: transformers' T5 has only {', '.join(_ACTIVATIONS)}")
+    (family,) = (family for family in FAMILIES if family.CONFIG is type(config))
+    description = family.write_config(config) | {"torch_dtype": dtype, **(special_ids or {})}
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    theirs = {ours: (name, transposed) for name, ours, transposed in _names(config)}
+    theirs = {ours: (name, transposed) for name, ours, transposed in family.names(config)}
     # In the order of the source: a scanned run gives all layers of a parameter at once.
     tensors = {}
     for ours, parameter in parameters.items():
         name, transposed = theirs[ours]
         tensors[name] = _transpose(parameter) if transposed else parameter
     write_tensors(folder, tensors, dtype, shard_bytes)
-    description = {
-        "architectures": ["T5ForConditionalGeneration"],
-        "model_type": "t5",
-        **{theirs: getattr(config, ours) for theirs, ours in _SIZES.items()},
-        "dropout_rate": config.dropout_rate,
-        "feed_forward_proj": projection[activations],
-        "tie_word_embeddings": config.logits_via_embedding,
-        "is_encoder_decoder": True,
-        "torch_dtype": dtype,
-        **_FIXED,
-    }
-    ids = {name: _FIXED[name] for name in ("decoder_start_token_id", "eos_token_id", "pad_token_id")}
+    ids = {name: description[name] for name in _SPECIAL_IDS if name in description}
     for name, content in (("config.json", description), ("generation_config.json", ids)):
         (folder / name).write_text(json.dumps(content, indent=2) + "\n")

@@ -17,6 +17,7 @@ import tensorstore as ts
 from flax import traverse_util
 
 from distill_jax.checkpoints.formats.parameters import Parameter, Parameters, Stacked
+from distill_jax.checkpoints.layout import STATE
 from distill_jax.checkpoints.stores import CHUNK_BYTES, ArrayReader
 from distill_jax.errors import UserError
 
@@ -58,25 +59,34 @@ def _placeholders(folder: pathlib.Path) -> Leaves:
     return {k: None for k, leaf in leaves.items() if isinstance(leaf, str) and leaf.startswith(_PLACEHOLDER)}
 
 
-def read_tree(folder: pathlib.Path, prefix: str) -> Parameters:
+def _leaves(folder: pathlib.Path) -> tuple[Leaves, bool]:
+    old = (folder / "checkpoint").exists() and not (folder / "_METADATA").exists()
+    return (_placeholders(folder), False) if old else _described(folder)
+
+
+def names_in(folder: pathlib.Path) -> list[str]:
+    """The names of all arrays; none is opened. Raises UserError when the metadata cannot be read."""
+    return ["/".join(key) for key in _leaves(folder)[0]]
+
+
+def read_tree(folder: pathlib.Path, prefix: str | None) -> Parameters:
     """The arrays under `prefix` (`target`, `params`), by their names below it; nothing else is opened.
 
-    Raises UserError when there are none, or one cannot be opened.
+    With None it is all arrays. Raises UserError when there are none, or one cannot be opened.
     """
-    old = (folder / "checkpoint").exists() and not (folder / "_METADATA").exists()
-    leaves, zarr3 = (_placeholders(folder), False) if old else _described(folder)
-    wanted = {key: shape for key, shape in leaves.items() if key[0] == prefix}
+    leaves, zarr3 = _leaves(folder)
+    wanted = {key: shape for key, shape in leaves.items() if prefix in (None, key[0])}
     if not wanted:
         prefixes = sorted({key[0] for key in leaves})
         raise UserError(f"{folder}: no {prefix} in there, only {', '.join(prefixes) or 'nothing'}")
-    reader = ArrayReader(str(folder), prefix)
+    reader = ArrayReader(str(folder), prefix or "tree")
     root, ocdbt = f"{folder.absolute()}/", (folder / "manifest.ocdbt").exists()
     kvstore = {"driver": "ocdbt", "base": {"driver": "file", "path": root}} if ocdbt else {"driver": "file"}
     parameters = {}
     for key, shape in wanted.items():
         path = ("" if ocdbt else root) + ".".join(key) + "/"
         spec = {"driver": "zarr3" if zarr3 else "zarr", "kvstore": {**kvstore, "path": path}}
-        name = "/".join(key[1:])
+        name = "/".join(key if prefix is None else key[1:])
         parameters[name] = reader.open(name, spec, shape)
     return parameters
 
@@ -126,14 +136,8 @@ def write_tree(
 ) -> None:
     """Writes `<directory>/[<step_prefix>_]<step>/state`; one parameter at a time is read.
 
-    Args:
-      directory: of the checkpoint manager.
-      step: of the checkpoint.
-      prefix: of the parameters: `target` for T5X, `params` for ours.
-      parameters: by their names below the prefix.
-      others: further top-level entries, such as the step.
-      step_prefix: T5X's is `checkpoint`.
-      ocdbt: one key-value store for all arrays, else a folder each.
+    `parameters` are by their names below `prefix`: `target` for T5X, `params` for ours; `others` are further
+    top-level entries, such as the step. With `ocdbt` all arrays are in one key-value store, else a folder each.
     """
     leaves = {name: _Lazy(parameter, order) for order, (name, parameter) in enumerate(parameters.items())}
     lazy_handler = _LazyHandler(deepcopy_host_arrays=False)
@@ -151,6 +155,6 @@ def write_tree(
 
     tree = {**others, prefix: traverse_util.unflatten_dict(leaves, sep="/")}
     options = ocp.CheckpointManagerOptions(step_prefix=step_prefix, enable_async_checkpointing=False)
-    with ocp.CheckpointManager(directory, options=options, item_handlers={"state": handler}) as manager:
+    with ocp.CheckpointManager(directory, options=options, item_handlers={STATE: handler}) as manager:
         save = ocp.args.PyTreeSave(tree, save_args=jax.tree.map(save_args, tree))
-        manager.save(step, args=ocp.args.Composite(state=save))
+        manager.save(step, args=ocp.args.Composite(**{STATE: save}))

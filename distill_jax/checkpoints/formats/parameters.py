@@ -14,8 +14,8 @@ import numpy as np
 from flax import traverse_util
 
 from distill_jax.errors import UserError
-from distill_jax.models.config import T5Config
-from distill_jax.models.t5 import Transformer
+from distill_jax.models.config import ModelConfig, T5Config
+from distill_jax.models.families import make_network
 
 _LAYER = re.compile(r"^(encoder|decoder)/layers_(\d+)/(.+)$")
 _STACKED = re.compile(r"^(encoder|decoder)/layers/(.+)$")
@@ -100,10 +100,10 @@ def to_tree(parameters: Parameters, scan_layers: bool = False) -> Any:
     return traverse_util.unflatten_dict(arrays, sep="/")
 
 
-def expected_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
+def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every parameter of a model, one per layer."""
     tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
-    model = Transformer(dataclasses.replace(config, scan_layers=False))
+    model = make_network(dataclasses.replace(config, scan_layers=False))
     params = jax.eval_shape(
         lambda key, t: model.init(key, t, t, t, enable_dropout=False)["params"], jax.random.key(0), tokens
     )
@@ -111,11 +111,7 @@ def expected_shapes(config: T5Config) -> dict[str, tuple[int, ...]]:
 
 
 def check(
-    where: str,
-    parameters: Parameters,
-    config: T5Config,
-    source: str,
-    file_names: Mapping[str, str] | None = None,
+    where: str, parameters: Parameters, config: ModelConfig, source: str, file_names: Mapping[str, str] = {}
 ) -> None:
     """Compares the checkpoint `where` with the model that `source` (such as "config.json") describes.
 
@@ -126,7 +122,7 @@ def check(
     """
 
     def named(name: str) -> str:
-        theirs = (file_names or {}).get(name)
+        theirs = file_names.get(name)
         return f"{name} ({theirs} there)" if theirs else name
 
     expected = expected_shapes(config)

@@ -20,15 +20,18 @@ from distill_jax.data.vocabularies import (
     PAD_ID,
     UNK_ID,
     ByteVocabulary,
+    CausalVocabulary,
     SentencePieceVocabulary,
     TokenizerVocabulary,
     Vocabulary,
+    read_tokenizer_json,
 )
 from distill_jax.errors import UserError
 
 SPACE = "\u2581"
 BYT5_EXTRA_IDS = 125
 _SPECIAL = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+_GEMMA_SPECIAL = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "bos", "unk")}
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
@@ -39,15 +42,26 @@ def write_tokenizer(folder: str | os.PathLike, vocabulary: Vocabulary, vocab_siz
     """
     folder = pathlib.Path(folder)
     config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    if isinstance(vocabulary, CausalVocabulary):
+        (folder / "tokenizer.json").write_text(vocabulary.content, encoding="utf-8")
+        config |= {"eos_token": vocabulary.end, "pad_token": vocabulary.end}
+        _write(folder / "tokenizer_config.json", config | {"clean_up_tokenization_spaces": False})
+        return
     extra_ids = vocabulary.extra_ids
     if isinstance(vocabulary, ByteVocabulary):
         config = {"tokenizer_class": "ByT5Tokenizer"}
         extra_ids = min(vocab_size - vocabulary.vocab_size, BYT5_EXTRA_IDS)  # the embedding has 384 rows
     elif isinstance(vocabulary, SentencePieceVocabulary):
-        (folder / "spiece.model").write_bytes(vocabulary.model)
-        _to_tokenizer(vocabulary).save(str(folder / "tokenizer.json"))
+        is_gemma = bool(vocabulary.before)
+        (folder / ("tokenizer.model" if is_gemma else "spiece.model")).write_bytes(vocabulary.model)
+        make = _to_gemma_tokenizer if is_gemma else _to_tokenizer
+        make(vocabulary).save(str(folder / "tokenizer.json"))
     else:
         (folder / "tokenizer.json").write_text(vocabulary.content, encoding="utf-8")
+    if vocabulary.before and vocabulary.pad_id == PAD_ID:
+        _write(folder / "special_tokens_map.json", _GEMMA_SPECIAL)
+        _write(folder / "tokenizer_config.json", {"tokenizer_class": "GemmaTokenizer", **_GEMMA_SPECIAL})
+        return
     # Spelt out, since ByT5's tokenizer would take the spaces around a plain `</s>` away.
     end = {"content": "</s>", "lstrip": False, "rstrip": False, "normalized": False, "single_word": False}
     sentinels = [f"<extra_id_{n}>" for n in range(extra_ids)]
@@ -94,6 +108,25 @@ def _to_tokenizer(vocabulary: SentencePieceVocabulary) -> tokenizers.Tokenizer:
     return tokenizer
 
 
+def _to_gemma_tokenizer(vocabulary: SentencePieceVocabulary) -> tokenizers.Tokenizer:
+    """Gemma's SentencePiece model for the `tokenizers` library: BPE without a space in front."""
+    proto = sentencepiece_model_pb2.ModelProto.FromString(vocabulary.model)
+    ids = {piece.piece: n for n, piece in enumerate(proto.pieces)}
+    model = tokenizers.models.BPE(ids, _merges(proto), unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.normalizer = normalizers.Replace(" ", SPACE)
+    spaces = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    tokenizer.decoder = decoders.Sequence(spaces)
+    first = ids["<bos>"]
+    tokenizer.post_processor = processors.TemplateProcessing("<bos> $A", "<bos> $A $B", [("<bos>", first)])
+    for piece in proto.pieces:
+        if piece.type in (piece.CONTROL, piece.UNKNOWN):
+            tokenizer.add_special_tokens([_added(piece.piece)])
+        elif piece.type == piece.USER_DEFINED:
+            tokenizer.add_tokens([_added(piece.piece, special=False, normalized=True)])
+    return tokenizer
+
+
 def _added(content: str, **flags: bool) -> tokenizers.AddedToken:
     return tokenizers.AddedToken(content, **{"normalized": False, "special": True, **flags})
 
@@ -113,8 +146,8 @@ def _merges(proto) -> list[tuple[str, str]]:
 def read_tokenizer(folder: str | os.PathLike) -> Vocabulary | None:
     """The vocabulary of a Hugging Face folder; None where it has none.
 
-    The ids are transformers': a model's own pieces, its sentinels (100, or as many as `extra_ids` says), then
-    the tokens that were added to it. Raises UserError when the files are not those of a T5 tokenizer.
+    The ids are transformers': of T5 a model's own pieces, its sentinels (100, or as many as `extra_ids` says),
+    then the tokens that were added to it. Raises UserError when the files are not those of a tokenizer.
     """
     folder = pathlib.Path(folder)
     names = ("tokenizer_config.json", "spiece.model", "tokenizer.json")
@@ -127,7 +160,10 @@ def read_tokenizer(folder: str | os.PathLike) -> Vocabulary | None:
             raise UserError(f"{folder}: a ByT5 tokenizer with the added tokens {', '.join(others)}: not read")
         return ByteVocabulary()
     if not spiece.exists():
-        return TokenizerVocabulary(_text(whole), str(whole)) if whole.exists() else None
+        gemma = folder / "tokenizer.model"
+        if not whole.exists() and gemma.exists():
+            return SentencePieceVocabulary(gemma.read_bytes(), name=str(gemma))
+        return read_tokenizer_json(folder) if whole.exists() else None
     files.refuse_lfs_pointer(spiece)
     vocabulary = SentencePieceVocabulary(spiece.read_bytes(), _extra_ids(config_path, config), str(spiece))
     tokenizer = _to_tokenizer(vocabulary)

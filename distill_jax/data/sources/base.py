@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from distill_jax import files
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
+from distill_jax.files import unreadable
 
 
 class Source(Protocol):
@@ -92,15 +93,6 @@ def read_jsonl(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: expected a JSON object, got {row!r:.40}")
         yield number, row
-
-
-def unreadable(path: pathlib.Path, error: Exception) -> UserError:
-    """The error, in words, of a file that could not be read."""
-    if isinstance(error, FileNotFoundError):
-        return UserError(f"{path}: no such file")
-    if isinstance(error, UnicodeDecodeError):
-        return UserError(f"{path}: not {error.encoding.upper()} text ({error.reason} at byte {error.start})")
-    return UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def fingerprint_of(*parts: str | pathlib.Path) -> str:

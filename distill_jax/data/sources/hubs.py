@@ -127,7 +127,7 @@ class TfdsSource(_HubSource):
         features = self._builder.info.features
         for row in tfds.as_numpy(self._builder.as_dataset(split=split)):
             names = {
-                name: features[name].int2str(value) if value >= 0 else None
+                name: features[name].int2str(value) if value >= 0 else -1
                 for name, value in row.items()
                 if isinstance(features[name], tfds.features.ClassLabel)
             }
@@ -172,8 +172,9 @@ class HuggingFaceSource(_HubSource):
         classes = {name: f for name, f in rows.features.items() if isinstance(f, ClassLabel)}
         for row in rows:
             names = {
-                name: feature.int2str(row[name]) if row[name] is not None and row[name] >= 0 else None
+                name: feature.int2str(row[name])
                 for name, feature in classes.items()
+                if row[name] is not None and row[name] >= 0
             }
             yield row | names
 

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import itertools
 import pathlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -19,7 +20,9 @@ class JoinedSource:
 
     The file at `path` (JSONL, CSV or Parquet) has an `id` and `teacher_label`, `rationale` or `label_probs`, or
     a raw `completion` to parse. One file serves all splits, and is held in memory while a split is streamed. An
-    example it does not know is left as it is. `columns` are those of the file by field, where they differ.
+    example it does not know is left as it is. Where rows with different inputs share an id (two files that both
+    count from 1), an answer goes to the row with its `input`, as `annotate` writes it; one without goes to the
+    first of these rows: those of train come first. `columns` are those of the file by field, where they differ.
     """
 
     def __init__(
@@ -54,18 +57,33 @@ class JoinedSource:
             raise UserError(f"{where}: no teacher_label, rationale or label_probs in this row")
         return fields
 
-    def _said(self) -> dict[str, dict[str, Any]]:
-        """The teacher's fields by id; a UserError for a row without id or fields, or an id that comes twice."""
-        said: dict[str, dict[str, Any]] = {}
+    def _answers(self) -> dict[str, dict[str | None, dict[str, Any]]]:
+        """id -> `input` of the row, None where it has none -> the teacher's fields.
+
+        Raises UserError for a row without id or fields, or when both come twice.
+        """
+        answers: dict[str, dict[str | None, dict[str, Any]]] = {}
         for path, number, row in self._table.rows("all"):
             where = f"{path}, {self._table.unit} {number}"
             name = self._columns.identity(where, row)
             if name is None:
                 raise UserError(f"{where}: no id in this row: the teacher's answers are joined by it")
-            if name in said:
+            of_id, text = answers.setdefault(name, {}), row.get(self._columns.columns["input"])
+            text = text if isinstance(text, str) else None
+            if of_id and (text is None or None in of_id or text in of_id):
                 raise UserError(f"{where}: the id {name!r} was there before: keep one row for each id")
-            said[name] = self._fields(where, row)
-        return said
+            of_id[text] = self._fields(where, row)
+        return answers
+
+    def _shared(self, answers: Mapping[str, Any]) -> dict[str, str]:
+        """The ids that rows with different inputs share -> the input of the first of these rows."""
+        first: dict[str, str] = {}
+        shared = set()
+        splits = sorted(self.splits, key=lambda split: split != "train")
+        for example in itertools.chain.from_iterable(map(self._source.examples, splits)):
+            if example.id in answers and first.setdefault(example.id, example.input) != example.input:
+                shared.add(example.id)
+        return {name: first[name] for name in shared}
 
     def examples(self, split: str) -> Iterator[Example]:
         """Streams a split.
@@ -73,9 +91,17 @@ class JoinedSource:
         Raises:
           UserError: when no id of the train split is in the file; other splits may do without a teacher.
         """
-        said, missed, joined = self._said(), None, 0
+        answers, shared, missed, joined = self._answers(), None, None, 0
         for example in self._source.examples(split):
-            fields = said.get(example.id)
+            of_id = answers.get(example.id, {})
+            fields = of_id.get(example.input)
+            if fields is None and of_id:
+                if shared is None:  # all splits are read for it: only where inputs do not tell
+                    shared = self._shared(answers)
+                if len(of_id) == 1 and example.id not in shared:
+                    [fields] = of_id.values()
+                elif shared.get(example.id) == example.input:
+                    fields = of_id.get(None)
             if fields is None:
                 missed = example.id
                 yield example
@@ -84,7 +110,7 @@ class JoinedSource:
                 yield dataclasses.replace(example, **fields)
         if missed is not None and not joined and split == "train":
             raise UserError(
-                f"{self._path}: none of its {len(said)} ids is in {split}, whose ids are such as {missed!r}"
+                f"{self._path}: none of its {len(answers)} ids is in {split}, whose ids are such as {missed!r}"
             )
 
     def size(self, split: str) -> int:
@@ -92,7 +118,9 @@ class JoinedSource:
 
     def fingerprint(self, split: str) -> str:
         parser = code_of(self._parse) if self._parse else ""
-        return fingerprint_of(self._source.fingerprint(split), parser, self._columns.key, self._path)
+        # Which row an answer goes to depends on the ids of all splits.
+        rows = map(self._source.fingerprint, (split, *self.splits))
+        return fingerprint_of(*rows, parser, self._columns.key, self._path)
 
     def where(self, split: str, number: int) -> str:
         return self._source.where(split, number)

@@ -19,9 +19,9 @@ from distill_jax.data.sources.base import (
     read_jsonl,
     read_lines,
     text_of,
-    unreadable,
 )
 from distill_jax.errors import UserError
+from distill_jax.files import unreadable
 
 
 class ReferenceSource:

@@ -8,6 +8,7 @@ import numpy as np
 
 from distill_jax.data.schema import Example
 from distill_jax.data.sources.base import Source, fingerprint_of, located
+from distill_jax.errors import UserError
 
 
 def held_out(rows: int, share: float = 0.1) -> np.ndarray:
@@ -23,7 +24,8 @@ def held_out(rows: int, share: float = 0.1) -> np.ndarray:
 class HeldOutSource:
     """A `source` without validation split, of whose train rows a tenth is held out as one.
 
-    Where it has no test split either, the rows held out are the test split too.
+    Where it has no test split either, the rows held out are the test split too. A single row, of which nothing
+    is left to train on, is a UserError.
     """
 
     def __init__(self, source: Source):
@@ -49,6 +51,9 @@ class HeldOutSource:
         for number, example in enumerate(self.source.examples("train")):
             if number in rows:
                 yield example
+        if split == "train" and not rows and self.source.size("train"):
+            where = self.source.where("train", 0)
+            raise UserError(f"{where}: the only row is held out for validation: give more, or validation data")
 
     def size(self, split: str) -> int:
         return len(self._rows(split)) if self._is_part(split) else self.source.size(split)

@@ -9,9 +9,10 @@ from typing import Any
 
 from distill_jax import files
 from distill_jax.data.schema import Example
-from distill_jax.data.sources.base import fingerprint_of, read_jsonl, read_lines, unreadable
+from distill_jax.data.sources.base import fingerprint_of, read_jsonl, read_lines
 from distill_jax.data.sources.columns import Columns
 from distill_jax.errors import UserError
+from distill_jax.files import unreadable
 
 
 class _TableSource:

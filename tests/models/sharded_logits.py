@@ -1,4 +1,4 @@
-"""Run by test_losses in a process of 8 simulated devices: losses and gradients, spread and not."""
+"""Run by test_logits in a process of 8 simulated devices: losses and gradients, spread and not."""
 
 from functools import partial
 
@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distill_jax.models import divergences, losses
+from distill_jax.models import divergences
 from distill_jax.models.config import T5Config
 from distill_jax.models.layers import Embed
+from distill_jax.models.logits import token_log_probs, weighted_cross_entropy
 from distill_jax.planning import hlo
 from distill_jax.training import partitioning
 from distill_jax.training.mesh import DEFAULT
@@ -24,7 +25,7 @@ embed = Embed(VOCAB, EMBED, "float32")
 
 
 def cross_entropy(states, kernel):
-    return losses.weighted_cross_entropy(states, kernel, targets, weights, 5, 1e-3)[0]
+    return weighted_cross_entropy(states, kernel, targets, weights, 5, 1e-3)[0]
 
 
 def to_teacher(logits, states, kernel):
@@ -36,7 +37,7 @@ def divergence(states, kernel):
 
 
 def log_probs(states, kernel):
-    return jnp.sum(weights * losses.token_log_probs(states, kernel, targets, 5))
+    return jnp.sum(weights * token_log_probs(states, kernel, targets, 5))
 
 
 def lookup(states, kernel):

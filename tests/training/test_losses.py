@@ -1,4 +1,6 @@
-"""The objectives beyond cross entropy, against the same computed example by example."""
+"""The weights of tokens by hand, and the losses beyond cross entropy, computed example by example too."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -6,16 +8,41 @@ import numpy as np
 import pytest
 
 from distill_jax.data.records import Segment, to_features
-from distill_jax.models import divergences, losses
+from distill_jax.models import divergences
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
-from distill_jax.training import optimizers, train_state
-from distill_jax.training.objectives import LogitDistillation, SoftLabels
+from distill_jax.training import losses, optimizers, train_state
+from distill_jax.training.losses import LogitDistillation, SoftLabels
 from distill_jax.training.step import make_train_step
 
+LABEL, RATIONALE = 1, 2
 LENGTHS = {"inputs": 24, "targets": 20}
 
 
+def test_token_weights_by_hand():
+    task_ids = jnp.array([[LABEL, LABEL, RATIONALE, 0], [RATIONALE, RATIONALE, RATIONALE, 0]])
+    counted = jnp.array([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]])
+    weights = losses.token_weights(task_ids, counted, losses.step_by_step_weights(0.6))
+    np.testing.assert_allclose(weights, [[0.3, 0.3, 0.1, 0.0], [0.1, 0.1, 0.1, 0.0]], rtol=1e-6)
+
+
+def test_token_weights_ignore_views_that_are_not_weighed_or_not_there():
+    task_ids = jnp.array([[LABEL, RATIONALE]])
+    weights = losses.token_weights(task_ids, jnp.ones((1, 2)), losses.standard_weights())
+    np.testing.assert_allclose(weights, [[1.0, 0.0]])
+    only_label = losses.token_weights(
+        jnp.array([[LABEL, 0]]), jnp.array([[1.0, 0.0]]), losses.step_by_step_weights(0.5)
+    )
+    np.testing.assert_allclose(only_label, [[0.5, 0.0]])
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.1])
+def test_alpha_outside_the_unit_interval_is_refused(alpha):
+    with pytest.raises(ValueError, match="alpha"):
+        losses.step_by_step_weights(alpha)
+
+
+@functools.cache
 def student(seed=0, **changes):
     fields = {"num_encoder_layers": 1, "num_decoder_layers": 1, "emb_dim": 16, "dropout_rate": 0.0} | changes
     model = Transformer(T5Config(vocab_size=40, num_heads=2, head_dim=8, mlp_dim=32, **fields))

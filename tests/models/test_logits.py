@@ -8,32 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distill_jax.models import losses
-
-LABEL, RATIONALE = 1, 2
-
-
-def test_token_weights_by_hand():
-    task_ids = jnp.array([[LABEL, LABEL, RATIONALE, 0], [RATIONALE, RATIONALE, RATIONALE, 0]])
-    counted = jnp.array([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 0.0]])
-    weights = losses.token_weights(task_ids, counted, losses.step_by_step_weights(0.6))
-    np.testing.assert_allclose(weights, [[0.3, 0.3, 0.1, 0.0], [0.1, 0.1, 0.1, 0.0]], rtol=1e-6)
-
-
-def test_token_weights_ignore_views_that_are_not_weighed_or_not_there():
-    task_ids = jnp.array([[LABEL, RATIONALE]])
-    weights = losses.token_weights(task_ids, jnp.ones((1, 2)), losses.standard_weights())
-    np.testing.assert_allclose(weights, [[1.0, 0.0]])
-    only_label = losses.token_weights(
-        jnp.array([[LABEL, 0]]), jnp.array([[1.0, 0.0]]), losses.step_by_step_weights(0.5)
-    )
-    np.testing.assert_allclose(only_label, [[0.5, 0.0]])
-
-
-@pytest.mark.parametrize("alpha", [-0.1, 1.1])
-def test_alpha_outside_the_unit_interval_is_refused(alpha):
-    with pytest.raises(ValueError, match="alpha"):
-        losses.step_by_step_weights(alpha)
+from distill_jax.models.logits import weighted_cross_entropy
 
 
 def naive(states, kernel, targets, weights, z_loss):
@@ -53,7 +28,7 @@ def test_chunks_change_neither_loss_nor_gradients(chunk, z_loss):
     weights = jnp.asarray(rng.random(11), jnp.float32).at[3].set(0.0)
 
     def ours(states, kernel):
-        return 3.0 * losses.weighted_cross_entropy(states, kernel, targets, weights, chunk, z_loss)[0]
+        return 3.0 * weighted_cross_entropy(states, kernel, targets, weights, chunk, z_loss)[0]
 
     def peer(states, kernel):
         return 3.0 * naive(states, kernel, targets, weights, z_loss)[0]
@@ -62,7 +37,7 @@ def test_chunks_change_neither_loss_nor_gradients(chunk, z_loss):
     expected, expected_grads = jax.value_and_grad(peer, (0, 1))(states, kernel)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), grads, expected_grads)
-    without_grad = losses.weighted_cross_entropy(states, kernel, targets, weights, chunk, z_loss)
+    without_grad = weighted_cross_entropy(states, kernel, targets, weights, chunk, z_loss)
     np.testing.assert_allclose(3.0 * without_grad[0], loss, rtol=1e-6)
     np.testing.assert_allclose(
         without_grad[1], naive(states, kernel, targets, weights, 0.0)[1], rtol=1e-5, atol=1e-6
@@ -74,7 +49,7 @@ def test_extreme_logits_stay_finite():
     kernel = jnp.array([[100.0, -100.0], [-100.0, 100.0]])
 
     def loss(states):
-        return losses.weighted_cross_entropy(states, kernel, jnp.array([1]), jnp.ones(1))[0]
+        return weighted_cross_entropy(states, kernel, jnp.array([1]), jnp.ones(1))[0]
 
     value, grad = jax.value_and_grad(loss)(states)
     assert np.isfinite(value) and np.isfinite(grad).all()
@@ -82,7 +57,7 @@ def test_extreme_logits_stay_finite():
 
 def test_correct_counts_the_most_likely_token():
     states, kernel = jnp.eye(2), jnp.array([[2.0, 1.0], [2.0, 1.0]])
-    _, _, correct = losses.weighted_cross_entropy(states, kernel, jnp.array([0, 1]), jnp.ones(2) / 2)
+    _, _, correct = weighted_cross_entropy(states, kernel, jnp.array([0, 1]), jnp.ones(2) / 2)
     np.testing.assert_array_equal(correct, [1.0, 0.0])
 
 
@@ -90,7 +65,7 @@ def test_correct_counts_the_most_likely_token():
 def test_spread_over_devices_they_are_the_same_and_move_no_logits():
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     done = subprocess.run(
-        [sys.executable, str(pathlib.Path(__file__).parent / "sharded_losses.py")],
+        [sys.executable, str(pathlib.Path(__file__).parent / "sharded_logits.py")],
         env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
         capture_output=True,
         text=True,
