@@ -22,7 +22,10 @@ class Decoding(Options):
 
     num_beams: int = option(1, "more than 1: beam search", flags=("beams",), minimum=1)
     length_penalty: float = option(
-        0.6, "of beam search; 0: by log-probability, larger: longer texts", minimum=0
+        1.0, "of beam search; 0: by log-probability, larger: longer texts", minimum=0
+    )
+    beam_rule: str = option(
+        "transformers", "whose beam search: `generate`'s, or T5X's", choices=("transformers", "t5x")
     )
     temperature: float = option(0.0, "above 0: draw each token, from logits divided by it", minimum=0)
     top_k: int = option(0, "draw from the K likeliest tokens only; 0 for no bound", minimum=0)

@@ -13,14 +13,14 @@ from distill_jax.decoding import continuous, likelihood
 from distill_jax.decoding.batching import batches, bucket_length, padded
 from distill_jax.decoding.continuous import Tokens
 from distill_jax.decoding.quantization import jit_dequantized
-from distill_jax.decoding.search import beam_decode, sample_decode
+from distill_jax.decoding.search import beam_decode, length_divisor, sample_decode
 
 LIKELIEST = 20  # alternatives of `token_scores`; what OpenAI's API gives at most
 PACKED = 256  # tokens of a packed row of several targets, unless a single one is longer
 
 _sample = jit_dequantized(sample_decode, static_argnums=0, static_argnames=("max_decode_length", "num_samples"))
 _beam = jit_dequantized(
-    beam_decode, static_argnums=0, static_argnames=("max_decode_length", "num_beams", "length_penalty")
+    beam_decode, static_argnums=0, static_argnames=("max_decode_length", "num_beams", "beam_rule")
 )
 _encode = jit_dequantized(likelihood.encode, static_argnums=0)
 _score = jit_dequantized(likelihood.score_tokens, static_argnums=0)
@@ -131,10 +131,10 @@ class Engine:
             rows = np.zeros(shape[0], np.uint32)
             rows[: len(items)] = [streams[item] for item in items]
             out, scores = jax.device_get(self._decode(inputs, rows, length, decoding, start))
-            penalty = 0.0 if decoding.samples else decoding.length_penalty
+            how = (0.0,) if decoding.samples else (decoding.length_penalty, decoding.beam_rule)
             for row, item in enumerate(items):
                 ranked = zip(out[row], scores[row], strict=True)
-                yield item, tuple(self._hypothesis(ids, float(score), penalty) for ids, score in ranked)
+                yield item, tuple(self._hypothesis(ids, float(score), *how) for ids, score in ranked)
 
     def _decode(self, inputs: np.ndarray, streams: np.ndarray, length: int, decoding: Decoding, start: int):
         """Tokens [rows, n_best, length] and scores [rows, n_best] of samples or beams."""
@@ -147,15 +147,15 @@ class Engine:
             noise = np.uint32(decoding.seed), streams
             shared |= {"num_samples": decoding.n_best}
             return _sample(self.model, self.params, inputs, *noise, *values, **shared)
-        shared |= {"num_beams": decoding.num_beams, "length_penalty": decoding.length_penalty}
+        shared |= {name: getattr(decoding, name) for name in ("num_beams", "length_penalty", "beam_rule")}
         out, scores = _beam(self.model, self.params, inputs, **shared)
         return out[:, : decoding.n_best], scores[:, : decoding.n_best]
 
-    def _hypothesis(self, ids: np.ndarray, score: float, length_penalty: float = 0.0) -> Hypothesis:
-        """Up to the end token; `score` is over the length penalty."""
+    def _hypothesis(self, ids: np.ndarray, score: float, penalty: float = 0.0, *rule: str) -> Hypothesis:
+        """Up to the end token; `score` is over the divisor of this penalty and rule."""
         ends = np.flatnonzero(ids == self.vocabulary.eos_id)
         tokens = ids[: ends[0] + 1 if len(ends) else len(ids)].tolist()
-        log_prob = score * ((5.0 + len(tokens)) / 6.0) ** length_penalty
+        log_prob = score * length_divisor(len(tokens), penalty, *rule)
         return Hypothesis(self.vocabulary.decode(tokens), score, log_prob, tuple(tokens))
 
     def choose(self, texts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[tuple[int, float]]:

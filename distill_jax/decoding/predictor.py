@@ -49,7 +49,8 @@ class Predictor:
             `constrain` for what is written where only these can be.
           normalize_scores: rank by the mean log-probability of a label's tokens; default by their sum.
           streams: see `Engine.generate`; default each input's place.
-          **decoding: fields of `Decoding`: num_beams, length_penalty, temperature, top_k, top_p, n_best, seed.
+          **decoding: fields of `Decoding`: num_beams, length_penalty, beam_rule, temperature,
+            top_k, top_p, n_best, seed.
 
         Raises:
           UserError: for an input that is neither, settings that do not go together, and a student that

@@ -163,9 +163,13 @@ def sample_decode(
     return tokens.reshape(batch, num_samples, -1), scores.reshape(batch, num_samples)
 
 
-def _length_penalty(length: Array | float, penalty: float) -> Array:
-    """Wu et al. 2016 (arXiv:1609.08144), eq. 14."""
-    return ((5.0 + length) / 6.0) ** penalty
+def length_divisor(length: Any, penalty: Any, beam_rule: str = "transformers") -> Any:
+    """What a hypothesis' log-probability is divided by; `length` counts its tokens, the end token included.
+
+    transformers: `length ** penalty`. T5X: `((5 + length) / 6) ** penalty` (Wu et al. 2016,
+    arXiv:1609.08144, eq. 14). Both are 1 at penalty 0.
+    """
+    return (length if beam_rule == "transformers" else (5.0 + length) / 6.0) ** penalty
 
 
 class _Hypotheses(NamedTuple):
@@ -204,45 +208,60 @@ def beam_decode(
     *,
     max_decode_length: int,
     num_beams: int,
-    length_penalty: float = 0.6,
+    length_penalty: float | Array = 1.0,
+    beam_rule: str = "transformers",
     start_id: int | Array = 0,
     end_id: int | Array = EOS_ID,
 ) -> tuple[Array, Array]:
-    """Beam search; the hypotheses come best first.
+    """Beam search as transformers' `generate` does it, or T5X's `decoding.beam_search`; best first.
 
-    At each step the best `2 * num_beams` continuations of the live hypotheses are looked at: those with the
-    end token are finished, and of the others the best `num_beams` live on, as in T5X and Tensor2Tensor.
-    (transformers finishes only those among the best `num_beams`, and may miss a hypothesis found here.)
+    At each step the best `2 * num_beams` continuations of the live hypotheses are looked at. Those with the
+    end token may be finished, and of the others the best `num_beams` live on. The finished ones are ranked by
+    their score, and the best `num_beams` are kept.
 
-    The search stops when no live hypothesis can become better than the worst of `num_beams` finished ones.
-    Where the length limit cuts it, the live hypotheses are ranked with the finished ones, by the same score,
-    as in transformers. (T5X leaves the live ones out unless none has finished, so that a hypothesis which
-    ended early may stand before a much likelier one.)
+    `transformers` (with `early_stopping=False`, its default; with one beam this is greedy search):
+      - A score is the log-probability over `length ** length_penalty`.
+      - Only ends among the best `num_beams` continuations of their step are finished.
+      - Where the length limit cuts, the live hypotheses are finished too, and ranked by the same score.
+      - A row stops when the best live log-probability, over the divisor of its present length, is no better
+        than the worst of `num_beams` scores.
+
+    `t5x`:
+      - A score is the log-probability over `((5 + length) / 6) ** length_penalty`.
+      - All ends are finished.
+      - Where the length limit cuts, the live hypotheses come after all finished ones, however much likelier
+        they are. (T5X gives them only if none has finished, and then their log-probability for a score.)
+      - A row stops when the best live log-probability, over the divisor of the limit, is no better than the
+        worst of `num_beams` scores.
+
+    So both give the same where the penalty is 0, all ends are among the best `num_beams` continuations of
+    their step, and a row stops before the limit.
 
     Args:
       inputs: int32 [batch, length]; `pad_id` of the model is padding.
       max_decode_length: tokens to decode at most, the end token included.
       num_beams: hypotheses kept.
       length_penalty: 0 or more: 0 ranks by log-probability; larger prefers longer hypotheses.
+      beam_rule: `transformers` or `t5x`.
       start_id: the decoder's first input token.
       end_id: the end token.
 
     Returns:
       tokens: int32 [batch, num_beams, max_decode_length], 0 after the end token.
-      scores: float32 [batch, num_beams], log-probability over `((5 + length) / 6) ** length_penalty`.
+      scores: float32 [batch, num_beams].
     """
-    batch, beams, length = inputs.shape[0], num_beams, max_decode_length
-    full_penalty = _length_penalty(length, length_penalty)
+    batch, beams, length, as_t5x = inputs.shape[0], num_beams, max_decode_length, beam_rule == "t5x"
     beam_inputs = jnp.repeat(inputs, beams, axis=0)
 
+    def divisor(tokens: Array | int) -> Array:
+        return length_divisor(jnp.asarray(tokens, jnp.float32), length_penalty, beam_rule)
+
     def going_on(carry):
-        step, _, live, finished, _ = carry
-        # A live score only falls, and its penalty is at most that of the full length.
-        can_improve = live.scores.max(axis=1) / full_penalty > finished.scores.min(axis=1)
-        return (step < length) & can_improve.any()
+        step, _, improves, _, _, _ = carry
+        return (step < length) & improves.any()
 
     def body(carry):
-        step, last, live, finished, caches = carry
+        step, last, improves, live, finished, caches = carry
         log_probs, caches = _step(model, params, caches, beam_inputs, last.reshape(-1, 1), length)
         vocab = log_probs.shape[-1]
         totals = live.scores[:, :, None] + log_probs.reshape(batch, beams, vocab)
@@ -250,22 +269,39 @@ def beam_decode(
         scores, flat = jax.lax.top_k(totals.reshape(batch, -1), 2 * beams)
         parents, tokens = flat // vocab, (flat % vocab).astype(jnp.int32)
         rows = jax.lax.dynamic_update_slice(_take(live.tokens, parents), tokens[:, :, None], (0, 0, step))
-        ends = tokens == end_id
-        ended = jnp.where(ends, scores / _length_penalty(step + 1.0, length_penalty), NEVER)
-        live_scores, places = jax.lax.top_k(jnp.where(ends, NEVER, scores), beams)
-        live = _Hypotheses(_take(rows, places), live_scores)
+        ends, exist = tokens == end_id, scores > NEVER / 2
+        counts = ends if as_t5x else (ends | (step + 1 == length)) & (jnp.arange(2 * beams) < beams)
+        ended = jnp.where(counts & exist & improves, scores / divisor(step + 1), NEVER)
         finished = finished.best(_Hypotheses(rows, ended), beams)
-        return step + 1, _take(tokens, places), live, finished, _reorder(caches, _take(parents, places))
+        live_scores, places = jax.lax.top_k(jnp.where(ends | ~exist, NEVER, scores), beams)
+        live = _Hypotheses(_take(rows, places), live_scores)
+        # A live log-probability only falls.
+        bound = live_scores[:, :1] / divisor(length if as_t5x else step + 1)
+        improves &= bound > finished.scores[:, -1:]
+        return (
+            step + 1,
+            _take(tokens, places),
+            improves,
+            live,
+            finished,
+            _reorder(caches, _take(parents, places)),
+        )
 
     nothing = jnp.zeros((batch, beams, length), jnp.int32)
     empty = (inputs == model.config.pad_id).all(axis=1, keepdims=True)
     first = (
         jnp.zeros((), jnp.int32),
         jnp.full((batch, beams), start_id, jnp.int32),
+        ~empty,
         _Hypotheses(nothing, jnp.tile(jnp.array([0.0] + [NEVER] * (beams - 1)), (batch, 1))),
         _Hypotheses(nothing, jnp.where(empty, 0.0, jnp.full((batch, beams), NEVER))),
         _repeat(_start(model, params, inputs, length), batch, beams),
     )
-    _, _, live, finished, _ = jax.lax.while_loop(going_on, body, first)
-    # Of a row that stopped before the limit no live hypothesis is good enough to be taken.
-    return tuple(finished.best(_Hypotheses(live.tokens, live.scores / full_penalty), beams))
+    _, _, _, live, finished, _ = jax.lax.while_loop(going_on, body, first)
+    if not as_t5x:
+        return tuple(finished)
+    live = live._replace(scores=jnp.where(live.scores > NEVER / 2, live.scores / divisor(length), NEVER))
+    count = (finished.scores > NEVER / 2).sum(axis=1, keepdims=True)
+    places = jnp.arange(beams)
+    places = jnp.where(places < count, places, places - count + beams)
+    return tuple(_take(jnp.concatenate(both, axis=1), places) for both in zip(finished, live, strict=True))

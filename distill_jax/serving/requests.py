@@ -81,7 +81,7 @@ class Body(pydantic.BaseModel):
     top_p: float = _number(1.0, 1e-6, 1.0)
     top_k: int = _number(0, 0, 1 << 20)
     num_beams: int | None = _number(None, 1, MAX_N)
-    length_penalty: float = _number(0.6, 0.0, 10.0)
+    length_penalty: float = _number(1.0, 0.0, 10.0)
 
     @pydantic.model_validator(mode="before")
     @classmethod

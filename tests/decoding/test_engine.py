@@ -158,7 +158,7 @@ def test_padding_of_a_batch_does_not_hold_it_up(params):
     settings += [np.zeros(4, np.int32), np.ones(4, np.float32)]
     tokens, scores = engine_module._sample(MODEL, params, inputs, *settings, max_decode_length=6, num_samples=1)
     assert (np.asarray(tokens)[3] == 0).all() and float(scores[3, 0]) == 0.0
-    static = {"max_decode_length": 6, "num_beams": 2, "length_penalty": 0.6}
+    static = {"max_decode_length": 6, "num_beams": 2}
     tokens, scores = engine_module._beam(MODEL, params, inputs, **static)
     others, found = engine_module._beam(MODEL, params, filled, **static)
     np.testing.assert_array_equal(tokens[:3], others[:3])

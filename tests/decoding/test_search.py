@@ -1,5 +1,7 @@
 import functools
 import itertools
+import math
+import types
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +37,7 @@ def small(vocab_size=12, **changes):
 beam = jax.jit(
     search.beam_decode,
     static_argnums=0,
-    static_argnames=("max_decode_length", "num_beams", "length_penalty"),
+    static_argnames=("max_decode_length", "num_beams", "beam_rule"),
 )
 INPUTS = jnp.array([[5, 6, 7, 1, 0, 0], [8, 1, 0, 0, 0, 0], [3, 4, 5, 6, 7, 1]], jnp.int32)
 
@@ -90,7 +92,7 @@ def test_a_wide_beam_finds_what_exhaustive_search_finds(penalty):
         log_probs = np.asarray(log_probs_of(model, params, repeated, targets))
         picked = np.take_along_axis(log_probs, np.asarray(targets)[..., None], axis=-1)[..., 0]
         counted = np.arange(length)[None] < sizes[:, None]
-        scores = (picked * counted).sum(1) / ((5 + sizes) / 6) ** penalty
+        scores = (picked * counted).sum(1) / sizes**penalty
         order = np.argsort(-scores)
         tokens, found = beam(
             model, params, inputs, max_decode_length=length, num_beams=beams, length_penalty=penalty
@@ -237,3 +239,54 @@ def test_rows_with_different_settings_share_a_batch():
             num_samples=2,
         )
         np.testing.assert_array_equal(together[row], alone[0])
+
+
+@pytest.fixture
+def beams_of(monkeypatch):
+    """Beam search where the next token's log-probabilities are the same at every step."""
+
+    def run(log_probs, **settings):
+        def step(model, params, caches, inputs, last, length):
+            return jnp.tile(log_probs, (len(last), 1)), caches
+
+        monkeypatch.setattr(search, "_start", lambda model, params, inputs, length: {"cache": {}})
+        monkeypatch.setattr(search, "_repeat", lambda caches, batch, times: caches)
+        monkeypatch.setattr(search, "_step", step)
+        model = types.SimpleNamespace(config=types.SimpleNamespace(pad_id=0))
+        tokens, scores = search.beam_decode(model, None, jnp.ones((1, 3), jnp.int32), **settings)
+        return tokens[0].tolist(), scores[0].tolist()
+
+    return run
+
+
+@pytest.mark.parametrize("penalty", [0.0, 0.6, 1.0])
+def test_what_the_limit_cuts(beams_of, penalty):
+    # The next token is 7 with probability 0.9, and the end with 0.05.
+    log_probs = jnp.log(jnp.full(16, 0.05 / 14).at[7].set(0.9).at[EOS].set(0.05))
+    settings = {"max_decode_length": 6, "num_beams": 2, "length_penalty": penalty}
+    tokens, scores = beams_of(log_probs, **settings)
+    assert tokens[0] == [7] * 6
+    assert scores[0] == pytest.approx(6 * math.log(0.9) / 6**penalty, abs=1e-4)
+    # T5X has two that have ended, and so leaves out a much likelier one.
+    tokens, scores = beams_of(log_probs, beam_rule="t5x", **settings)
+    assert all(EOS in hypothesis for hypothesis in tokens)
+    sizes = [hypothesis.index(EOS) + 1 for hypothesis in tokens]
+    expected = [(math.log(0.05) + (n - 1) * math.log(0.9)) / ((5 + n) / 6) ** penalty for n in sizes]
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+def test_an_end_that_is_not_among_the_best_continuations(beams_of):
+    log_probs = jnp.log(jnp.full(16, 0.01 / 12).at[jnp.array([7, 8, EOS])].set(jnp.array([0.5, 0.3, 0.19])))
+    settings = {"max_decode_length": 2, "num_beams": 2, "length_penalty": 0.0}
+    assert beams_of(log_probs, **settings)[0] == [[7, 7], [7, 8]]
+    assert beams_of(log_probs, beam_rule="t5x", **settings)[0] == [[EOS, 0], [7, EOS]]
+
+
+@pytest.mark.parametrize("rule", ["transformers", "t5x"])
+def test_ties_go_to_the_lower_id_and_no_hypothesis_comes_twice(beams_of, rule):
+    settings = {"max_decode_length": 3, "num_beams": 4, "length_penalty": 0.0, "beam_rule": rule}
+    tokens, scores = beams_of(jnp.full(16, -math.log(16)), **settings)
+    assert len({tuple(hypothesis) for hypothesis in tokens}) == 4
+    assert tokens[0] == [EOS, 0, 0]
+    assert scores[0] == pytest.approx(-math.log(16), abs=1e-5)
+    assert beams_of(jnp.full(16, -math.log(16)), **settings) == (tokens, scores)

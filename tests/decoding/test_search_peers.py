@@ -1,16 +1,19 @@
 """transformers and T5X find our hypotheses with our scores, on 200 random students.
 
-All students have one shape, so that a program is compiled once for a length. One length cuts most outputs.
+Both peers, and a plain search that stands in for them where they are not installed, are given log-probabilities
+that are computed without a cache; ours decodes with its caches. All students have one shape, so that a program
+is compiled once for a length and a number of beams. One length cuts most outputs.
 """
 
 import functools
-import types
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
+from plain_beams import EOS, plain_search
 
 from distill_jax.checkpoints.formats.huggingface import write_huggingface
 from distill_jax.checkpoints.formats.parameters import expected_shapes, from_tree
@@ -18,8 +21,11 @@ from distill_jax.decoding import continuous, likelihood, search
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
 
-STUDENTS, BEAMS, EOS = 200, 3, 1
-LENGTHS = (3, 8)
+STUDENTS = 200
+BEAMS_AND_LENGTHS = [(1, 8), (2, 3), (3, 3), (4, 8)]
+LONGEST, MOST = 8, 4
+PENALTIES = (0.0, 0.6, 1.0)
+RULES = ("transformers", "t5x")
 CONFIG = T5Config(
     vocab_size=12,
     emb_dim=16,
@@ -33,101 +39,202 @@ CONFIG = T5Config(
 MODEL = Transformer(CONFIG)
 INPUTS = np.array([[5, 6, 7, 1], [8, 1, 0, 0]], np.int32)
 ROWS = [[5, 6, 7, 1], [8, 1]]
-TIE = 1e-3
-
-
-def student(number):
-    rng = np.random.default_rng(number)
-    shapes = expected_shapes(CONFIG)
-    flat = {name: rng.normal(0, 0.4, shape).astype(np.float32) for name, shape in shapes.items()}
-    return traverse_util.unflatten_dict(flat, sep="/")
-
-
-def plain(tokens):
-    """Up to the end token."""
-    tokens = np.asarray(tokens).tolist()
-    return tuple(tokens[: tokens.index(EOS) + 1] if EOS in tokens else tokens)
-
-
-def hypotheses(tokens, scores):
-    """Of each row: hypothesis -> score, in the order of the beams."""
-    return [{plain(t): float(s) for t, s in zip(*row, strict=True)} for row in zip(tokens, scores, strict=True)]
+PLACES = list(itertools.product(range(STUDENTS), range(len(ROWS))))
+TIE = 1e-5  # of log-probabilities: a search that decides between closer ones may do either
 
 
 @pytest.fixture(scope="module")
 def students():
-    return [student(number) for number in range(STUDENTS)]
+    """Parameters of each student."""
+    shapes = expected_shapes(CONFIG)
+    made = []
+    for number in range(STUDENTS):
+        rng = np.random.default_rng(number)
+        flat = {name: rng.normal(0, 0.4, shape).astype(np.float32) for name, shape in shapes.items()}
+        made.append(traverse_util.unflatten_dict(flat, sep="/"))
+    return made
 
 
 @pytest.fixture(scope="module")
-def run_all(students):
-    """Runs a beam search of (params) for all students in one program; a list of `hypotheses`."""
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *students)
-
-    def run(beams):
-        tokens, scores = jax.device_get(jax.jit(jax.vmap(beams))(stacked))
-        return [hypotheses(*one) for one in zip(tokens, scores, strict=True)]
-
-    return run
+def stacked(students):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *students)
 
 
 @pytest.fixture(scope="module")
-def ours(run_all):
-    """(length, penalty) -> our beams of all students."""
+def next_log_probs(stacked):
+    """Of tokens [students, rows, MOST, LONGEST] and a length: log-probabilities [..., vocab] of the next."""
+
+    @jax.jit
+    def run(tokens, size):
+        def of_student(params, tokens):
+            inputs = jnp.repeat(INPUTS, MOST, axis=0)
+            tokens = tokens.reshape(len(inputs), LONGEST)
+            shifted = jnp.pad(tokens, ((0, 0), (1, 0)))[:, :-1]
+            out = MODEL.apply({"params": params}, inputs, shifted, jnp.ones_like(tokens), enable_dropout=False)
+            return jax.nn.log_softmax(jnp.take(out, size, axis=1)).reshape(len(ROWS), MOST, -1)
+
+        return jax.vmap(of_student)(stacked, tokens)
+
+    return lambda tokens, size: np.asarray(run(tokens, size))
+
+
+@pytest.fixture(scope="module")
+def plain(next_log_probs):
+    """(rule, beams, length, penalty) -> what the plain search found of each row of each student."""
+    known = [{} for _ in PLACES]  # log-probabilities after each hypothesis that some search has asked for
+
+    def look_up(asked, size):
+        missing = {item: [h for h in hypotheses if h not in known[item]] for item, hypotheses in asked.items()}
+        if not any(missing.values()):
+            return
+        tokens = np.zeros((STUDENTS, len(ROWS), MOST, LONGEST), np.int32)
+        for item, hypotheses in missing.items():
+            for number, hypothesis in enumerate(hypotheses):
+                tokens[(*PLACES[item], number)][:size] = hypothesis
+        log_probs = next_log_probs(tokens, size)
+        for item, hypotheses in missing.items():
+            for number, hypothesis in enumerate(hypotheses):
+                known[item][hypothesis] = log_probs[(*PLACES[item], number)].tolist()
 
     @functools.cache
-    def run(length, penalty):
-        settings = {"max_decode_length": length, "num_beams": BEAMS, "length_penalty": penalty}
-        return run_all(lambda params: search.beam_decode(MODEL, params, INPUTS, **settings))
+    def run(rule, beams, length, penalty):
+        searches = [plain_search(beams, length, penalty, rule) for _ in PLACES]
+        asked, found = {item: next(search) for item, search in enumerate(searches)}, {}
+        for size in itertools.count():
+            if not asked:
+                return [found[item] for item in range(len(PLACES))]
+            look_up(asked, size)
+            for item, hypotheses in list(asked.items()):
+                try:
+                    asked[item] = searches[item].send([known[item][hypothesis] for hypothesis in hypotheses])
+                except StopIteration as ended:
+                    found[item] = ended.value
+                    del asked[item]
 
     return run
 
 
 @pytest.fixture(scope="module")
-def transformers(students, tmp_path_factory):
-    """Of all students: `hypotheses` with log-probabilities by (length, beams); greedy is of one beam."""
-    torch = pytest.importorskip("torch", reason="for parity tests only")
-    library = pytest.importorskip("transformers", reason="for parity tests only")
-    from safetensors.torch import load_file
+def ours(stacked):
+    """(rule, beams, length, penalty) -> our hypotheses of each row of each student."""
 
+    @functools.cache
+    def program(rule, beams, length):
+        settings = {"max_decode_length": length, "num_beams": beams, "beam_rule": rule}
+
+        def of_student(params, penalty):
+            return search.beam_decode(MODEL, params, INPUTS, length_penalty=penalty, **settings)
+
+        return jax.jit(jax.vmap(of_student, (0, None)))
+
+    @functools.cache
+    def run(rule, beams, length, penalty):
+        return hypotheses(*program(rule, beams, length)(stacked, penalty))
+
+    return run
+
+
+def upto_end(tokens):
+    tokens = tokens.tolist()
+    return tuple(tokens[: tokens.index(EOS) + 1] if EOS in tokens else tokens)
+
+
+def hypotheses(tokens, scores):
+    """Of arrays [students, rows, beams, …] (or of items): (tokens up to the end token, score) of each item."""
+    tokens, scores = np.asarray(tokens), np.asarray(scores)
+    beams = scores.shape[-1]
+    rows = zip(tokens.reshape(len(PLACES), beams, -1), scores.reshape(len(PLACES), beams), strict=True)
+    return [[(upto_end(t), float(s)) for t, s in zip(*row, strict=True)] for row in rows]
+
+
+def assert_same(results, expected):
+    """The same hypotheses in the same order, but for rows where the plain search had to decide a tie."""
+    decided = [(r, e) for r, e in zip(results, expected, strict=True) if e.margin > TIE]
+    assert len(decided) > 0.97 * len(expected)
+    for found, wanted in decided:
+        assert [tokens for tokens, _ in found] == [tokens for tokens, _ in wanted.hypotheses]
+        for (_, score), (_, other) in zip(found, wanted.hypotheses, strict=True):
+            assert score == pytest.approx(other, abs=1e-3)
+
+
+@pytest.mark.parametrize("beams, length", BEAMS_AND_LENGTHS)
+@pytest.mark.parametrize("rule", RULES)
+def test_we_find_what_a_plain_search_finds(ours, plain, rule, beams, length):
+    for penalty in PENALTIES:
+        expected = plain(rule, beams, length, penalty)
+        assert_same(ours(rule, beams, length, penalty), expected)
+        best = [found.hypotheses[0][0] for found in expected]
+        ended = sum(tokens[-1] == EOS for tokens in best)
+        assert len(PLACES) / 10 < ended < 0.95 * len(PLACES)  # or nothing would be said of ends or of cuts
+
+
+def test_the_rules_agree_where_the_docstring_says_so(plain):
+    same, apart = [], []
+    for one, other in zip(plain("transformers", 4, 8, 0.0), plain("t5x", 4, 8, 0.0), strict=True):
+        (same if one.alike else apart).append((one, other))
+    assert same and all(one.hypotheses == other.hypotheses for one, other in same)
+    assert any(one.hypotheses != other.hypotheses for one, other in apart)
+
+
+@pytest.fixture(scope="module")
+def libraries():
+    """torch and transformers; torch on one thread."""
+    torch = pytest.importorskip("torch", reason="for parity tests only")
+    transformers = pytest.importorskip("transformers", reason="for parity tests only")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    inputs = torch.tensor(INPUTS, dtype=torch.long)
-    settings = {"attention_mask": (inputs > 0).long(), "return_dict_in_generate": True, "output_scores": True}
-    found = {key: [] for key in ((LENGTHS[1], 1), *((length, BEAMS) for length in LENGTHS))}
-    model = None
-    for params in students:
-        folder = tmp_path_factory.mktemp("peer")
-        write_huggingface(folder, from_tree(params), CONFIG)
-        if model is None:
-            model = library.T5ForConditionalGeneration.from_pretrained(folder).eval()
-        missing, unexpected = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
-        assert not unexpected and all("embed_tokens" in name for name in missing)
-        for (length, beams), results in found.items():
-            how = {"num_beams": beams, "num_return_sequences": beams, "max_new_tokens": length}
-            how |= {"length_penalty": 0.0} if beams > 1 else {}
-            with torch.inference_mode():
-                out = model.generate(inputs, do_sample=False, **how, **settings)
-            if beams > 1:
-                scores = out.sequences_scores
-            else:
-                steps = model.compute_transition_scores(out.sequences, out.scores, normalize_logits=True)
-                ended = (out.sequences[:, 1:] == EOS).cumsum(1) - (out.sequences[:, 1:] == EOS).int() > 0
-                scores = steps.masked_fill(ended, 0.0).sum(1)
-            tokens = out.sequences.numpy()[:, 1:].reshape(len(ROWS), beams, -1)
-            results.append(hypotheses(tokens, scores.numpy().reshape(len(ROWS), beams)))
+    yield torch, transformers
     torch.set_num_threads(threads)
-    return found
 
 
-@pytest.fixture(scope="module")
-def t5x(run_all):
-    """(length, penalty) -> T5X's beams of all students."""
+def test_transformers_searches_as_the_plain_search_does(plain, libraries, next_log_probs):
+    torch, transformers = libraries
+
+    class Students(transformers.PreTrainedModel, transformers.GenerationMixin):
+        """All students in one network: each row of a batch is another's."""
+
+        config_class = transformers.PretrainedConfig
+        _no_split_modules = ()
+
+        def __init__(self, config):
+            super().__init__(config)
+            self.unused = torch.nn.Parameter(torch.zeros(()))
+
+        def prepare_inputs_for_generation(self, input_ids, attention_mask=None, **settings):
+            return {"input_ids": input_ids}
+
+        def forward(self, input_ids, attention_mask=None, return_dict=True):
+            beams, size = len(input_ids) // len(PLACES), input_ids.shape[1] - 1
+            padded = np.zeros((STUDENTS, len(ROWS), MOST, LONGEST), np.int32)
+            padded[:, :, :beams, :size] = input_ids[:, 1:].reshape(STUDENTS, len(ROWS), beams, size)
+            log_probs = next_log_probs(padded, size)[:, :, :beams].reshape(len(input_ids), 1, -1)
+            return transformers.modeling_outputs.CausalLMOutput(logits=torch.tensor(log_probs))
+
+    ids = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": EOS}
+    model = Students(transformers.PretrainedConfig(vocab_size=CONFIG.vocab_size, **ids)).eval()
+    start = torch.zeros((len(PLACES), 1), dtype=torch.long)
+    how = {"attention_mask": torch.ones_like(start), "use_cache": False, "do_sample": False}
+    how |= {"return_dict_in_generate": True, "output_scores": True}
+    for (beams, length), penalty in itertools.product(BEAMS_AND_LENGTHS, PENALTIES):
+        sizes = {"num_beams": beams, "num_return_sequences": beams, "max_new_tokens": length}
+        sizes |= {"length_penalty": penalty} if beams > 1 else {}
+        with torch.inference_mode():
+            out = model.generate(start, **sizes, **how)
+        expected = plain("transformers", beams, length, penalty)
+        if beams > 1:
+            scores = out.sequences_scores
+        else:  # greedy search, which says nothing of a score
+            scores = np.array([found.hypotheses[0][1] for found in expected])
+        tokens = out.sequences.numpy()[:, 1:]
+        assert_same(hypotheses(tokens, np.reshape(scores, (len(PLACES), beams))), expected)
+
+
+def test_t5x_searches_as_the_plain_search_does(plain, stacked):
     decoding = pytest.importorskip("t5x.decoding", reason="T5X is for parity tests only")
 
-    @functools.cache
-    def run(length, penalty):
-        def beams(params):
+    @functools.partial(jax.jit, static_argnums=(1, 2))
+    def run(penalty, beams, length):
+        def of_student(params):
             def logits(state):
                 tokens, inputs = state.sequences, state.cache["inputs"]
                 settings = {"enable_dropout": False}
@@ -136,115 +243,80 @@ def t5x(run_all):
 
             start = jnp.zeros((len(ROWS), length), jnp.int32)
             cache = {"inputs": jnp.asarray(INPUTS)}
-            return decoding.beam_search(start, cache, logits, EOS, num_decodes=BEAMS, alpha=penalty)
+            return decoding.beam_search(start, cache, logits, EOS, num_decodes=beams, alpha=penalty)
 
-        found = run_all(beams)
-        for row in (row for rows in found for row in rows):
-            for hypothesis, score in list(row.items()):
-                if score < -1e6:
-                    del row[hypothesis]  # no hypothesis
-            if not any(EOS in hypothesis for hypothesis in row):
+        return jax.vmap(of_student)(stacked)
+
+    for (beams, length), penalty in itertools.product(BEAMS_AND_LENGTHS, PENALTIES):
+        tokens, scores = run(penalty, beams, length)
+        results = hypotheses(tokens[:, :, ::-1], scores[:, :, ::-1])  # T5X's best come last
+        expected = plain("t5x", beams, length, penalty)
+        left_out = 0
+        for number, (found, wanted) in enumerate(zip(results, expected, strict=True)):
+            exist = [(tokens, score) for tokens, score in found if score > -1e6]
+            if not any(tokens[-1] == EOS for tokens, _ in exist):
                 # None has ended: T5X gives the live ones, with their log-probability for a score.
-                for hypothesis in row:
-                    row[hypothesis] /= ((5 + length) / 6) ** penalty
-        return found
-
-    return run
-
-
-def rows_of(*results):
-    """The same row of each result, for all students and rows."""
-    for of_student in zip(*results, strict=True):
-        yield from zip(*of_student, strict=True)
+                exist = [(tokens, score / ((5 + length) / 6) ** penalty) for tokens, score in exist]
+            live = wanted.hypotheses[len(exist) :]
+            assert all(tokens[-1] != EOS for tokens, _ in live) or wanted.margin < TIE
+            left_out += len(live)
+            results[number] = exist + live
+        assert_same(results, expected)
+        assert left_out > STUDENTS / 10 or length == LONGEST
 
 
-def test_transformers_decodes_greedily_what_we_do(students, transformers):
-    ended = 0
-    for params, theirs in zip(students, transformers[LENGTHS[1], 1], strict=True):
-        found = continuous.decode(MODEL, params, ROWS, batch_size=2, longest=16, max_length=LENGTHS[1])
-        for item, tokens, score in found:
-            [(expected, log_prob)] = theirs[item].items()
-            assert plain(tokens) == expected
-            assert score == pytest.approx(log_prob, abs=TIE)
+def test_transformers_decodes_students_as_we_do(students, ours, plain, libraries, tmp_path):
+    """Each student's own folder read by transformers: greedily, and with the beams of its default settings."""
+    torch, transformers = libraries
+    from safetensors.torch import load_file
+
+    inputs = torch.tensor(INPUTS, dtype=torch.long)
+    how = {"attention_mask": (inputs > 0).long(), "return_dict_in_generate": True, "output_scores": True}
+    how |= {"max_new_tokens": LONGEST, "do_sample": False}
+    model, ended, beams = None, 0, []
+    for number, params in enumerate(students):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        write_huggingface(folder, from_tree(params), CONFIG)
+        if model is None:
+            model = transformers.T5ForConditionalGeneration.from_pretrained(folder).eval()
+        missing, unexpected = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+        assert not unexpected and all("embed_tokens" in name for name in missing)
+        with torch.inference_mode():
+            out = model.generate(inputs, **how)
+            searched = model.generate(inputs, num_beams=MOST, num_return_sequences=MOST, **how)
+        steps = model.compute_transition_scores(out.sequences, out.scores, normalize_logits=True)
+        past = (out.sequences[:, 1:] == EOS).cumsum(1) - (out.sequences[:, 1:] == EOS).int() > 0
+        sums = steps.masked_fill(past, 0.0).sum(1)
+        for item, tokens, score in continuous.decode(
+            MODEL, params, ROWS, batch_size=2, longest=16, max_length=LONGEST
+        ):
+            expected = upto_end(out.sequences[item, 1:])
+            assert upto_end(np.asarray(tokens)) == expected
+            assert score == pytest.approx(float(sums[item]), abs=1e-3)
             ended += EOS in expected
-    assert STUDENTS / 4 < ended < 2 * STUDENTS  # or nothing would be said of ends and cuts
-
-
-def assert_best(mine, theirs):
-    """Ours are the best of theirs: what we leave out is no better than what we have."""
-    for hypothesis, score in theirs.items():
-        assert mine.get(hypothesis, score) == pytest.approx(score, abs=TIE)
-        assert hypothesis in mine or score <= min(mine.values()) + TIE
-
-
-@pytest.mark.parametrize("length", LENGTHS)
-def test_transformers_beams_are_ours(ours, transformers, length):
-    same = cut = 0
-    for mine, theirs in rows_of(ours(length, 0.0), transformers[length, BEAMS]):
-        assert_best(mine, theirs)
-        for hypothesis in mine.keys() - theirs.keys():
-            # transformers drops ends that are not among the best `BEAMS` continuations of their step.
-            assert hypothesis[-1] == EOS or mine[hypothesis] <= min(theirs.values()) + TIE
-        same += mine.keys() == theirs.keys()
-        cut += EOS not in next(iter(mine))
-    assert same > STUDENTS / 4 and cut > STUDENTS / 10
-
-
-@pytest.mark.parametrize("length", LENGTHS)
-def test_t5x_beams_are_ours(ours, t5x, length):
-    left_out = 0
-    for mine, theirs in rows_of(ours(length, 0.6), t5x(length, 0.6)):
-        assert_best(mine, theirs)
-        for hypothesis in mine.keys() - theirs.keys():
-            # T5X leaves out what the limit cuts where others have ended, however unlikely these are.
-            left_out += EOS not in hypothesis
-            assert EOS not in hypothesis or mine[hypothesis] <= min(theirs.values()) + TIE
-    assert left_out > STUDENTS / 10
-
-
-@pytest.mark.parametrize("length", LENGTHS)
-def test_our_beams_are_the_best_of_both_peers(ours, transformers, t5x, length):
-    for mine, one, other in rows_of(ours(length, 0.0), transformers[length, BEAMS], t5x(length, 0.0)):
-        best = sorted((one | other).values(), reverse=True)[:BEAMS]
-        np.testing.assert_allclose(list(mine.values()), best, atol=TIE)
+        rows = searched.sequences.numpy()[:, 1:].reshape(len(ROWS), MOST, -1)
+        scores = searched.sequences_scores.numpy().reshape(len(ROWS), MOST).tolist()
+        beams += [
+            list(zip(map(upto_end, row), of_row, strict=True)) for row, of_row in zip(rows, scores, strict=True)
+        ]
+    assert STUDENTS / 4 < ended < 2 * STUDENTS
+    assert_same(beams, plain("transformers", MOST, LONGEST, 1.0))
 
 
 def test_a_beams_score_is_that_of_teacher_forcing(students, ours):
     encode = jax.jit(likelihood.encode, static_argnums=0)
     score = jax.jit(likelihood.score_tokens, static_argnums=0)
-    length = LENGTHS[1]
-    for params, rows in zip(students, ours(length, 0.0), strict=True):
-        for inputs, mine in zip(INPUTS, rows, strict=True):
-            inputs = np.repeat(inputs[None], BEAMS, axis=0)
-            targets = np.zeros((BEAMS, length), np.int32)
-            for line, hypothesis in zip(targets, mine, strict=True):
+    found = ours("transformers", MOST, LONGEST, 0.0)
+    for number, params in enumerate(students):
+        for row, of_row in zip(INPUTS, found[number * len(ROWS) :], strict=False):
+            inputs = np.repeat(row[None], MOST, axis=0)
+            targets = np.zeros((MOST, LONGEST), np.int32)
+            for line, (hypothesis, _) in zip(targets, of_row, strict=True):
                 line[: len(hypothesis)] = hypothesis
             # Token 0 is one that a random student writes too: what follows a hypothesis has no segment.
-            lengths = np.array([len(hypothesis) for hypothesis in mine])
-            segments = (np.arange(length) < lengths[:, None]).astype(np.int32)
-            found = score(MODEL, params, encode(MODEL, params, inputs), inputs, targets, segments)
-            sums = (np.asarray(found) * segments).sum(axis=1)
-            np.testing.assert_allclose(sums, list(mine.values()), atol=TIE)
-
-
-def test_what_the_limit_cuts_is_ranked_with_what_has_ended(monkeypatch):
-    # Each next token is 7 with probability 0.9, and the end with 0.05.
-    log_probs = jnp.log(jnp.full(16, 0.05 / 14).at[7].set(0.9).at[EOS].set(0.05))
-    monkeypatch.setattr(search, "_start", lambda model, params, inputs, length: {"cache": {}})
-    monkeypatch.setattr(search, "_repeat", lambda caches, batch, times: caches)
-    monkeypatch.setattr(
-        search,
-        "_step",
-        lambda model, params, caches, inputs, last, length: (jnp.tile(log_probs, (len(last), 1)), caches),
-    )
-    for penalty in (0.0, 0.6):
-        tokens, scores = search.beam_decode(
-            types.SimpleNamespace(config=types.SimpleNamespace(pad_id=0)),
-            None,
-            jnp.ones((1, 3), jnp.int32),
-            max_decode_length=6,
-            num_beams=2,
-            length_penalty=penalty,
-        )
-        assert tokens[0, 0].tolist() == [7] * 6
-        assert float(scores[0, 0]) == pytest.approx(6 * np.log(0.9) / (11 / 6) ** penalty, abs=1e-4)
+            lengths = np.array([len(hypothesis) for hypothesis, _ in of_row])
+            segments = (np.arange(LONGEST) < lengths[:, None]).astype(np.int32)
+            log_probs = score(MODEL, params, encode(MODEL, params, inputs), inputs, targets, segments)
+            sums = (np.asarray(log_probs) * segments).sum(axis=1)
+            np.testing.assert_allclose(sums, [score for _, score in of_row], atol=1e-3)
