@@ -2,18 +2,17 @@
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
-from distill_jax.checkpoints.formats.parameters import check, to_tree
+from distill_jax.checkpoints.formats.parameters import check, to_arrays
 from distill_jax.checkpoints.reading import Checkpoint, open_checkpoint
 from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.families import Network, make_network
 
 
-def initial_params(model: Network, path: str, vocabulary: Vocabulary) -> Any:
+def initial_params(model: Network, path: str, vocabulary: Vocabulary, shardings: Any = None) -> Any:
     """Float32 parameters for a student, `model`, from any checkpoint that `reading.open_checkpoint` takes.
+
+    They are laid out by `shardings`, as `parameters.to_arrays` says.
 
     Raises:
       UserError: when the checkpoint is missing, is of a run with another vocabulary, or does not fit; names the
@@ -22,7 +21,7 @@ def initial_params(model: Network, path: str, vocabulary: Vocabulary) -> Any:
     checkpoint = open_checkpoint(path)
     check(path, checkpoint.parameters, model.config, "the model's gin file")
     _check_vocabulary(f"INITIAL_CHECKPOINT_PATH {path}", checkpoint, vocabulary)
-    return jax.tree.map(jnp.asarray, to_tree(checkpoint.parameters, model.config.scan_layers))
+    return to_arrays(checkpoint.parameters, model.config.scan_layers, shardings)
 
 
 def load_teacher(path: str | None, vocabulary: Vocabulary) -> tuple[Network, Any]:
@@ -41,7 +40,7 @@ def load_teacher(path: str | None, vocabulary: Vocabulary) -> tuple[Network, Any
             f"TEACHER_CHECKPOINT_PATH {path}: has {config.vocab_size} ids, the student's vocabulary "
             f"{vocabulary.vocab_size}: both must have the same vocabulary"
         )
-    return make_network(config), jax.tree.map(jnp.asarray, to_tree(checkpoint.parameters))
+    return make_network(config), to_arrays(checkpoint.parameters)
 
 
 def _check_vocabulary(option: str, checkpoint: Checkpoint, vocabulary: Vocabulary) -> None:

@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from distill_jax.checkpoints.orbax import Checkpointer
 from distill_jax.data.loader import Loader
 from distill_jax.models.families import Network
-from distill_jax.training import partitioning, train_state
+from distill_jax.training import train_state
 from distill_jax.training.build import Run
 from distill_jax.training.initial import initial_params
 from distill_jax.training.train_state import TrainState
@@ -29,16 +30,16 @@ def start(run: Run, checkpointer: Checkpointer, loader: Loader) -> tuple[TrainSt
         state, position = restored
         loader.set_state(position)
         return state, shardings
-    params = None
-    if config.initial_checkpoint_path is not None:
-        params = initial_params(model, config.initial_checkpoint_path, run.vocabulary)
-        params = partitioning.put(params, shardings.params)
+    if config.initial_checkpoint_path is None:
 
-    def create(params) -> TrainState:
-        params = train_state.init_params(model, config.seed) if params is None else params
-        return train_state.create(params, optimizer)
+        def create() -> TrainState:
+            return train_state.create(train_state.init_params(model, config.seed), optimizer)
 
-    return jax.jit(create, out_shardings=shardings)(params), shardings
+        return jax.jit(create, out_shardings=shardings)(), shardings
+    params = initial_params(model, config.initial_checkpoint_path, run.vocabulary, shardings.params)
+    opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params)
+    step = jax.device_put(jnp.zeros((), jnp.int32), shardings.step)
+    return TrainState(step, params, opt_state), shardings
 
 
 def example_ids(task, split: str) -> Callable[[list[int]], list[str]]:
