@@ -142,5 +142,5 @@ def test_the_classes_that_are_given(tmp_path):
     for classes, wrong in ((("x", " x"), "'x' is named twice"), (("[1", "2"), "JSON list")):
         with pytest.raises(UserError, match=wrong):
             class_names(classes)
-    with pytest.raises(UserError, match="none.txt: No such file"):
+    with pytest.raises(UserError, match="none.txt: no such file"):
         class_names(None, str(tmp_path / "none.txt"))

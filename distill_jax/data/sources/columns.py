@@ -145,7 +145,8 @@ class Columns:
         if self._needs_target and all(value is None for value in fields.values()):
             expected = ", ".join(repr(self.columns[field]) for field in TARGETS)
             below = _BELOW_0.fullmatch(str(row.get(self.columns["label"])))
-            hint = f" (a label of {below[0].strip()} says that there is none)" if below else ""
+            number = below[0].strip() if below else ""
+            hint = f" ({number} says that there is none: leave such rows out)" if below else ""
             raise UserError(f"{where}: no label and no rationale{hint}: expected one of {expected}")
         choices = self._choices(where, row)
         name = self.identity(where, row) or default_id or content_id(text, choices)
