@@ -14,6 +14,7 @@ _QUOTES = " \t\r\n\u00a0*_`\"'“”‘’„‚«»‹›「」『』"  # white
 _BEFORE = frozenset(_QUOTES + "([{<")
 _AFTER = frozenset(_QUOTES + ")]}>.,;:!?。，、；：！？…")
 _MOST_AROUND = 64  # characters around a class; more are a text, not a label
+_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
 _NUMBER = re.compile(r"[+-]?\d{1,30}(?:\.\d{1,30})?", re.ASCII)
 _WHOLE = re.compile(r"\s*([+-]?\d+)\.0+\s*", re.ASCII)
 
@@ -49,7 +50,7 @@ def place_of(label: str | None, options: Sequence[str]) -> int:
 
     Exactly that text counts first. Then the text of exactly one option with nothing but white space, Markdown's
     marks, quotes, brackets and the end of a sentence around it, by Unicode's NFC; whatever its case, where no
-    other option differs in case alone. Then the same number, `+1` or `1.0` for `1`. So no option becomes
+    other option differs in case alone. Then the same number: `+1`, `1.0` or `One` for `1`. So no option becomes
     another (`C`, `C++`; `A-`, `A+`; `-1`, `1`; a letter with and without a vowel sign).
     """
     if label is None:
@@ -97,12 +98,14 @@ def _fits(text: str, option: str) -> bool:
 
 
 def _number(text: str) -> float | None:
-    """The value of a number, whatever marks stand around it."""
+    """The value of a number, in digits or a word, whatever marks stand around it."""
     start, end = 0, len(text)
     while start < end and text[start] in _BEFORE:
         start += 1
     while end > start and text[end - 1] in _AFTER:
         end -= 1
+    if (word := text[start:end].casefold()) in _WORDS:
+        return float(_WORDS.index(word))
     return float(text[start:end]) if _NUMBER.fullmatch(text, start, end) else None
 
 
