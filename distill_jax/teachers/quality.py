@@ -205,7 +205,7 @@ def as_bytes(text: str) -> bytes:
 def _without_longer(
     fitting: set[int], texts: Sequence[bytes], written: bytes, token: bytes, listed: Sequence[bytes]
 ) -> set[int]:
-    """The texts of `fitting` that begin with no longer token of those `listed`, which a tokenizer would take."""
+    """The texts of `fitting` that begin with no longer `listed` token: a tokenizer would take that one."""
     longer = [written + other for other in listed if other.startswith(token) and other != token]
     return fitting.difference(*(_fitting(fitting, texts, begun) for begun in longer))
 
