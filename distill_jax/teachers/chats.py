@@ -20,7 +20,7 @@ from distill_jax.data.sources import read_jsonl
 from distill_jax.errors import UserError
 from distill_jax.teachers import parsing, thinking
 from distill_jax.teachers.messages import TeacherError
-from distill_jax.teachers.openai_client import read_reply
+from distill_jax.teachers.openai_reply import read_reply
 
 _ANSWERS = ("reference_answer", "label", "target", "answer")  # of a row for reinforcement fine-tuning
 

@@ -1,6 +1,7 @@
 """The quality of the teacher's samples: reading them, checks of the rationale, votes, class probabilities."""
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,9 @@ _EQUALITY = re.compile(
     rf"(?<![{_SIGN}])([{_SIGN}]+)=(?=\s*((?>-?\$?\d[\d,]*(?:\.\d+)?%?))(?!\s*[-+*/x×÷]\s*[\d(]))", re.IGNORECASE
 )
 _LEAST, _MOST = -1000.0, 0.01  # a log-probability; servers mark a missing one by -9999, or nan
+_LONGEST_EQUATION = 10_000  # characters
+_EQUALITIES = 500  # of a rationale that are looked at
+_CERTAIN = 0.999
 _UNCLEAR = 1e-6  # share of the probability that may belong to several labels
 _READ = str.maketrans({"×": "*", "÷": "/", "x": "*", "X": "*", "$": None, ",": None, "%": "/100"})
 
@@ -48,7 +52,8 @@ class Verdict:
 def arithmetic_holds(rationale: str, label: str = "") -> bool:
     """Whether every equality such as `a + b = c` is right, to the digits that are written."""
     del label
-    return all(_holds(left, right) for left, right in _EQUALITY.findall(rationale))
+    written = itertools.islice(_EQUALITY.finditer(rationale), _EQUALITIES)
+    return all(_holds(*equality.groups()) for equality in written)
 
 
 def _holds(left: str, right: str) -> bool:
@@ -68,7 +73,7 @@ def _holds(left: str, right: str) -> bool:
 
 def label_named(rationale: str, label: str) -> bool:
     """Whether the label's words stand in the rationale, or the value of a label that is an equation."""
-    value = evaluate_equation(label)
+    value = evaluate_equation(label) if len(label) <= _LONGEST_EQUATION else None
     if value is not None:
         numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", rationale)
         return any(float(number.replace(",", "")) == value for number in numbers)
@@ -159,13 +164,13 @@ def label_probabilities(tokens: Sequence[Token], texts: Sequence[str]) -> tuple[
 
     Returns:
       One probability per text, in order; None when the answer is none of them, for log-probabilities that are
-      not those of a distribution, and where an alternative may be several texts: another tokenization of the
-      same answer would give each its own.
+      not those of a distribution, without alternatives to an answer that is not certain, and where one may be
+      several texts: another tokenization of the same answer would give each its own.
     """
     texts = [as_bytes(text) for text in texts]
     masses, unclear = [0.0] * len(texts), 0.0
     candidates = set(range(len(texts)))
-    written, reached = b"", 1.0
+    written, reached, alone = b"", 1.0, True
     for token in tokens:
         own = as_bytes(token.text)
         if not _LEAST <= token.logprob <= _MOST:
@@ -175,6 +180,7 @@ def label_probabilities(tokens: Sequence[Token], texts: Sequence[str]) -> tuple[
             return None
         others = {as_bytes(text): p for text, p in token.alternatives.items() if text and _LEAST <= p <= _MOST}
         others.pop(own, None)
+        alone = alone and not others
         for other, logprob in others.items():
             mass = reached * math.exp(min(logprob, 0.0))
             fitting = _fitting(candidates, texts, written + other)
@@ -191,7 +197,8 @@ def label_probabilities(tokens: Sequence[Token], texts: Sequence[str]) -> tuple[
     for i in ended:
         masses[i] += reached / len(ended)
     total = sum(masses)
-    return tuple(mass / total for mass in masses) if total > 0.0 and unclear <= _UNCLEAR * total else None
+    known = total > 0.0 and unclear <= _UNCLEAR * total and not (alone and reached < _CERTAIN)
+    return tuple(mass / total for mass in masses) if known else None
 
 
 def as_bytes(text: str) -> bytes:

@@ -22,7 +22,7 @@ from distill_jax.teachers.http_errors import error_message, status_error
 from distill_jax.teachers.jobs import Job
 from distill_jax.teachers.limits import CutPrompts
 from distill_jax.teachers.messages import Answer, Reply, Request, Sampling, TeacherError, Token
-from distill_jax.teachers.openai_client import read_reply
+from distill_jax.teachers.openai_reply import read_reply
 from distill_jax.teachers.quality import as_bytes, read_sample
 from distill_jax.teachers.records import as_text, records
 from distill_jax.teachers.store import Key
