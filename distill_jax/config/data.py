@@ -189,6 +189,7 @@ class ImportConfig(Options):
         "{label}", "of chat: the form of an answer, such as '{rationale} So the answer is {label}.'; or json"
     )
     requests: str | None = option(None, "of chat: the requests of a batch's results", metavar="FILE", path=True)
+    chat_format: str = option("{user}", "of chat: an input, of {system}, {history} and {user}", metavar="FORM")
 
 
 class RowsOptions(Columns, Folders):
