@@ -6,20 +6,52 @@ import jax
 import jax.numpy as jnp
 
 from distill_jax.checkpoints.formats.parameters import check, to_tree
+from distill_jax.checkpoints.hub import NotFetched
 from distill_jax.checkpoints.reading import Checkpoint, open_checkpoint
 from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
-from distill_jax.models.families import Network, make_network
+from distill_jax.models.config import ModelConfig
+from distill_jax.models.families import Network, canonical, make_network
+
+WITHOUT = "give a local folder of it with --init FOLDER, or go on from scratch with --init none"
 
 
-def initial_params(model: Network, path: str, vocabulary: Vocabulary) -> Any:
-    """Float32 parameters for a student, `model`, from any checkpoint that `reading.open_checkpoint` takes.
+def open_start(path: str, model: Network) -> Checkpoint:
+    """Opens the checkpoint that a student starts from, and compares it with the network, as far as that is known.
 
     Raises:
-      UserError: when the checkpoint is missing, is of a run with another vocabulary, or does not fit; names the
-        parameter and both shapes.
+      UserError: when it cannot be had or does not fit; names the parameter and both shapes, or what to do.
     """
-    checkpoint = open_checkpoint(path)
+    try:
+        checkpoint = open_checkpoint(path)
+    except NotFetched as error:
+        raise UserError(f"INITIAL_CHECKPOINT_PATH {error}; {WITHOUT}") from None
+    if model.config.vocab_size is not None:
+        check(path, checkpoint.parameters, model.config, "the model's gin file")
+    if checkpoint.config is not None:
+        _check_config(path, checkpoint.config, model.config)
+    return checkpoint
+
+
+def _check_config(path: str, theirs: ModelConfig, ours: ModelConfig) -> None:
+    """Raises UserError where two networks of the same shapes compute something else, such as other rotations."""
+    theirs, ours = (canonical(config) for config in (theirs, ours))
+    for name in sorted(ours.keys() & theirs.keys()):
+        if theirs[name] != ours[name] and None not in (theirs[name], ours[name]):
+            raise UserError(
+                f"INITIAL_CHECKPOINT_PATH {path}: {name} is {theirs[name]}, the model's gin file has {ours[name]}: "
+                f"take the --model of this checkpoint, or give --gin.{name.upper()}={theirs[name]}"
+            )
+
+
+def initial_params(model: Network, checkpoint: Checkpoint, vocabulary: Vocabulary) -> Any:
+    """Float32 parameters for a student, `model`, from a checkpoint that is open.
+
+    Raises:
+      UserError: when the checkpoint is of a run with another vocabulary, or does not fit; names the parameter
+        and both shapes.
+    """
+    path = checkpoint.path
     check(path, checkpoint.parameters, model.config, "the model's gin file")
     _check_vocabulary(f"INITIAL_CHECKPOINT_PATH {path}", checkpoint, vocabulary)
     return jax.tree.map(jnp.asarray, to_tree(checkpoint.parameters, model.config.scan_layers))
@@ -50,7 +82,9 @@ def _check_vocabulary(option: str, checkpoint: Checkpoint, vocabulary: Vocabular
     causal = run is None and checkpoint.config is not None and checkpoint.config.pad_id != 0
     own = checkpoint.vocabulary() if causal else None
     if own is not None and own.fingerprint != vocabulary.fingerprint:
-        raise UserError(f"{option}: has a vocabulary of its own: give --vocabulary {checkpoint.folder} too")
+        raise UserError(
+            f"{option}: has a vocabulary of its own: leave --vocabulary out, or give --vocabulary {checkpoint.folder}"
+        )
     if run is not None and run.vocabulary not in ("", vocabulary.fingerprint):
         raise UserError(
             f"{option}: was trained with the vocabulary {run.vocabulary}, the student's is "

@@ -30,8 +30,8 @@ def start(run: Run, checkpointer: Checkpointer, loader: Loader) -> tuple[TrainSt
         loader.set_state(position)
         return state, shardings
     params = None
-    if config.initial_checkpoint_path is not None:
-        params = initial_params(model, config.initial_checkpoint_path, run.vocabulary)
+    if run.start is not None:
+        params = initial_params(model, run.start, run.vocabulary)
         params = partitioning.put(params, shardings.params)
 
     def create(params) -> TrainState:
