@@ -25,7 +25,7 @@ log = logging.getLogger("distill_jax")
 
 
 class NotFetched(UserError):
-    """What is not on this machine cannot be had from the hub either: no network, no permission, no such thing."""
+    """What is not in the cache cannot be had from the hub: no network, no permission, no such thing."""
 
 
 def fetch(url: str, weights: bool = True) -> pathlib.Path:
@@ -41,8 +41,10 @@ def fetch(url: str, weights: bool = True) -> pathlib.Path:
     match = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@(.+?))?/?", url)
     if not match:
         raise UserError(f"{url}: expected hf://ORG/NAME or hf://ORG/NAME@REVISION")
-    import huggingface_hub
-
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise UserError(f"{url}: needs the hub's client: pip install huggingface_hub") from None
     repository, revision = match.groups()
     api, patterns = huggingface_hub.HfApi(), _FILES if weights else TOKENIZER_FILES
     ask = {"revision": revision, "timeout": SECONDS}
@@ -65,7 +67,7 @@ def fetch(url: str, weights: bool = True) -> pathlib.Path:
 
 
 def within(seconds: float, function: Callable[[], T]) -> T:
-    """The result of `function`; TimeoutError after so many seconds, whatever it waits for, a name server too."""
+    """The result of `function`; TimeoutError after so many seconds, also where it waits for a name server."""
     results: queue.Queue[tuple[bool, Any]] = queue.Queue()
 
     def run() -> None:
@@ -138,11 +140,11 @@ def _reason(url: str, repository: str, revision: str | None, endpoint: str, erro
 
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return f"{url}: not whole in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids to fetch it"
+        return f"{url}: not whole in {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids to fetch it"
     if isinstance(error, errors.GatedRepoError) or status in (401, 403):
         return (
-            f"{url}: {endpoint} denies it ({status}): accept the model's licence at {endpoint}/{repository}, and "
-            "log in with `hf auth login` or the variable HF_TOKEN; or there is no such public repository"
+            f"{url}: {endpoint} denies it ({status}): accept the model's licence at {endpoint}/{repository}, "
+            "and log in with `hf auth login` or the variable HF_TOKEN; or there is no such public repository"
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{url}: {endpoint} has no revision {revision!r} of it"

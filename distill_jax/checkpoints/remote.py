@@ -1,7 +1,7 @@
 """Checkpoints at a URL: the files that are needed of them, copied into the cache once per version.
 
-`hf://ORG/NAME[@REVISION]` comes from the Hugging Face hub, see `hub`; any other URL (`gs://`, `s3://`, …) through
-fsspec and the package it names for the protocol.
+`hf://ORG/NAME[@REVISION]` comes from the Hugging Face hub, see `hub`; any other URL (`gs://`, `s3://`, …)
+through fsspec and the package it names for the protocol.
 """
 
 import hashlib

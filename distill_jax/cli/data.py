@@ -121,8 +121,8 @@ def _prepare(config: PrepareConfig) -> int:
         vocabulary = vocabulary_spec(config.vocabulary, config.start)
     except NotFetched as error:
         raise UserError(
-            f"the vocabulary of {error}; give --vocabulary FOLDER or --vocabulary {SCRATCH_VOCABULARY}, or with "
-            "--init what train will have: a local folder of the checkpoint, or none"
+            f"the vocabulary of {error}; give --vocabulary FOLDER or {SCRATCH_VOCABULARY}, or with --init what "
+            "train will have: a local folder of the checkpoint, or none"
         ) from None
     prepared = prepare(
         resolved.task,

@@ -93,8 +93,8 @@ def _models(config: ModelsConfig) -> int:
 
     inputs, targets = LENGTHS.values()
     table = Table(
-        caption=f"memory: {ROWS} rows of {inputs} and {targets} tokens on one device, float32, to train with adamw; "
-        "estimated, `distill-jax plan --model NAME` compiles"
+        caption=f"memory: {ROWS} rows of {inputs} and {targets} tokens on a device, float32, adamw; estimated: "
+        "distill-jax plan --model NAME compiles the step"
     )
     for column in ("--model", "family", "licence", "public checkpoint"):
         table.add_column(column, no_wrap=True)

@@ -82,12 +82,12 @@ def _from_gin(cls: type[Options], sources: Sources) -> tuple[dict[str, Any], dic
     """
     bindings: dict[str, Binding] = {}
     by_macro = cls.by_macro()
-    files = []
+    read: list[dict[str, Binding]] = []
     if sources.model is not None:  # its file says more than each command needs
         shape = gin_files.read(model_file(sources.model), sources.search_paths)
-        files.append({name: binding for name, binding in shape.items() if name in by_macro})
-    files += [gin_files.read(name, sources.search_paths) for name in sources.gin_files]
-    for file in files:
+        read.append({name: binding for name, binding in shape.items() if name in by_macro})
+    read += [gin_files.read(name, sources.search_paths) for name in sources.gin_files]
+    for file in read:
         bindings |= file
     for name, text in sources.gin_bindings:
         value = Macro(text[1:]) if re.fullmatch(r"%\w+", text) else Text(text)
@@ -100,7 +100,7 @@ def _from_gin(cls: type[Options], sources: Sources) -> tuple[dict[str, Any], dic
             values[by_macro[name].name] = _read(by_macro[name], value, where)
         elif name not in referred:
             raise UserError(f"{where}: {_unknown(name, by_macro)}")
-    for file in files:
+    for file in read:
         start = file.get(macro_of(StartOptions.options()[_START]))
         if "emb_dim" in cls.options() and start is not None and start in bindings.values():
             own = gin_files.resolve(file)[0]

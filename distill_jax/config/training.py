@@ -84,8 +84,8 @@ class MeshOptions(Options):
 class RunOptions(Options):
     """The run"""
 
-    model_dir: str | None = option(
-        None, "folder of the run; default runs/TASK_METHOD, of own data runs/FILE_METHOD", path=True
+    model_dir: str = option(
+        "", "folder of the run; default runs/TASK_METHOD, of own data runs/FILE_METHOD", path=True
     )
     train_steps: int = option(10_000, "updates, those before a restart included", flags=("steps",), minimum=1)
     batch_size: int = fixed(64, "rows of a global batch (packed rows)", minimum=1)
@@ -111,7 +111,7 @@ class TrainConfig(RunOptions, MeshOptions, OptimizerOptions, ModelOptions, Metho
                 "no value for MIXTURE_OR_TASK_NAME: give a task, such as svamp (distill-jax data list), "
                 "or your own data with --data"
             )
-        if self.model_dir is None:
+        if not self.model_dir:
             file = re.sub(r"\W+", "_", pathlib.Path((self.data or "").rpartition(":")[2]).stem)
             object.__setattr__(self, "model_dir", f"runs/{self.mixture or f'{file}_{self.method_name}'}")
 

@@ -60,7 +60,7 @@ def make_network(config: ModelConfig) -> Network:
 
 
 def canonical(config: ModelConfig) -> dict[str, Any]:
-    """What a checkpoint has to have in common with a network: fields of a config, equal if they mean the same."""
+    """What a network has in common with its checkpoint: fields of a config, equal if they mean the same."""
     fields = {name: value for name, value in dataclasses.asdict(config).items() if name not in OF_A_RUN}
     fields |= {"num_kv_heads": fields.get("num_kv_heads") or config.num_heads, "model_family": config.family}
     if "query_scalar" in fields:

@@ -13,11 +13,11 @@ from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig
 from distill_jax.models.families import Network, canonical, make_network
 
-WITHOUT = "give a local folder of it with --init FOLDER, or go on from scratch with --init none"
+WITHOUT = "give a local folder of it with --init FOLDER, or train from scratch with --init none"
 
 
 def open_start(path: str, model: Network) -> Checkpoint:
-    """Opens the checkpoint that a student starts from, and compares it with the network, as far as that is known.
+    """Opens the checkpoint that a student starts from, and compares it with the network.
 
     Raises:
       UserError: when it cannot be had or does not fit; names the parameter and both shapes, or what to do.
@@ -34,13 +34,14 @@ def open_start(path: str, model: Network) -> Checkpoint:
 
 
 def _check_config(path: str, theirs: ModelConfig, ours: ModelConfig) -> None:
-    """Raises UserError where two networks of the same shapes compute something else, such as other rotations."""
+    """Raises UserError where networks of the same shapes compute something else, such as other rotations."""
     theirs, ours = (canonical(config) for config in (theirs, ours))
     for name in sorted(ours.keys() & theirs.keys()):
-        if theirs[name] != ours[name] and None not in (theirs[name], ours[name]):
+        pair = theirs[name], ours[name]
+        if pair[0] != pair[1] and None not in pair:
             raise UserError(
-                f"INITIAL_CHECKPOINT_PATH {path}: {name} is {theirs[name]}, the model's gin file has {ours[name]}: "
-                f"take the --model of this checkpoint, or give --gin.{name.upper()}={theirs[name]}"
+                f"INITIAL_CHECKPOINT_PATH {path}: {name} is {pair[0]}, the model's gin file has {pair[1]}: "
+                f"take the --model of this checkpoint, or give --gin.{name.upper()}={pair[0]}"
             )
 
 
@@ -83,7 +84,8 @@ def _check_vocabulary(option: str, checkpoint: Checkpoint, vocabulary: Vocabular
     own = checkpoint.vocabulary() if causal else None
     if own is not None and own.fingerprint != vocabulary.fingerprint:
         raise UserError(
-            f"{option}: has a vocabulary of its own: leave --vocabulary out, or give --vocabulary {checkpoint.folder}"
+            f"{option}: has a vocabulary of its own: leave --vocabulary out, or give --vocabulary "
+            f"{checkpoint.folder}"
         )
     if run is not None and run.vocabulary not in ("", vocabulary.fingerprint):
         raise UserError(

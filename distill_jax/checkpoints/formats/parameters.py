@@ -111,7 +111,7 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def stacked_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every parameter of a model with scanned layers, of which one is traced whatever the depth."""
+    """Name -> shape of every parameter of a model with scanned layers: one layer is traced."""
     tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
     model = make_network(dataclasses.replace(config, scan_layers=True))
     params = jax.eval_shape(
