@@ -136,11 +136,13 @@ def _start(config: TrainConfig, model: Network) -> tuple[Checkpoint | None, str]
         opened = distributed.first_alone(lambda: open_start(path, model))
     spec = distributed.first_alone(lambda: vocabulary_spec(config.vocabulary, path, opened))
     if path is None and not resumes and distributed.is_primary():
-        log.warning(
-            "FROM SCRATCH: random weights, no pretrained ones; the learning rate is %g, the vocabulary %s%s",
+        asked = config.initial_checkpoint_path is not None  # else the model is one that has no checkpoint
+        log.log(
+            logging.WARNING if asked else logging.INFO,
+            "FROM SCRATCH: random weights, nothing pretrained; learning rate %g, vocabulary %s; --init FOLDER "
+            "or hf://ORG/NAME starts from a checkpoint of this network",
             config.peak_learning_rate,
             spec,
-            "" if config.initial_checkpoint_path else "; --init CHECKPOINT starts from one",
         )
     return opened, spec
 
