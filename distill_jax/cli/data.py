@@ -111,12 +111,13 @@ def _data_import(config: ImportConfig) -> int:
 def _prepare(config: PrepareConfig) -> int:
     from distill_jax.checkpoints.hub import NotFetched
     from distill_jax.checkpoints.vocabulary import vocabulary_spec
-    from distill_jax.data.prepare import prepare
+    from distill_jax.data.prepare import checked, prepare
     from distill_jax.data.selection import Filters
     from distill_jax.tasks.resolve import resolve
 
     resolved = resolve(config)
-    next(iter(resolved.task.source.examples(config.split)), None)  # a wrong file is told of first
+    task, split = resolved.task, config.split
+    next(checked(enumerate(task.source.examples(split)), task, split, resolved.views), None)  # before any fetch
     try:
         vocabulary = vocabulary_spec(config.vocabulary, config.start)
     except NotFetched as error:
@@ -125,9 +126,9 @@ def _prepare(config: PrepareConfig) -> int:
             "train will have: a local folder of the checkpoint, or none"
         ) from None
     prepared = prepare(
-        resolved.task,
+        task,
         resolved.views,
-        config.split,
+        split,
         vocabulary=vocabulary,
         task_feature_lengths=config.task_feature_lengths,
         pack=config.pack,

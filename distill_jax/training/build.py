@@ -11,7 +11,7 @@ from distill_jax.checkpoints.orbax import latest_step
 from distill_jax.checkpoints.reading import Checkpoint
 from distill_jax.checkpoints.vocabulary import vocabulary_spec
 from distill_jax.config import TrainConfig
-from distill_jax.data.prepare import Prepared, prepare
+from distill_jax.data.prepare import Prepared, checked, prepare
 from distill_jax.data.selection import Filters
 from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
@@ -87,7 +87,7 @@ def build(
     named = resolve(config)
     weights = methods.view_weights(config)
     _check_views(named.name, named.views, weights)
-    _look_at(named.task)
+    _look_at(named.task, ["train", "validation"] if config.eval_period else ["train"], named.views)
     start, spec = _start(config, model)
     records, validation = _prepare(config, named.task, named.views, spec)
     vocabulary = load_vocabulary(records.vocabulary)
@@ -120,10 +120,10 @@ def build(
     )
 
 
-def _look_at(task: DistillationTask) -> None:
+def _look_at(task: DistillationTask, splits: Sequence[str], views: Sequence[View]) -> None:
     """Reads the first row of each split: a wrong file or column is told of before anything is fetched."""
-    for split in task.source.splits:
-        next(iter(task.source.examples(split)), None)
+    for split in splits:
+        next(checked(enumerate(task.source.examples(split)), task, split, views), None)
 
 
 def _start(config: TrainConfig, model: Network) -> tuple[Checkpoint | None, str]:

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from distill_jax.checkpoints.formats.parameters import check, to_tree
 from distill_jax.checkpoints.hub import NotFetched
 from distill_jax.checkpoints.reading import Checkpoint, open_checkpoint
+from distill_jax.config import ModelOptions, Sources, build, gin_files
 from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig
-from distill_jax.models.families import Network, canonical, make_network
+from distill_jax.models.families import Network, canonical, make_config, make_network
 
 WITHOUT = "give a local folder of it with --init FOLDER, or train from scratch with --init none"
 
@@ -26,23 +27,29 @@ def open_start(path: str, model: Network) -> Checkpoint:
         checkpoint = open_checkpoint(path)
     except NotFetched as error:
         raise UserError(f"INITIAL_CHECKPOINT_PATH {error}; {WITHOUT}") from None
-    if model.config.vocab_size is not None:
-        check(path, checkpoint.parameters, model.config, "the model's gin file")
-    if checkpoint.config is not None:
-        _check_config(path, checkpoint.config, model.config)
+    try:
+        if model.config.vocab_size is not None:
+            check(path, checkpoint.parameters, model.config, "the model's gin file")
+        for name, (theirs, ours) in _differing(checkpoint.config, model.config).items():
+            raise UserError(
+                f"{path}: {name} is {theirs}, the model's gin file has {ours}: give --gin.{name.upper()}={theirs}"
+            )
+    except UserError as error:
+        fitting = [name for name in gin_files.models() if not _differing(checkpoint.config, _preset(name))]
+        hint = f"; it is a --model {' or '.join(fitting)}" if checkpoint.config and fitting else ""
+        raise UserError(f"INITIAL_CHECKPOINT_PATH {error}{hint}") from None
     return checkpoint
 
 
-def _check_config(path: str, theirs: ModelConfig, ours: ModelConfig) -> None:
-    """Raises UserError where networks of the same shapes compute something else, such as other rotations."""
-    theirs, ours = (canonical(config) for config in (theirs, ours))
-    for name in sorted(ours.keys() & theirs.keys()):
-        pair = theirs[name], ours[name]
-        if pair[0] != pair[1] and None not in pair:
-            raise UserError(
-                f"INITIAL_CHECKPOINT_PATH {path}: {name} is {pair[0]}, the model's gin file has {pair[1]}: "
-                f"take the --model of this checkpoint, or give --gin.{name.upper()}={pair[0]}"
-            )
+def _preset(name: str) -> ModelConfig:
+    return make_config(build(ModelOptions, Sources(model=name)).shape)
+
+
+def _differing(theirs: ModelConfig | None, ours: ModelConfig) -> dict[str, tuple[Any, Any]]:
+    """What networks do not have in common, also those of the same shapes; what either leaves open is equal."""
+    first, second = (canonical(config) if config else {} for config in (theirs, ours))
+    pairs = {name: (first[name], second[name]) for name in sorted(first.keys() & second.keys())}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and None not in pair}
 
 
 def initial_params(model: Network, checkpoint: Checkpoint, vocabulary: Vocabulary) -> Any:
