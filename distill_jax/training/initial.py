@@ -32,7 +32,8 @@ def open_start(path: str, model: Network) -> Checkpoint:
             check(path, checkpoint.parameters, model.config, "the model's gin file")
         for name, (theirs, ours) in _differing(checkpoint.config, model.config).items():
             raise UserError(
-                f"{path}: {name} is {theirs}, the model's gin file has {ours}: give --gin.{name.upper()}={theirs}"
+                f"{path}: {name} is {theirs}, the model's gin file has {ours}: "
+                f"give --gin.{name.upper()}={theirs}"
             )
     except UserError as error:
         fitting = [name for name in gin_files.models() if not _differing(checkpoint.config, _preset(name))]
