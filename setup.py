@@ -81,7 +81,6 @@ setup(
     extras_require={
         **TEACHERS,
         "gcs": ["gcsfs"],
-        "hub": ["huggingface_hub"],
         "huggingface": ["datasets>=4"],
         "int8": INT8,
         "serve": SERVE,

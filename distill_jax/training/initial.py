@@ -1,5 +1,6 @@
 """Parameters from elsewhere: a student's first ones, and those of a white-box teacher."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -28,9 +29,10 @@ def open_start(path: str, model: Network) -> Checkpoint:
     except NotFetched as error:
         raise UserError(f"INITIAL_CHECKPOINT_PATH {error}; {WITHOUT}") from None
     try:
-        if model.config.vocab_size is not None:
-            check(path, checkpoint.parameters, model.config, "the model's gin file")
-        for name, (theirs, ours) in _differing(checkpoint.config, model.config).items():
+        differing = _differing(checkpoint.config, model.config)
+        if "model_family" not in differing:
+            check(path, checkpoint.parameters, _closed(model.config, checkpoint), "the model's gin file")
+        for name, (theirs, ours) in differing.items():
             raise UserError(
                 f"{path}: {name} is {theirs}, the model's gin file has {ours}: "
                 f"give --gin.{name.upper()}={theirs}"
@@ -42,6 +44,13 @@ def open_start(path: str, model: Network) -> Checkpoint:
     return checkpoint
 
 
+def _closed(config: ModelConfig, checkpoint: Checkpoint) -> ModelConfig:
+    """The config, with the checkpoint's number of ids where it leaves that open."""
+    embedding = checkpoint.parameters.get("token_embedder/embedding")
+    rows = config.vocab_size or (embedding.shape[0] if embedding is not None else 1)
+    return dataclasses.replace(config, vocab_size=rows)
+
+
 def _preset(name: str) -> ModelConfig:
     return make_config(build(ModelOptions, Sources(model=name)).shape)
 
@@ -49,7 +58,8 @@ def _preset(name: str) -> ModelConfig:
 def _differing(theirs: ModelConfig | None, ours: ModelConfig) -> dict[str, tuple[Any, Any]]:
     """What networks do not have in common, also those of the same shapes; what either leaves open is equal."""
     first, second = (canonical(config) if config else {} for config in (theirs, ours))
-    pairs = {name: (first[name], second[name]) for name in sorted(first.keys() & second.keys())}
+    names = sorted(first.keys() & second.keys(), key=lambda name: (name != "model_family", name))
+    pairs = {name: (first[name], second[name]) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and None not in pair}
 
 

@@ -91,5 +91,8 @@ def test_another_vocabulary_than_the_checkpoints_is_refused(folder, tmp_path):
 
 def test_a_t5_refuses_a_vocabulary_without_padding(folder, tmp_path):
     changes = {"model_family": "t5", "num_encoder_layers": 1, "num_kv_heads": None}
+    with pytest.raises(UserError, match="model_family is llama, the model's gin file has t5"):
+        trainer.train(config_of(tmp_path / "run", folder, "standard", **changes))
+    changes |= {"vocabulary": folder, "initial_checkpoint_path": "none"}
     with pytest.raises(UserError, match="MODEL_FAMILY t5 takes id 0 for padding"):
         trainer.train(config_of(tmp_path / "run", folder, "standard", **changes))
