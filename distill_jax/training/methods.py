@@ -36,7 +36,7 @@ def make_objective(config: TrainConfig) -> Objective:
 
 def make_schedule(config: TrainConfig) -> optax.Schedule:
     """The learning rate by step."""
-    arguments = {"learning_rate": config.learning_rate, "warmup_steps": config.warmup_steps}
+    arguments = {"learning_rate": config.peak_learning_rate, "warmup_steps": config.warmup_steps}
     if config.schedule in ("linear", "cosine"):
         arguments["total_steps"] = config.train_steps
     return getattr(schedules, config.schedule)(**arguments)

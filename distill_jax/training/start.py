@@ -30,13 +30,13 @@ def start(run: Run, checkpointer: Checkpointer, loader: Loader) -> tuple[TrainSt
         state, position = restored
         loader.set_state(position)
         return state, shardings
-    if config.initial_checkpoint_path is None:
+    if run.start is None:
 
         def create() -> TrainState:
             return train_state.create(train_state.init_params(model, config.seed), optimizer)
 
         return jax.jit(create, out_shardings=shardings)(), shardings
-    params = initial_params(model, config.initial_checkpoint_path, run.vocabulary, shardings.params)
+    params = initial_params(model, run.start, run.vocabulary, shardings.params)
     opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params)
     step = jax.device_put(jnp.zeros((), jnp.int32), shardings.step)
     return TrainState(step, params, opt_state), shardings

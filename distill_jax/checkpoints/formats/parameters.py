@@ -134,8 +134,18 @@ def _sharded(parameter: Parameter | Stacked, sharding: jax.sharding.Sharding) ->
 
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every parameter of a model, one per layer."""
+    shapes = {}
+    for name, shape in stacked_shapes(config).items():
+        match = _STACKED.match(name)
+        names = [f"{match[1]}/layers_{n}/{match[2]}" for n in range(shape[0])] if match else [name]
+        shapes |= dict.fromkeys(names, shape[1:] if match else shape)
+    return shapes
+
+
+def stacked_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every parameter of a model with scanned layers: one layer is traced."""
     tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
-    model = make_network(dataclasses.replace(config, scan_layers=False))
+    model = make_network(dataclasses.replace(config, scan_layers=True))
     params = jax.eval_shape(
         lambda key, t: model.init(key, t, t, t, enable_dropout=False)["params"], jax.random.key(0), tokens
     )
