@@ -1,6 +1,7 @@
 """The state that a run starts from, laid out on the mesh."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,34 +13,49 @@ from distill_jax.models.families import Network
 from distill_jax.training import train_state
 from distill_jax.training.build import Run
 from distill_jax.training.initial import initial_params
+from distill_jax.training.partitioning import Partitioner
+from distill_jax.training.programs import remembered
 from distill_jax.training.train_state import TrainState
 
 
+@remembered
 def state_shapes(model: Network, optimizer: optax.GradientTransformation) -> TrainState:
     """The shapes of the state; nothing is allocated."""
     return jax.eval_shape(lambda: train_state.create(train_state.init_params(model, 0), optimizer))
 
 
-def start(run: Run, checkpointer: Checkpointer, loader: Loader) -> tuple[TrainState, TrainState]:
-    """The state to resume or start from, and its shardings; the loader is moved to the same place."""
+@remembered
+def _random_state(
+    place: Partitioner, model: Network, optimizer: optax.GradientTransformation, seed: int
+) -> Callable[[], TrainState]:
+    def create() -> TrainState:
+        return train_state.create(train_state.init_params(model, seed), optimizer)
+
+    return jax.jit(create, out_shardings=place.state(state_shapes(model, optimizer), model))
+
+
+@remembered
+def _optimizer_state(
+    place: Partitioner, model: Network, optimizer: optax.GradientTransformation
+) -> Callable[[Any], optax.OptState]:
+    return jax.jit(optimizer.init, out_shardings=place.state(state_shapes(model, optimizer), model).opt_state)
+
+
+def start(run: Run, checkpointer: Checkpointer, loader: Loader) -> TrainState:
+    """The state to resume or start from; the loader is moved to the same place."""
     config, model, optimizer = run.config, run.model, run.optimizer
     shapes = state_shapes(model, optimizer)
-    shardings = run.place.state(shapes, model)
     restored = checkpointer.restore(run.place.shapes(shapes, model))
     if restored is not None:
         state, position = restored
         loader.set_state(position)
-        return state, shardings
+        return state
     if run.start is None:
-
-        def create() -> TrainState:
-            return train_state.create(train_state.init_params(model, config.seed), optimizer)
-
-        return jax.jit(create, out_shardings=shardings)(), shardings
+        return _random_state(run.place, model, optimizer, config.seed)()
+    shardings = run.place.state(shapes, model)
     params = initial_params(model, run.start, run.vocabulary, shardings.params)
-    opt_state = jax.jit(optimizer.init, out_shardings=shardings.opt_state)(params)
-    step = jax.device_put(jnp.zeros((), jnp.int32), shardings.step)
-    return TrainState(step, params, opt_state), shardings
+    opt_state = _optimizer_state(run.place, model, optimizer)(params)
+    return TrainState(jax.device_put(jnp.zeros((), jnp.int32), shardings.step), params, opt_state)
 
 
 def example_ids(task, split: str) -> Callable[[list[int]], list[str]]:
