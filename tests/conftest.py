@@ -87,6 +87,15 @@ def pytest_collection_finish(session):
     gc.set_threshold(50_000, 20, 20)
 
 
+@pytest.fixture
+def usual_garbage_collection():
+    """Python's own thresholds, for a test of how much memory is held."""
+    seldom = gc.get_threshold()
+    gc.set_threshold(700, 10, 10)
+    yield
+    gc.set_threshold(*seldom)
+
+
 def pytest_collection_modifyitems(items):
     places = {f"tests/{path}": place for place, path in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
