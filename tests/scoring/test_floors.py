@@ -50,8 +50,7 @@ def test_without_labels_there_is_no_rule():
 
 
 @pytest.mark.parametrize("size", [1000, 4000])
-def test_no_rule_of_labels_is_above_the_floor_of_the_generated_pairs(size):
-    """Also not one that joins pairs: if a and b, and b and c are of one kind, then a and c are."""
+def test_a_lookup_of_the_generated_pairs_is_at_the_floor(size):
     from distill_jax.tasks import entailment
 
     source = entailment.source()
@@ -61,14 +60,4 @@ def test_no_rule_of_labels_is_above_the_floor_of_the_generated_pairs(size):
     found = floors.predictions(train, test, entailment.CLASSES, [entailment.asked])
     share = {name: sum(map(str.__eq__, labels, each)) / 1000 for name, each in found.items()}
     assert share["majority"] == 0.4 and share["wording"] == pytest.approx(0.6, abs=0.02)
-    assert share["lookup"] == share["wording"] and share["words"] < 0.64
-
-    groups = {word: {word} for word in entailment.KIND_OF}
-    for example in train:
-        pair = entailment.asked(example)
-        if example.label == "entailment":
-            joined = set().union(*(groups[word] for word in pair))
-            groups.update(dict.fromkeys(joined, joined))
-    assert len(set(map(id, groups.values()))) > 1
-    known = [e for e in test if (pair := entailment.asked(e)) and len(set(map(id, map(groups.get, pair)))) == 1]
-    assert not known
+    assert share["lookup"] == share["wording"] and share["words"] == pytest.approx(0.6, abs=0.03)
