@@ -99,11 +99,11 @@ def run(task: str, seeds: int, output: str) -> int:
     began = time.monotonic()
 
     def show(result: dict[str, Any]) -> None:
+        spent = f"  {result['steps']:>5} steps {result['seconds']:6.1f} s" if "steps" in result else ""
         console.print(
             f"{result['train_examples']:>6,} examples  seed {result['seed']}  "
             f"{summary.NAMES[result['method'], result['comparison']]:24}"
-            f"accuracy {100 * result['accuracy']:5.1f}%  {result['steps']:>5} steps "
-            f"{result['seconds']:6.1f} s",
+            f"accuracy {100 * result['accuracy']:5.1f}%" + spent,
             highlight=False,
             soft_wrap=True,
         )
