@@ -178,7 +178,7 @@ def test_python_gets_the_same_checks():
     with pytest.raises(UserError, match="pack"):
         config.TrainConfig(**TASK, pack=1)
     with pytest.raises(UserError, match="no value for MODEL_DIR"):
-        config.TrainConfig(mixture_or_task_name="svamp")
+        config.EvalConfig()
     assert config.TrainConfig(**TASK | {"model_dir": pathlib.Path("a")}).model_dir == "a"
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.Decoding().top_k = 3
