@@ -78,6 +78,8 @@ setup(
     ],
     extras_require={
         **TEACHERS,
+        # The converter loads the exported folder by transformers.
+        "ctranslate2": ["ctranslate2>=4.8", "torch", "transformers>=5"],
         "gcs": ["gcsfs"],
         "hub": ["huggingface_hub"],
         "huggingface": ["datasets>=4"],

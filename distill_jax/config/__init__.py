@@ -22,6 +22,7 @@ from distill_jax.config.student import (
     ConvertConfig,
     Decoding,
     EvalConfig,
+    ExportConfig,
     InferConfig,
     SelectConfig,
     ServeConfig,
@@ -45,6 +46,7 @@ COMMANDS: dict[str, type[Options]] = {
     "serve": ServeConfig,
     "plan": PlanConfig,
     "convert": ConvertConfig,
+    "export": ExportConfig,
 }
 
 __all__ = ["COMMANDS", "REQUIRED", "Options", "Sources", "build", "from_macros", "option"]

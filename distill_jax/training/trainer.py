@@ -95,6 +95,7 @@ def claim(run: Run) -> None:
     if distributed.is_primary():
         run.vocabulary.save(config.model_dir)
         run_dir.write_config(config.model_dir, config)
+        run_dir.write_data(config.model_dir, run.records.manifest)
 
 
 def _check_steps(config: TrainConfig) -> None:

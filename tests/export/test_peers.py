@@ -1,0 +1,94 @@
+"""transformers and CTranslate2 write the student's own greedy texts, by the code of its model card."""
+
+import itertools
+import re
+
+import pytest
+
+from distill_jax.config import ExportConfig
+from distill_jax.decoding.student import load_student
+from distill_jax.export.run import export
+
+pytest.importorskip("torch", reason="for parity tests only")
+pytest.importorskip("transformers", reason="for parity tests only")
+ROWS = 24
+
+
+def texts_of(folder, count=ROWS):
+    source = load_student(str(folder)).task.source
+    return [example for example in itertools.islice(source.examples("test"), count)]
+
+
+def own(folder, examples, what):
+    """Our greedy texts."""
+    student = load_student(str(folder))
+    view = next(view for view in student.views if view.name == what or view.answer)
+    engine = student.engine(None, 32)
+    start = {"start": view.start}
+    found = engine.generate([view.inputs(e) for e in examples], student.lengths["targets"], **start)
+    return [view.read(hypothesis.text)[what] for (hypothesis,) in found]
+
+
+def card_code(folder):
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    return code
+
+
+def run_card(folder, monkeypatch):
+    """What the card's code defines, once it has run in the folder."""
+    monkeypatch.chdir(folder)
+    names = {}
+    exec(compile(card_code(folder), "README.md", "exec"), names)
+    return names
+
+
+def check(run, to, tmp_path, monkeypatch, capsys, count=ROWS, **options):
+    out = tmp_path / "out"
+    export(ExportConfig(model_dir=str(run), to=to, output=str(out), **options))
+    names = run_card(out, monkeypatch)
+    assert capsys.readouterr().out.startswith("[")  # the card's own call
+    examples = texts_of(run, count)
+    agreement = {}
+    for what in names["PREFIXES"]:
+        ours = own(run, examples, what)
+        theirs = names["predict"]([example.input for example in examples], what)
+        agreement[what] = sum(map(str.__eq__, ours, theirs)) / count
+        assert len(set(ours)) > 1  # a student that says one thing proves little
+    return agreement
+
+
+@pytest.mark.parametrize(
+    "kind, method, whats",
+    [
+        ("t5", "step_by_step", ["label", "rationale"]),
+        ("tied t5", "step_by_step_shared", ["label", "rationale"]),
+        ("byt5", "standard", ["label"]),
+        ("umt5", "single_task", ["label", "rationale"]),
+        ("llama", "step_by_step", ["label", "rationale"]),
+        ("qwen3", "step_by_step_shared", ["label", "rationale"]),
+    ],
+)
+def test_transformers_writes_the_students_own_texts(
+    make_trained, tmp_path, monkeypatch, capsys, kind, method, whats
+):
+    run = make_trained(kind, method)
+    assert check(run, "huggingface", tmp_path, monkeypatch, capsys) == dict.fromkeys(whats, 1.0)
+
+
+@pytest.mark.parametrize(
+    "kind, method, whats",
+    [
+        ("t5", "step_by_step", ["label", "rationale"]),
+        ("tied t5", "step_by_step_shared", ["label"]),
+        ("byt5", "standard", ["label"]),
+        ("umt5", "single_task", ["label", "rationale"]),
+        ("llama", "step_by_step", ["label", "rationale"]),
+        ("qwen3", "step_by_step_shared", ["label", "rationale"]),
+    ],
+)
+def test_ctranslate2_writes_the_students_own_texts(
+    make_trained, tmp_path, monkeypatch, capsys, kind, method, whats
+):
+    pytest.importorskip("ctranslate2", reason="for parity tests only")
+    run = make_trained(kind, method)
+    assert check(run, "ctranslate2", tmp_path, monkeypatch, capsys) == dict.fromkeys(whats, 1.0)
