@@ -134,6 +134,7 @@ def _run(
         view_weights={},
     )
     changes = {"model": describe(dataclasses.replace(model, scan_layers=config.scan_layers))}
+    changes["lora"] = None  # merged
     changes["data"] = f"converted from {checkpoint.format}"  # no training resumes it: its optimizer is gone
     if config.task_feature_lengths is not None:
         changes["task_feature_lengths"] = config.task_feature_lengths

@@ -22,7 +22,8 @@ class Run:
 
     `model` is of `models.families.describe`; `vocabulary` is the fingerprint of the vocabulary saved beside
     `run.json`; `data` is the key of the prepared records; `own_data` describes files that are no registered
-    task, see `data.own.describe`.
+    task, see `data.own.describe`; `lora` describes the adapters that are trained, and the base they belong to,
+    see `training.adapters.Base`.
     """
 
     mixture_or_task_name: str
@@ -39,6 +40,7 @@ class Run:
     teacher: str | None = None
     own_data: dict[str, Any] | None = None
     teacher_name: str | None = None
+    lora: dict[str, Any] | None = None
     format: int = 1
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import jax
 import optax
 
 from distill_jax.checkpoints import run_dir
@@ -89,6 +90,7 @@ def claim(run: Run) -> None:
         teacher=config.teacher_checkpoint_path if run.objective.needs_teacher else None,
         own_data=run.own_data,
         teacher_name=config.teacher,
+        lora=run.base and run.base.describe(),
     )
     run_dir.claim(config.model_dir, identity, config)
     _check_steps(config)
@@ -124,7 +126,8 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
     loader = _loader(run, run.records, seed=config.seed)
     state, shardings = start(run, checkpointer, loader)
     options = {name: getattr(config, name) for name in ("seed", "microbatches", "loss_chunk", "z_loss")}
-    options |= {"objective": run.objective, "shardings": shardings}
+    options |= {"objective": run.objective, "shardings": shardings, "lora": run.lora}
+    beside = (run.teacher, run.base and run.base.params)
     train_step = make_train_step(run.model, run.optimizer, run.view_weights, **options)
     train_step = distributed.compiled_together(train_step)
     ids = example_ids(run.task, "train")
@@ -133,7 +136,7 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
     return loop.Loop(
         state=state,
         loader=loader,
-        train_step=lambda state, batch: train_step(state, partitioning.put_batch(batch, place), run.teacher),
+        train_step=lambda state, batch: train_step(state, partitioning.put_batch(batch, place), *beside),
         checkpointer=checkpointer,
         guard=guard,
         place=place,
@@ -156,7 +159,12 @@ def _validation(run: Run, evaluator: Evaluator | None) -> Callable[[Any], dict[s
     options = {"objective": run.objective, "loss_chunk": run.config.loss_chunk}
     eval_step = make_eval_step(run.model, run.view_weights, **options)
 
+    merge = None
+    if run.lora is not None:
+        merge = jax.jit(run.lora.merge, out_shardings=run.place.params(run.model))
+
     def validate(params: Any) -> dict[str, float]:
+        params = params if merge is None else merge(run.base.params, params)
         scores = {} if run.validation is None else _validation_losses(run, eval_step, params)
         if evaluator is not None:
             scores |= evaluator(partitioning.local_copy(params), "validation")

@@ -1,11 +1,19 @@
-"""Small students that were trained until their answers differ by input."""
+"""Small students: trained until their answers differ by input, or random where any text will do."""
 
 import dataclasses
 
+import numpy as np
 import pytest
 
+from distill_jax.checkpoints import run_dir
+from distill_jax.checkpoints.formats.orbax_trees import write_tree
+from distill_jax.checkpoints.formats.parameters import Parameter, expected_shapes
+from distill_jax.checkpoints.layout import CHECKPOINTS
 from distill_jax.config import EvalConfig, TrainConfig
+from distill_jax.data.vocabularies import load_vocabulary
+from distill_jax.evaluation.run import evaluate_run
 from distill_jax.models.config import T5Config
+from distill_jax.models.families import describe, make_config
 from distill_jax.training import trainer
 
 SIZES = {
@@ -17,63 +25,78 @@ SIZES = {
     "mlp_dim": 96,
     "dropout_rate": 0.0,
 }
-GEMMA = {"model_family": "t5gemma", "num_kv_heads": 1, "sliding_window": 16}
-CAUSAL = {"model_family": "llama", "num_kv_heads": 1, "num_encoder_layers": 0, "logits_via_embedding": True}
-
-
-def _config(folder, method, steps, shape, **changes):
-    options = {
-        "model_dir": str(folder),
-        "mixture_or_task_name": f"entailment_{method}",
-        "task_feature_lengths": {"inputs": 160, "targets": 48},
-        "num_examples": 300,
-        "vocabulary": "train:600",
-        "vocab_size": None,
-        "schedule": "constant",
-        "learning_rate": 5e-3,
-        "batch_size": 4,
-        "train_steps": steps,
-        "eval_period": 0,
-        "checkpoint_period": 1000,
-    }
-    return TrainConfig(**{**options, **shape, **changes})
+GATED = {**SIZES, "mlp_activations": ("gelu", "linear")}
+CAUSAL = {**SIZES, "model_family": "llama", "num_kv_heads": 1, "num_encoder_layers": 0}
+KINDS = {
+    "t5": GATED,
+    "tied t5": {**GATED, "logits_via_embedding": True, "scan_layers": True},
+    "umt5": {**SIZES, "model_family": "umt5"},
+    "byt5": GATED,
+    "llama": {**CAUSAL, "logits_via_embedding": True},
+    "qwen3": {**CAUSAL, "qk_norm": True},
+    "t5gemma": {**SIZES, "model_family": "t5gemma"},
+}
 
 
 @pytest.fixture(scope="session")
-def make_trained(tmp_path_factory, causal_vocabulary):
+def make_trained(tmp_path_factory):
     """(kind, method, steps) -> the folder of a trained run on the task `entailment`."""
-    t5 = dataclasses.asdict(T5Config(vocab_size=None, **SIZES, mlp_activations=("gelu", "linear")))
-    words = tmp_path_factory.mktemp("words")
-    causal_vocabulary.save(words)
-    longer = {"vocabulary": str(words), "task_feature_lengths": {"inputs": 320, "targets": 96}}
-    shapes = {
-        "t5": t5,
-        "tied t5": {**t5, "logits_via_embedding": True, "scan_layers": True},
-        "byt5": {**t5, "vocabulary": "bytes", "task_feature_lengths": longer["task_feature_lengths"]},
-        "umt5": {**SIZES, "model_family": "umt5"},
-        "llama": {**SIZES, **CAUSAL, **longer},
-        "qwen3": {**SIZES, **CAUSAL, **longer, "qk_norm": True},
-    }
     made = {}
 
     def make(kind, method="step_by_step", steps=40):
         if (kind, method) not in made:
             folder = tmp_path_factory.mktemp("trained") / "run"
+            shape = {"vocab_size": None, **KINDS[kind]}
+            if "model_family" not in shape:
+                shape = dataclasses.asdict(T5Config(**shape))
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("DISTILL_JAX_CACHE", str(tmp_path_factory.getbasetemp() / "export-cache"))
-                trainer.train(_config(folder, method, steps, shapes[kind]))
+                options = {
+                    "model_dir": str(folder),
+                    "mixture_or_task_name": f"entailment_{method}",
+                    "task_feature_lengths": {"inputs": 160, "targets": 48},
+                    "num_examples": 300,
+                    "vocabulary": "train:600",
+                    "schedule": "constant",
+                    "learning_rate": 5e-3,
+                    "batch_size": 4,
+                    "train_steps": steps,
+                    "eval_period": 0,
+                }
+                trainer.train(TrainConfig(**options, **shape))
             made[kind, method] = folder
         return made[kind, method]
 
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def make_random(tmp_path_factory, causal_vocabulary):
+    """(kind, method) -> the folder of a run of random parameters that are large: texts differ by input."""
+
+    def make(kind, method):
+        folder = tmp_path_factory.mktemp("random")
+        words = causal_vocabulary if "llama" in str(KINDS[kind]) else load_vocabulary("bytes")
+        config = make_config({"vocab_size": words.vocab_size, **KINDS[kind]})
+        rng = np.random.default_rng(0)
+        shapes = expected_shapes(config)
+        arrays = {name: rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
+        parameters = {n: Parameter(x.shape, lambda index, x=x: x[index]) for n, x in arrays.items()}
+        lengths = {"inputs": 200, "targets": 12}
+        run = run_dir.Run(
+            f"entailment_{method}", "reference", None, lengths, "", "", describe(config), 4, 0, {}
+        )
+        run_dir.claim(str(folder), run)
+        words.save(folder)
+        write_tree(folder / CHECKPOINTS, 3, "params", parameters, {"step": np.asarray(3, np.int32)})
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def evaluated(make_trained):
     """A trained run with an evaluation of its last step on 30 test rows."""
-    from distill_jax.evaluation.run import evaluate_run
-
     folder = make_trained("t5")
-    if not (folder / "eval").exists():
-        evaluate_run(EvalConfig(model_dir=str(folder), eval_examples=30, batch_size=32))
+    evaluate_run(EvalConfig(model_dir=str(folder), eval_examples=30, batch_size=32))
     return folder
