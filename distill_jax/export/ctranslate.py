@@ -52,6 +52,13 @@ def convert(folder: pathlib.Path, config: ModelConfig, dtype: str) -> None:
             model.config.tie_word_embeddings = config.logits_via_embedding
             return model
 
+        def load_tokenizer(self, *args, **options):
+            tokenizer = super().load_tokenizer(*args, **options)
+            # CTranslate2 wants a text for each; a byte-level vocabulary has neither, and its prompts are whole.
+            tokenizer.bos_token = tokenizer.bos_token or tokenizer.eos_token
+            tokenizer.unk_token = tokenizer.unk_token or tokenizer.eos_token
+            return tokenizer
+
     converted = folder / "ctranslate2"
     try:
         _Converter(str(folder)).convert(str(converted), quantization=dtype)

@@ -48,12 +48,20 @@ class Repository:
         try:
             return call()
         except Exception as error:  # the client's own, its HTTP library's, and OSError
-            response = getattr(error, "response", None)
-            status = getattr(response, "status_code", None)
+            status = _status(error)
             why = {401: "the token is not valid (401)", 403: "the token may not write there (403)"}.get(status)
             if why is None and status is None:
                 why = f"the hub cannot be reached ({_line(error)})"
             raise UserError(f"--push {self._name}: {why or _line(error)}: {after}") from error
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The HTTP status that an error, or what it was raised from, is of; None where the hub gave no answer."""
+    while error is not None:
+        if (response := getattr(error, "response", None)) is not None:
+            return response.status_code
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _line(error: Exception) -> str:

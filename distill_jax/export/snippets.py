@@ -10,7 +10,10 @@ from distill_jax.decoding.student import Student
 
 _READ = """
     # The student writes its rationale, and the label after it.
-    return [text.rpartition($answer)[2].strip() if what == "label" else text for text in written]
+    parts = [text.rpartition($answer) for text in written]
+    if what == "label":
+        return [after.strip() if found else "" for _, found, after in parts]
+    return [before.strip() if found else after for before, found, after in parts]
 """
 _PLAIN = """
     return written

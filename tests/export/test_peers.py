@@ -1,5 +1,6 @@
 """transformers and CTranslate2 write the student's own greedy texts, by the code of its model card."""
 
+import functools
 import itertools
 import re
 
@@ -11,7 +12,7 @@ from distill_jax.export.run import export
 
 pytest.importorskip("torch", reason="for parity tests only")
 pytest.importorskip("transformers", reason="for parity tests only")
-ROWS = 24
+ROWS = 12
 
 
 def texts_of(folder, count=ROWS):
@@ -19,13 +20,13 @@ def texts_of(folder, count=ROWS):
     return [example for example in itertools.islice(source.examples("test"), count)]
 
 
-def own(folder, examples, what):
-    """Our greedy texts."""
-    student = load_student(str(folder))
+@functools.cache
+def own(folder, what, count):
+    """Our greedy texts of the first test rows."""
+    student, examples = load_student(str(folder)), texts_of(folder, count)
     view = next(view for view in student.views if view.name == what or view.answer)
-    engine = student.engine(None, 32)
-    start = {"start": view.start}
-    found = engine.generate([view.inputs(e) for e in examples], student.lengths["targets"], **start)
+    texts, length = [view.inputs(example) for example in examples], student.lengths["targets"]
+    found = student.engine(None, 32).generate(texts, length, start=view.start)
     return [view.read(hypothesis.text)[what] for (hypothesis,) in found]
 
 
@@ -48,12 +49,13 @@ def check(run, to, tmp_path, monkeypatch, capsys, count=ROWS, **options):
     names = run_card(out, monkeypatch)
     assert capsys.readouterr().out.startswith("[")  # the card's own call
     examples = texts_of(run, count)
-    agreement = {}
+    agreement, written = {}, set()
     for what in names["PREFIXES"]:
-        ours = own(run, examples, what)
+        ours = own(run, what, count)
         theirs = names["predict"]([example.input for example in examples], what)
         agreement[what] = sum(map(str.__eq__, ours, theirs)) / count
-        assert len(set(ours)) > 1  # a student that says one thing proves little
+        written.update(ours)
+    assert len(written) > 3  # a student that says one thing proves little
     return agreement
 
 
@@ -73,7 +75,7 @@ WHATS = {"standard": ["label"]}
 
 @pytest.fixture
 def run(make_trained, make_random, kind, method):
-    return (make_random if kind in ("byt5", "llama", "qwen3") else make_trained)(kind, method)
+    return make_trained() if kind == "t5" else make_random(kind, method)
 
 
 @CASES
