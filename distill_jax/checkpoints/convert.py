@@ -16,6 +16,7 @@ from distill_jax.checkpoints.formats.t5x_legacy import write_legacy
 from distill_jax.checkpoints.formats.tokenizer_files import write_tokenizer
 from distill_jax.checkpoints.layout import CHECKPOINTS
 from distill_jax.checkpoints.reading import RUN_OF_EXPORT, Checkpoint, open_checkpoint
+from distill_jax.checkpoints.vocabulary import vocabulary_spec
 from distill_jax.config import ConvertConfig
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
@@ -52,7 +53,11 @@ def convert(config: ConvertConfig) -> Converted:
     model = checkpoint.model_config(config.activations)
     if to.startswith("t5x") and model.family != "t5":
         raise UserError(f"{source}: a {model.family} cannot be written as {to}: T5X has only T5")
-    words = load_vocabulary(config.vocabulary) if config.vocabulary else checkpoint.vocabulary()
+    words = (
+        load_vocabulary(vocabulary_spec(config.vocabulary, None))
+        if config.vocabulary
+        else checkpoint.vocabulary()
+    )
     if words is not None and words.vocab_size > model.vocab_size:
         raise UserError(
             f"{source}: parameter token_embedder/embedding has {model.vocab_size} rows, the vocabulary needs "

@@ -10,13 +10,12 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from distill_jax import files
 from distill_jax.checkpoints.formats.orbax_trees import is_tree, read_tree
-from distill_jax.checkpoints.formats.parameters import to_tree
+from distill_jax.checkpoints.formats.parameters import to_arrays
 from distill_jax.checkpoints.layout import LOADER, SCORES, STATE, checkpoints_of
 from distill_jax.checkpoints.stores import reason
 from distill_jax.errors import UserError
@@ -229,4 +228,4 @@ def restore_params(model_dir: str, step: int | str | None = "latest") -> Any:
     Raises UserError when there is no such checkpoint, or it is not whole.
     """
     folder = checkpoints_of(model_dir) / str(pick_step(model_dir, step)) / STATE
-    return jax.tree.map(jnp.asarray, to_tree(read_tree(folder, "params")))
+    return to_arrays(read_tree(folder, "params"))

@@ -15,7 +15,7 @@ from distill_jax.config.data import (
     StatisticsConfig,
 )
 from distill_jax.config.options import REQUIRED, Options, option
-from distill_jax.config.planning import DemoConfig, PlanConfig
+from distill_jax.config.planning import DemoConfig, ModelsConfig, PlanConfig
 from distill_jax.config.sources import Sources, build, from_macros
 from distill_jax.config.student import (
     CompareConfig,
@@ -45,6 +45,7 @@ COMMANDS: dict[str, type[Options]] = {
     "infer": InferConfig,
     "serve": ServeConfig,
     "plan": PlanConfig,
+    "models": ModelsConfig,
     "convert": ConvertConfig,
     "export": ExportConfig,
 }

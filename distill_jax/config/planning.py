@@ -1,4 +1,4 @@
-"""Options of `plan` and `demo`."""
+"""Options of `plan`, `models` and `demo`."""
 
 from distill_jax.config.data import lengths
 from distill_jax.config.options import REQUIRED, Options, option
@@ -38,6 +38,12 @@ class PlanConfig(DeviceOptions, LoraOptions, ModelOptions):
             raise UserError("give --mesh (data=8,fsdp=8,model=4), or --devices N to have meshes proposed")
         if self.vocab_size is None:
             raise UserError("the model's vocabulary decides the number of ids: give --vocab-size N")
+
+
+class ModelsConfig(Options):
+    """The list of models"""
+
+    json: bool = option(False, "print JSON")
 
 
 class DemoConfig(Options):

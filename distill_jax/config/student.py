@@ -141,7 +141,10 @@ class ServeConfig(StudentOptions):
     host: str = option("127.0.0.1", "default this machine only")
     port: int = option(8000, "0 takes a free one", minimum=0, maximum=65535)
     name: str | None = option(None, "of the model; default the folder's")
-    template: str | None = option(None, "of an answer, such as '{rationale} The answer is {label}.'")
+    template: str | None = option(None, "of an answer, such as '{rationale} The answer is {label}.'; or json")
+    chat_format: str | None = option(
+        None, "of a chat as the input; default the rows', or '{user}', the user's last message", metavar="FORM"
+    )
     max_queue: int = option(1024, "inputs that may wait; more get 429", minimum=1)
     max_wait_ms: float = option(2.0, "milliseconds that an input waits for others", minimum=0)
     timeout: float = option(120.0, "seconds until a request is given up", above=0)

@@ -2,6 +2,7 @@
 
 import pathlib
 
+from distill_jax.checkpoints.hub import client, status_of, words_of
 from distill_jax.errors import UserError
 
 
@@ -13,10 +14,7 @@ class Repository:
     """
 
     def __init__(self, name: str, private: bool):
-        try:
-            import huggingface_hub
-        except ImportError:
-            raise UserError(f"--push {name}: needs the hub's client: pip install 'distill_jax[hub]'") from None
+        huggingface_hub = client(f"--push {name}")
         if huggingface_hub.get_token() is None:
             raise UserError(f"--push {name}: no token of the hub: run hf auth login, or set HF_TOKEN")
         self._name, self._private = name, private
@@ -48,22 +46,8 @@ class Repository:
         try:
             return call()
         except Exception as error:  # the client's own, its HTTP library's, and OSError
-            status = _status(error)
+            status = status_of(error)
             why = {401: "the token is not valid (401)", 403: "the token may not write there (403)"}.get(status)
             if why is None and status is None:
-                why = f"the hub cannot be reached ({_line(error)})"
-            raise UserError(f"--push {self._name}: {why or _line(error)}: {after}") from error
-
-
-def _status(error: BaseException | None) -> int | None:
-    """The HTTP status that an error, or what it was raised from, is of; None where the hub gave no answer."""
-    while error is not None:
-        if (response := getattr(error, "response", None)) is not None:
-            return response.status_code
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _line(error: Exception) -> str:
-    """The first line of what an error says, or its kind."""
-    return next(iter(str(error).strip().splitlines()), "")[:200] or type(error).__name__
+                why = f"the hub cannot be reached ({words_of(error)})"
+            raise UserError(f"--push {self._name}: {why or words_of(error)}: {after}") from error

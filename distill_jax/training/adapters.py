@@ -4,14 +4,15 @@ import dataclasses
 import os
 from typing import Any
 
-from distill_jax.checkpoints.formats.parameters import fingerprint, from_tree
+from distill_jax.checkpoints.formats.parameters import fingerprint
+from distill_jax.checkpoints.reading import Checkpoint
 from distill_jax.config import TrainConfig
 from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.families import Network
 from distill_jax.models.lora import Lora
-from distill_jax.training import partitioning
-from distill_jax.training.initial import initial_params
+from distill_jax.training import distributed, partitioning
+from distill_jax.training.initial import initial_params, open_start
 from distill_jax.training.partitioning import Partitioner
 
 
@@ -44,23 +45,30 @@ def lora_of(config: Any) -> Lora | None:
     return Lora(config.lora_rank, config.lora_alpha, config.lora_targets)
 
 
-def load_base(config: TrainConfig, model: Network, vocabulary: Vocabulary, place: Partitioner) -> Base | None:
-    """Loads what a run adapts; None for a run that trains all weights.
+def check_base(config: TrainConfig) -> None:
+    """Raises UserError where adapters are asked for, but training starts from random weights."""
+    if config.lora_rank and config.start is None:
+        raise UserError(
+            f"LORA_RANK {config.lora_rank}: adapters need a trained model beneath them: give "
+            "INITIAL_CHECKPOINT_PATH (--init)"
+        )
+
+
+def load_base(
+    config: TrainConfig, model: Network, start: Checkpoint | None, vocabulary: Vocabulary, place: Partitioner
+) -> Base | None:
+    """Loads what a run adapts, to where the mesh has it; None for a run that trains all weights.
+
+    `start` is the open checkpoint of a new run; one that resumes, which has none, opens it here.
 
     Raises:
-      UserError: where training starts from random weights, the checkpoint does not fit, or no kernel is a
-        target.
+      UserError: where the checkpoint cannot be had or does not fit, or no kernel is a target.
     """
-    lora, path = lora_of(config), config.initial_checkpoint_path
+    lora, path = lora_of(config), config.start
     if lora is None:
         return None
-    if path in (None, "none"):
-        raise UserError(
-            f"LORA_RANK {lora.rank}: adapters need a trained model beneath them: give INITIAL_CHECKPOINT_PATH "
-            "(--init)"
-        )
-    params = initial_params(model, path, vocabulary)
-    identity = fingerprint(from_tree(params))
-    lora.axes(partitioning.logical_axes(model), tuple)  # names a target that there is not
+    partitioning.logical_axes(model, lora)  # names a target that there is not
+    start = start or distributed.first_alone(lambda: open_start(path, model))
+    params = initial_params(model, start, vocabulary, place.params(model))
     path = path if "://" in path else os.path.abspath(path)
-    return Base(lora, partitioning.put(params, place.params(model)), path, identity)
+    return Base(lora, params, path, fingerprint(start.parameters))

@@ -16,6 +16,7 @@ from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig
 from distill_jax.models.lora import Lora
 from distill_jax.training.mesh import AXES, Rules, Sizes, batch_shards, check, describe, mesh_sizes, table
+from distill_jax.training.programs import remembered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +111,7 @@ def _moment_axes(names: tuple, shape: tuple, moment_shape: tuple, path: Sequence
     return names[:dropped] + names[dropped + 1 :]
 
 
+@remembered
 def logical_axes(model, lora: Lora | None = None) -> Any:
     """The parameters of `model`, or their adapters, as a tree with a PartitionSpec of logical axes for each."""
     tokens = jax.ShapeDtypeStruct((1, 8), np.int32)

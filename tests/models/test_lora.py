@@ -31,7 +31,7 @@ FAMILIES = {
     "t5gemma": {"model_family": "t5gemma", **GEMMA},
     "t5gemma2": {"model_family": "t5gemma2", **GEMMA, "scan_layers": True, "remat": "dots"},
     "llama": {"model_family": "llama", "num_encoder_layers": 0, "num_kv_heads": 1},
-    "qwen3": {"model_family": "llama", "num_encoder_layers": 0, "qk_norm": True, "scan_layers": True},
+    "qwen3": {"model_family": "llama", "num_encoder_layers": 0, "num_kv_heads": 1, "qk_norm": True},
 }
 LORA = Lora(3, 6.0, ("attention", "mlp"))
 

@@ -50,6 +50,7 @@ class Job:
         environment = os.environ | {
             "DISTILL_JAX_CACHE": str(cache),
             "JAX_PLATFORMS": "cpu",
+            "JAX_SHARE_BINARY_BETWEEN_HOSTS": "1",  # the first compiles for all
             "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}",
             "OMP_NUM_THREADS": "1",
         }
