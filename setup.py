@@ -49,6 +49,7 @@ setup(
     },
     package_data={
         "distill_jax.gin_configs": ["**/*.gin"],
+        "distill_jax.planning": ["parameters.json"],
         "distill_jax.teachers": ["prompts/*.yaml"],
     },
     install_requires=[
@@ -58,6 +59,7 @@ setup(
         "fsspec",
         "gin-config>=0.5",
         "grain>=0.2.18",
+        "huggingface_hub>=1",  # the checkpoints that students start from; tokenizers brings it too
         "importlib_resources",  # tensorflow-datasets imports it and does not ask for it
         "jax>=0.10",
         "matplotlib",
@@ -78,8 +80,9 @@ setup(
     ],
     extras_require={
         **TEACHERS,
+        # The converter loads the exported folder by transformers.
+        "ctranslate2": ["ctranslate2>=4.8", "torch", "transformers>=5"],
         "gcs": ["gcsfs"],
-        "hub": ["huggingface_hub"],
         "huggingface": ["datasets>=4"],
         "int8": INT8,
         "serve": SERVE,

@@ -74,6 +74,7 @@ def _trained(data_dir: str | None) -> str:
             "--gin.MIXTURE_OR_TASK_NAME=cqa_step_by_step",
             f"--gin.MODEL_DIR={str(folder)!r}",
             f"--gin.DATA_DIR={data_dir!r}",
+            "--gin.INITIAL_CHECKPOINT_PATH='none'",
             "--gin.VOCABULARY='train:8000'",  # of the 32,128 ids that the network has all the same
             "--gin.TASK_FEATURE_LENGTHS={'inputs': 256, 'targets': 96}",
             "--gin.NUM_EXAMPLES=128",

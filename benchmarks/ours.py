@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from benchmarks.contestants import LEARNING_RATE, Contestant
-from distill_jax.models.config import T5Config
-from distill_jax.models.t5 import Transformer
+from distill_jax.models.config import ModelConfig
+from distill_jax.models.families import make_network
 from distill_jax.training import optimizers, train_state
 from distill_jax.training.losses import step_by_step_weights
 from distill_jax.training.step import make_train_step
@@ -17,7 +17,7 @@ Batches = Sequence[Mapping[str, np.ndarray]]
 
 
 def contestant(
-    config: T5Config, params: Any, batches: Batches, pairs: Sequence[float], described: dict
+    config: ModelConfig, params: Any, batches: Batches, pairs: Sequence[float], described: dict
 ) -> Contestant:
     """Our step from these parameters, which are copied.
 
@@ -29,7 +29,7 @@ def contestant(
       described: how they are packed, for the results.
     """
     optimizer = optimizers.adamw(LEARNING_RATE)
-    train_step = make_train_step(Transformer(config), optimizer, step_by_step_weights())
+    train_step = make_train_step(make_network(config), optimizer, step_by_step_weights())
     batches = jax.device_put(list(batches))
     state = train_state.create(jax.tree.map(jax.numpy.array, params), optimizer)
 

@@ -1,4 +1,4 @@
-"""The computation of the paper's PyTorch code, with transformers' T5.
+"""The computation of the paper's PyTorch code, with transformers' T5 or T5Gemma.
 
 Per update two forward passes, of the label and of the rationale examples of the same rows, each padded to its
 own longest; `alpha * label loss + (1 - alpha) * rationale loss`, each transformers' mean over the tokens;
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.contestants import LEARNING_RATE, Contestant
-from distill_jax.models.config import T5Config
+from distill_jax.models.config import ModelConfig
 
 ALPHA = 0.5
 IGNORED = -100  # transformers' label of a token that does not count
@@ -38,8 +38,8 @@ def collate(examples: Sequence[Example], multiple: int = 1) -> dict[str, Any]:
     return {"input_ids": inputs, "attention_mask": (inputs > 0).long(), "labels": labels}
 
 
-def load(config: T5Config, params: Any, attention: str, device: str = "cpu"):
-    """transformers' model in training mode, of our parameters, or random ones for None."""
+def load(config: ModelConfig, params: Any, attention: str, device: str = "cpu"):
+    """transformers' model in training mode, of our parameters; of None a T5 of random ones."""
     import torch
     import transformers
 
@@ -68,7 +68,7 @@ def load(config: T5Config, params: Any, attention: str, device: str = "cpu"):
 
         with tempfile.TemporaryDirectory() as folder:
             write_huggingface(folder, from_tree(params), config)
-            kind = transformers.T5ForConditionalGeneration
+            kind = transformers.AutoModelForSeq2SeqLM
             model = kind.from_pretrained(folder, attn_implementation=attention).to(device)
     model.config.use_cache = False
     return model.train()
@@ -88,7 +88,7 @@ def collated(
 
 
 def contestant(
-    config: T5Config,
+    config: ModelConfig,
     params: Any,
     batches: Sequence[tuple[dict, dict]],
     *,

@@ -15,12 +15,14 @@ from benchmarks import measure
 # The contestants, and the unit of their rates. Each is in the results, None where it is not installed.
 CONTESTANTS = {
     "train": ("ours", "ours_shared_encoding", "reference", "t5x_packed", "t5x_our_packing"),
+    "train_t5gemma": ("ours", "ours_shared_encoding", "reference"),
     "decode_labels": ("ours", "transformers"),
     "decode_rationales": ("ours", "transformers"),
     "prepare": ("ours", "seqio", "sentencepiece"),
 }
 UNITS = {
     "train": "pairs/s",
+    "train_t5gemma": "pairs/s",
     "decode_labels": "rows/s",
     "decode_rationales": "rows/s",
     "prepare": "examples/s",

@@ -20,12 +20,13 @@ from benchmarks import data, measure, results, step_scaling, worker
 from benchmarks import settings as settings_of
 from benchmarks.settings import Settings
 
-MODULES = {
-    "train": "benchmarks.train_step",
-    "decode": "benchmarks.decode_rates",
-    "scaling": "benchmarks.step_scaling",
-    "startup": "benchmarks.startup",
-    "prepare": "benchmarks.prepare_peers",
+PARTS = {
+    "train": "benchmarks.train_step.run",
+    "train_t5gemma": "benchmarks.train_step.run_t5gemma",
+    "decode": "benchmarks.decode_rates.run",
+    "scaling": "benchmarks.step_scaling.run",
+    "startup": "benchmarks.startup.run",
+    "prepare": "benchmarks.prepare_peers.run",
 }
 
 
@@ -61,6 +62,7 @@ def assemble(found: dict[str, dict | None], settings: Settings, device: str) -> 
         "data": data.which(settings),
         "settings": {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("data_dir", "work")},
         "train": results.rates("train", found.get("train")),
+        "train_t5gemma": results.rates("train_t5gemma", found.get("train_t5gemma")),
         "decode_labels": results.rates("decode_labels", decode.get("labels")),
         "decode_rationales": results.rates("decode_rationales", decode.get("rationales")),
         "prepare": results.rates("prepare", found.get("prepare")),
@@ -74,17 +76,17 @@ def main() -> None:
     """Runs the benchmarks that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     settings_of.add_arguments(parser)
-    parser.add_argument("--only", default=",".join(MODULES), help=f"of {', '.join(MODULES)}")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
     parser.add_argument("--output", default="benchmarks/results", help="folder of the results")
     args = parser.parse_args()
     parts = args.only.split(",")
-    if unknown := set(parts) - set(MODULES):
-        parser.error(f"--only {','.join(sorted(unknown))}: expected some of {', '.join(MODULES)}")
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"--only {','.join(sorted(unknown))}: expected some of {', '.join(PARTS)}")
     settings = settings_of.from_arguments(args)
     console = Console(width=110)
     console.print(f"{settings.threads} cores, data: {data.which(settings)}, medians of {settings.repeats}")
     found = {}
-    for part in MODULES:
+    for part in PARTS:
         if part in parts:
             began = time.monotonic()
             found[part] = measured(part, settings)
@@ -99,7 +101,8 @@ def main() -> None:
 
 
 def _worker(part: str) -> dict:
-    return importlib.import_module(MODULES[part]).run(Settings(**json.load(sys.stdin)))
+    module, _, function = PARTS[part].rpartition(".")
+    return getattr(importlib.import_module(module), function)(Settings(**json.load(sys.stdin)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ class Settings:
       repeats: measurements of each contestant, taken in turn.
       rows: rows of the task; a row of step-by-step is a pair of examples.
       batch: pairs of an update.
-      size: of T5 1.1, a name in `gin_configs/models/t5_1_1`.
+      family: a folder of `gin_configs/models`; t5x takes part in T5 1.1's alone.
+      size: a name in that folder.
       dtype: of activations and matrix products.
       threads: cores to use.
       data_dir: folder with the paper's data; None takes a generated set of the same lengths.
@@ -24,6 +25,7 @@ class Settings:
     repeats: int = 5
     rows: int = 256
     batch: int = 16
+    family: str = "t5_1_1"
     size: str = "small"
     dtype: str = "float32"
     threads: int = dataclasses.field(default_factory=lambda: len(os.sched_getaffinity(0)))
@@ -47,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repeats", type=int, default=defaults.repeats, help="measurements of each contestant")
     parser.add_argument("--rows", type=int, default=defaults.rows, help="pairs of examples a measurement takes")
     parser.add_argument("--batch", type=int, default=defaults.batch, help="pairs of an update")
-    parser.add_argument("--size", default=defaults.size, help="of T5 1.1")
+    parser.add_argument("--size", default=defaults.size, help="of the students")
     parser.add_argument("--threads", type=int, default=defaults.threads, help="cores to use")
     parser.add_argument(
         "--data-dir", default=shared_data(), help="folder with cqa/; without, a generated set of its lengths"

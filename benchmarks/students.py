@@ -1,19 +1,24 @@
-"""The students that are measured: T5 1.1's sizes, without dropout."""
+"""The students that are measured: without dropout."""
 
 from distill_jax.config import ModelOptions, Sources, build
-from distill_jax.models.config import T5Config
+from distill_jax.models.config import ModelConfig
 from distill_jax.models.families import make_config
 
+IDS = 32_128  # where the size leaves them to the vocabulary, as tiny does
+STARTS = {"t5gemma": 2}  # what the decoder reads first, by the network's family; else 0, the padding
 
-def config(size: str = "small", dtype: str = "float32", **changes) -> T5Config:
-    """T5 1.1 of a size in `gin_configs/models/t5_1_1`; `tiny` too has 32,128 ids here.
+
+def config(size: str = "small", dtype: str = "float32", family: str = "t5_1_1", **changes) -> ModelConfig:
+    """A size of a family, of `gin_configs/models`.
 
     Dropout is off: what is compared is the computation, and its random numbers are another in each library.
 
     Args:
-      size: tiny, small, base, large, xl or xxl.
+      size: a name in the family's folder, such as small.
       dtype: of activations and matrix products.
-      changes: other fields of `T5Config`.
+      family: the folder.
+      changes: other fields of the config.
     """
-    fields = {"vocab_size": 32_128, "dtype": dtype, "dropout_rate": 0.0} | changes
-    return make_config(build(ModelOptions, Sources(model=size), **fields).shape)
+    fields = {"dtype": dtype, "dropout_rate": 0.0} | changes
+    shape = build(ModelOptions, Sources(model=f"{family}/{size}"), **fields).shape
+    return make_config(shape | {"vocab_size": shape["vocab_size"] or IDS})

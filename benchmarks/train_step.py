@@ -1,6 +1,7 @@
 """Pairs a second of a train step: ours, the paper's PyTorch computation, and T5X on packed batches.
 
     python -m benchmarks.train_step [--sweep]
+    python -m benchmarks.run --only train_t5gemma
 
 A pair is the label and the rationale example of one row. All start from the same weights and take the same
 rows, one update for about `--batch` of them, without dropout, with AdamW after clipping by the norm.
@@ -16,8 +17,8 @@ from benchmarks import settings as settings_of
 from benchmarks.contestants import Contestant
 from benchmarks.settings import Settings
 from distill_jax.cli import host_memory
-from distill_jax.models.config import T5Config
-from distill_jax.models.t5 import Transformer
+from distill_jax.models.config import ModelConfig
+from distill_jax.models.families import make_network
 from distill_jax.training import train_state
 
 AGREES = 1e-3  # of the losses of the first step, relative
@@ -28,31 +29,37 @@ T5X = {
 SWEEP = ((128, 64), (128, 96), (192, 68), (192, 144), (256, 92), (256, 96), (256, 192), (512, 192))
 
 
-def student(settings: Settings) -> tuple[T5Config, Any]:
+def student(settings: Settings) -> tuple[ModelConfig, Any]:
     """The config and the parameters that all start from."""
-    config = students.config(settings.size, settings.dtype)
-    return config, train_state.init_params(Transformer(config), seed=0)
+    config = students.config(settings.size, settings.dtype, settings.family)
+    return config, train_state.init_params(make_network(config), seed=0)
+
+
+def _packed(settings: Settings, packing: packings.Packing, config: ModelConfig) -> tuple:
+    return packings.packed(settings, packing, students.STARTS.get(config.family, 0))
 
 
 def contestants(settings: Settings) -> dict[str, Contestant | None]:
     """All contestants, None for those that are not installed."""
     config, params = student(settings)
     found: dict[str, Contestant | None] = {
-        name: ours.contestant(config, params, *packings.packed(settings, packing))
+        name: ours.contestant(config, params, *_packed(settings, packing, config))
         for name, packing in packings.PACKINGS.items()
     }
     found["reference"] = reference(settings, config, params) if pytorch_reference.available() else None
     found |= dict.fromkeys(T5X)
-    if t5x_packed.available():
+    if t5x_packed.available() and config.family == "t5":
         for name, (pack, packing) in T5X.items():
             found[name] = t5x_packed.contestant(config, params, *pack(settings, packing))
     return found
 
 
-def reference(settings: Settings, config: T5Config, params: Any) -> Contestant:
+def reference(settings: Settings, config: ModelConfig, params: Any) -> Contestant:
     """The paper's computation, on the rows of the settings."""
     batches = pytorch_reference.collated(packings.pairs(settings), settings.batch)
-    return pytorch_reference.contestant(config, params, batches, threads=settings.threads)
+    attention = "sdpa" if config.family == "t5" else "eager"  # the other has no cap of the attention logits
+    options = {"threads": settings.threads, "attention": attention}
+    return pytorch_reference.contestant(config, params, batches, **options)
 
 
 def check_agreement(settings: Settings) -> dict[str, float]:
@@ -66,7 +73,7 @@ def check_agreement(settings: Settings) -> dict[str, float]:
     one = dataclasses.replace(settings, rows=settings.batch)
     config, params = student(settings)
     losses = {
-        name: ours.contestant(config, params, *packings.packed(one, packing)).step(0)
+        name: ours.contestant(config, params, *_packed(one, packing, config)).step(0)
         for name, packing in packings.PACKINGS.items()
     }
     if pytorch_reference.available():
@@ -97,6 +104,12 @@ def run(settings: Settings) -> dict[str, Any]:
         | {"freed_memory_is_kept": keeps_memory},
         "first_loss": losses,
     }
+
+
+def run_t5gemma(settings: Settings) -> dict[str, Any]:
+    """As `run`, with a T5Gemma of that size; its tokens are those of T5's student."""
+    found = run(dataclasses.replace(settings, family="t5gemma"))
+    return {name: value for name, value in found.items() if name not in T5X}
 
 
 def sweep(settings: Settings) -> dict[str, dict[str, float]]:

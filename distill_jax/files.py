@@ -6,6 +6,7 @@ A full or read-only disk is one line for the user, whichever library finds it so
 import codecs
 import contextlib
 import errno
+import io
 import itertools
 import os
 import pathlib
@@ -86,9 +87,13 @@ def open_text(path: str | os.PathLike, newline: str | None = None) -> IO[str]:
 
     Raises OSError without the file, and when it is read UnicodeDecodeError for other bytes.
     """
-    with open(path, "rb") as file:
-        utf_16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    return open(path, encoding="utf-16" if utf_16 else "utf-8-sig", newline=newline)
+    file = open(path, "rb")
+    try:
+        utf_16 = file.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # a pipe is read only once
+    except OSError:
+        file.close()
+        raise
+    return io.TextIOWrapper(file, "utf-16" if utf_16 else "utf-8-sig", newline=newline)
 
 
 def read_text(path: str | os.PathLike) -> str:

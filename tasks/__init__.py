@@ -13,6 +13,7 @@ MODULES = {
     "cqa": "cqa",
     "entailment": "entailment",
     "esnli": "esnli",
+    "esnli_small": "esnli",
     "svamp": "svamp",
     "svamp_asdiv": "svamp",
 }

@@ -15,6 +15,7 @@ def parse_esnli(text: str) -> Completion:
     return Completion(label, rationale.strip())
 
 
-register_distillation_task(
-    "esnli", ReferenceSource("esnli", read_row, parse_esnli, has_validation=True), classes=CLASSES
-)
+# `esnli_small` is a part of it, in the same layout.
+for _name in ("esnli", "esnli_small"):
+    _source = ReferenceSource(_name, read_row, parse_esnli, has_validation=True)
+    register_distillation_task(_name, _source, classes=CLASSES)

@@ -1,10 +1,12 @@
 """The user's own data as a task, without code: files, or a set of a hub, with columns mapped by name."""
 
+import dataclasses
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from distill_jax.data.chat_forms import FIELD, forms_of
 from distill_jax.data.labels import class_names
 from distill_jax.data.sources import HeldOutSource, JoinedSource, Source, table_of
 from distill_jax.data.sources.hubs import HuggingFaceSource, SeqioSource, TfdsSource
@@ -30,7 +32,7 @@ def describe(
     classes: Sequence[str] | None = None,
     module: str | None = None,
 ) -> dict[str, Any]:
-    """What `own_task` takes, with absolute paths, for a run's folder to remember.
+    """What `own_task` takes, with absolute paths, for a run's folder to remember; `chat` is for the server.
 
     Args:
       data: a JSONL, CSV or Parquet file to train on; or `tfds:NAME`, `hf:NAME[:CONFIG]`, `seqio:TASK`.
@@ -56,6 +58,7 @@ def describe(
         splits = {split: str(pathlib.Path(path).absolute()) for split, path in files.items() if path}
     else:
         splits = {split: name for split, name in files.items() if name} | {"train": "train"}
+    chat = forms_of(data) if hub is None else None
     return {
         "data": splits["train"] if hub is None else data,
         "splits": splits,
@@ -63,6 +66,7 @@ def describe(
         "columns": dict(columns or {}),
         "classes": list(classes) if classes else None,
         "module": module,
+        **({FIELD: dataclasses.asdict(chat)} if chat else {}),
     }
 
 

@@ -9,6 +9,7 @@ A worker gets whole files. Those that take longest come first, so that none is l
 
 import collections
 import dataclasses
+import gc
 import json
 import os
 import pathlib
@@ -33,6 +34,7 @@ CHEAP_COMPILATION = " ".join(
         "--xla_backend_optimization_level=0",
         "--xla_llvm_disable_expensive_passes=true",
         "--xla_cpu_use_fusion_emitters=false",
+        "--xla_cpu_parallel_codegen_split_count=1",  # small programs: splitting one costs more than it saves
     )
 )
 CACHE = pytest.StashKey[str]()
@@ -76,6 +78,24 @@ def pytest_configure(config):
 
 def _count_programs(event, seconds, **details):
     PROGRAMS["held"] += event.endswith("/backend_compile_duration")
+
+
+def pytest_collection_finish(session):
+    """Tracing makes millions of objects, for which the garbage collector would look through all there are."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+@pytest.fixture
+def usual_garbage_collection():
+    """Python's own thresholds, for a test of how much memory is held."""
+    seldom = gc.get_threshold()
+    gc.collect()
+    gc.freeze()  # what other tests left would put off whole collections
+    gc.set_threshold(700, 10, 10)
+    yield
+    gc.set_threshold(*seldom)
 
 
 def pytest_collection_modifyitems(items):

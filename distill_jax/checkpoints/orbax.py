@@ -10,13 +10,12 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from distill_jax import files
 from distill_jax.checkpoints.formats.orbax_trees import is_tree, read_tree
-from distill_jax.checkpoints.formats.parameters import to_tree
+from distill_jax.checkpoints.formats.parameters import to_arrays
 from distill_jax.checkpoints.layout import LOADER, SCORES, STATE, checkpoints_of
 from distill_jax.checkpoints.stores import reason
 from distill_jax.errors import UserError
@@ -209,6 +208,13 @@ def pick_step(model_dir: str, step: int | str | None = "latest") -> int:
         raise UserError(f"checkpoint step {step!r}: expected latest, best or a number") from None
 
 
+def score(model_dir: str, step: int) -> tuple[str, float] | None:
+    """(metric, score) of a checkpoint's validation, larger is better; None where there was none."""
+    scores = _load_scores(model_dir)
+    value = scores.by_step.get(step)
+    return None if value is None or scores.metric is None else (scores.metric, value)
+
+
 def numbered(where: str, existing: Collection[int], step: int | str) -> int:
     """The number of the `step` of a checkpoint; raises UserError when it is none of the `existing`."""
     if not str(step).isdecimal() or int(step) not in existing:
@@ -222,4 +228,4 @@ def restore_params(model_dir: str, step: int | str | None = "latest") -> Any:
     Raises UserError when there is no such checkpoint, or it is not whole.
     """
     folder = checkpoints_of(model_dir) / str(pick_step(model_dir, step)) / STATE
-    return jax.tree.map(jnp.asarray, to_tree(read_tree(folder, "params")))
+    return to_arrays(read_tree(folder, "params"))

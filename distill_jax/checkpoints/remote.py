@@ -1,7 +1,7 @@
 """Checkpoints at a URL: the files that are needed of them, copied into the cache once per version.
 
-`hf://ORG/NAME[@REVISION]` comes from the Hugging Face hub, through its client and into its cache; any other URL
-(`gs://`, `s3://`, …) through fsspec and the package it names for the protocol.
+`hf://ORG/NAME[@REVISION]` comes from the Hugging Face hub, see `hub`; any other URL (`gs://`, `s3://`, …)
+through fsspec and the package it names for the protocol.
 """
 
 import hashlib
@@ -11,8 +11,8 @@ import posixpath
 import re
 
 from distill_jax import files
-from distill_jax.checkpoints import orbax
-from distill_jax.checkpoints.formats.safetensors_files import ADAPTER, refuse_pickles
+from distill_jax.checkpoints import hub, orbax
+from distill_jax.checkpoints.formats.safetensors_files import refuse_pickles
 from distill_jax.checkpoints.layout import CHECKPOINTS, LOADER
 from distill_jax.data import cache
 from distill_jax.errors import UserError
@@ -22,8 +22,6 @@ _STEP = re.compile(r"^(?:checkpoint_|checkpoints/)(\d+)/")
 _UNNEEDED = re.compile(
     rf"(^|/)(state\.[^/]+/|dataset/|{LOADER}/|train_ds-|eval/|events\.|[^/]*\.(h5|msgpack|onnx|bin|pt|pth|ckpt)$)"
 )
-_HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", ADAPTER, "distill_jax/*"]
-_HUB_FILES += ["tokenizer*.json", "added_tokens.json", "spiece.model"]
 
 
 def is_remote(path: str) -> bool:
@@ -37,27 +35,7 @@ def fetch(url: str, step: int | str | None = None) -> pathlib.Path:
     `step` says which of several: a number, `best` by the scores of a run, or `latest`, the default. Raises
     UserError when it cannot be fetched.
     """
-    return _fetch_hub(url) if url.startswith("hf://") else _fetch_fsspec(url.rstrip("/"), step)
-
-
-def _fetch_hub(url: str) -> pathlib.Path:
-    match = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@(.+?))?/?", url)
-    if not match:
-        raise UserError(f"{url}: expected hf://ORG/NAME or hf://ORG/NAME@REVISION")
-    repository, revision = match.groups()
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise UserError(f"{url}: needs the hub's client: pip install huggingface_hub") from None
-    with cache.fetching(url):
-        folder = pathlib.Path(
-            huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=_HUB_FILES)
-        )
-        if any(folder.glob("*.safetensors")):
-            return folder
-        names = huggingface_hub.HfApi().list_repo_files(repository, revision=revision)
-    refuse_pickles(f"{repository}/{name}" for name in names)
-    raise UserError(f"{url}: no safetensors in there, only {', '.join(names) or 'nothing'}")
+    return hub.fetch(url) if url.startswith("hf://") else _fetch_fsspec(url.rstrip("/"), step)
 
 
 def _steps(names: list[str]) -> set[int]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from distill_jax.cli.common import command, with_extra
 from distill_jax.config import ImportConfig, PrepareConfig, ShowConfig, StatisticsConfig
+from distill_jax.config.start import SCRATCH_VOCABULARY
 from distill_jax.errors import UserError
 
 
@@ -43,13 +44,14 @@ def _data_show(config: ShowConfig) -> int:
 
 @command("data stats", "rows, teacher accuracy, lengths, fill")
 def _data_stats(config: StatisticsConfig) -> int:
+    from distill_jax.checkpoints.vocabulary import vocabulary_spec
     from distill_jax.data.statistics import task_statistics
     from distill_jax.tasks.resolve import resolve
 
     figures = task_statistics(
         resolve(config).task,
         splits=[config.split] if config.split else None,
-        vocabulary=config.vocabulary,
+        vocabulary=vocabulary_spec(config.vocabulary, None),
         task_feature_lengths=config.task_feature_lengths,
     )
     if config.json:
@@ -107,16 +109,27 @@ def _data_import(config: ImportConfig) -> int:
 
 @command("prepare", "tokenize and pack a task ahead of training")
 def _prepare(config: PrepareConfig) -> int:
-    from distill_jax.data.prepare import prepare
+    from distill_jax.checkpoints.hub import NotFetched
+    from distill_jax.checkpoints.vocabulary import vocabulary_spec
+    from distill_jax.data.prepare import checked, prepare
     from distill_jax.data.selection import Filters
     from distill_jax.tasks.resolve import resolve
 
     resolved = resolve(config)
+    task, split = resolved.task, config.split
+    next(checked(enumerate(task.source.examples(split)), task, split, resolved.views), None)  # before any fetch
+    try:
+        vocabulary = vocabulary_spec(config.vocabulary, config.start)
+    except NotFetched as error:
+        raise UserError(
+            f"the vocabulary of {error}; give --vocabulary FOLDER or {SCRATCH_VOCABULARY}, or with --init what "
+            "train will have: a local folder of the checkpoint, or none"
+        ) from None
     prepared = prepare(
-        resolved.task,
+        task,
         resolved.views,
-        config.split,
-        vocabulary=config.vocabulary,
+        split,
+        vocabulary=vocabulary,
         task_feature_lengths=config.task_feature_lengths,
         pack=config.pack,
         data_fraction=config.data_fraction,

@@ -1,9 +1,10 @@
-"""`distill-jax plan`: what a run needs on devices that are not there."""
+"""`distill-jax plan` and `models`: what a run needs on devices that are not there, and the models there are."""
 
+import dataclasses
 import json
 
 from distill_jax.cli.common import command
-from distill_jax.config import PlanConfig
+from distill_jax.config import ModelsConfig, PlanConfig
 
 GB = 1e9
 
@@ -14,6 +15,7 @@ def _plan(config: PlanConfig) -> int:
     from distill_jax.planning.devices import get_device
     from distill_jax.planning.job import Job
     from distill_jax.planning.plan import plan, propose
+    from distill_jax.training.adapters import lora_of
     from distill_jax.training.mesh import mesh_sizes
 
     device = get_device(
@@ -32,6 +34,7 @@ def _plan(config: PlanConfig) -> int:
         microbatches=config.microbatches,
         optimizer=config.optimizer,
         partition=config.partitioning,
+        lora=lora_of(config),
     )
     plans = [plan(job, device)] if config.mesh else propose(job, device, config.devices)
     if config.json:
@@ -61,6 +64,8 @@ def _print(plans, device, config: PlanConfig) -> None:
     def row(name: str, value) -> None:
         table.add_row(name, *(value(each) for each in plans))
 
+    if first.trained_count != first.parameter_count:
+        row("million parameters in adapters", lambda each: f"{each.trained_count / 1e6:.3f}")
     for use in first.memory:
         row(f"memory: {use}, GB", lambda each, use=use: f"{each.memory[use] / GB:.3f}")
     limit = device.memory / GB
@@ -77,3 +82,35 @@ def _print(plans, device, config: PlanConfig) -> None:
     row("compiled in, s", lambda each: f"{each.compile_seconds:.0f}")
     row("compiler's memory, GB", lambda each: f"{each.compile_bytes / GB:.2f}")
     Console(width=max(100, 40 + 24 * len(plans))).print(table)
+
+
+@command("models", "the models that --model knows: size, licence, checkpoint, memory")
+def _models(config: ModelsConfig) -> int:
+    from distill_jax.planning.presets import LENGTHS, ROWS, presets
+
+    found = presets()
+    if config.json:
+        print(json.dumps([dataclasses.asdict(each) for each in found], indent=2))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    inputs, targets = LENGTHS.values()
+    table = Table(
+        caption=f"memory: {ROWS} rows of {inputs} and {targets} tokens on a device, float32, adamw; estimated: "
+        "distill-jax plan --model NAME compiles the step"
+    )
+    for column in ("--model", "family", "licence", "public checkpoint"):
+        table.add_column(column, no_wrap=True)
+    for column in ("parameters", "train, GB", "serve, GB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for each in found:
+        sizes = (
+            f"{each.parameters / 1e6:,.1f} M",
+            f"{each.train_bytes / GB:,.1f}",
+            f"{each.serve_bytes / GB:,.2f}",
+        )
+        start = (each.licence or "-", each.checkpoint or "from scratch")
+        table.add_row(each.name, each.family, *start, *sizes)
+    Console(width=150).print(table)
+    return 0

@@ -15,13 +15,14 @@ from distill_jax.config.data import (
     StatisticsConfig,
 )
 from distill_jax.config.options import REQUIRED, Options, option
-from distill_jax.config.planning import DemoConfig, PlanConfig
+from distill_jax.config.planning import DemoConfig, ModelsConfig, PlanConfig
 from distill_jax.config.sources import Sources, build, from_macros
 from distill_jax.config.student import (
     CompareConfig,
     ConvertConfig,
     Decoding,
     EvalConfig,
+    ExportConfig,
     InferConfig,
     SelectConfig,
     ServeConfig,
@@ -44,7 +45,9 @@ COMMANDS: dict[str, type[Options]] = {
     "infer": InferConfig,
     "serve": ServeConfig,
     "plan": PlanConfig,
+    "models": ModelsConfig,
     "convert": ConvertConfig,
+    "export": ExportConfig,
 }
 
 __all__ = ["COMMANDS", "REQUIRED", "Options", "Sources", "build", "from_macros", "option"]

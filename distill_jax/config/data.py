@@ -3,12 +3,12 @@
 from typing import Any
 
 from distill_jax.config.options import REQUIRED, Options, fixed, option
+from distill_jax.config.start import SCRATCH_VOCABULARY, VOCABULARY, StartOptions
 from distill_jax.errors import UserError
 
 FIELDS = ("id", "input", "label", "teacher_label", "rationale", "label_probs", "choices")
 METHODS = ("standard", "task_distillation", "step_by_step", "step_by_step_shared", "single_task")
 METHODS += ("rationale_input", "soft_labels", "logit_distillation")
-VOCABULARY = "bytes, a SentencePiece file or URL, a run's folder, or train:SIZE"
 SPLITS = "train, validation or test"
 
 
@@ -78,10 +78,6 @@ class DataOptions(OwnData, Folders):
 class TokenOptions(Options):
     """Tokens and rows"""
 
-    vocabulary: str = option(
-        "gs://t5-data/vocabs/cc_all.32000.100extra/sentencepiece.model",
-        f"{VOCABULARY} to make one of the task's text",
-    )
     task_feature_lengths: dict[str, int] = lengths({"inputs": 512, "targets": 320}, identity=True)
     pack: bool = fixed(True, "several examples to a row, kept apart by segment ids")
 
@@ -108,7 +104,7 @@ class SelectionOptions(Options):
         return {"agreeing": self.only_agreeing, **words, "max_similarity": self.max_rationale_similarity}
 
 
-class RecordOptions(SelectionOptions, TokenOptions, DataOptions):
+class RecordOptions(SelectionOptions, TokenOptions, StartOptions, DataOptions):
     """What `prepare` makes records of"""
 
 
@@ -154,7 +150,6 @@ def method_in(name: str | None) -> str | None:
 class PrepareConfig(MethodName, RecordOptions):
     """Tokenize and pack a task ahead of training"""
 
-    vocabulary: str = option("train:2000", f"{VOCABULARY} to make one")
     task_feature_lengths: dict[str, int] = lengths({"inputs": 512, "targets": 256})
     split: str = option("train", SPLITS)
 
@@ -170,7 +165,7 @@ class StatisticsConfig(DataOptions):
     """What to count"""
 
     split: str | None = option(None, "default all")
-    vocabulary: str = option("train:2000", VOCABULARY)
+    vocabulary: str = option(SCRATCH_VOCABULARY, VOCABULARY)
     task_feature_lengths: dict[str, int] | None = lengths(None)
     json: bool = option(False, "print JSON")
 
@@ -189,6 +184,7 @@ class ImportConfig(Options):
         "{label}", "of chat: the form of an answer, such as '{rationale} So the answer is {label}.'; or json"
     )
     requests: str | None = option(None, "of chat: the requests of a batch's results", metavar="FILE", path=True)
+    chat_format: str = option("{user}", "of chat: an input, of {system}, {history} and {user}", metavar="FORM")
 
 
 class RowsOptions(Columns, Folders):

@@ -112,8 +112,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def has_model(options: type[Options]) -> bool:
-    """Whether a command takes the shape of a network, and so `--model` with a file of shapes."""
-    return "emb_dim" in options.options()
+    """Whether a command takes what a file of a model says: the shape of a network, or what it starts from."""
+    return not {"emb_dim", "initial_checkpoint_path"}.isdisjoint(options.options())
 
 
 def help_of(field: dataclasses.Field) -> str:

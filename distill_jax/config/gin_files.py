@@ -66,6 +66,13 @@ def find(name: str, search_paths: Sequence[str] = ()) -> pathlib.Path:
     raise UserError(f"--gin_file {name}: no such file; {nearest(name, known)}")
 
 
+def models() -> list[str]:
+    """The models among the shipped files, as `--model` takes them, sorted by family."""
+    root = pathlib.Path(str(importlib.resources.files("distill_jax.gin_configs"))) / "models"
+    paths = sorted(path.relative_to(root).with_suffix("") for path in root.glob("*/*.gin"))
+    return [path.as_posix() for path in paths if path.name != "common"]
+
+
 def read(name: str, search_paths: Sequence[str] = (), within: tuple[str, ...] = ()) -> dict[str, Binding]:
     """The macros of a gin file and of those it includes, later ones in place of earlier ones.
 

@@ -4,6 +4,9 @@ from typing import Any
 
 from distill_jax.config.options import Options, option
 
+# What a run may choose for any checkpoint.
+OF_A_RUN = {"dtype", "dropout_rate", "float32_attention_logits", "scan_layers", "scan_unroll", "remat"}
+
 
 class ModelOptions(Options):
     """The network; the defaults are T5 1.1 small's, see --model"""
@@ -55,6 +58,11 @@ class ModelOptions(Options):
     encoder_num_heads: int | None = option(None, "the encoder's, where it differs", minimum=1)
     encoder_num_kv_heads: int | None = option(None, "the encoder's, where it differs", minimum=1)
     encoder_mlp_dim: int | None = option(None, "the encoder's, where it differs", minimum=1)
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The options that decide what parameters there are and what they compute: those of a checkpoint."""
+        return {name: value for name, value in self.shape.items() if name not in OF_A_RUN}
 
     @property
     def shape(self) -> dict[str, Any]:

@@ -10,10 +10,14 @@ from typing import Any, TypeVar
 from distill_jax import files
 from distill_jax.config import gin_files
 from distill_jax.config.gin_files import Binding, Macro, Text
-from distill_jax.config.options import Options, check, nearest, parse, parse_gin
+from distill_jax.config.network import OF_A_RUN, ModelOptions
+from distill_jax.config.options import Options, check, macro_of, nearest, parse, parse_gin
+from distill_jax.config.start import SCRATCH, StartOptions
 from distill_jax.errors import UserError
 
 T = TypeVar("T", bound=Options)
+_START = "initial_checkpoint_path"
+OF_A_CHECKPOINT = ModelOptions.options().keys() - OF_A_RUN
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,11 +45,19 @@ def build(cls: type[T], sources: Sources = Sources(), texts: Mapping[str, Any] =
         that is no macro.
     """
     found = _saved(cls, sources.config) if sources.config else {}
-    found |= _from_gin(cls, sources)
+    from_gin, named = _from_gin(cls, sources)
+    found |= from_gin
     for name, text in texts.items():
         field = cls.options()[name]
         found[name] = parse(field, text) if isinstance(text, str) else check(field, text)
-    return cls(**found | values)
+    found |= values
+    if named is not None and _START not in texts and _START not in values:
+        shapes = (
+            {name: part for name, part in each.items() if name in OF_A_CHECKPOINT} for each in (named, found)
+        )
+        if ModelOptions(**next(shapes)) != ModelOptions(**next(shapes)):
+            found[_START] = SCRATCH
+    return cls(**found)
 
 
 def _saved(cls: type[Options], path: str) -> dict[str, Any]:
@@ -63,15 +75,20 @@ def _saved(cls: type[Options], path: str) -> dict[str, Any]:
     return values
 
 
-def _from_gin(cls: type[Options], sources: Sources) -> dict[str, Any]:
-    """Values by field, of gin files and bindings."""
+def _from_gin(cls: type[Options], sources: Sources) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Values by field, of gin files and bindings; and the network that the start checkpoint's file is of.
+
+    The latter is None where no model file names the checkpoint, or the command has no network.
+    """
     bindings: dict[str, Binding] = {}
     by_macro = cls.by_macro()
+    read: list[dict[str, Binding]] = []
     if sources.model is not None:  # its file says more than each command needs
         shape = gin_files.read(model_file(sources.model), sources.search_paths)
-        bindings |= {name: binding for name, binding in shape.items() if name in by_macro}
-    for name in sources.gin_files:
-        bindings |= gin_files.read(name, sources.search_paths)
+        read.append({name: binding for name, binding in shape.items() if name in by_macro})
+    read += [gin_files.read(name, sources.search_paths) for name in sources.gin_files]
+    for file in read:
+        bindings |= file
     for name, text in sources.gin_bindings:
         value = Macro(text[1:]) if re.fullmatch(r"%\w+", text) else Text(text)
         bindings[name] = Binding(value, f"--gin.{name}")
@@ -83,7 +100,12 @@ def _from_gin(cls: type[Options], sources: Sources) -> dict[str, Any]:
             values[by_macro[name].name] = _read(by_macro[name], value, where)
         elif name not in referred:
             raise UserError(f"{where}: {_unknown(name, by_macro)}")
-    return values
+    for file in read:
+        start = file.get(macro_of(StartOptions.options()[_START]))
+        if "emb_dim" in cls.options() and start is not None and start in bindings.values():
+            own = gin_files.resolve(file)[0]
+            return values, {by_macro[name].name: value for name, value in own.items() if name in by_macro}
+    return values, None
 
 
 def _read(field: dataclasses.Field, value: Any, where: str) -> Any:

@@ -1,8 +1,12 @@
 """Options of a training run: the method's loss, the network, the optimizer, the mesh and the run itself."""
 
+import pathlib
+import re
+from typing import Any
+
 from distill_jax.config.data import MethodName, RecordOptions
 from distill_jax.config.network import ModelOptions
-from distill_jax.config.options import REQUIRED, Options, fixed, option
+from distill_jax.config.options import Options, fixed, option
 from distill_jax.errors import UserError
 
 
@@ -37,11 +41,26 @@ class MethodOptions(MethodName):
     )
 
 
+class LoraOptions(Options):
+    """Adapters of low rank (LoRA), in place of training all weights"""
+
+    lora_rank: int = fixed(0, "rank of the adapters; 0 trains all weights", minimum=0)
+    lora_alpha: float = fixed(16.0, "an adapter counts alpha / rank", above=0)
+    lora_targets: tuple[str, ...] = fixed(
+        ("attention", "mlp"), "kernels with an adapter: attention, mlp, or regular expressions of their names"
+    )
+
+
 class OptimizerOptions(Options):
     """The optimizer and its learning rate"""
 
     optimizer: str = fixed("adamw", "adafactor is T5's", choices=("adamw", "adafactor"))
-    learning_rate: float = fixed(5e-5, "the schedule's peak", minimum=0)
+    learning_rate: float | None = fixed(
+        None,
+        "the schedule's peak; default 5e-5 (adafactor 1e-3) from a checkpoint; from scratch 1e-3, of networks "
+        "wider than 512 that much less (adafactor 1e-2)",
+        minimum=0,
+    )
     schedule: str = fixed(
         "linear",
         "of the learning rate: linear and cosine fall to 0 at the last step",
@@ -75,15 +94,11 @@ class MeshOptions(Options):
 class RunOptions(Options):
     """The run"""
 
-    model_dir: str = option(REQUIRED, "folder of the run", path=True)
+    model_dir: str = option(
+        "", "folder of the run; default runs/TASK_METHOD, of own data runs/FILE_METHOD", path=True
+    )
     train_steps: int = option(10_000, "updates, those before a restart included", flags=("steps",), minimum=1)
     batch_size: int = fixed(64, "rows of a global batch (packed rows)", minimum=1)
-    initial_checkpoint_path: str | None = fixed(
-        None,
-        "run, T5X or Hugging Face checkpoint to start from; gs://, hf://ORG/NAME",
-        flags=("init",),
-        path=True,
-    )
     z_loss: float = fixed(0.0, "factor of log(Z)**2 per token", minimum=0)
     max_skipped_steps: int = option(
         10, "updates in a row that may be skipped because the loss or a gradient was not finite", minimum=0
@@ -96,7 +111,9 @@ class RunOptions(Options):
     keep_best_checkpoints: int = option(1, "the best by validation to keep beside those", minimum=0)
 
 
-class TrainConfig(RunOptions, MeshOptions, OptimizerOptions, ModelOptions, MethodOptions, RecordOptions):
+class TrainConfig(
+    RunOptions, MeshOptions, OptimizerOptions, LoraOptions, ModelOptions, MethodOptions, RecordOptions
+):
     """Train a student"""
 
     def verify(self) -> None:
@@ -106,3 +123,24 @@ class TrainConfig(RunOptions, MeshOptions, OptimizerOptions, ModelOptions, Metho
                 "no value for MIXTURE_OR_TASK_NAME: give a task, such as svamp (distill-jax data list), "
                 "or your own data with --data"
             )
+        if not self.model_dir:
+            file = re.sub(r"\W+", "_", pathlib.Path((self.data or "").rpartition(":")[2]).stem)
+            object.__setattr__(self, "model_dir", f"runs/{self.mixture or f'{file}_{self.method_name}'}")
+
+    @property
+    def peak_learning_rate(self) -> float:
+        """The schedule's peak: as given, else what suits the optimizer and the start.
+
+        Fine-tuning: of adamw that of Hsieh et al. 2023's code, of adafactor T5's (Raffel et al. 2020, section
+        3.1.2). From scratch: of adafactor T5's in pretraining; of adamw about those of Brown et al. 2020
+        (arXiv:2005.14165), table 2.1, which fall with the width.
+        """
+        if self.learning_rate is not None:
+            return self.learning_rate
+        if self.optimizer == "adafactor":
+            return 1e-2 if self.start is None else 1e-3
+        return 1e-3 * min(1.0, 512 / self.emb_dim) if self.start is None else 5e-5
+
+    def identity(self) -> dict[str, Any]:
+        """See `Options.identity`; the rate by its number, also where it is the default."""
+        return super().identity() | {"learning_rate": self.peak_learning_rate}

@@ -10,10 +10,12 @@ from typing import Any
 from distill_jax import files
 from distill_jax.errors import UserError
 
-_QUOTES = " \t\r\n\u00a0*_`\"'“”‘’„‚«»‹›「」『』"  # white space, Markdown's marks and quotes
+_QUOTES = " \t\r\n\u00a0*_~`\"'“”‘’„‚«»‹›「」『』"  # white space, Markdown's marks and quotes
 _BEFORE = frozenset(_QUOTES + "([{<")
 _AFTER = frozenset(_QUOTES + ")]}>.,;:!?。，、；：！？…")
+_STOPS = ".!?…。 "
 _MOST_AROUND = 64  # characters around a class; more are a text, not a label
+_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
 _NUMBER = re.compile(r"[+-]?\d{1,30}(?:\.\d{1,30})?", re.ASCII)
 _WHOLE = re.compile(r"\s*([+-]?\d+)\.0+\s*", re.ASCII)
 
@@ -49,8 +51,9 @@ def place_of(label: str | None, options: Sequence[str]) -> int:
 
     Exactly that text counts first. Then the text of exactly one option with nothing but white space, Markdown's
     marks, quotes, brackets and the end of a sentence around it, by Unicode's NFC; whatever its case, where no
-    other option differs in case alone. Then the same number, `+1` or `1.0` for `1`. So no option becomes
-    another (`C`, `C++`; `A-`, `A+`; `-1`, `1`; a letter with and without a vowel sign).
+    other option differs in case alone. Then without the full stop at the end of the option. Then the same
+    number: `+1`, `1.0` or `One` for `1`. So no option becomes another (`C`, `C++`; `A-`, `A+`; `-1`, `1`; a
+    letter with and without a vowel sign).
     """
     if label is None:
         return -1
@@ -68,6 +71,8 @@ def _place(label: str, options: tuple[str, ...]) -> int:
     fitting = [place for place, option in enumerate(folded) if _fits(folded_text, option)]
     if len(fitting) > 1 and len({folded[place] for place in fitting}) == 1:
         fitting = [place for place in fitting if _fits(text, exact[place])]
+    if not fitting:  # a class that ends in a full stop, which the end of the sentence took
+        fitting = [place for place, option in enumerate(folded) if _fits(folded_text, option.rstrip(_STOPS))]
     if not fitting:
         value = _number(text)
         fitting = [p for p, option in enumerate(exact) if value is not None and value == _number(option)]
@@ -97,12 +102,14 @@ def _fits(text: str, option: str) -> bool:
 
 
 def _number(text: str) -> float | None:
-    """The value of a number, whatever marks stand around it."""
+    """The value of a number, in digits or a word, whatever marks stand around it."""
     start, end = 0, len(text)
     while start < end and text[start] in _BEFORE:
         start += 1
     while end > start and text[end - 1] in _AFTER:
         end -= 1
+    if (word := text[start:end].casefold()) in _WORDS:
+        return float(_WORDS.index(word))
     return float(text[start:end]) if _NUMBER.fullmatch(text, start, end) else None
 
 

@@ -85,7 +85,7 @@ def texts(task: DistillationTask) -> Iterator[str]:
                 yield text
 
 
-def _checked(
+def checked(
     examples: Iterable[tuple[int, Example]], task: DistillationTask, split: str, views: Sequence[View]
 ) -> Iterator[tuple[int, Example]]:
     """Passes the examples on. A training row needs its reference label; what a teacher left out is no error."""
@@ -205,7 +205,7 @@ def prepare(
     if not folder.exists():
         chosen = share(task.source, split, data_fraction, num_examples, seed)
         dropped = collections.Counter()
-        examples = _checked(keep(chosen, filters, task.agrees, dropped), task, split, views)
+        examples = checked(keep(chosen, filters, task.agrees, dropped), task, split, views)
         counts, labels = new_counts(views), {}
 
         def rows() -> Iterator[Sequence[Segment]]:

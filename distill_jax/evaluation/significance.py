@@ -25,6 +25,41 @@ def share_interval(right: int, rows: int) -> tuple[float, float]:
     return (0.0 if right == 0 else middle - half, 1.0 if right == rows else middle + half)
 
 
+def mean_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Student's interval, 95%, of the mean of which these are draws, such as a run's accuracy with each seed.
+
+    Raises:
+      ValueError: for fewer than two values.
+    """
+    from scipy.stats import t
+
+    if len(values) < 2:
+        raise ValueError(f"{len(values)} values have no spread")
+    reach = float(t.ppf((1 + LEVEL) / 2, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
+    return statistics.fmean(values) - reach, statistics.fmean(values) + reach
+
+
+def paired_t_p(first: Sequence[float], second: Sequence[float]) -> float:
+    """p of Student's paired test, two-sided, that two means are one; a pair is of the same seed.
+
+    1 where all differences are 0; never 0.
+
+    Raises:
+      ValueError: for fewer than two pairs, or values without a partner.
+    """
+    from scipy.stats import t
+
+    differences = [b - a for a, b in zip(first, second, strict=True)]
+    mean, count = statistics.fmean(differences), len(differences)
+    spread = statistics.stdev(differences) if count > 1 else math.nan
+    if math.isnan(spread):
+        raise ValueError(f"{count} pairs have no spread")
+    if mean == 0.0:
+        return 1.0
+    score = abs(mean) / (spread / math.sqrt(count)) if spread else math.inf
+    return max(2 * float(t.sf(score, count - 1)), float(np.finfo(float).tiny))
+
+
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """Two runs on the same rows.

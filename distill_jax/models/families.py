@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill_jax.config import ModelOptions
+from distill_jax.config.network import OF_A_RUN
 from distill_jax.errors import UserError
 from distill_jax.models import llama, t5, t5gemma, t5gemma2, umt5
 from distill_jax.models.config import ModelConfig, T5Config
@@ -56,6 +57,17 @@ def make_config(fields: Mapping[str, Any]) -> ModelConfig:
 def make_network(config: ModelConfig) -> Network:
     """The network of a config."""
     return FAMILIES[config.family][1](config)
+
+
+def canonical(config: ModelConfig) -> dict[str, Any]:
+    """What a network has in common with its checkpoint: fields of a config, equal if they mean the same."""
+    fields = {name: value for name, value in dataclasses.asdict(config).items() if name not in OF_A_RUN}
+    fields |= {"num_kv_heads": fields.get("num_kv_heads") or config.num_heads, "model_family": config.family}
+    if "query_scalar" in fields:
+        fields["query_scalar"] = float(config.query_scalar or config.head_dim)
+    if "mlp_activations" in fields:
+        fields["mlp_activations"] = ["silu" if x == "swish" else x for x in config.mlp_activations]
+    return fields
 
 
 def describe(config: ModelConfig) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import json
+import logging
 import pathlib
 import random
 import time
@@ -12,16 +13,19 @@ import prometheus_client
 from aiohttp import web
 
 from distill_jax.config import Decoding, ServeConfig
+from distill_jax.data.chat_forms import FIELD, ChatForms, placeholders, read_forms
 from distill_jax.data.schema import Example
 from distill_jax.decoding.microbatch import MicroBatcher
 from distill_jax.decoding.predict import Request
 from distill_jax.decoding.predictor import Predictor, to_example
+from distill_jax.decoding.student import Student
 from distill_jax.serving import requests, responses
-from distill_jax.serving.generation import Form, forms, generate
+from distill_jax.serving.generation import JSON, Form, forms, generate
 from distill_jax.serving.middleware import Metrics, around
 from distill_jax.serving.requests import BadRequest, CompletionRequest
 
 MAX_BODY = 16 << 20  # bytes
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +44,8 @@ class Server:
         name = config.name or pathlib.Path(config.model_dir).absolute().name
         self._predictor, self._name, self._key = predictor, name, key
         self._max_queue, self._timeout = config.max_queue, config.timeout
-        by_suffix = forms(predictor.student.views, config.template)
+        self._chat_forms, template = _chat_and_template(predictor.student, config)
+        by_suffix = forms(predictor.student.views, template)
         self._forms = {name + suffix: form for suffix, form in by_suffix.items()}
         self._created = int(time.time())
         self.metrics = Metrics(lambda: self.batcher.waiting)
@@ -122,8 +127,10 @@ class Server:
         key = Generate(self._form(asked.model), asked.decoding, asked.likeliest is not None)
         if any(view.reads_rationale for view in key.form.views):
             raise BadRequest("this student reads a rationale with the input: use /predict")
+        asked.check_format([view.name for view in key.form.views] if key.form.json else None)
         seed = random.getrandbits(32) if asked.seed is None else asked.seed
-        examples = [Example(f"prompt {number}", text) for number, text in enumerate(asked.texts)]
+        texts = asked.texts(self._chat_forms)
+        examples = [Example(f"prompt {number}", text) for number, text in enumerate(texts)]
         streams = [(seed + number) % (1 << 32) for number in range(len(examples))]
         generations = await self._submit(key, examples, streams)
         engine = self._predictor.engine
@@ -144,6 +151,17 @@ class Server:
         answers = await self._submit(body.request, examples, list(range(len(examples))))
         predictions = [dataclasses.asdict(answer) for answer in answers]
         return web.json_response({"model": self._name, "predictions": predictions})
+
+
+def _chat_and_template(student: Student, config: ServeConfig) -> tuple[ChatForms, str | None]:
+    """How a chat becomes an input, and the form of an answer: as given, or as the training rows were made."""
+    made_by = read_forms((student.run.own_data or {}).get(FIELD)) or ChatForms()
+    chat = made_by if config.chat_format is None else ChatForms(config.chat_format)
+    fields = {"label"} if made_by.answer == JSON else placeholders(made_by.answer or "")
+    missing = fields - {view.name for view in student.views}
+    if config.template is None and missing:
+        logger.warning("the rows' answers were %r: this student has no %s", made_by.answer, min(missing))
+    return chat, config.template or (None if missing else made_by.answer)
 
 
 async def _read(kind: type[requests.Kind], request: web.Request) -> requests.Kind:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import itertools
+import json
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from distill_jax.config import Decoding
 from distill_jax.data.schema import Example
@@ -14,14 +15,19 @@ from distill_jax.decoding.predict import own_decoding
 from distill_jax.errors import UserError
 
 TEMPLATE = f"{{rationale}}{ANSWER}{{label}}"
+JSON = "json"  # the template of an answer such as `{"rationale": "…", "label": "…"}`
 
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """The views to decode, and what an answer is made of: fixed texts, and views whose texts stand there."""
+    """The views to decode, and what an answer is made of: fixed texts, and views whose texts stand there.
+
+    In `json`, they stand there as JSON's strings have them.
+    """
 
     views: tuple[View, ...]
     parts: tuple[str | View, ...]
+    json: bool = False
 
 
 def forms(views: Sequence[View], template: str | None = None) -> dict[str, Form]:
@@ -29,10 +35,16 @@ def forms(views: Sequence[View], template: str | None = None) -> dict[str, Form]
 
     "" is the whole answer: the template, which by default is the rationale, then the label, where the student
     has both views. `:label` and `:rationale` are one view alone. A template has `{label}`, `{rationale}` or
-    both; raises UserError when it has another field, or a view that the student does not have.
+    both, or is `json`; raises UserError when it has another field, or a view that the student does not have.
     """
     by_name = {view.name: view for view in views}
-    if template is None:
+    as_json = template == JSON
+    if as_json and not by_name.keys() <= {"label", "rationale"}:
+        raise UserError(f"--template json needs a student of label and rationale, not of {', '.join(by_name)}")
+    if as_json:
+        fields = ", ".join(f'"{name}": "{{{name}}}"' for name in sorted(by_name, reverse=True))
+        template = f"{{{{{fields}}}}}"
+    elif template is None:
         template = TEMPLATE if len(by_name) == 2 else f"{{{next(iter(by_name))}}}"
     parts: list[str | View] = []
     try:
@@ -47,7 +59,7 @@ def forms(views: Sequence[View], template: str | None = None) -> dict[str, Form]
     used = tuple(dict.fromkeys(part for part in parts if isinstance(part, View)))
     if not used:
         raise UserError(f"--template {template!r}: has no field, so every answer would be the same")
-    by_suffix = {"": Form(used, tuple(parts))}
+    by_suffix = {"": Form(used, tuple(parts), as_json)}
     if len(by_name) == 2:
         by_suffix |= {f":{name}": Form((view,), (view,)) for name, view in by_name.items()}
     return by_suffix
@@ -119,14 +131,30 @@ def _assembled(
     form: Form, hypotheses: Mapping[str, Hypothesis], pieces: Mapping[str, list[Piece]] | None, end_id: int
 ) -> Generation:
     """An answer from the texts of its views."""
-    text = "".join(part if isinstance(part, str) else hypotheses[part.name].text for part in form.parts)
+    shown = _in_json if form.json else str
+    text = "".join(part if isinstance(part, str) else shown(hypotheses[part.name].text) for part in form.parts)
     whole = None
     if pieces is not None:
-        parts = ([Piece(p, 0.0, ((p, 0.0),))] if isinstance(p, str) else pieces[p.name] for p in form.parts)
+        parts = (
+            [Piece(part, 0.0, ((part, 0.0),))]
+            if isinstance(part, str)
+            else [_shown(piece, shown) for piece in pieces[part.name]]
+            for part in form.parts
+        )
         whole = tuple(itertools.chain.from_iterable(parts))
     tokens = sum(len(hypothesis.tokens) for hypothesis in hypotheses.values())
     ended = all(hypothesis.tokens[-1] == end_id for hypothesis in hypotheses.values())
     return Generation(text, tokens, ended, whole)
+
+
+def _in_json(text: str) -> str:
+    """`text` between the quotes of a string of JSON."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def _shown(piece: Piece, shown: Callable[[str], str]) -> Piece:
+    likeliest = tuple((text if text == END else shown(text), log_prob) for text, log_prob in piece.likeliest)
+    return Piece(shown(piece.text), piece.log_prob, likeliest)
 
 
 def _pieces(vocabulary: Vocabulary, scores: Sequence[TokenScore]) -> list[Piece]:

@@ -1,16 +1,17 @@
 """Bodies of requests as pydantic models: OpenAI's completions endpoints and `/predict`.
 
-A student reads one input: the last message of the user, or the prompt. It was trained without demonstrations
-and system messages, so these are ignored. As OpenAI's clients expect, null counts as absent.
+A student reads one input: the prompt, or what `ChatForms` makes of a chat, by default the last message of the
+user. As OpenAI's clients expect, null counts as absent.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, TypeVar
 
 import pydantic
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from distill_jax.config import Decoding
+from distill_jax.data.chat_forms import ChatForms
 from distill_jax.decoding.engine import LIKELIEST
 from distill_jax.decoding.predict import Request
 from distill_jax.errors import UserError
@@ -42,29 +43,14 @@ def _refused(value: Any) -> Any:
     return value
 
 
-def _plain(form: Any) -> Any:
-    if not isinstance(form, Mapping) or form.get("type") != "text":
-        raise ValueError("a student writes plain text")
+def _known_format(form: Any) -> Any:
+    if not isinstance(form, Mapping) or form.get("type") not in ("text", "json_object", "json_schema"):
+        raise ValueError("expected the type text, json_object or json_schema")
     return form
 
 
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
-
-
-def _user_text(messages: Sequence[Mapping[str, Any]]) -> str:
-    """The text of the last message of the user."""
-    users = [message for message in messages if message.get("role") == "user"]
-    if not users:
-        raise ValueError("expected one of the role `user`: the student's input")
-    content = users[-1].get("content")
-    if isinstance(content, list):
-        if not all(isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in content):
-            raise ValueError("a student reads text only")
-        content = "".join(part["text"] for part in content)
-    if not isinstance(content, str) or not content.strip():
-        raise ValueError("the last one of the role `user` has no text")
-    return content
 
 
 _Text = Annotated[str, Field(min_length=1)]
@@ -110,8 +96,8 @@ class Body(pydantic.BaseModel):
 class CompletionRequest(Body):
     """What both of OpenAI's endpoints share; fields that it does not know are ignored.
 
-    Subclasses have `texts`, the inputs, and `likeliest`: how many alternatives to show of each token, None
-    for no log-probabilities.
+    Subclasses have `texts`, the inputs of a student whose chats have these forms, and `likeliest`: how many
+    alternatives to show of each token, None for no log-probabilities.
     """
 
     model: str = Field(description="the name of a model, see /v1/models")
@@ -120,7 +106,7 @@ class CompletionRequest(Body):
     stop: Annotated[list[_Text], BeforeValidator(_listed)] = Field([], description=_TEXTS)
     max_tokens: int | None = _number(None, 1, 1 << 20)
     max_completion_tokens: int | None = _number(None, 1, 1 << 20)
-    response_format: Annotated[Any, AfterValidator(_plain)] = None
+    response_format: Annotated[Any, AfterValidator(_known_format)] = None
     stream: Annotated[bool, AfterValidator(_refused)] = _flag(False)
     tools: _Unsupported = None
     functions: _Unsupported = None
@@ -130,6 +116,25 @@ class CompletionRequest(Body):
     @property
     def decoding(self) -> Decoding:
         return self._decoding(self.n)
+
+    def check_format(self, fields: Collection[str] | None) -> None:
+        """Raises BadRequest when it asks for JSON with other fields than `fields`, None for plain text."""
+        asked = self.response_format or {}
+        if asked.get("type", "text") == "text":
+            return
+        if fields is None:
+            raise BadRequest(
+                "response_format: this student writes plain text (serve --template json for JSON)",
+                "response_format",
+            )
+        schema = asked.get("json_schema")
+        schema = schema.get("schema") if isinstance(schema, Mapping) else None
+        required = schema.get("required") if isinstance(schema, Mapping) else None
+        odd = next((name for name in required or () if name not in fields), None)
+        if odd is not None:
+            raise BadRequest(
+                f"response_format: no field {odd!r}: this student writes {', '.join(fields)}", "response_format"
+            )
 
     @property
     def token_limit(self) -> int | None:
@@ -144,15 +149,11 @@ class ChatRequest(CompletionRequest):
     logprobs: bool = _flag(False)
     top_logprobs: int = _number(0, 0, LIKELIEST)
 
-    @pydantic.field_validator("messages")
-    @classmethod
-    def _has_input(cls, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        _user_text(messages)
-        return messages
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        return (_user_text(self.messages),)
+    def texts(self, forms: ChatForms) -> tuple[str, ...]:
+        try:
+            return (forms.text(self.messages),)
+        except ValueError as error:
+            raise BadRequest(f"messages: {error}", "messages") from None
 
     @property
     def likeliest(self) -> int | None:
@@ -165,8 +166,8 @@ class PromptRequest(CompletionRequest):
     prompt: Annotated[list[_Input], BeforeValidator(_listed)] = Field(min_length=1, description=_TEXTS)
     logprobs: int | None = _number(None, 0, LIKELIEST)
 
-    @property
-    def texts(self) -> tuple[str, ...]:
+    def texts(self, forms: ChatForms) -> tuple[str, ...]:
+        del forms  # a prompt is the input itself
         return tuple(self.prompt)
 
     @property

@@ -14,6 +14,7 @@ from functools import partial
 import seqio
 import tensorflow as tf
 
+from distill_jax.config.start import T5_VOCABULARY
 from distill_jax.data.task import LABEL_SOURCES, METHODS, DistillationTask
 from distill_jax.data.views import SHARED, View
 from distill_jax.data.vocabularies import ByteVocabulary, SentencePieceVocabulary, Vocabulary, load_vocabulary
@@ -64,15 +65,17 @@ def register(
     return chosen
 
 
-def seqio_vocabulary(spec: str | seqio.Vocabulary) -> seqio.Vocabulary:
+def seqio_vocabulary(spec: str | seqio.Vocabulary | None) -> seqio.Vocabulary:
     """SeqIO's own reader for what `load_vocabulary` reads; files on `gs://` are read by TensorFlow.
 
     Args:
-      spec: SeqIO's own, or `bytes`, a SentencePiece file, or a folder that `train` or `prepare` wrote.
+      spec: SeqIO's own, or `bytes`, a SentencePiece file, or a folder that `train` or `prepare` wrote; None is
+        T5's.
 
     Raises:
       UserError: when it cannot be read.
     """
+    spec = T5_VOCABULARY if spec is None else spec
     if not isinstance(spec, str):
         return spec
     if spec.startswith("gs://"):

@@ -84,6 +84,26 @@ class AnnotationRun:
         self.outcome.stop(why, fatal)
         self._pause.end()
 
+    @contextlib.contextmanager
+    def _stopped_by_signals(self, then: str):
+        """The first signal ends the run, and its waits; a second at once. `then` tells what becomes of it."""
+        loop, signals = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+
+        def stop(number: int) -> None:
+            self._stop(f"stopped by {signal.Signals(number).name}; {then}")
+            loop.remove_signal_handler(number)
+
+        handled = []
+        with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: the caller has them
+            for number in signals:
+                loop.add_signal_handler(number, stop, number)
+                handled.append(number)
+        try:
+            yield
+        finally:
+            for number in handled:
+                loop.remove_signal_handler(number)
+
     def _most(self, job: Job) -> Spent:
         """What a request can cost at most."""
         answer_tokens = self._plan.sampling.max_tokens * len(job.request.samples)
@@ -132,7 +152,7 @@ class Annotator(AnnotationRun):
           UserError: for a row that cannot be read, or a store that cannot be written; what was written stays.
         """
         jobs = self._jobs(rows)
-        with self._stopped_by_signals():
+        with self._stopped_by_signals("answers to running requests are stored"):  # these are paid for
             try:
                 async with asyncio.TaskGroup() as group:
                     for number in range(self._limits.concurrency):
@@ -144,26 +164,6 @@ class Annotator(AnnotationRun):
         if self._broken is not None:
             raise self._broken
         return self.outcome
-
-    @contextlib.contextmanager
-    def _stopped_by_signals(self):
-        """The first signal ends the run after the running requests, which are paid for; a second at once."""
-        loop, signals = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
-
-        def stop(number: int) -> None:
-            self._stop(f"stopped by {signal.Signals(number).name}; answers to running requests are stored")
-            loop.remove_signal_handler(number)
-
-        handled = []
-        with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: the caller has them
-            for number in signals:
-                loop.add_signal_handler(number, stop, number)
-                handled.append(number)
-        try:
-            yield
-        finally:
-            for number in handled:
-                loop.remove_signal_handler(number)
 
     async def _jobs(self, rows: Iterable[Example]) -> AsyncIterator[Job]:
         for number, job in enumerate(missing_jobs(rows, self._plan, self._store)):

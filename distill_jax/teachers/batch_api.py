@@ -4,7 +4,6 @@ A journal beside the store (`STORE.batches`) notes a batch before it is created:
 batch was running finds it again instead of paying for a second one.
 """
 
-import asyncio
 import itertools
 import json
 import logging
@@ -14,6 +13,8 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import tenacity
+
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers.annotator import AnnotationRun, Outcome
@@ -21,7 +22,8 @@ from distill_jax.teachers.http_errors import error_message
 from distill_jax.teachers.jobs import Job, missing_jobs
 from distill_jax.teachers.limits import Spent
 from distill_jax.teachers.messages import TeacherError
-from distill_jax.teachers.openai_client import OpenAIClient, as_teacher_errors, read_reply
+from distill_jax.teachers.openai_client import OpenAIClient, as_teacher_errors
+from distill_jax.teachers.openai_reply import read_reply
 from distill_jax.teachers.retrying import with_retries
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,10 @@ _TIMEOUT = 600.0  # seconds, for the message of an error
 _MARK = "distill_jax"  # in a batch's metadata: tells ours from others
 _ENDED = ("completed", "expired", "cancelled")
 _LARGEST = 150_000_000  # bytes of a file; OpenAI takes 200 MB
+
+
+class _Stopped(Exception):
+    """The run is ending."""
 
 
 class Journal:
@@ -90,37 +96,45 @@ class BatchAnnotator(AnnotationRun):
         Raises:
           UserError: when the store or the journal cannot be written.
         """
-        try:
-            await self._find_begun()
-            for token, batch in list(self._journal.open.items()):
-                await self._collect(token, batch, rows)
-            while not self.outcome.stopped:
-                body, reserved = await self._next_file(rows())
-                if not body:
-                    break
-                token = uuid.uuid4().hex
-                batch = await self._begin(token, body)
-                before = self.outcome.answered
-                await self._collect(token, batch, rows)
-                await self.budget.settle(reserved, Spent())
-                if self.outcome.answered == before:
-                    self.outcome.stop("no request of the last batch was answered", fatal=True)
-        except TeacherError as error:
-            self.outcome.stop(str(error), fatal=True)
-        finally:
-            await self._client.close()
+        with self._stopped_by_signals("batches go on, and their answers are collected by the next run"):
+            try:
+                await self._collect_all(rows)
+            except _Stopped:
+                pass  # the outcome says why
+            except TeacherError as error:
+                self.outcome.stop(str(error), fatal=True)
+            finally:
+                await self._client.close()
         if self.budget.exhausted:
             self.outcome.stop(f"the budget of {self.budget.exhausted} is spent")
         return self.outcome
 
-    async def _call(self, function: Callable) -> Any:
-        """An SDK call, with our retries."""
+    async def _collect_all(self, rows: Callable[[], Iterable[Example]]) -> None:
+        await self._find_begun()
+        for token, batch in list(self._journal.open.items()):
+            await self._collect(token, batch, rows)
+        while not self.outcome.stopped:
+            body, reserved = await self._next_file(rows())
+            if not body:
+                break
+            token = uuid.uuid4().hex
+            batch = await self._begin(token, body)
+            before = self.outcome.answered
+            await self._collect(token, batch, rows)
+            await self.budget.settle(reserved, Spent())
+            if self.outcome.answered == before:
+                self.outcome.stop("no request of the last batch was answered", fatal=True)
+
+    async def _call(self, function: Callable, policy: tenacity.AsyncRetrying | None = None) -> Any:
+        """An SDK call, with our retries, or those of another policy."""
 
         async def call():
+            if self.outcome.stopped:
+                raise _Stopped
             with as_teacher_errors(_TIMEOUT):
                 return await function()
 
-        answer, _ = await with_retries(self._policy, call)
+        answer, _ = await with_retries(policy or self._policy, call)
         return answer
 
     async def _find_begun(self) -> None:
@@ -166,10 +180,10 @@ class BatchAnnotator(AnnotationRun):
         sdk = self._client.sdk
         file = await self._call(lambda: sdk.files.create(file=("batch.jsonl", body), purpose="batch"))
         self._journal.write("beginning", token)
-        with as_teacher_errors(_TIMEOUT):  # no retry: if the answer is lost, the next run finds the batch
-            batch = await sdk.batches.create(
-                input_file_id=file.id, endpoint=self._url, completion_window="24h", metadata={_MARK: token}
-            )
+        # Asked again only where it was refused: if an answer is lost, the next run finds the batch.
+        refused = self._policy.copy(retry=tenacity.retry_if_exception(lambda e: getattr(e, "status", 0) == 429))
+        details = {"endpoint": self._url, "completion_window": "24h", "metadata": {_MARK: token}}
+        batch = await self._call(lambda: sdk.batches.create(input_file_id=file.id, **details), refused)
         self._journal.write("begun", token, id=batch.id)
         return batch.id
 
@@ -185,7 +199,9 @@ class BatchAnnotator(AnnotationRun):
                 why = "; ".join(str(error.message) for error in errors[:3]) or "no reason given"
                 raise TeacherError(f"batch {batch_id} failed: {why}", fatal=True)
             logger.info("batch %s: %s", batch_id, batch.status)
-            await asyncio.sleep(self._poll)
+            await self._pause.sleep(self._poll)
+            if self.outcome.stopped:
+                raise _Stopped
         answers: dict[str, Mapping[str, Any]] = {}
         for file in (batch.output_file_id, batch.error_file_id):
             if file:

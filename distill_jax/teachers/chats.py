@@ -1,24 +1,26 @@
 """Files of chats as rows: chat fine-tuning data, stored completions and the results of a batch API.
 
 What enters: JSON lines, each with the messages of a chat and its answer, in one of the forms that `_chat`
-reads. What leaves: rows with `input`, the text of the last message of the user, which is what the server of a
-student reads of a chat; `label` and `rationale`, read from the answer by a form; and the chat's `id`, if any.
+reads. What leaves: rows with `input`, made of the messages as the server of a student makes it; `label` and
+`rationale`, read from the answer by a form; the chat's `id`, if any; and `chat`, both forms, for the server.
 """
 
 import collections
+import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from distill_jax import files
 from distill_jax.config import ImportConfig
+from distill_jax.data.chat_forms import FIELD, ChatForms, message_text
 from distill_jax.data.completions import UNPARSED, Completion
 from distill_jax.data.sources import read_jsonl
 from distill_jax.errors import UserError
 from distill_jax.teachers import parsing, thinking
 from distill_jax.teachers.messages import TeacherError
-from distill_jax.teachers.openai_client import read_reply
+from distill_jax.teachers.openai_reply import read_reply
 
 _ANSWERS = ("reference_answer", "label", "target", "answer")  # of a row for reinforcement fine-tuning
 
@@ -35,17 +37,19 @@ def import_chats(config: ImportConfig) -> dict[str, int]:
     """Writes the chats of `config.file` as JSON lines to `config.output`; numbers of `rows` and of what is odd.
 
     Raises:
-      UserError: for a file that cannot be read or has no chat in it, an unknown form of the answer, and an
-        output that cannot be written.
+      UserError: for a file that cannot be read or has no chat in it, an unknown form of the input or the
+        answer, and an output that cannot be written.
     """
     read, counts = _reader(config.answer), collections.Counter(rows=0)
+    forms = ChatForms(config.chat_format, None if config.answer in parsing.REFERENCE else config.answer)
     asked = _requests(config.requests) if config.requests else {}
     with files.atomic_write(config.output) as output:
         for _, line in read_jsonl(pathlib.Path(config.file)):
             chat = _chat(line, asked)
-            text = _last_of_user(chat.messages) if chat else None
-            if not text:
-                counts["lines without a message of the user left out"] += 1
+            try:
+                text = forms.text(chat.messages if chat else ())
+            except ValueError as error:
+                counts[f"lines left out: {error}"] += 1
                 continue
             label, rationale = read(thinking.split(chat.answer).answer) if chat.answer else UNPARSED
             counts["chats without an answer: rows without a label"] += not chat.answer
@@ -54,6 +58,7 @@ def import_chats(config: ImportConfig) -> dict[str, int]:
             )
             row = {"id": chat.id, "input": text, "label": label, "rationale": rationale}
             row = {name: parsing.well_formed(value) for name, value in row.items() if value is not None}
+            row[FIELD] = dataclasses.asdict(forms)
             output.write(json.dumps(row, ensure_ascii=False) + "\n")
             counts["rows"] += 1
         if not counts["rows"]:
@@ -127,14 +132,9 @@ def _messages(value: Any) -> list[Mapping[str, Any]]:
 
 
 def _text(message: Any) -> str | None:
-    """The text of a message, whose content may be a list of parts."""
-    content = message.get("content") if isinstance(message, Mapping) else message
-    if isinstance(content, list):
-        parts = (part.get("text") for part in content if isinstance(part, Mapping))
-        content = "".join(part for part in parts if isinstance(part, str))
-    return content if isinstance(content, str) and content.strip() else None
-
-
-def _last_of_user(messages: list[Mapping[str, Any]]) -> str | None:
-    users: Iterator[Mapping[str, Any]] = (m for m in reversed(messages) if m.get("role") == "user")
-    return _text(next(users, None))
+    """The text of an answer; None where it has none, or more than text."""
+    try:
+        text = message_text(message)
+    except ValueError:
+        return None
+    return text if text.strip() else None

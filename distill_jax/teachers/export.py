@@ -8,6 +8,7 @@ from typing import Any
 
 from distill_jax import files
 from distill_jax.config.annotation import OutputOptions
+from distill_jax.data.chat_forms import FIELD, ChatForms
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers import parsing
@@ -46,7 +47,7 @@ def deliver(
     figures, written, left_out = Figures(rows), 0, 0
     judged = verdicts(rows, examples, completions, template, config.check, config.rationale_from)
     if config.output:
-        written, left_out = write_rows(config.output, judged, figures)
+        written, left_out = write_rows(config.output, judged, figures, rows.chat)
     else:
         for verdict, lines in judged:
             figures.add(verdict, lines)
@@ -86,8 +87,11 @@ def _label_text(template: Template | None, example: Example, line: Mapping[str, 
     return lambda label: template.label_text(example, label, line["parser"] == parsing.JSON)
 
 
-def row_of(verdict: Verdict) -> dict[str, Any] | None:
-    """The row as `train --data` reads it; None for one that has neither a label nor a rationale."""
+def row_of(verdict: Verdict, chat: ChatForms | None = None) -> dict[str, Any] | None:
+    """The row as `train --data` reads it; None for one that has neither a label nor a rationale.
+
+    `chat` are the forms that the row was made by.
+    """
     example = verdict.example
     if example.label is None and example.teacher_label is None:
         return None
@@ -97,12 +101,16 @@ def row_of(verdict: Verdict) -> dict[str, Any] | None:
         "choices": None if example.choices is None else list(example.choices),
         "agreement": verdict.agreement,
         "rationales": list(verdict.rationales) if len(verdict.rationales) > 1 else None,
+        FIELD: None if chat is None else dataclasses.asdict(chat),
     }
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def write_rows(
-    path: str | os.PathLike, judged: Iterator[tuple[Verdict, Lines]], figures: Figures
+    path: str | os.PathLike,
+    judged: Iterator[tuple[Verdict, Lines]],
+    figures: Figures,
+    chat: ChatForms | None = None,
 ) -> tuple[int, int]:
     """Writes JSON lines, all or nothing; (rows written, rows left out because they have no label).
 
@@ -113,7 +121,7 @@ def write_rows(
     with files.atomic_write(path) as file:
         for verdict, lines in judged:
             figures.add(verdict, lines)
-            row = row_of(verdict)
+            row = row_of(verdict, chat)
             if row is None:
                 left_out += 1
                 continue

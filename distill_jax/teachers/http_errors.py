@@ -16,6 +16,7 @@ from distill_jax.teachers.secrets import redact
 _TRANSIENT = (408, 409, 425, 429)
 _FATAL = (401, 402, 403, 404, 405)
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
+_PAGE = 100_000  # characters of a page that are read
 _DEEPEST = 20  # of the JSON in which a message is looked for
 _SAYING = ("error", "message", "detail", "details", "msg", "errors", "error_message", "error_description")
 _SAYING += ("description", "reason", "title", "fault", "faultstring")
@@ -26,20 +27,31 @@ _NAMED = (
     (r"rate|overload|too.?many|unavailable|capacity|timeout|server|internal", 503),
     (r"invalid|unsupported|bad.?request|context.?length", 400),
 )
+# What an error without a name says there -> that status.
+_TOLD = (
+    (r"api.?key|unauthori[sz]ed|authenticat|credentials", 401),
+    (r"\bmodel\b.*\b(not found|not exist|unknown)", 404),
+)
 # What an error says -> what mends it.
 _ADVICE = (
     (r"max_completion_tokens|max_tokens|max_output_tokens", "--max-tokens-field NAME, or --max-tokens"),
     (r"api-version|api version", "end --base-url in ?api-version=…"),
     (r"temperature", "--temperature none"),
+    (r"context.?(?:length|window|size)|maximum.{0,20}tokens|too long", "--shots, --max-tokens"),
+    (r"\bn\b.{0,9}\b1\b", "--samples-per-request 1"),
     (
-        r"\bsystem\b.*\b(role|message|prompt|instruction)|developer instruction|\brole\b.*\bsystem\b",
+        r"\bsystem\b.*\b(role|message|prompt|instruction)|developer instruction|\brole\b.*\bsystem\b"
+        r"|\broles?\b.*\balternat",
         "--no-system",
     ),
-    (r"chat.?template|chat completion|not a chat model|does not support chat", "--protocol completions"),
+    (r"chat.?template|not a chat model|does not support chat|use v1/completions", "--protocol completions"),
+    (r"\bmodel\b.*\b(not found|not exist|unknown|not available)", "--model?"),
     (r"response_format|json_schema|structured", "leave --structured out"),
     (r"top_logprobs|logprobs", "leave --logprobs out"),
 )
-_FIELD = re.compile(r"[\"'`](stop|seed|top_p|n|temperature|logprobs|response_format|max_tokens)[\"'`]")
+_FIELD = re.compile(
+    r"(?:[\"'`]|\bbody\.)(stop|seed|top_p|n|temperature|logprobs|response_format|max_tokens)(?:[\"'`]|:)"
+)
 _REFUSES = re.compile(
     r"unknown|unsupported|not supported|unrecognized|not permitted|cannot find|extra|unexpected", re.I
 )
@@ -56,6 +68,7 @@ def status_error(
         one_line(f"HTTP {status}: {message}") + (f" ({advice})" if advice else ""),
         transient=(status in _TRANSIENT or status >= 500) and not no_credit,
         retry_after=retry_after(headers or {}),
+        status=status,
         fatal=status in _FATAL or no_credit,
     )
 
@@ -64,9 +77,11 @@ def _advice(status: int, message: str) -> str:
     """The flag or the address that mends an error; "" where none is known."""
     if status in (401, 403):
         return "a wrong key? It comes from OPENAI_API_KEY or --api-key-env NAME"
-    if status == 404:
+    if status == 404 and re.search(r"deployment", message, re.IGNORECASE):
+        return "--base-url: is there such a deployment?"
+    if status in (404, 405) and not re.search(r"not a chat model|use v1/completions", message):
         return "--model?" if _MODEL.search(message) else "does the address end in /v1?"
-    if status not in (400, 422):
+    if status not in (400, 404, 422):
         return ""
     for pattern, advice in _ADVICE:
         if re.search(pattern, message, re.IGNORECASE):
@@ -79,7 +94,8 @@ def body_error(message: str, name: str | None) -> TeacherError:
     """The error that a body with the status 200 tells of, by its name, if any, such as `invalid_api_key`."""
     if name in _NO_CREDIT:
         return status_error(402, message, code=name)
-    named = (status for pattern, status in _NAMED if re.search(pattern, name or "", re.IGNORECASE))
+    known = (_NAMED, name) if name else (_TOLD, message[:300])
+    named = (status for pattern, status in known[0] if re.search(pattern, known[1], re.IGNORECASE))
     status = next(named, None)
     if status is None:
         return TeacherError(one_line(f"not a completion: {message}"), transient=True)
@@ -115,7 +131,7 @@ def _plain(text: str, depth: int) -> str:
             return text.strip()
     if start != "<":
         return text.strip()
-    page = re.sub(r"(?is)<(script|style)\b.{0,20000}?</\1>", " ", text[:100_000])
+    page = re.sub(r"(?is)<(script|style)\b.*?(?:</\1>|\Z)", " ", text[:_PAGE])
     return " ".join(html.unescape(re.sub(r"<[^<>]*>", " ", page)).split())
 
 

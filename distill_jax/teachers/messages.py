@@ -138,14 +138,20 @@ class TeacherError(Exception):
     """A request without an answer; the message is one line, free of keys.
 
     `transient`: another attempt may succeed, after the `retry_after` seconds that the endpoint asks to wait.
-    `fatal`: every other request would fail too: a wrong key, an unknown model, no credit.
+    `fatal`: every other request would fail too: a wrong key, an unknown model, no credit. `status` is HTTP's.
     """
 
     def __init__(
-        self, message: str, *, transient: bool = False, retry_after: float | None = None, fatal: bool = False
+        self,
+        message: str,
+        *,
+        transient: bool = False,
+        retry_after: float | None = None,
+        fatal: bool = False,
+        status: int | None = None,
     ):
         super().__init__(message)
-        self.transient, self.retry_after, self.fatal = transient, retry_after, fatal
+        self.transient, self.retry_after, self.fatal, self.status = transient, retry_after, fatal, status
 
 
 class Client:

@@ -2,22 +2,15 @@
 
 import asyncio
 import contextlib
-import json
 import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import openai
 
-from distill_jax.teachers.http_errors import (
-    body_error,
-    error_message,
-    no_answer,
-    one_line,
-    status_error,
-    unknown_error,
-)
-from distill_jax.teachers.messages import REFUSAL, Answer, Client, Reply, Request, TeacherError, Token
+from distill_jax.teachers.http_errors import error_message, no_answer, status_error, unknown_error
+from distill_jax.teachers.messages import Client, Reply, Request, TeacherError
+from distill_jax.teachers.openai_reply import name_of, read_reply
 from distill_jax.teachers.secrets import api_key, checked_url
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -121,142 +114,8 @@ def as_teacher_errors(timeout: float) -> Iterator[None]:
     except openai.APIStatusError as error:
         message = error_message(error.body) or error_message(error.response.text)
         message = message or error.response.reason_phrase or "no message"
-        raise status_error(error.status_code, message, error.response.headers, _name(error.code)) from None
+        raise status_error(error.status_code, message, error.response.headers, name_of(error.code)) from None
     except openai.APIConnectionError as error:
         raise unknown_error(error.__cause__ or error, "connection failed: ") from None
     except (openai.OpenAIError, ValueError) as error:  # ValueError: a body that is no JSON
         raise unknown_error(error, "not an answer: ") from None
-
-
-def read_reply(body: Any) -> Reply:
-    """A response's body as a `Reply`; what is odd in it is left out, the text is kept.
-
-    Raises:
-      TeacherError: for an error in the body, by its code; transient where there is no answer in it: another
-        attempt has been seen to bring one.
-    """
-    if isinstance(body, bytes):
-        body = body.decode("utf-8", "replace")
-    if isinstance(body, str):  # sent with another content type than JSON's
-        if body.lstrip()[:1] == "<":
-            raise TeacherError("got text/html, not JSON; does the address end in /v1?")
-        try:
-            body = json.loads(body)
-        except (ValueError, RecursionError) as error:
-            raise unknown_error(error, "not a completion: ") from None
-    if not isinstance(body, Mapping):
-        raise TeacherError(one_line(f"not a completion: {body!r:.80}"), transient=True)
-    listed = body.get("choices")
-    choices = [choice for choice in listed if isinstance(choice, Mapping)] if isinstance(listed, list) else []
-    answers = [answer for answer in map(_answer, choices) if answer is not None]
-    if not answers:
-        raise _error_in(body)
-    usage = body["usage"] if isinstance(body.get("usage"), Mapping) else {}
-    tokens = _count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens"))
-    return Reply(answers, *tokens, _name(body.get("model")), _name(body.get("id")))
-
-
-def _error_in(body: Mapping[str, Any]) -> TeacherError:
-    """The error of a body without an answer, by the code in it."""
-    error = body.get("error") or {}
-    message = error_message(body)
-    details = error if isinstance(error, Mapping) else body
-    code = next((details[name] for name in ("code", "status", "type") if details.get(name)), None)
-    if isinstance(code, str) and code.isdecimal():
-        code = int(code)
-    if isinstance(code, int) and 400 <= code < 600:
-        return status_error(code, message or "no message")
-    if message:
-        return body_error(message, code)
-    return TeacherError(
-        one_line(f"not a completion: no choices with an answer in {body!r:.80}"), transient=True
-    )
-
-
-def _count(value: Any) -> int | None:
-    """A number of tokens; None for anything else."""
-    whole = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
-    return int(value) if whole else None
-
-
-def _name(value: Any) -> str | None:
-    return str(value) if isinstance(value, str | int) and value != "" else None
-
-
-def _answer(choice: Mapping[str, Any]) -> Answer | None:
-    """An answer; None where there is nothing that could be one."""
-    message = choice.get("message")
-    if not isinstance(message, Mapping):
-        message = {"content": message} if isinstance(message, str) else choice
-        if not {"text", "content", "finish_reason"} & set(message):
-            return None
-    finish = _name(choice.get("finish_reason"))
-    text, thought = _texts(message.get("content", message.get("text")))
-    apart = (message.get(name) for name in ("reasoning_content", "reasoning", "thinking"))
-    thought = next((part for part in apart if isinstance(part, str) and part), thought)
-    refusal = message.get("refusal")
-    if isinstance(refusal, str) and refusal and not text:
-        text, finish = refusal, REFUSAL
-    try:
-        tokens = tuple(_tokens(choice.get("logprobs") or {}))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        tokens = ()  # the figures count the answers without
-    return Answer(text, finish, tokens or None, thought)
-
-
-def _texts(content: Any) -> tuple[str, str]:
-    """(text, thinking) of a message's content: a text, nothing, or a list of parts."""
-    if isinstance(content, Mapping):
-        content = [content]
-    if not isinstance(content, list):
-        return (content if isinstance(content, str) else ""), ""
-    texts, thoughts = [], []
-    for part in content:
-        if isinstance(part, str):
-            texts.append(part)
-        elif isinstance(part, Mapping):
-            kind = str(part.get("type", "text"))
-            value = next(
-                (part[name] for name in ("text", "thinking", "reasoning", "content") if part.get(name)), ""
-            )
-            inner = value if isinstance(value, str) else "".join(_texts(value))
-            (texts if kind in ("text", "output_text") else thoughts).append(inner)
-    return "".join(texts), "".join(thoughts)
-
-
-def _tokens(logprobs: Mapping[str, Any]) -> Iterator[Token]:
-    """The tokens of either protocol; some servers send those of text completions for a chat too.
-
-    Raises TypeError, ValueError, KeyError, AttributeError or OverflowError for what is none of both.
-    """
-    if "tokens" in logprobs:
-        tokens, values = logprobs["tokens"] or (), logprobs["token_logprobs"] or ()
-        listed = logprobs.get("top_logprobs") or [{}] * len(tokens)
-        for token, value, alternatives in zip(tokens, values, listed, strict=True):
-            yield Token(
-                _shown(token), 0.0 if value is None else float(value), _numbers((alternatives or {}).items())
-            )
-        return
-    for token in logprobs.get("content") or ():
-        alternatives = token.get("top_logprobs") or ()
-        others = ((token_text(each), each.get("logprob")) for each in alternatives)
-        yield Token(token_text(token), float(token["logprob"]), _numbers(others))
-
-
-def token_text(token: Mapping[str, Any]) -> str:
-    """The text of a token, by its bytes where they are given."""
-    data = token.get("bytes")
-    if isinstance(data, list) and data and all(isinstance(b, int) and 0 <= b < 256 for b in data):
-        return bytes(data).decode("utf-8", "surrogateescape")
-    return _shown(token["token"])
-
-
-def _shown(token: str) -> str:
-    """A token as text: older models write one that is part of a character as `bytes:\\xe2\\x80`."""
-    if not token.startswith("bytes:\\x"):
-        return token
-    return bytes.fromhex(token.removeprefix("bytes:").replace("\\x", "")).decode("utf-8", "surrogateescape")
-
-
-def _numbers(alternatives: Iterable[tuple[str, Any]]) -> dict[str, float]:
-    return {token: float(value) for token, value in alternatives}

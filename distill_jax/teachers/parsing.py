@@ -19,6 +19,7 @@ JSON = "json"
 FORM = "form:"  # before the answer form of a prompt
 _LETTER = "\0"  # stands for a letter in the literal parts of a form
 _OBJECTS = 20  # places where an object of JSON may begin that are tried
+_LAST_COMMA = re.compile(r",\s{0,99}([}\]])")
 _LONGEST_REPAIR = 4000  # characters; repairing takes about a second for 100,000
 
 
@@ -40,14 +41,16 @@ def parser(name: str) -> Callable[[str], Completion]:
 def parse_json(text: str) -> Completion:
     """`{"rationale": …, "label": …}`, alone, in a fenced block or among other text; nearly JSON is repaired.
 
-    A number counts as text, an answer without a rationale as a label alone. Several objects with a label, a
-    label that is a list, an object or a truth value, and no label at all are no answer.
+    A number or a truth value counts as text, an answer without a rationale as a label alone. Several answers,
+    a label that is a list or an object, and no label at all are no answer.
     """
     answer = _object(text)
     if answer is None:
         return UNPARSED
-    fields = {str(name).strip().casefold(): value for name, value in answer.items()}
-    label, rationale = (_text(fields.get(name)) for name in ("label", "rationale"))
+    fields = {_plain_name(name): value for name, value in answer.items()}
+    truth = fields.get("label")
+    label = spelled(truth) if isinstance(truth, bool) else _text(truth)
+    rationale = _text(fields.get("rationale"))
     return Completion(label, rationale) if label else UNPARSED
 
 
@@ -59,7 +62,19 @@ def _text(value: Any) -> str | None:
 
 
 def _object(text: str) -> Mapping[str, Any] | None:
-    """The only JSON object with a label in a text."""
+    """The only JSON object with a label in a text, or in an object there; the same one twice counts as one."""
+    begin = text.find("{")
+    if begin < 0:
+        return None
+    found = _labelled(_decoded(text)) or _labelled(_decoded(_LAST_COMMA.sub(r"\1", text)))
+    if not found:
+        repaired = _repaired(text[begin:])
+        found = _labelled([repaired]) or ([repaired] if isinstance(repaired, dict) else [])
+    return found[0] if found and all(other == found[0] for other in found) else None
+
+
+def _decoded(text: str) -> list[Any]:
+    """The objects in a text."""
     decoder, start, end, found = json.JSONDecoder(strict=False), text.find("{"), 0, []
     for _ in range(_OBJECTS):
         if start < 0:
@@ -70,14 +85,27 @@ def _object(text: str) -> Mapping[str, Any] | None:
         except (ValueError, RecursionError):
             end = start + 1
         start = text.find("{", end)
-    found = [value for value in found if any(str(name).strip().casefold() == "label" for name in value)]
-    if not found and (begin := text.find("{")) >= 0 and len(text) - begin <= _LONGEST_REPAIR:
-        repaired = _repaired(text[begin:])
-        found = [repaired] if isinstance(repaired, dict) else []
-    return found[0] if len(found) == 1 else None
+    return found
+
+
+def _labelled(values: Sequence[Any]) -> list[Mapping[str, Any]]:
+    """Those of the objects that have a label, or else the objects in them that do."""
+    inner = [part for value in values if isinstance(value, dict) for part in value.values()]
+    for level in (values, inner):
+        found = [each for each in level if isinstance(each, dict) and "label" in map(_plain_name, each)]
+        if found:
+            return found
+    return []
+
+
+def _plain_name(name: Any) -> str:
+    return str(name).strip().casefold()
 
 
 def _repaired(text: str) -> Any:
+    """What a library makes of a text that is nearly JSON; None where it is too long or too deep for that."""
+    if len(text) > _LONGEST_REPAIR or text.count("{") + text.count("[") > _OBJECTS:
+        return None
     import json_repair  # read when it is needed, which is seldom
 
     try:
@@ -111,7 +139,8 @@ def form_parser(form: str) -> Callable[[str], Completion]:
         re.compile(pattern, re.IGNORECASE) for pattern in (_loosely(before), _loosely(after) + "$")
     )
     blank = r"\n\s*" if "\n" in between else r"\s+"  # what parts the fields, where no words do
-    separator = re.compile(_loosely(between) or blank, re.IGNORECASE)
+    colon = r"(?::\s+)?" if between.rstrip()[-1:].isalnum() else ""  # `So the answer is: yes`
+    separator = re.compile((_loosely(between) or blank) + colon, re.IGNORECASE)
 
     def parse(text: str) -> Completion:
         opened = opening.match(text, len(text) - len(text.lstrip()))

@@ -1,6 +1,7 @@
 """The quality of the teacher's samples: reading them, checks of the rationale, votes, class probabilities."""
 
 import dataclasses
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,10 @@ _EQUALITY = re.compile(
     rf"(?<![{_SIGN}])([{_SIGN}]+)=(?=\s*((?>-?\$?\d[\d,]*(?:\.\d+)?%?))(?!\s*[-+*/x×÷]\s*[\d(]))", re.IGNORECASE
 )
 _LEAST, _MOST = -1000.0, 0.01  # a log-probability; servers mark a missing one by -9999, or nan
+_LONGEST_EQUATION = 10_000  # characters
+_EQUALITIES = 500  # of a rationale that are looked at
+_CERTAIN = 0.999
+_UNCLEAR = 1e-6  # share of the probability that may belong to several labels
 _READ = str.maketrans({"×": "*", "÷": "/", "x": "*", "X": "*", "$": None, ",": None, "%": "/100"})
 
 
@@ -47,7 +52,8 @@ class Verdict:
 def arithmetic_holds(rationale: str, label: str = "") -> bool:
     """Whether every equality such as `a + b = c` is right, to the digits that are written."""
     del label
-    return all(_holds(left, right) for left, right in _EQUALITY.findall(rationale))
+    written = itertools.islice(_EQUALITY.finditer(rationale), _EQUALITIES)
+    return all(_holds(*equality.groups()) for equality in written)
 
 
 def _holds(left: str, right: str) -> bool:
@@ -67,7 +73,7 @@ def _holds(left: str, right: str) -> bool:
 
 def label_named(rationale: str, label: str) -> bool:
     """Whether the label's words stand in the rationale, or the value of a label that is an equation."""
-    value = evaluate_equation(label)
+    value = evaluate_equation(label) if len(label) <= _LONGEST_EQUATION else None
     if value is not None:
         numbers = re.findall(r"-?\d[\d,]*(?:\.\d+)?", rationale)
         return any(float(number.replace(",", "")) == value for number in numbers)
@@ -151,20 +157,20 @@ def _agreeing(
 def label_probabilities(tokens: Sequence[Token], texts: Sequence[str]) -> tuple[float, ...] | None:
     """P(label) of each text, from the answer's tokens and their alternatives.
 
-    Follows the answer token by token. At each token, a text that still fits what was written before it, and
-    continues as one of the alternatives instead, gets the probability of that alternative times that of what
-    was written before; the texts that continue as the token go on, and may have both, in other tokens. What
-    the alternatives do not list counts as 0, and the sum is normalized to 1. The tokens are those from the
-    first character of the label on.
+    Follows the answer token by token. At each token, the text that fits what was written before it and
+    continues as one of the alternatives gets the probability of that alternative times that of what was written
+    before; the texts that continue as the token itself go on. What the alternatives do not list counts as 0,
+    and the sum is normalized to 1. The tokens are those from the first character of the label on.
 
     Returns:
-      One probability per text, in order; None when the answer is none of them, and for log-probabilities that
-      are not those of a distribution.
+      One probability per text, in order; None when the answer is none of them, for log-probabilities that are
+      not those of a distribution, without alternatives to an answer that is not certain, and where one may be
+      several texts: another tokenization of the same answer would give each its own.
     """
     texts = [as_bytes(text) for text in texts]
-    masses = [0.0] * len(texts)
+    masses, unclear = [0.0] * len(texts), 0.0
     candidates = set(range(len(texts)))
-    written, reached = b"", 1.0
+    written, reached, alone = b"", 1.0, True
     for token in tokens:
         own = as_bytes(token.text)
         if not _LEAST <= token.logprob <= _MOST:
@@ -172,12 +178,17 @@ def label_probabilities(tokens: Sequence[Token], texts: Sequence[str]) -> tuple[
         staying = _fitting(candidates, texts, written + own)
         if not staying:
             return None
-        for text, logprob in token.alternatives.items():
-            if text and text != token.text and _LEAST <= logprob <= _MOST:
-                fitting = _fitting(candidates, texts, written + as_bytes(text))
-                fitting = fitting if len(fitting) == 1 else fitting - staying
-                for i in fitting:
-                    masses[i] += reached * math.exp(min(logprob, 0.0)) / len(fitting)
+        others = {as_bytes(text): p for text, p in token.alternatives.items() if text and _LEAST <= p <= _MOST}
+        others.pop(own, None)
+        alone = alone and not others
+        for other, logprob in others.items():
+            mass = reached * math.exp(min(logprob, 0.0))
+            fitting = _fitting(candidates, texts, written + other)
+            if len(fitting) > 1:
+                fitting = _without_longer(fitting, texts, written, other, (own, *others))
+            for i in fitting:
+                masses[i] += mass / len(fitting)
+            unclear += mass * (len(fitting) > 1)
         reached *= math.exp(min(token.logprob, 0.0))
         written, candidates = written + own, staying
         if len(candidates) == 1:
@@ -186,7 +197,8 @@ def label_probabilities(tokens: Sequence[Token], texts: Sequence[str]) -> tuple[
     for i in ended:
         masses[i] += reached / len(ended)
     total = sum(masses)
-    return tuple(mass / total for mass in masses) if total > 0.0 else None
+    known = total > 0.0 and unclear <= _UNCLEAR * total and not (alone and reached < _CERTAIN)
+    return tuple(mass / total for mass in masses) if known else None
 
 
 def as_bytes(text: str) -> bytes:
@@ -197,9 +209,21 @@ def as_bytes(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
+def _without_longer(
+    fitting: set[int], texts: Sequence[bytes], written: bytes, token: bytes, listed: Sequence[bytes]
+) -> set[int]:
+    """The texts of `fitting` that begin with no longer `listed` token: a tokenizer would take that one."""
+    longer = [written + other for other in listed if other.startswith(token) and other != token]
+    return fitting.difference(*(_fitting(fitting, texts, begun) for begun in longer))
+
+
 def _fitting(candidates: set[int], texts: Sequence[bytes], written: bytes) -> set[int]:
-    """The texts that an answer which begins as `written` can be; of those it goes beyond, the longest."""
+    """The texts that an answer which begins as `written` can be; of those it goes beyond, the longest.
+
+    A number that goes on is another number.
+    """
     fitting = {i for i in candidates if texts[i].startswith(written) or written.startswith(texts[i])}
+    fitting -= {i for i in fitting if texts[i][-1:].isdigit() and written[len(texts[i]) :][:1].isdigit()}
     return {
         i
         for i in fitting

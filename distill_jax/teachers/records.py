@@ -86,7 +86,7 @@ def answer_tokens(answer: Answer, plan: AnnotationPlan, example: Example) -> lis
         skipped, position = own[: max(0, begin - position)], position + len(own)
         if position > begin:
             alternatives = {
-                as_text(other[len(skipped) :]): round(logprob, 5)
+                as_text(other[len(skipped) :]): round(logprob, 7)
                 for other, logprob in ((as_bytes(text), p) for text, p in token.alternatives.items())
                 if logprob != -math.inf and other.startswith(skipped)
             }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from distill_jax import tasks
 from distill_jax.config import RowsOptions
+from distill_jax.data.chat_forms import ChatForms, forms_of
 from distill_jax.data.labels import class_names, same
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import HeldOutSource, ReferenceSource, read_jsonl, table_of
@@ -27,6 +28,7 @@ class Rows:
     same: Callable[[str, str], bool]  # whether two labels are the same answer
     source: object
     split: str
+    chat: ChatForms | None = None  # how the rows were made of chats
 
     def options(self, example: Example) -> Sequence[str] | None:
         """The labels that a row can have."""
@@ -46,7 +48,8 @@ def rows_of(config: RowsOptions) -> Rows:
     if pathlib.Path(name).suffix.lower() in TABLES:
         classes = class_names(config.classes, config.classes_file)
         source = table_of(name)({split: [name]}, config.columns, needs_target=False, classes=classes)
-        return Rows(name, "default", _without_teacher(source.examples, split), classes, same, source, split)
+        examples = _without_teacher(source.examples, split)
+        return Rows(name, "default", examples, classes, same, source, split, forms_of(name))
     if config.columns or config.classes or config.classes_file:
         raise UserError(f"columns and classes are of files; {name} is a task, which has its own")
     task = registry.get_task(name, config.module, config.data_dir)

@@ -3,20 +3,25 @@
 import re
 from typing import NamedTuple
 
-from distill_jax.data.vocabularies import END
-
-_NAMES = "think(?:ing)?|thoughts?|reasoning|reflection|scratchpad|seed:think|antthinking"
+_NAMES = "think(?:ing)?|thoughts?|reasoning|analysis|reflection|scratchpad|seed:think|antthinking"
 # Tags of DeepSeek, Qwen, Anthropic and others; of Kimi; of Magistral; of Cohere and others; gpt-oss's channels.
 _TAG = re.compile(
     rf"<(?P<xml>/?)(?:{_NAMES})>|◁(?P<kimi>/?)think▷|\[(?P<magistral>/?)THINK\]"
     r"|<\|(?P<token>begin_of_thought|end_of_thought|START_THINKING|END_THINKING)\|>"
-    r"|<\|channel\|>(?P<channel>analysis|commentary|final)<\|message\|>",
+    r"|(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>(?P<channel>analysis|commentary|final)<\|message\|>",
     re.IGNORECASE,
 )
 _CLOSING = ("/", "end_of_thought", "end_thinking", "final")
 _CONTROL = re.compile(
     r"<\|[\w ]{1,40}\|>|<｜[\w▁ ]{1,40}｜>|</?s>|\[/?INST\]"
-    r"|<(?:eos|bos|pad|end_of_turn|start_of_turn|endoftext)>"
+    r"|<(?:eos|bos|pad|end_of_turn|start_of_turn|endoftext)>|</(?:answer|final_answer|response|output)>"
+)
+# What a chat's template or a model puts before an answer.
+_HEADER = re.compile(
+    r"\s*(?:<s>|<bos>|<\|begin_of_text\|>|<\|im_start\|>|<\|start_header_id\|>|<\|start\|>|<start_of_turn>|\[/INST\])"
+    r"(?:(?:assistant|model)(?:<\|end_header_id\|>|<\|message\|>|\s*\n))?\s*|\s*<\|assistant\|>\s*"
+    r"|\s*<(?:answer|final_answer|response|output)>",
+    re.IGNORECASE,
 )
 _LONGEST = 48  # characters of a control token
 
@@ -42,14 +47,24 @@ def split(text: str) -> Parts:
         piece = text[position : tag.start()]
         closing = (next(filter(None, tag.groups()), "")).lower() in _CLOSING
         if closing and not inside:
-            thought, answered = [*thought, *answered, piece], []
+            thought += [*answered, piece]
+            answered = []
         else:
             (thought if inside else answered).append(piece)
         position, inside = tag.end(), not closing
     (thought if inside else answered).append(text[position:])
     start = len(text) if inside else position
     thinking = "\n".join(filter(None, (ended(piece).strip() for piece in thought)))
-    return Parts(thinking, ended("".join(answered)), start)
+    return Parts(thinking, _begun(ended("".join(answered))), start)
+
+
+def _begun(text: str) -> str:
+    """`text` without the control tokens before it, such as `<|im_start|>assistant`."""
+    for _ in range(3):
+        if not (header := _HEADER.match(text)):
+            break
+        text = text[header.end() :]
+    return text
 
 
 def ended(text: str) -> str:
@@ -65,5 +80,5 @@ def ended(text: str) -> str:
 
 
 def harmless(text: str) -> str:
-    """`text` in which `</s>` is not the student's end token: a space parts it."""
-    return text.replace(END, f"{END[0]} {END[1:]}")
+    """`text` in which `</s>`, `<|im_end|>` and the like are not tokens of the student: a space parts them."""
+    return _CONTROL.sub(lambda token: f"{token[0][0]} {token[0][1:]}", text) if "<" in text else text

@@ -1,25 +1,33 @@
 """From a configuration to all that a run needs before its first step: data, network, loss, optimizer, mesh."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optax
 
+from distill_jax.checkpoints.orbax import latest_step
+from distill_jax.checkpoints.reading import Checkpoint
+from distill_jax.checkpoints.vocabulary import vocabulary_spec
 from distill_jax.config import TrainConfig
-from distill_jax.data.prepare import Prepared, prepare
+from distill_jax.data.prepare import Prepared, checked, prepare
 from distill_jax.data.selection import Filters
 from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.families import Network
+from distill_jax.models.lora import Lora
 from distill_jax.tasks.resolve import resolve
 from distill_jax.training import distributed, methods, partitioning
-from distill_jax.training.initial import load_teacher
+from distill_jax.training.adapters import Base, check_base, load_base
+from distill_jax.training.initial import load_teacher, open_start
 from distill_jax.training.losses import Objective
 from distill_jax.training.partitioning import Partitioner
 from distill_jax.training.stored_logits import store_top_k
+
+log = logging.getLogger("distill_jax")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +40,11 @@ class Run:
       view_weights: weight of each view's mean loss.
       records: prepared training rows.
       validation: prepared validation rows; None where there are none.
+      start: the checkpoint to start from; None from scratch, and where the run's folder has one to resume.
       model: the student's network, `vocab_size` filled in.
       objective: what is minimised, with the teacher's network where it needs one.
       teacher: parameters of the teacher beside the student; None without one.
+      base: the model beneath adapters; None where all weights are trained.
       place: the mesh and what is sharded over it.
     """
 
@@ -47,9 +57,11 @@ class Run:
     records: Prepared
     validation: Prepared | None
     vocabulary: Vocabulary
+    start: Checkpoint | None
     model: Network
     objective: Objective
     teacher: Any
+    base: Base | None
     optimizer: optax.GradientTransformation
     place: Partitioner
 
@@ -57,6 +69,11 @@ class Run:
     def lengths(self) -> Mapping[str, int]:
         """`{"inputs": …, "targets": …}` in tokens."""
         return self.config.task_feature_lengths
+
+    @property
+    def lora(self) -> Lora | None:
+        """The adapters that are trained; None where all weights are."""
+        return None if self.base is None else self.base.lora
 
 
 def build(
@@ -73,13 +90,16 @@ def build(
       UserError: for data, a teacher or a mesh that does not go together with the rest.
     """
     model = model or methods.make_model(config)
+    check_base(config)
     place = partitioning.make_partitioner(
         model.config, config.batch_size, config.microbatches, config.mesh, config.partitioning
     )
     named = resolve(config)
     weights = methods.view_weights(config)
     _check_views(named.name, named.views, weights)
-    records, validation = _prepare(config, named.task, named.views)
+    _look_at(named.task, ["train", "validation"] if config.eval_period else ["train"], named.views)
+    start, spec = _start(config, model)
+    records, validation = _prepare(config, named.task, named.views, spec)
     vocabulary = load_vocabulary(records.vocabulary)
     model = with_vocabulary_size(model, vocabulary)
     partitioning.check_model(place, model.config, config.batch_size, config.microbatches)
@@ -101,16 +121,45 @@ def build(
         records=records,
         validation=validation,
         vocabulary=vocabulary,
+        start=start,
         model=model,
         objective=objective,
         teacher=teacher,
+        base=load_base(config, model, start, vocabulary, place),
         optimizer=optimizer or methods.make_optimizer(config),
         place=place,
     )
 
 
+def _look_at(task: DistillationTask, splits: Sequence[str], views: Sequence[View]) -> None:
+    """Reads the first row of each split: a wrong file or column is told of before anything is fetched."""
+    for split in splits:
+        next(checked(enumerate(task.source.examples(split)), task, split, views), None)
+
+
+def _start(config: TrainConfig, model: Network) -> tuple[Checkpoint | None, str]:
+    """The checkpoint to start from, where there is one and the run does not resume; and the vocabulary."""
+    resumes, path = latest_step(config.model_dir) is not None, config.start
+    if resumes and config.vocabulary is None:
+        return None, config.model_dir
+    opened = None
+    if path is not None and not resumes:
+        opened = distributed.first_alone(lambda: open_start(path, model))
+    spec = distributed.first_alone(lambda: vocabulary_spec(config.vocabulary, path, opened))
+    if path is None and not resumes and distributed.is_primary():
+        asked = config.initial_checkpoint_path is not None  # else the model is one that has no checkpoint
+        log.log(
+            logging.WARNING if asked else logging.INFO,
+            "FROM SCRATCH: random weights, nothing pretrained; learning rate %g, vocabulary %s; --init FOLDER "
+            "or hf://ORG/NAME starts from a checkpoint of this network",
+            config.peak_learning_rate,
+            spec,
+        )
+    return opened, spec
+
+
 def _prepare(
-    config: TrainConfig, task: DistillationTask, views: Sequence[View]
+    config: TrainConfig, task: DistillationTask, views: Sequence[View], vocabulary: str
 ) -> tuple[Prepared, Prepared | None]:
     """The training rows, and the validation rows where there are any to evaluate on."""
     common = {"task_feature_lengths": config.task_feature_lengths, "pack": config.pack, "seed": config.seed}
@@ -119,7 +168,7 @@ def _prepare(
             task,
             views,
             "train",
-            vocabulary=config.vocabulary,
+            vocabulary=vocabulary,
             data_fraction=config.data_fraction,
             num_examples=config.num_examples,
             filters=Filters(**config.filters),

@@ -1,28 +1,80 @@
 """Parameters from elsewhere: a student's first ones, and those of a white-box teacher."""
 
+import dataclasses
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
-from distill_jax.checkpoints.formats.parameters import check, to_tree
+from distill_jax.checkpoints.formats.parameters import check, to_arrays
+from distill_jax.checkpoints.hub import NotFetched
 from distill_jax.checkpoints.reading import Checkpoint, open_checkpoint
+from distill_jax.config import ModelOptions, Sources, build, gin_files
 from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
-from distill_jax.models.families import Network, make_network
+from distill_jax.models.config import ModelConfig
+from distill_jax.models.families import Network, canonical, make_config, make_network
+
+WITHOUT = "give a local folder of it with --init FOLDER, or train from scratch with --init none"
 
 
-def initial_params(model: Network, path: str, vocabulary: Vocabulary) -> Any:
-    """Float32 parameters for a student, `model`, from any checkpoint that `reading.open_checkpoint` takes.
+def open_start(path: str, model: Network) -> Checkpoint:
+    """Opens the checkpoint that a student starts from, and compares it with the network.
 
     Raises:
-      UserError: when the checkpoint is missing, is of a run with another vocabulary, or does not fit; names the
-        parameter and both shapes.
+      UserError: when it cannot be had or does not fit; names the parameter and both shapes, or what to do.
     """
-    checkpoint = open_checkpoint(path)
+    try:
+        checkpoint = open_checkpoint(path)
+    except NotFetched as error:
+        raise UserError(f"INITIAL_CHECKPOINT_PATH {error}; {WITHOUT}") from None
+    try:
+        differing = _differing(checkpoint.config, model.config)
+        if "model_family" not in differing:
+            check(path, checkpoint.parameters, _closed(model.config, checkpoint), "the model's gin file")
+        for name, (theirs, ours) in differing.items():
+            raise UserError(
+                f"{path}: {name} is {theirs}, the model's gin file has {ours}: "
+                f"give --gin.{name.upper()}={theirs}"
+            )
+    except UserError as error:
+        fitting = [name for name in gin_files.models() if not _differing(checkpoint.config, _preset(name))]
+        hint = f"; it is a --model {' or '.join(fitting)}" if checkpoint.config and fitting else ""
+        raise UserError(f"INITIAL_CHECKPOINT_PATH {error}{hint}") from None
+    return checkpoint
+
+
+def _closed(config: ModelConfig, checkpoint: Checkpoint) -> ModelConfig:
+    """The config, with the checkpoint's number of ids where it leaves that open."""
+    embedding = checkpoint.parameters.get("token_embedder/embedding")
+    rows = config.vocab_size or (embedding.shape[0] if embedding is not None else 1)
+    return dataclasses.replace(config, vocab_size=rows)
+
+
+def _preset(name: str) -> ModelConfig:
+    return make_config(build(ModelOptions, Sources(model=name)).shape)
+
+
+def _differing(theirs: ModelConfig | None, ours: ModelConfig) -> dict[str, tuple[Any, Any]]:
+    """What networks do not have in common, also those of the same shapes; what either leaves open is equal."""
+    first, second = (canonical(config) if config else {} for config in (theirs, ours))
+    names = sorted(first.keys() & second.keys(), key=lambda name: (name != "model_family", name))
+    pairs = {name: (first[name], second[name]) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and None not in pair}
+
+
+def initial_params(
+    model: Network, checkpoint: Checkpoint, vocabulary: Vocabulary, shardings: Any = None
+) -> Any:
+    """Float32 parameters for a student, `model`, from a checkpoint that is open.
+
+    They are laid out by `shardings`, as `parameters.to_arrays` says.
+
+    Raises:
+      UserError: when the checkpoint is of a run with another vocabulary, or does not fit; names the parameter
+        and both shapes.
+    """
+    path = checkpoint.path
     check(path, checkpoint.parameters, model.config, "the model's gin file")
     _check_vocabulary(f"INITIAL_CHECKPOINT_PATH {path}", checkpoint, vocabulary)
-    return jax.tree.map(jnp.asarray, to_tree(checkpoint.parameters, model.config.scan_layers))
+    return to_arrays(checkpoint.parameters, model.config.scan_layers, shardings)
 
 
 def load_teacher(path: str | None, vocabulary: Vocabulary) -> tuple[Network, Any]:
@@ -41,7 +93,7 @@ def load_teacher(path: str | None, vocabulary: Vocabulary) -> tuple[Network, Any
             f"TEACHER_CHECKPOINT_PATH {path}: has {config.vocab_size} ids, the student's vocabulary "
             f"{vocabulary.vocab_size}: both must have the same vocabulary"
         )
-    return make_network(config), jax.tree.map(jnp.asarray, to_tree(checkpoint.parameters))
+    return make_network(config), to_arrays(checkpoint.parameters)
 
 
 def _check_vocabulary(option: str, checkpoint: Checkpoint, vocabulary: Vocabulary) -> None:
@@ -50,7 +102,10 @@ def _check_vocabulary(option: str, checkpoint: Checkpoint, vocabulary: Vocabular
     causal = run is None and checkpoint.config is not None and checkpoint.config.pad_id != 0
     own = checkpoint.vocabulary() if causal else None
     if own is not None and own.fingerprint != vocabulary.fingerprint:
-        raise UserError(f"{option}: has a vocabulary of its own: give --vocabulary {checkpoint.folder} too")
+        raise UserError(
+            f"{option}: has a vocabulary of its own: leave --vocabulary out, or give --vocabulary "
+            f"{checkpoint.folder}"
+        )
     if run is not None and run.vocabulary not in ("", vocabulary.fingerprint):
         raise UserError(
             f"{option}: was trained with the vocabulary {run.vocabulary}, the student's is "

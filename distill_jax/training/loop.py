@@ -19,6 +19,10 @@ from distill_jax.training.preemption import Preempted, Watch
 from distill_jax.training.step import means
 from distill_jax.training.train_state import TrainState
 
+# Steps that may wait behind the one that runs, so that a device is never idle. On a CPU none does: the devices
+# are the host, and a step's temporary memory is taken when it is dispatched, not when it begins.
+STEPS_AHEAD = 2
+
 
 class _Log(Listener):
     """Metrics to the run's folder and to the listener."""
@@ -50,7 +54,11 @@ class _Pending:
         self._average: list[dict[str, float]] = []
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
+        """Keeps the metrics of a step that was dispatched, and waits until few steps are in flight."""
         self._metrics.append(metrics)
+        ahead = 0 if next(iter(metrics["loss"].devices())).platform == "cpu" else STEPS_AHEAD
+        if len(self._metrics) > ahead:
+            jax.block_until_ready(self._metrics[-1 - ahead])
 
     def look(self) -> None:
         """Waits for the steps so far; raises UserError when too many were skipped."""

@@ -8,6 +8,7 @@ from distill_jax.config import TrainConfig
 from distill_jax.models.families import Network, make_config, make_network
 from distill_jax.training import losses, optimizers, schedules
 from distill_jax.training.losses import CrossEntropy, LogitDistillation, Objective, SoftLabels
+from distill_jax.training.programs import remembered
 
 
 def make_model(config: TrainConfig) -> Network:
@@ -36,10 +37,16 @@ def make_objective(config: TrainConfig) -> Objective:
 
 def make_schedule(config: TrainConfig) -> optax.Schedule:
     """The learning rate by step."""
-    arguments = {"learning_rate": config.learning_rate, "warmup_steps": config.warmup_steps}
+    arguments = {"learning_rate": config.peak_learning_rate, "warmup_steps": config.warmup_steps}
     if config.schedule in ("linear", "cosine"):
         arguments["total_steps"] = config.train_steps
-    return getattr(schedules, config.schedule)(**arguments)
+    return _named(schedules, config.schedule, **arguments)
+
+
+@remembered
+def _named(module, name: str, *args, **options):
+    """One object for equal arguments: the programs it is compiled into serve the next run."""
+    return getattr(module, name)(*args, **options)
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
@@ -48,7 +55,7 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     if config.clip_norm is not None:
         common["clip_norm"] = config.clip_norm or None
     if config.optimizer == "adafactor":
-        return optimizers.adafactor(make_schedule(config), decay_rate=config.adafactor_decay_rate, **common)
-    return optimizers.adamw(
-        make_schedule(config), b1=config.adam_b1, b2=config.adam_b2, eps=config.adam_eps, **common
-    )
+        common["decay_rate"] = config.adafactor_decay_rate
+    else:
+        common |= {"b1": config.adam_b1, "b2": config.adam_b2, "eps": config.adam_eps}
+    return _named(optimizers, config.optimizer, make_schedule(config), **common)

@@ -3,8 +3,6 @@
 import json
 import pathlib
 
-from tensorboardX import SummaryWriter
-
 from distill_jax import files
 
 
@@ -24,6 +22,8 @@ class MetricWriter:
             kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= start_step]
             files.write_text(path, "".join(kept))
         self._file = path.open("a")
+        from tensorboardX import SummaryWriter  # brings torch along where that is installed: seconds
+
         self._summary = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
 
     def write(self, step: int, metrics: dict[str, float], prefix: str = "train") -> None:

@@ -1,44 +1,76 @@
 """The state that a run starts from, laid out on the mesh."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from distill_jax.checkpoints.orbax import Checkpointer
 from distill_jax.data.loader import Loader
 from distill_jax.models.families import Network
-from distill_jax.training import partitioning, train_state
+from distill_jax.models.lora import Lora
+from distill_jax.training import train_state
 from distill_jax.training.build import Run
 from distill_jax.training.initial import initial_params
+from distill_jax.training.partitioning import Partitioner
+from distill_jax.training.programs import remembered
 from distill_jax.training.train_state import TrainState
 
 
-def state_shapes(model: Network, optimizer: optax.GradientTransformation) -> TrainState:
-    """The shapes of the state; nothing is allocated."""
-    return jax.eval_shape(lambda: train_state.create(train_state.init_params(model, 0), optimizer))
+@remembered
+def state_shapes(
+    model: Network, optimizer: optax.GradientTransformation, lora: Lora | None = None
+) -> TrainState:
+    """The shapes of the state, of adapters where there are any; nothing is allocated."""
+    return jax.eval_shape(lambda: train_state.create(_first_params(model, 0, lora), optimizer))
 
 
-def start(run: Run, checkpointer: Checkpointer, loader: Loader) -> tuple[TrainState, TrainState]:
-    """The state to resume or start from, and its shardings; the loader is moved to the same place."""
+def _first_params(model: Network, seed: int, lora: Lora | None) -> Any:
+    """Random parameters of a model, or its adapters, of which shapes are all that is needed of the model."""
+    if lora is None:
+        return train_state.init_params(model, seed)
+    return lora.init(jax.eval_shape(lambda: train_state.init_params(model, seed)), seed)
+
+
+@remembered
+def _new_state(
+    place: Partitioner,
+    model: Network,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    lora: Lora | None,
+) -> Callable[[], TrainState]:
+    def create() -> TrainState:
+        return train_state.create(_first_params(model, seed, lora), optimizer)
+
+    return jax.jit(create, out_shardings=place.state(state_shapes(model, optimizer, lora), model, lora))
+
+
+@remembered
+def _optimizer_state(
+    place: Partitioner, model: Network, optimizer: optax.GradientTransformation
+) -> Callable[[Any], optax.OptState]:
+    return jax.jit(optimizer.init, out_shardings=place.state(state_shapes(model, optimizer), model).opt_state)
+
+
+def start(run: Run, checkpointer: Checkpointer, loader: Loader) -> TrainState:
+    """The state to resume or start from; the loader is moved to the same place."""
     config, model, optimizer = run.config, run.model, run.optimizer
-    shapes = state_shapes(model, optimizer)
-    shardings = run.place.state(shapes, model)
-    restored = checkpointer.restore(run.place.shapes(shapes, model))
+    lora = run.lora
+    shapes = state_shapes(model, optimizer, lora)
+    restored = checkpointer.restore(run.place.shapes(shapes, model, lora))
     if restored is not None:
         state, position = restored
         loader.set_state(position)
-        return state, shardings
-    params = None
-    if config.initial_checkpoint_path is not None:
-        params = initial_params(model, config.initial_checkpoint_path, run.vocabulary)
-        params = partitioning.put(params, shardings.params)
-
-    def create(params) -> TrainState:
-        params = train_state.init_params(model, config.seed) if params is None else params
-        return train_state.create(params, optimizer)
-
-    return jax.jit(create, out_shardings=shardings)(params), shardings
+        return state
+    if run.start is None or lora is not None:  # adapters' start is the base's
+        return _new_state(run.place, model, optimizer, config.seed, lora)()
+    shardings = run.place.state(shapes, model)
+    params = initial_params(model, run.start, run.vocabulary, shardings.params)
+    opt_state = _optimizer_state(run.place, model, optimizer)(params)
+    return TrainState(jax.device_put(jnp.zeros((), jnp.int32), shardings.step), params, opt_state)
 
 
 def example_ids(task, split: str) -> Callable[[list[int]], list[str]]:

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import grain
 import jax
@@ -29,8 +30,12 @@ from distill_jax.training.losses import Batch, decoder_states
 
 def _fingerprint(params) -> str:
     """Hash of the sums of all parameters: another teacher has others."""
-    sums = jax.jit(lambda tree: jax.tree.map(lambda x: jnp.sum(jnp.abs(x)), tree))(params)
-    return hash_of([float(x) for x in jax.tree.leaves(sums)])
+    return hash_of([float(x) for x in jax.tree.leaves(_sums(params))])
+
+
+@jax.jit
+def _sums(params) -> Any:
+    return jax.tree.map(lambda x: jnp.sum(jnp.abs(x)), params)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3, 4))

@@ -1,5 +1,6 @@
 """What a step changes: the parameters, the optimizer's state and the step count."""
 
+import functools
 from typing import Any
 
 import flax.struct
@@ -17,15 +18,15 @@ class TrainState:
     opt_state: optax.OptState
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _init(model, key: jax.Array) -> Any:
+    tokens = jnp.ones((1, 8), jnp.int32)
+    return model.init(key, tokens, tokens, tokens, enable_dropout=False)["params"]
+
+
 def init_params(model, seed: int) -> Any:
     """Random parameters of `model`: a tree of float32 arrays, T5's initialisation."""
-    tokens = jnp.ones((1, 8), jnp.int32)
-
-    @jax.jit
-    def init(key):
-        return model.init(key, tokens, tokens, tokens, enable_dropout=False)["params"]
-
-    return init(jax.random.key(seed))
+    return _init(model, jax.random.key(seed))
 
 
 def create(params: Any, optimizer: optax.GradientTransformation) -> TrainState:

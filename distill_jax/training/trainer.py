@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import jax
 import optax
 
 from distill_jax.checkpoints import run_dir
@@ -20,7 +21,9 @@ from distill_jax.training.build import Run, build
 from distill_jax.training.listener import Listener
 from distill_jax.training.losses import Objective
 from distill_jax.training.nonfinite import Guard
-from distill_jax.training.start import example_ids, start
+from distill_jax.training.partitioning import Partitioner
+from distill_jax.training.programs import remembered
+from distill_jax.training.start import example_ids, start, state_shapes
 from distill_jax.training.step import make_eval_step, make_train_step, means
 
 DECAYING = ("linear", "cosine")  # schedules that depend on the number of steps
@@ -89,12 +92,14 @@ def claim(run: Run) -> None:
         teacher=config.teacher_checkpoint_path if run.objective.needs_teacher else None,
         own_data=run.own_data,
         teacher_name=config.teacher,
+        lora=run.base and run.base.describe(),
     )
     run_dir.claim(config.model_dir, identity, config)
     _check_steps(config)
     if distributed.is_primary():
         run.vocabulary.save(config.model_dir)
         run_dir.write_config(config.model_dir, config)
+        run_dir.write_data(config.model_dir, run.records.manifest)
 
 
 def _check_steps(config: TrainConfig) -> None:
@@ -121,10 +126,11 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
     kept = {"keep": config.keep_checkpoints, "keep_best": config.keep_best_checkpoints}
     checkpointer = Checkpointer(config.model_dir, **kept)
     loader = _loader(run, run.records, seed=config.seed)
-    state, shardings = start(run, checkpointer, loader)
+    state = start(run, checkpointer, loader)
     options = {name: getattr(config, name) for name in ("seed", "microbatches", "loss_chunk", "z_loss")}
-    options |= {"objective": run.objective, "shardings": shardings}
-    train_step = make_train_step(run.model, run.optimizer, run.view_weights, **options)
+    weights = tuple(run.view_weights.items())
+    train_step = _train_step(place, run.model, run.optimizer, weights, run.objective, run.lora, **options)
+    beside = (run.teacher, run.base and run.base.params)
     train_step = distributed.compiled_together(train_step)
     ids = example_ids(run.task, "train")
     folder, limit = config.model_dir, config.max_skipped_steps
@@ -132,7 +138,7 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
     return loop.Loop(
         state=state,
         loader=loader,
-        train_step=lambda state, batch: train_step(state, partitioning.put_batch(batch, place), run.teacher),
+        train_step=lambda state, batch: train_step(state, partitioning.put_batch(batch, place), *beside),
         checkpointer=checkpointer,
         guard=guard,
         place=place,
@@ -141,6 +147,18 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
         best_by=run.task.best_by,
         listener=listener,
     ).run()
+
+
+@remembered
+def _train_step(place: Partitioner, model, optimizer, view_weights, objective, lora, **options) -> Callable:
+    options["shardings"] = place.state(state_shapes(model, optimizer, lora), model, lora)
+    return make_train_step(model, optimizer, dict(view_weights), objective=objective, lora=lora, **options)
+
+
+@remembered
+def _eval_step(place: Partitioner, model, view_weights, objective, loss_chunk: int) -> Callable:
+    del place  # under whose rules it is traced
+    return make_eval_step(model, dict(view_weights), objective=objective, loss_chunk=loss_chunk)
 
 
 def _loader(run: Run, records: Prepared, **options) -> Loader:
@@ -152,10 +170,14 @@ def _loader(run: Run, records: Prepared, **options) -> Loader:
 
 def _validation(run: Run, evaluator: Evaluator | None) -> Callable[[Any], dict[str, float]]:
     """(parameters) -> the scores of the validation split."""
-    options = {"objective": run.objective, "loss_chunk": run.config.loss_chunk}
-    eval_step = make_eval_step(run.model, run.view_weights, **options)
+    weights = tuple(run.view_weights.items())
+    eval_step = _eval_step(run.place, run.model, weights, run.objective, run.config.loss_chunk)
+    merge = None
+    if run.lora is not None:
+        merge = jax.jit(run.lora.merge, out_shardings=run.place.params(run.model))
 
     def validate(params: Any) -> dict[str, float]:
+        params = params if merge is None else merge(run.base.params, params)
         scores = {} if run.validation is None else _validation_losses(run, eval_step, params)
         if evaluator is not None:
             scores |= evaluator(partitioning.local_copy(params), "validation")

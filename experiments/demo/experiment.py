@@ -1,30 +1,42 @@
 """The runs of the demo: one student, two methods, several training-set sizes, one or more seeds.
 
-Both methods start from the same random student and see the same examples, about as many in a batch, each at
-its own best learning rate. A step of step-by-step costs more, since it trains on two views of an example. So
-standard fine-tuning is scored twice: at the same number of steps, and at equal FLOPs, as XLA counts them.
+Both methods start from the same random student and see the same examples, about as many in a batch. A step of
+step-by-step costs more, since it trains on two views of an example. So standard fine-tuning is scored twice: at
+the same number of steps, and at equal FLOPs, as XLA counts them. Each has its own learning rate at each of
+these budgets and sizes, chosen by one search on validation (`experiments.demo_rates`). Beside them stand the
+rules that know nothing (`scoring.floors`), on the same rows.
 """
 
+import concurrent.futures
 import dataclasses
 import functools
+import multiprocessing
+import os
 import time
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
+import optax
 
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import Prepared, prepare
+from distill_jax.data.schema import Example
+from distill_jax.data.selection import share
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.evaluation.evaluator import Evaluator
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
-from distill_jax.tasks import registry
+from distill_jax.scoring import floors
+from distill_jax.tasks import entailment, registry
 from distill_jax.training import losses, optimizers, schedules, train_state
 from distill_jax.training.step import make_train_step
 
 METHODS = ("standard", "step_by_step")
+# What is reported: (method, budget).
+ARMS = (("step_by_step", "equal steps"), ("standard", "equal steps"), ("standard", "equal compute"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +45,11 @@ class Settings:
 
     Attributes:
       task: an embedded task.
-      split: scored; the learning rates were chosen on validation (`experiments.demo_rates`).
+      split: scored.
       train_sizes: numbers of training examples.
       steps: updates of step-by-step, and of standard at equal steps.
-      learning_rates: by method, constant after `warmup_steps`.
+      learning_rates: by method, budget and training-set size, constant after `warmup_steps`; chosen on the
+        validation split (`experiments.demo_rates`). Of another size than these, that of the nearest.
       b2: of AdamW; with 0.999 so few steps learn much less.
       alpha: weight of the label loss in step-by-step.
       vocabulary: trained on the task's text.
@@ -47,10 +60,13 @@ class Settings:
 
     task: str = "entailment"
     split: str = "test"
-    train_sizes: tuple[int, ...] = (1000, 2000, 4000)
-    steps: int = 800
-    learning_rates: Mapping[str, float] = dataclasses.field(
-        default_factory=lambda: {"standard": 5e-4, "step_by_step": 1e-3}
+    train_sizes: tuple[int, ...] = (1000, 4000)
+    steps: int = 600
+    learning_rates: Mapping[str, Mapping[str, Mapping[int, float]]] = dataclasses.field(
+        default_factory=lambda: {
+            "step_by_step": {"equal steps": {1000: 2e-3, 4000: 2e-3}},
+            "standard": {"equal steps": {1000: 4e-3, 4000: 1e-3}, "equal compute": {1000: 4e-3, 4000: 1e-3}},
+        }
     )
     warmup_steps: int = 20
     b2: float = 0.95
@@ -75,25 +91,19 @@ class Settings:
         }
     )
 
+    def rate(self, method: str, budget: str, size: int) -> float:
+        """The learning rate of a method at a budget, for so many training examples."""
+        rates = self.learning_rates[method][budget]
+        return rates[min(rates, key=lambda known: abs(known - size))]
+
 
 class Comparison:
-    """One compiled step per method, shared by all sizes and seeds."""
+    """One compiled step per method and learning rate, shared by all sizes and seeds."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
         self.model = Transformer(settings.student)
-        self.optimizers = {
-            method: optimizers.adamw(schedules.constant(rate, settings.warmup_steps), b2=settings.b2)
-            for method, rate in settings.learning_rates.items()
-        }
-        weights = {
-            "standard": losses.standard_weights(),
-            "step_by_step": losses.step_by_step_weights(settings.alpha),
-        }
-        self._step_fns = {
-            method: make_train_step(self.model, self.optimizers[method], weights[method]) for method in METHODS
-        }
-        self._compiled: dict[str, Any] = {}
+        self._compiled: dict[tuple[str, float], Any] = {}
 
     def _prepared(self, method: str, size: int, seed: int) -> Prepared:
         return prepare(
@@ -105,86 +115,179 @@ class Comparison:
             seed=seed,
         )
 
-    def _state(self, method: str, seed: int) -> train_state.TrainState:
-        return train_state.create(train_state.init_params(self.model, seed), self.optimizers[method])
+    def _state(self, rate: float, seed: int) -> train_state.TrainState:
+        return train_state.create(train_state.init_params(self.model, seed), self._optimizer(rate))
 
-    def compiled(self, method: str) -> Any:
+    def _optimizer(self, rate: float) -> optax.GradientTransformation:
+        schedule = schedules.constant(rate, self.settings.warmup_steps)
+        return optimizers.adamw(schedule, b2=self.settings.b2)
+
+    def compiled(self, method: str, rate: float) -> Any:
         """The compiled step of a method; its `cost_analysis` counts the FLOPs."""
-        if method not in self._compiled:
+        if (method, rate) not in self._compiled:
             records = self._prepared(method, self.settings.train_sizes[0], 0)
             batch = next(Loader(records.path, self.settings.rows[method], seed=0))
-            shapes = jax.eval_shape(lambda: self._state(method, 0))
-            self._compiled[method] = self._step_fns[method].lower(shapes, batch).compile()
-        return self._compiled[method]
+            shapes = jax.eval_shape(lambda: self._state(rate, 0))
+            weights = {
+                "standard": losses.standard_weights(),
+                "step_by_step": losses.step_by_step_weights(self.settings.alpha),
+            }
+            step_fn = make_train_step(self.model, self._optimizer(rate), weights[method])
+            self._compiled[method, rate] = step_fn.lower(shapes, batch).compile()
+        return self._compiled[method, rate]
 
     @functools.cached_property
     def equal_compute_steps(self) -> int:
         """Steps of standard that cost the FLOPs of step-by-step's `steps`."""
-        flops = {method: self.compiled(method).cost_analysis()["flops"] for method in METHODS}
+        size = self.settings.train_sizes[0]
+        flops = {
+            method: self.compiled(method, self.settings.rate(method, "equal steps", size)).cost_analysis()[
+                "flops"
+            ]
+            for method in METHODS
+        }
         return round(self.settings.steps * flops["step_by_step"] / flops["standard"])
 
-    def run(self, method: str, size: int, seed: int, samples: int = 0) -> list[dict[str, Any]]:
-        """Trains once and evaluates.
+    def steps(self, budget: str) -> int:
+        """Updates of a budget."""
+        return self.settings.steps if budget == "equal steps" else self.equal_compute_steps
+
+    def run(
+        self, method: str, budgets: Sequence[str], size: int, seed: int, rate: float, samples: int = 0
+    ) -> list[dict[str, Any]]:
+        """Trains once, and evaluates at each budget.
 
         Args:
           method: standard or step_by_step.
+          budgets: of `ARMS`.
           size: training examples.
           seed: of the parameters, of the choice of examples and of their order.
+          rate: learning rate.
           samples: test rows to return with their predictions.
 
         Returns:
-          A result at `steps`; of standard, a second one at `equal_compute_steps`.
+          A result for each budget.
         """
         records = self._prepared(method, size, seed)
-        step_fn = self.compiled(method)
+        step_fn = self.compiled(method, rate)
         loader = Loader(records.path, self.settings.rows[method], seed=seed)
-        marks = {self.settings.steps: "equal steps"}
-        if method == "standard":
-            marks[self.equal_compute_steps] = "equal compute"
-        state, results, seconds, began = self._state(method, seed), [], 0.0, time.monotonic()
+        marks = {self.steps(budget): budget for budget in budgets}
+        state, results = self._state(rate, seed), []
+        seconds, began = np.zeros(2), np.array([time.monotonic(), time.process_time()])
         for step in range(1, max(marks) + 1):
             state, metrics = step_fn(state, next(loader))
             if step % 20 == 0:
                 jax.block_until_ready(metrics)  # XLA on CPU queues steps without bound
             if step in marks:
                 jax.block_until_ready(state.params)
-                seconds += time.monotonic() - began
+                seconds += np.array([time.monotonic(), time.process_time()]) - began
                 result = {
                     "method": method,
+                    "comparison": marks[step],
                     "train_examples": size,
                     "seed": seed,
-                    "comparison": marks[step],
+                    "learning_rate": rate,
                     "steps": step,
-                    "seconds": round(seconds, 2),
+                    "seconds": round(float(seconds[0]), 2),
+                    "processor_seconds": round(float(seconds[1]), 2),
                 }
                 results.append(result | self._scores(state.params, method, records.vocabulary, samples))
-                began = time.monotonic()
+                began = np.array([time.monotonic(), time.process_time()])
         return results
+
+    def arms(self, size: int, seed: int, samples: int = 0) -> Iterator[dict[str, Any]]:
+        """The results of all of `ARMS`; budgets with the same rate share a run."""
+        for method in dict.fromkeys(method for method, _ in ARMS):
+            rates = {b: self.settings.rate(method, b, size) for m, b in ARMS if m == method}
+            for rate in dict.fromkeys(rates.values()):
+                budgets = [budget for budget, own in rates.items() if own == rate]
+                shown = samples if method == "step_by_step" else 0
+                yield from self.run(method, budgets, size, seed, rate, shown)
+
+    def floors(self, size: int, seed: int) -> list[dict[str, Any]]:
+        """What the teacher, and rules learnt from the same training rows, reach on the same test rows."""
+        task = registry.get_task(self.settings.task)
+        train = [example for _, example in share(task.source, "train", 1.0, size, seed)]
+        test = list(task.source.examples(self.settings.split))
+        rules = floors.predictions(train, test, task.classes, [entailment.asked])
+        rules["joined"] = joined(train, test)
+        rules["teacher"] = [example.teacher_label for example in test]
+        return [
+            {"method": name, "comparison": "no student", "train_examples": size, "seed": seed}
+            | _scored([task.is_right(*pair) for pair in zip(test, labels, strict=True)])
+            for name, labels in rules.items()
+        ]
 
     def _scores(self, params: Any, method: str, vocabulary: str, samples: int) -> dict[str, Any]:
         task, views = registry.resolve(f"{self.settings.task}_{method}")
         student = {"model": self.model, "vocabulary": load_vocabulary(vocabulary), "task": task}
         student["lengths"] = {"inputs": 64, "targets": 28}
         split, of_labels = self.settings.split, types.SimpleNamespace(**student, views=views[:1])
-        scores: dict[str, Any] = {"accuracy": Evaluator(of_labels, 250)(params, split)["label_accuracy"]}
+        rows = Evaluator(of_labels, 250).evaluate(params, split).rows
+        scores = _scored([row["correct"] for row in rows])
         if samples:
             whole = types.SimpleNamespace(**student, views=views)
             scores["samples"] = Evaluator(whole, samples, num_examples=samples).evaluate(params, split).rows
         return scores
 
 
+def joined(train: Sequence[Example], test: Sequence[Example]) -> list[str]:
+    """Labels by what train's labels imply: two words of one kind with a third are of one kind.
+
+    Knows no kinds, but that they are classes, which no student is told: how much the labels alone could tell.
+    """
+    groups = {word: {word} for word in entailment.KIND_OF}
+    for example in train:
+        if example.label == "entailment":
+            both = set().union(*(groups[word] for word in entailment.asked(example)))
+            groups.update(dict.fromkeys(both, both))
+    labels = []
+    for example in test:
+        pair = entailment.asked(example)
+        is_one = pair is not None and len({id(groups[word]) for word in pair}) == 1
+        labels.append("neutral" if pair is None else "entailment" if is_one else "contradiction")
+    return labels
+
+
+def _scored(correct: Sequence[bool]) -> dict[str, Any]:
+    """Accuracy, and whether each row is right as a text of 0 and 1."""
+    return {"accuracy": sum(correct) / len(correct), "correct": "".join(str(int(each)) for each in correct)}
+
+
+def _of_seed(settings: Settings, seed: int, samples: int) -> list[dict[str, Any]]:
+    """All results of a seed."""
+    comparison, results = Comparison(settings), []
+    for size in settings.train_sizes:
+        is_last = size == settings.train_sizes[-1]
+        results += comparison.arms(size, seed, samples if is_last else 0)
+        results += comparison.floors(size, seed)
+    return results
+
+
 def compare(
     settings: Settings, seeds: Sequence[int], on_result: Callable[[dict[str, Any]], None]
 ) -> list[dict[str, Any]]:
-    """All runs of the demo; `on_result` is called with each result."""
-    comparison = Comparison(settings)
+    """All runs of the demo, and the rules beside them; `on_result` is called with each result.
+
+    Several seeds run in processes beside each other, one for each core: so small a student leaves cores idle.
+    """
     results = []
-    for seed in seeds:
-        for size in settings.train_sizes:
-            is_last = size == settings.train_sizes[-1] and seed == seeds[-1]
-            for method in METHODS:
-                samples = 4 if is_last and method == "step_by_step" else 0
-                for result in comparison.run(method, size, seed, samples):
-                    on_result(result)
-                    results.append(result)
+    calls = [(settings, seed, 4 if seed == seeds[-1] else 0) for seed in seeds]
+    for found in side_by_side(_of_seed, calls):
+        results += found
+        for result in found:
+            on_result(result)
     return results
+
+
+def side_by_side(
+    function: Callable[..., Any], calls: Sequence[tuple], jobs: int | None = None
+) -> Iterator[Any]:
+    """The results of calls, in their order; of several from `jobs` processes, by default one for each core."""
+    if len(calls) < 2:
+        yield from (function(*call) for call in calls)
+        return
+    with concurrent.futures.ProcessPoolExecutor(
+        min(len(calls), jobs or os.cpu_count() or 1), multiprocessing.get_context("spawn")
+    ) as pool:
+        yield from pool.map(function, *zip(*calls, strict=True))

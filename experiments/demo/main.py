@@ -7,36 +7,14 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from distill_jax.errors import UserError
 from distill_jax.evaluation import html
+from distill_jax.experiments.demo import summary
 from distill_jax.experiments.demo.experiment import Settings, compare
-from distill_jax.experiments.plots import accuracy_figure, curves
-
-NAMES = {
-    ("step_by_step", "equal steps"): "step-by-step",
-    ("standard", "equal steps"): "standard, equal steps",
-    ("standard", "equal compute"): "standard, equal compute",
-}
-
-
-def summary_rows(results: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Columns and rows of the summary: training size against method, mean accuracy over seeds."""
-    grouped = curves(results)
-    keys = [key for key in NAMES if key in grouped]
-    sizes = sorted({result["train_examples"] for result in results})
-    columns = ["training examples", *(NAMES[key] for key in keys), "gain at equal steps / compute"]
-    rows = []
-    for size in sizes:
-        means = {key: float(np.mean(grouped[key][size])) for key in keys}
-        ours = means["step_by_step", "equal steps"]
-        gains = [ours - means["standard", c] for c in ("equal steps", "equal compute")]
-        cells = [f"{100 * means[key]:.1f}%" for key in keys]
-        rows.append([f"{size:,}", *cells, " / ".join(f"{100 * gain:+.1f}" for gain in gains)])
-    return columns, rows
+from distill_jax.experiments.plots import accuracy_figure
 
 
 def _samples(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -46,8 +24,9 @@ def _samples(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _report(results: Sequence[dict[str, Any]], settings: Settings, seeds: int) -> str:
-    columns, rows = summary_rows(results)
-    run_columns = ["method", "comparison", "train_examples", "seed", "accuracy", "steps", "seconds"]
+    columns, rows = summary.table(results)
+    run_columns = ["method", "comparison", "train_examples", "seed", "accuracy"]
+    run_columns += ["learning_rate", "steps", "seconds"]
     return html.page(
         "Distilling step-by-step against standard fine-tuning",
         [
@@ -57,12 +36,20 @@ def _report(results: Sequence[dict[str, Any]], settings: Settings, seeds: int) -
                 "as a second task, the rationale. At test time both generate the label alone. "
                 f"{seeds} seed(s); test split of 1,000 examples."
             ),
+            html.paragraph(
+                "The pairs of words that the test rows compare are in no training row. Below the methods "
+                "stand the rules that know no kinds, learnt from the same training rows: the most frequent "
+                "class; the wording alone; a regression on single words; a lookup of the pair, then of the "
+                "wording."
+            ),
             accuracy_figure(results),
             html.table(columns, rows),
+            html.paragraph(summary.how(results)),
             html.paragraph(
                 f"Equal steps: {settings.steps} updates of about the same number of examples. Equal "
                 "compute: as many more updates of standard as it takes to reach the FLOPs of step-by-step, "
-                "as XLA counts them."
+                "as XLA counts them. Each method's learning rate was chosen on validation at that budget and "
+                "size."
             ),
             html.heading("Predictions of the step-by-step student"),
             html.table(
@@ -73,7 +60,7 @@ def _report(results: Sequence[dict[str, Any]], settings: Settings, seeds: int) -
                 ],
             ),
             html.heading("All runs"),
-            html.table(run_columns, [[r[c] for c in run_columns] for r in results]),
+            html.table(run_columns, [[r.get(c, "") for c in run_columns] for r in results]),
             html.heading("Settings"),
             html.code(json.dumps(dataclasses.asdict(settings), indent=2)),
             html.paragraph("To repeat it:"),
@@ -112,23 +99,24 @@ def run(task: str, seeds: int, output: str) -> int:
     began = time.monotonic()
 
     def show(result: dict[str, Any]) -> None:
+        spent = f"  {result['steps']:>5} steps {result['seconds']:6.1f} s" if "steps" in result else ""
         console.print(
             f"{result['train_examples']:>6,} examples  seed {result['seed']}  "
-            f"{NAMES[result['method'], result['comparison']]:24}"
-            f"accuracy {100 * result['accuracy']:5.1f}%  {result['steps']:>5} steps "
-            f"{result['seconds']:6.1f} s",
+            f"{summary.NAMES[result['method'], result['comparison']]:24}"
+            f"accuracy {100 * result['accuracy']:5.1f}%" + spent,
             highlight=False,
             soft_wrap=True,
         )
 
     results = compare(settings, range(seeds), show)
-    columns, rows = summary_rows(results)
+    columns, rows = summary.table(results)
     table = Table(title="Label accuracy on 1,000 test examples")
     for column in columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="left" if column == columns[0] else "right")
     for row in rows:
         table.add_row(*row)
     console.print(table)
+    console.print(summary.how(results), highlight=False)
     for sample in _samples(results):
         console.print(
             f"\n{sample['input']}\n  label      {sample['label']}, predicted {sample['predicted_label']}"

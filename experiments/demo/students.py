@@ -17,7 +17,7 @@ STUDENT = dataclasses.replace(SETTINGS.student, vocab_size=None)
 TEACHER = dataclasses.replace(STUDENT, emb_dim=96, num_decoder_layers=2, mlp_dim=192)
 LENGTHS = {"inputs": 40, "targets": 28}  # tokens of one example, whatever the method
 EXAMPLES = 32  # of a batch
-TEACHER_STEPS = 2 * SETTINGS.steps
+TEACHER_STEPS = 1600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Method:
 
     @property
     def rate(self) -> float:
-        """The learning rate that the demo found best on the validation split for so many views."""
-        return SETTINGS.learning_rates["standard" if self.views == 1 else "step_by_step"]
+        """The learning rate that the demo found best on validation for so many views, steps and 1,000 rows."""
+        return SETTINGS.rate("standard" if self.views == 1 else "step_by_step", "equal steps", 1000)
 
     def packing(self) -> dict[str, Any]:
         """Arguments of `train` for batches of `EXAMPLES` examples in half as many rows a view."""

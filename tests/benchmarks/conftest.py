@@ -22,7 +22,7 @@ TINY = dict(
 def tiny(monkeypatch):
     """Every size of T5 1.1 is as good as none."""
 
-    def config(size="small", dtype="float32", **changes):
+    def config(size="small", dtype="float32", family="t5_1_1", **changes):
         return T5Config(**TINY | {"vocab_size": 640, "dtype": dtype} | changes)
 
     monkeypatch.setattr(students, "config", config)

@@ -1,15 +1,18 @@
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
 from distill_jax.checkpoints.formats.parameters import (
     Parameter,
+    Stacked,
     check,
     expected_shapes,
     from_tree,
     infer_config,
     stack,
+    to_arrays,
     to_tree,
     unstack,
 )
@@ -113,3 +116,34 @@ def test_expected_shapes_are_unrolled():
     config = T5Config(vocab_size=8, emb_dim=4, num_heads=1, num_encoder_layers=2, num_decoder_layers=1)
     assert expected_shapes(dataclasses.replace(config, scan_layers=True)) == expected_shapes(config)
     assert expected_shapes(config)["encoder/layers_1/mlp/wi/kernel"] == (4, 2048)
+
+
+@pytest.mark.parametrize("scan_layers", [False, True])
+def test_arrays_on_the_devices_are_those_of_the_tree(make_student, assert_same, scan_layers):
+    _, params = make_student()
+    expected = to_tree(from_tree(params), scan_layers)
+    on_first = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shardings = jax.tree.map(lambda _: on_first, expected)
+    for arrays in (
+        to_arrays(from_tree(params), scan_layers),
+        to_arrays(from_tree(params), scan_layers, shardings),
+    ):
+        jax.tree.map(np.testing.assert_array_equal, arrays, expected)
+        assert all(isinstance(x, jax.Array) and x.dtype == np.float32 for x in jax.tree.leaves(arrays))
+
+
+@pytest.mark.parametrize("layers", [slice(None), slice(2, 4)])
+def test_a_part_of_stacked_layers_reads_only_that_part(layers):
+    whole, asked = np.arange(24.0).reshape(4, 2, 3), []
+
+    def layer(n):
+        def fetch(index):
+            asked.append((n, index))
+            return whole[n][index]
+
+        return Parameter((2, 3), fetch)
+
+    stacked = Stacked(tuple(map(layer, range(4))))
+    index = (layers, slice(0, 1), slice(1, 3))
+    np.testing.assert_array_equal(stacked.read(index), whole[index])
+    assert asked == [(n, index[1:]) for n in range(4)[layers]]

@@ -82,7 +82,7 @@ def test_the_format_is_found_out_and_training_starts_from_any(formats, assert_sa
         assert checkpoint.model_config() == config
         assert_same(checkpoint.parameters, params)
         model = models[number % 2]
-        started = initial.initial_params(model, str(folder / path), ByteVocabulary())
+        started = initial.initial_params(model, open_checkpoint(str(folder / path)), ByteVocabulary())
         assert_same(from_tree(jax.device_get(started)), params)
 
 
@@ -103,11 +103,11 @@ def test_a_checkpoint_of_another_architecture_than_the_gin_file_names_the_parame
         with pytest.raises(
             UserError, match=r"no parameter encoder/layers_3/\S+: the model's gin file asks for"
         ):
-            initial.initial_params(deeper, str(folder / path), ByteVocabulary())
+            initial.initial_params(deeper, open_checkpoint(str(folder / path)), ByteVocabulary())
         with pytest.raises(
             UserError, match=r"mlp/wi_0/kernel has shape \[16, 24\], the model's gin file asks for \[16, 32\]"
         ):
-            initial.initial_params(wider, str(folder / path), ByteVocabulary())
+            initial.initial_params(wider, open_checkpoint(str(folder / path)), ByteVocabulary())
 
 
 def test_a_run_whose_checkpoint_is_not_its_own_is_refused(formats, tmp_path):
@@ -238,4 +238,4 @@ def test_training_does_not_start_from_a_run_with_another_vocabulary(formats, tmp
         UserError,
         match="INITIAL_CHECKPOINT_PATH .*run: was trained with the vocabulary bytes, the student's is sent",
     ):
-        initial.initial_params(Transformer(config), str(folder / "run"), words)
+        initial.initial_params(Transformer(config), open_checkpoint(str(folder / "run")), words)

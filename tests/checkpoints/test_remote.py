@@ -1,7 +1,5 @@
-import http.server
 import json
 import shutil
-import threading
 
 import fsspec
 import numpy as np
@@ -145,109 +143,6 @@ def test_a_fetch_that_fails_leaves_nothing(make_student, make_legacy, tmp_path, 
     with pytest.raises(UserError, match="cannot be fetched: connection reset"):
         open_checkpoint("memory://checkpoint_3")
     assert not any(cache.iterdir())
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the hub as its client asks for: a repository's listing and its files."""
-
-    folder = None
-    asked = None
-
-    def log_message(self, *args):
-        pass
-
-    def _answer(self, content, headers, body):
-        self.send_response(200)
-        for name, value in {"Content-Length": str(len(content)), **headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if body:
-            self.wfile.write(content)
-
-    def _serve(self, body):
-        path = self.path.split("?")[0]
-        names = sorted(str(p.relative_to(self.folder)) for p in self.folder.rglob("*") if p.is_file())
-        _, _, name = path.partition("/resolve/")
-        name = name.partition("/")[2]
-        if path.startswith("/api/models/org/student/tree/"):
-            rows = [
-                {"type": "file", "path": n, "size": (self.folder / n).stat().st_size, "oid": "0" * 40}
-                for n in names
-            ]
-            self._answer(json.dumps(rows).encode(), {"Content-Type": "application/json"}, body)
-        elif path.startswith("/api/models/org/student"):
-            siblings = [{"rfilename": n} for n in names]
-            content = {"id": "org/student", "modelId": "org/student", "sha": "a" * 40, "siblings": siblings}
-            self._answer(json.dumps(content).encode(), {"Content-Type": "application/json"}, body)
-        elif path.startswith("/org/student/resolve/") and name in names:
-            self.asked.append(name)
-            headers = {"ETag": f'"{abs(hash(name)):040x}"', "X-Repo-Commit": "a" * 40}
-            self._answer((self.folder / name).read_bytes(), headers, body)
-        else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-    def do_HEAD(self):
-        self._serve(False)
-
-    def do_GET(self):
-        self._serve(True)
-
-
-@pytest.fixture
-def hub(make_student, tmp_path, monkeypatch):
-    constants = pytest.importorskip("huggingface_hub.constants", reason="an extra")
-    config, params = make_student("UL2")
-    folder = tmp_path / "repository"
-    write_huggingface(folder, from_tree(params), config, shard_bytes=9000)
-    (folder / "pytorch_model.bin").write_text("a pickle")
-    handler = type("Handler", (Hub,), {"folder": folder, "asked": []})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
-    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    yield handler, params
-    server.shutdown()
-    server.server_close()
-
-
-def test_a_model_of_the_hub_by_name(hub, assert_same):
-    handler, params = hub
-    checkpoint = open_checkpoint("hf://org/student")
-    assert checkpoint.format == "huggingface"
-    assert checkpoint.config.mlp_activations == ("silu", "linear")
-    assert_same(checkpoint.parameters, params)
-    assert "pytorch_model.bin" not in handler.asked
-    assert_same(open_checkpoint("hf://org/student@refs/pr/2").parameters, params)
-
-
-def test_a_model_of_the_hub_that_is_only_a_pickle(hub):
-    handler, _ = hub
-    for path in handler.folder.glob("*.safetensors*"):
-        path.unlink()
-    with pytest.raises(
-        UserError, match=r"org/student/pytorch_model.bin: a pickle .*from_pretrained\('org/student'\)"
-    ):
-        open_checkpoint("hf://org/student")
-    assert "pytorch_model.bin" not in handler.asked
-
-
-def test_a_model_that_the_hub_does_not_have(hub):
-    with pytest.raises(UserError, match="hf://org/nothing: cannot be fetched: "):
-        open_checkpoint("hf://org/nothing")
-
-
-def test_without_the_hub_client_the_way_to_get_it_is_said(monkeypatch):
-    import sys
-
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(UserError, match="pip install huggingface_hub"):
-        open_checkpoint("hf://org/student")
 
 
 def test_the_wanted_files():

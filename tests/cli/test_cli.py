@@ -87,7 +87,7 @@ def test_mistakes_give_one_line(capsys, tmp_path):
     train = ["train", "entailment", "--model-dir", str(tmp_path / "a")]
     assert "models/t5_9/huge.gin" in fails(capsys, *train, "--model", "t5_9/huge")
     assert "did you mean TRAIN_STEPS" in fails(capsys, *train, "--gin.TRAIN_STEP=3")
-    assert "no value for MODEL_DIR" in fails(capsys, "train", "entailment")
+    assert "no value for MIXTURE_OR_TASK_NAME" in fails(capsys, "train")
     assert "no such file" in fails(capsys, "eval", str(tmp_path))
     assert "infer" not in fails(capsys, "infer", str(tmp_path), "--input", str(tmp_path / "no"))
     bad = tmp_path / "bad.jsonl"
@@ -105,4 +105,5 @@ def test_module_entry_points_answer_without_flags():
             cwd=root,
         )
         assert out.returncode == 1
-        assert out.stderr.strip().splitlines()[-1].startswith("error: no value for MODEL_DIR")
+        missing = "MIXTURE_OR_TASK_NAME" if module == "train" else "MODEL_DIR"
+        assert out.stderr.strip().splitlines()[-1].startswith(f"error: no value for {missing}")

@@ -32,7 +32,8 @@ def test_misspelled_flags_and_macros(capsys, command):
     assert f"--gin.{macro}X: no option is called {macro}X; did you mean {macro}?" in line
     assert "one argument too many" in fails(capsys, *words, "a", "b", "c", "d")
     valued = next(
-        flags_of(field)[0] for field in cls.options().values() if flags_of(field) and field.type is not bool
+        (flags_of(field)[0] for field in cls.options().values() if flags_of(field) and field.type is not bool),
+        "--config",
     )
     assert f"{valued} needs a value" in fails(capsys, *words, valued)
 
@@ -41,9 +42,6 @@ def test_gin_flags_in_both_forms(capsys):
     assert "no such file" in fails(capsys, "train", "--gin_file", "none.gin")
     assert "no such file" in fails(capsys, "train", "--gin_file=none.gin")
     files = ["--gin_file", "models/t5_1_1/tiny.gin", "--gin_file", "recipes/standard.gin"]
-    assert "no value for MODEL_DIR" in fails(
-        capsys, "train", *files, "--gin.MIXTURE_OR_TASK_NAME", "arithmetic_standard"
-    )
     assert "no value for MIXTURE_OR_TASK_NAME" in fails(capsys, "train", *files, "--gin.MODEL_DIR=run")
     assert "no option is called VOCAB_SIZE" in fails(
         capsys, "prepare", "svamp", "--gin_file=models/t5_1_1/tiny.gin"

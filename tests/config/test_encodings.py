@@ -1,4 +1,4 @@
-"""Files as PowerShell and Notepad save them: a byte order mark is read over, UTF-16 is named."""
+"""Files as PowerShell and Notepad save them are read: with a byte order mark, and in UTF-16."""
 
 import json
 
@@ -30,11 +30,11 @@ READERS = {
 def test_encodings(tmp_path, name):
     text, read, expected = READERS[name]
     path = tmp_path / name
-    for encoding in ("utf-8", "utf-8-sig"):
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
         path.write_text(text, encoding=encoding)
         assert read(str(path)) == expected
-    path.write_text(text, encoding="utf-16")
-    with pytest.raises(UserError, match=f"{path}: UTF-16 text: save it as UTF-8"):
+    path.write_text("# é\n" + text, encoding="latin-1")
+    with pytest.raises(UserError, match=f"{path}: not UTF-8 text"):
         read(str(path))
     with pytest.raises(UserError, match="no such file"):
         read(str(tmp_path / f"no-{name}"))

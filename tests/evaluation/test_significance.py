@@ -4,7 +4,13 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_jax.evaluation.significance import compare, difference_interval, share_interval
+from distill_jax.evaluation.significance import (
+    compare,
+    difference_interval,
+    mean_interval,
+    paired_t_p,
+    share_interval,
+)
 
 COUNTS = st.integers(0, 200)
 
@@ -77,3 +83,28 @@ def test_no_p_value_is_0(rows):
     result = compare([False] * rows, [True] * rows, resamples=1000)
     assert result.bootstrap_p == pytest.approx(2 / 1001)
     assert result.mcnemar_p == (pytest.approx(2 / 2**12) if rows == 12 else np.finfo(float).tiny)
+
+
+SHARES = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=2, max_size=8)
+
+
+@given(SHARES)
+def test_over_seeds_interval_and_test_are_scipys(pairs):
+    first, second = np.array(pairs).T
+    if np.ptp(second - first) < 1e-6 or np.ptp(first) < 1e-6:
+        return
+    expected = scipy.stats.ttest_1samp(first, 0.0).confidence_interval(0.95)
+    assert mean_interval(first.tolist()) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    p = scipy.stats.ttest_rel(first, second).pvalue
+    assert paired_t_p(first.tolist(), second.tolist()) == pytest.approx(p, rel=1e-4, abs=1e-9)
+
+
+def test_over_seeds_without_spread():
+    assert paired_t_p([0.5, 0.6], [0.5, 0.6]) == 1.0
+    assert 0.0 < paired_t_p([0.5, 0.5], [0.75, 0.75]) < 1e-300
+    assert mean_interval([0.5, 0.5]) == (0.5, 0.5)
+    for values in ([0.5], []):
+        with pytest.raises(ValueError):
+            mean_interval(values)
+    with pytest.raises(ValueError):
+        paired_t_p([0.5], [0.6])

@@ -4,48 +4,118 @@ import re
 
 import pytest
 
+from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.evaluation import html
-from distill_jax.experiments.demo import experiment, main
+from distill_jax.evaluation.significance import share_interval
+from distill_jax.experiments import demo_rates
+from distill_jax.experiments.demo import experiment, main, summary
 from distill_jax.experiments.plots import accuracy_figure
 
 
-def result(method, comparison, size, seed, accuracy):
+def result(method, comparison, size, seed, right):
     return {
         "method": method,
         "comparison": comparison,
         "train_examples": size,
         "seed": seed,
-        "accuracy": accuracy,
+        "accuracy": right / 20,
+        "correct": "1" * right + "0" * (20 - right),
         "steps": 10,
         "seconds": 1.0,
     }
 
 
-RESULTS = [
-    result(method, comparison, size, seed, base + 0.1 * (size == 40) + 0.02 * seed)
-    for method, comparison, base in (
-        ("standard", "equal steps", 0.4),
-        ("standard", "equal compute", 0.5),
-        ("step_by_step", "equal steps", 0.6),
-    )
-    for size in (20, 40)
-    for seed in (0, 1)
-]
+RIGHT = {
+    ("standard", "equal steps"): 8,
+    ("standard", "equal compute"): 10,
+    ("step_by_step", "equal steps"): 14,
+    ("majority", "no student"): 4,
+    ("lookup", "no student"): 7,
+    ("teacher", "no student"): 20,
+}
 
 
-def test_the_summary_shows_means_and_gains_by_hand():
-    columns, rows = main.summary_rows(RESULTS)
-    assert columns[0] == "training examples"
-    assert rows[0] == ["20", "61.0%", "41.0%", "51.0%", "+20.0 / +10.0"]
-    assert rows[1] == ["40", "71.0%", "51.0%", "61.0%", "+20.0 / +10.0"]
+def results(seeds):
+    """One row more is right with each seed by a method, and with 40 rows two more."""
+    return [
+        result(*key, size, seed, right + (seed + 2 * (size == 40)) * (key[1] != "no student"))
+        for key, right in RIGHT.items()
+        for size in (20, 40)
+        for seed in range(seeds)
+    ]
+
+
+def test_the_table_of_several_seeds_by_hand():
+    found = results(3)[::-1]  # in whatever order
+    columns, rows = summary.table(found)
+    assert columns == ["accuracy", "20 rows", "40 rows"]
+    table = {row[0]: row[1:] for row in rows}
+    # 70, 75 and 80%: the mean 75, reach 4.303 * 5 / sqrt(3) = 12.4
+    assert table["step-by-step"] == ["75.0% (62.6 to 87.4)", "85.0% (72.6 to 97.4)"]
+    assert table["standard, equal steps"][0] == "45.0% (32.6 to 57.4)"
+    assert table["gain over standard, equal steps"] == ["+30.0 (p < 0.001)"] * 2
+    assert table["majority class"] == ["20.0%"] * 2 and table["lookup of train's pairs"][0] == "35.0%"
+    assert table["teacher"] == ["100.0%"] * 2 and "regression on words" not in table
+    assert "3 seeds" in summary.how(found) and "Student" in summary.how(found)
+
+
+def test_the_table_of_one_seed_tests_over_the_rows():
+    found = results(1)
+    table = {row[0]: row[1:] for row in summary.table(found)[1]}
+    low, high = share_interval(14, 20)
+    assert table["step-by-step"][0] == f"70.0% ({100 * low:.1f} to {100 * high:.1f})"
+    # Six rows that only one has right: 2 / 2 ** 6.
+    assert table["gain over standard, equal steps"][0] == "+30.0 (p = 0.031)"
+    assert "Wilson" in summary.how(found) and "McNemar" in summary.how(found)
 
 
 def test_the_figure_names_the_curves_and_is_the_same_every_time():
-    svg = accuracy_figure(RESULTS)
-    assert svg.startswith("<svg") and svg == accuracy_figure(RESULTS)
+    svg = accuracy_figure(results(2))
+    assert svg.startswith("<svg") and svg == accuracy_figure(results(2))
     for name in ("distilling step-by-step", "standard, equal compute", "training examples"):
         assert name in svg
+    for name in ("lookup of train", "majority class", "teacher"):
+        assert name in svg
+
+
+def test_pairs_are_joined_up_by_hand():
+    def row(one, two, label=None):
+        premise = f"Premise: Ada has a {one} and {two}." + " Hypothesis: Both are of the same kind."
+        return Example("1", premise, label=label)
+
+    train = [row("trout", "a carp", "entailment"), row("carp", "a pike", "entailment")]
+    train += [row("perch", "a saw", "contradiction"), row("trout", "something else", "neutral")]
+    test = [row("pike", "a trout"), row("perch", "a carp"), row("saw", "something else")]
+    assert experiment.joined(train, test) == ["entailment", "contradiction", "neutral"]
+
+
+def test_a_rate_is_chosen_for_each_budget_and_size():
+    def run(budget, size, rate, accuracy):
+        made = {"method": "standard", "comparison": budget, "train_examples": size}
+        return made | {"learning_rate": rate, "accuracy": accuracy}
+
+    runs = [run("equal steps", 20, rate, acc) for rate, acc in ((1.0, 0.5), (1.0, 0.7), (2.0, 0.6), (4.0, 0.1))]
+    runs += [
+        run("equal steps", 40, 2.0, 0.9),
+        run("equal compute", 20, 4.0, 0.6),
+        run("equal steps", 40, 1.0, 0.8),
+    ]
+    assert demo_rates.best(runs) == {
+        "standard": {"equal steps": {20: 1.0, 40: 2.0}, "equal compute": {20: 4.0}}  # of equal means the lower
+    }
+    settings = experiment.Settings(learning_rates=demo_rates.best(runs))
+    assert settings.rate("standard", "equal steps", 25) == 1.0
+    assert settings.rate("standard", "equal steps", 100) == 2.0
+
+
+@pytest.mark.skipif(not demo_rates.FILE.exists(), reason="no search has been committed")
+def test_the_rates_of_the_demo_are_those_of_the_search():
+    runs = json.loads(demo_rates.FILE.read_text())["runs"]
+    settings = experiment.Settings()
+    assert settings.learning_rates == demo_rates.best(runs)
+    steps = {run["comparison"]: run["steps"] for run in runs}
+    assert steps["equal steps"] == settings.steps and {run["seed"] for run in runs}.isdisjoint(range(5))
 
 
 def test_cells_are_escaped():
@@ -69,16 +139,22 @@ def test_the_whole_demo_at_a_small_scale_is_deterministic(tmp_path, monkeypatch,
         accuracies.append([run["accuracy"] for run in written["runs"]])
         report = (tmp_path / name / "report.html").read_text()
         assert "<svg" in report and "http" not in report.split("<svg")[0]
-    assert len(accuracies[0]) == 6
-    assert accuracies[1] == accuracies[0][3:]  # the three runs of the size that both have
+    assert len(accuracies[0]) == 18
+    assert accuracies[1] == accuracies[0][9:]  # three runs and six rules of the size that both have
     # So few steps get no label right, but what the last student writes tells its parameters.
     assert said[1] == said[0] and len(said[0]) == 8
     assert all(len(text.split(maxsplit=1)) == 2 for text in said[0] if text.startswith("  rationale"))
     fields = {"method", "train_examples", "seed", "accuracy", "steps", "seconds"}
     assert fields <= written["runs"][0].keys()
-    steps = {run["comparison"]: run["steps"] for run in written["runs"]}
+    for name in ("teacher", "majority class", "floor: the wording alone", "lookup of train's pairs"):
+        assert name in printed and name in html_of(report)
+    steps = {run["comparison"]: run.get("steps") for run in written["runs"]}
     assert steps["equal compute"] > steps["equal steps"] == 3
     assert "predicted" in printed
+
+
+def html_of(report):
+    return report.replace("&#x27;", "'")
 
 
 def test_bad_flags_give_one_line(tmp_path):

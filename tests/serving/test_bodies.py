@@ -3,6 +3,7 @@ import pytest
 pytest.importorskip("pydantic")
 
 from distill_jax.config import Decoding
+from distill_jax.data.chat_forms import ChatForms
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.decoding.predict import Request
@@ -27,7 +28,7 @@ def test_the_last_message_of_the_user_is_the_input():
         {"role": "user", "content": [{"type": "text", "text": "thr"}, {"type": "text", "text": "ee"}]},
     ]
     asked = read(ChatRequest, chat(messages=messages))
-    assert asked.texts == ("three",) and asked.likeliest is None and asked.decoding.num_beams == 1
+    assert asked.texts(ChatForms()) == ("three",) and asked.likeliest is None and asked.decoding.num_beams == 1
 
 
 def test_settings_are_read():
@@ -37,7 +38,7 @@ def test_settings_are_read():
     assert (asked.decoding.temperature, asked.decoding.top_p, asked.decoding.n_best) == (0.5, 0.9, 3)
     assert (asked.seed, asked.likeliest, asked.stop) == (7, 4, ["x"])
     asked = read(PromptRequest, {"model": "m", "prompt": ["a", "b"], "n": 2, "logprobs": 0, "max_tokens": 5})
-    assert asked.texts == ("a", "b") and asked.decoding.num_beams == 2
+    assert asked.texts(ChatForms("{system} {user}")) == ("a", "b") and asked.decoding.num_beams == 2
     assert asked.likeliest == 0 and asked.token_limit == 5
 
 
@@ -57,13 +58,41 @@ def test_settings_are_read():
         ({"stream": True}, "one piece"),
         ({"tools": [{}]}, "tools"),
         ({"response_format": {"type": "json_object"}}, "plain text"),
+        ({"response_format": {"type": "xml"}}, "json_object or json_schema"),
         ({"stop": [3]}, "stop"),
         ({"temperature": 1, "num_beams": 3}, "exclude each other"),
     ],
 )
 def test_what_cannot_be_done_is_said(changes, message):
     with pytest.raises(UserError, match=message):
-        read(ChatRequest, chat(**changes))
+        asked = read(ChatRequest, chat(**changes))
+        asked.check_format(None)
+        asked.texts(ChatForms())
+
+
+def test_json_is_written_where_the_template_is_json_and_the_fields_are_the_students():
+    form = forms((LABEL, RATIONALE), "json")[""]
+    assert form.json and form.views == (RATIONALE, LABEL)
+
+    def written(form):
+        return "".join(part if isinstance(part, str) else part.name for part in form.parts)
+
+    assert written(form) == '{"rationale": "rationale", "label": "label"}'
+    assert written(forms((LABEL,), "json")[""]) == '{"label": "label"}'
+    with pytest.raises(UserError, match="needs a student of label and rationale, not of single_task"):
+        forms((View("single_task", "label", ""),), "json")
+    for kind, required, fine in (
+        ("json_object", None, True),
+        ("json_schema", ["label"], True),
+        ("json_schema", ["label", "score"], False),
+    ):
+        schema = {"json_schema": {"name": "a", "schema": {"type": "object", "required": required}}}
+        asked = read(ChatRequest, chat(response_format={"type": kind} | schema))
+        if fine:
+            asked.check_format(["rationale", "label"])
+        else:
+            with pytest.raises(BadRequest, match="no field 'score': this student writes rationale, label"):
+                asked.check_format(["rationale", "label"])
 
 
 def test_null_is_absent_and_greedy_decoding_reads_no_top_p():

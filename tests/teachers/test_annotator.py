@@ -310,7 +310,7 @@ class Inside:
         pass
 
 
-def test_memory_does_not_grow_with_the_rows(tmp_path):
+def test_memory_does_not_grow_with_the_rows(tmp_path, usual_garbage_collection):
     """1,100 more completions of 1 KB, and then as many rows that are there already."""
     peaks = []
     for count in (400, 400, 1500, 1500):

@@ -1,5 +1,6 @@
 """What endpoints really send, over HTTP, from the command line to the rows: a kind of trouble each test."""
 
+import itertools
 import json
 import math
 import os
@@ -17,12 +18,13 @@ from distill_jax.cli import main as cli
 from distill_jax.data.schema import Example
 from distill_jax.data.vocabularies import ByteVocabulary
 from distill_jax.teachers import prices
+from distill_jax.teachers.http_errors import error_message, status_error
 from distill_jax.teachers.jobs import Job
 from distill_jax.teachers.limits import CutPrompts
 from distill_jax.teachers.messages import Answer, Reply, Request, Sampling, TeacherError, Token
-from distill_jax.teachers.openai_client import read_reply
+from distill_jax.teachers.openai_reply import read_reply
 from distill_jax.teachers.quality import as_bytes, read_sample
-from distill_jax.teachers.records import records
+from distill_jax.teachers.records import as_text, records
 from distill_jax.teachers.store import Key
 
 GOOD = "It is an invoice. So the answer is billing."
@@ -261,44 +263,64 @@ def stored_probs(text, tokens, classes):
     return read_sample(line, classes, lambda label: plan.template.label_text(example, label, False))
 
 
+LABELS = [
+    ("billing", "shipping", "shopping"),
+    ("1", "10", "9", "100"),
+    ("はい", "いいえ"),
+    ("a", "answer", "an"),
+]
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.sampled_from(["Because.", "Wegen 😊 “so”.", "billing or shipping?", "なぜなら"]),
-    st.sampled_from([("billing", "shipping"), ("1", "10", "9"), ("はい", "いいえ"), ("a", "answer")]),
+    st.sampled_from(LABELS),
     st.data(),
 )
 def test_any_tokenization_gives_the_same_probabilities_or_none(reason, classes, data):
-    """The whole label is likelier than another by 3 to 1; where it is cut, the first piece alone decides."""
+    """The label has 0.75, the others the rest alike, by any vocabulary of which the longest token is taken.
+
+    A token that several labels begin with tells nothing of either. Where the label is cut, its first piece
+    decides.
+    """
     label = data.draw(st.sampled_from(classes))
-    text = f"{reason} So the answer is {label}."
-    raw, begin = text.encode(), len(f"{reason} So the answer is ".encode())
-    cuts = sorted(data.draw(st.sets(st.integers(1, len(raw) - 1), max_size=12)))
-    ends = [*cuts, len(raw)]
-    tokens, position = [], 0
-    for end in ends:
-        piece = raw[position:end].decode("utf-8", "surrogateescape")
-        others = {piece: 0.0}
-        if (
-            position <= begin < end
-        ):  # the token in which the label begins has each other class as an alternative
-            before = raw[position:begin].decode("utf-8", "surrogateescape")
-            share = 1.0 / (3 * (len(classes) - 1) + len(classes) - 1) if len(classes) > 1 else 0.0
-            others = {piece: math.log(0.75)} | {
-                f"{before}{other}.": math.log(share) for other in classes if other != label
-            }
-        tokens.append(Token(piece, max(others.values()) if position <= begin < end else 0.0, others))
-        position = end
+    begun = f"{reason} So the answer is ".encode()
+    answers = {option: f"{option}.".encode() for option in classes}
+    pieces = [answer[:n] for answer in answers.values() for n in range(1, len(answer) + 1)]
+    vocabulary = data.draw(st.sets(st.sampled_from(pieces))) | {answer[:1] for answer in answers.values()}
+    first = {
+        option: max((piece for piece in vocabulary if answer.startswith(piece)), key=len)
+        for option, answer in answers.items()
+    }
+    ends = [0, *sorted(data.draw(st.sets(st.integers(1, len(begun)), max_size=6)))]
+    before, lead = [begun[a:b] for a, b in itertools.pairwise(ends)], begun[ends[-1] :]
+    shares: dict[bytes, float] = {}
+    for option, piece in first.items():
+        mass = 0.75 if option == label else 0.25 / (len(classes) - 1)
+        shares[lead + piece] = shares.get(lead + piece, 0.0) + mass
+    own, rest = lead + first[label], answers[label][len(first[label]) :]
+    # Labels that share the first token part at the next, each by all that is left of it.
+    left = {o: a[len(first[label]) :] for o, a in answers.items() if first[o] == first[label]}
+    masses = {o: 0.75 if o == label else 0.25 / (len(classes) - 1) for o in left}
+    then = {part: masses[o] / sum(masses.values()) for o, part in left.items()}
+    listed = [({piece: 1.0}, piece) for piece in before] + [(shares, own)] + [(then, rest)] * bool(rest)
+    tokens = [
+        Token(
+            as_text(piece),
+            math.log(alternatives[piece]),
+            {as_text(t): math.log(p) for t, p in alternatives.items()},
+        )
+        for alternatives, piece in listed
+    ]
+    text, raw = f"{reason} So the answer is {label}.", begun + answers[label]
     sample = stored_probs(text, tokens, classes)
     assert sample.label == label and b"".join(as_bytes(t.text) for t in tokens) == raw
+    assert sample.probs or len(set(first.values())) < len(classes)
     if sample.probs is not None:
-        rest = 0.25 / (len(classes) - 1)
-        expected = [0.75 if option == label else rest for option in classes]
-        assert sample.probs == pytest.approx(expected, abs=1e-4)
-        assert sum(sample.probs) == pytest.approx(1.0)
+        expected = [0.75 if option == label else 0.25 / (len(classes) - 1) for option in classes]
+        assert sample.probs == pytest.approx(expected, abs=1e-6)
 
 
-KEYS = "choices message content text type error usage logprobs code finish_reason refusal tokens".split()
-KEYS += "top_logprobs token logprob detail model id prompt_tokens reasoning_content thinking x".split()
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
@@ -326,6 +348,9 @@ def test_any_body_is_an_answer_or_a_teacher_error(anything, odd, usage, text):
             assert read_reply(sent).answers
         except TeacherError as error:
             assert "\n" not in str(error) and len(str(error)) < 500
+    for status in (400, 404, 503):
+        told = str(status_error(status, error_message(anything) or error_message(json.dumps(anything))))
+        assert "\n" not in told and len(told) < 500
     choice = {"message": {"content": text, "refusal": None, "x": odd}, "finish_reason": odd, "logprobs": odd}
     reply = read_reply({"choices": [odd, choice], "usage": usage, "model": odd, "id": odd, "error": odd})
     assert text in [answer.text for answer in reply.answers]  # whatever stands around it

@@ -6,6 +6,7 @@ import pytest
 from teacher_helpers import lines
 
 from distill_jax.cli import main as cli
+from distill_jax.data.chat_forms import ChatForms
 from distill_jax.serving.requests import ChatRequest
 
 ASK = {"role": "user", "content": "late parcel"}
@@ -66,11 +67,12 @@ def test_every_form_of_a_chat(tmp_path, capsys, line, name):
     ]
     assert cli.main(["data", "import", "chat", source, *flags]) == 0
     row = {"input": "late parcel", "label": "shipping", "rationale": "It is about a delivery."}
-    assert lines(output) == [row if name is None else {"id": name} | row]
+    made_by = {"chat": {"input": "{user}", "answer": "{rationale} So the answer is {label}."}}
+    assert lines(output) == [({} if name is None else {"id": name}) | row | made_by]
     assert capsys.readouterr().out == f"{output}: 1 rows\n"
     if "messages" in line and line["messages"][-1] == SAID:  # what the served student reads of the same chat
         asked = ChatRequest(model="m", messages=line["messages"][:-1])
-        assert asked.texts == ("late parcel",)
+        assert asked.texts(ChatForms()) == ("late parcel",)
 
 
 def test_what_is_left_out_or_has_no_label_is_counted(tmp_path, capsys):
@@ -80,7 +82,7 @@ def test_what_is_left_out_or_has_no_label_is_counted(tmp_path, capsys):
     assert cli.main(["data", "import", "chat", source, "--output", str(output)]) == 0
     assert [row.get("label") for row in lines(output)] == ["shipping", None, None]
     told = capsys.readouterr().err
-    assert "3 lines without a message of the user left out" in told
+    assert "3 lines left out: expected one of the role `user`" in told
     assert "2 chats without an answer: rows without a label" in told
     flags = ["--output", str(output), "--answer", "{rationale} Queue: {label}"]
     assert cli.main(["data", "import", "chat", source, *flags]) == 0

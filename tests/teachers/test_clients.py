@@ -15,7 +15,8 @@ from distill_jax.teachers.annotator import Annotator
 from distill_jax.teachers.clients import make_client
 from distill_jax.teachers.http_errors import error_message, retry_after, status_error
 from distill_jax.teachers.messages import Prompt, Request, Sampling, TeacherError, Token
-from distill_jax.teachers.openai_client import OpenAIClient, read_reply
+from distill_jax.teachers.openai_client import OpenAIClient
+from distill_jax.teachers.openai_reply import read_reply
 
 PROMPT = Prompt("Sort.", (("one", "1"),), "two", {"type": "object"})
 
@@ -78,7 +79,6 @@ def test_openais_own_endpoint_has_another_name_for_max_tokens(monkeypatch):
         {"choices": []},
         {"choices": [{}]},
         {"choices": [5, None]},
-        {"choices": {"message": {"content": "x"}}},
     ],
 )
 def test_what_is_no_completion_may_be_asked_for_again(reply):

@@ -83,7 +83,6 @@ def test_json_whose_parts_are_no_plain_texts():
     [
         *("", "[]", "{}", '{"label": ""}', '{"label": null, "rationale": "x"}', "{" * 9999, "yes", "[1, 2]"),
         '{"label": ["yes"], "rationale": "x"}',
-        '{"label": true, "rationale": "x"}',
         '{"label": {"is": "yes"}, "rationale": "x"}',
         '{"rationale": "x", "label": "1"}\n{"rationale": "y", "label": "2"}',
     ],

@@ -52,7 +52,6 @@ def config_of(run, folder, method, **changes):
         "mixture_or_task_name": f"entailment_{method}",
         "method": method,
         "task_feature_lengths": {"inputs": 320, "targets": 96},
-        "vocabulary": folder,
         "initial_checkpoint_path": folder,
         "schedule": "constant",
         "learning_rate": 1e-2,
@@ -84,11 +83,16 @@ def test_a_run_learns_and_predicts(method, folder, tmp_path):
 
 
 def test_another_vocabulary_than_the_checkpoints_is_refused(folder, tmp_path):
-    with pytest.raises(UserError, match="has a vocabulary of its own: give --vocabulary"):
+    with pytest.raises(
+        UserError, match="has a vocabulary of its own: leave --vocabulary out, or give --vocabulary"
+    ):
         trainer.train(config_of(tmp_path / "run", folder, "standard", vocabulary="bytes", eval_period=0))
 
 
 def test_a_t5_refuses_a_vocabulary_without_padding(folder, tmp_path):
     changes = {"model_family": "t5", "num_encoder_layers": 1, "num_kv_heads": None}
+    with pytest.raises(UserError, match="model_family is llama, the model's gin file has t5"):
+        trainer.train(config_of(tmp_path / "run", folder, "standard", **changes))
+    changes |= {"vocabulary": folder, "initial_checkpoint_path": "none"}
     with pytest.raises(UserError, match="MODEL_FAMILY t5 takes id 0 for padding"):
         trainer.train(config_of(tmp_path / "run", folder, "standard", **changes))

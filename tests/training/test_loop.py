@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import types
 
 import flax.struct
 import jax.numpy as jnp
@@ -137,3 +138,22 @@ def test_sigterm_at_a_step_that_is_to_be_validated_leaves_it_to_the_next_process
 def test_the_last_step_is_validated_whatever_the_period(tmp_path):
     train(tmp_path, 3, accuracy, eval_period=100)
     assert validated(tmp_path) == {3: 0.3}
+
+
+@pytest.mark.parametrize(("platform", "ahead"), [("cpu", 0), ("tpu", loop.STEPS_AHEAD)])
+def test_only_few_steps_wait_behind_the_one_that_runs(monkeypatch, platform, ahead):
+    class Loss:
+        """Of a step that is done when somebody waits for it."""
+
+        done = False
+
+        def devices(self):
+            return [types.SimpleNamespace(platform=platform)]
+
+    monkeypatch.setattr(loop.jax, "block_until_ready", lambda metrics: setattr(metrics["loss"], "done", True))
+    guard = Guard("", 1, lambda step: [], write=False)
+    pending, losses = loop._Pending(guard, 0), [Loss() for _ in range(6)]
+    for number, loss in enumerate(losses, 1):
+        pending.add({"loss": loss})
+        waited_for = max(number - ahead, 0)
+        assert [one.done for one in losses] == [True] * waited_for + [False] * (6 - waited_for)

@@ -5,15 +5,18 @@ What every format is read into and written from: a mapping from our flat names, 
 """
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
 from distill_jax.errors import UserError
+from distill_jax.models import lora
 from distill_jax.models.config import ModelConfig, T5Config
 from distill_jax.models.families import make_network
 
@@ -28,9 +31,9 @@ class Parameter:
     shape: tuple[int, ...]
     fetch: Callable[[Any], np.ndarray]
 
-    def read(self) -> np.ndarray:
-        """The parameter, float32 of `shape`."""
-        return np.asarray(self.fetch(...), np.float32)
+    def read(self, index: Any = ...) -> np.ndarray:
+        """The parameter, float32 of `shape`, or its part at `index`."""
+        return np.asarray(self.fetch(index), np.float32)
 
     def layer(self, n: int) -> "Parameter":
         """Entry `n` of the first axis."""
@@ -51,6 +54,10 @@ class Stacked:
     def shape(self) -> tuple[int, ...]:
         """`[layers, ...]`."""
         return (len(self.layers), *self.layers[0].shape)
+
+    def read(self, index: tuple[slice, ...] = (slice(None),)) -> np.ndarray:
+        """The parameter, float32 of `shape`, or its part at `index`."""
+        return np.stack([layer.read(index[1:] or ...) for layer in self.layers[index[0]]])
 
     def pieces(self) -> Iterator[tuple[Any, np.ndarray]]:
         """(layer, float32 array) of each layer."""
@@ -100,10 +107,75 @@ def to_tree(parameters: Parameters, scan_layers: bool = False) -> Any:
     return traverse_util.unflatten_dict(arrays, sep="/")
 
 
+def to_arrays(parameters: Parameters, scan_layers: bool = False, shardings: Any = None) -> Any:
+    """As `to_tree`, on the devices, one parameter after the other: a tree of float32 `jax.Array`s.
+
+    With `shardings`, a tree of the same structure, a host reads only what its devices hold; without, all is on
+    the first device.
+    """
+    placed = traverse_util.flatten_dict(shardings or {}, sep="/")
+    arrays = {}
+    for name, parameter in (stack(parameters) if scan_layers else parameters).items():
+        if name in placed:
+            arrays[name] = _sharded(parameter, placed[name])
+        else:
+            arrays[name] = jnp.asarray(parameter.read())
+    return traverse_util.unflatten_dict(arrays, sep="/")
+
+
+def _sharded(parameter: Parameter | Stacked, sharding: jax.sharding.Sharding) -> jax.Array:
+    parts: dict[str, np.ndarray] = {}  # devices that hold the same part share it
+
+    def part(index: tuple[slice, ...]) -> np.ndarray:
+        if str(index) not in parts:
+            parts[str(index)] = parameter.read(index)
+        return parts[str(index)]
+
+    return jax.make_array_from_callback(parameter.shape, sharding, part)
+
+
+def fingerprint(parameters: Parameters) -> str:
+    """16 hex digits that tell the values of a model's parameters from others; reads all of them.
+
+    It is the same in every format that keeps float32 values, and with scanned layers.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for name in sorted(parameters):
+        array = np.ascontiguousarray(parameters[name].read())
+        digest.update(f"{name} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def with_adapters(base: Parameters, adapters: Parameters, scale: float) -> Parameters:
+    """The parameters of a base with adapters (`models.lora`) merged into its kernels, read one at a time."""
+
+    def adapted(kernel: Parameter, down: Parameter, up: Parameter) -> Parameter:
+        whole = lambda: lora.merged(kernel.read(), down.read(), up.read(), scale)  # noqa: E731
+        return Parameter(kernel.shape, lambda index: whole()[index])
+
+    parameters = {}
+    for name, parameter in base.items():
+        place = name.removesuffix("kernel")
+        beside = [adapters.get(place + part) for part in (lora.A, lora.B)]
+        parameters[name] = parameter if None in beside else adapted(parameter, *beside)
+    return parameters
+
+
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every parameter of a model, one per layer."""
+    shapes = {}
+    for name, shape in stacked_shapes(config).items():
+        match = _STACKED.match(name)
+        names = [f"{match[1]}/layers_{n}/{match[2]}" for n in range(shape[0])] if match else [name]
+        shapes |= dict.fromkeys(names, shape[1:] if match else shape)
+    return shapes
+
+
+def stacked_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every parameter of a model with scanned layers: one layer is traced."""
     tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
-    model = make_network(dataclasses.replace(config, scan_layers=False))
+    model = make_network(dataclasses.replace(config, scan_layers=True))
     params = jax.eval_shape(
         lambda key, t: model.init(key, t, t, t, enable_dropout=False)["params"], jax.random.key(0), tokens
     )

@@ -1,5 +1,6 @@
 """What all sources share: the protocol, reading lines of text, fingerprints, and texts that are checked."""
 
+import collections
 import functools
 import hashlib
 import inspect
@@ -80,11 +81,19 @@ def read_jsonl(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yields (line number from 1, object) of each line that is not blank.
 
     Raises:
-      UserError: for a file that cannot be read, and for a line that is not a JSON object.
+      UserError: for a file that cannot be read, and for a line that is not a JSON object, or has a key twice.
     """
+    twice: list[str] = []
+
+    def row_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """An object; the outermost comes last, and leaves the keys that it has twice."""
+        row = dict(pairs)
+        twice[:] = () if len(row) == len(pairs) else _repeated([name for name, _ in pairs])
+        return row
+
     for number, line in read_lines(path):
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=row_of)
         except (ValueError, RecursionError) as error:
             # The decoder's own text counts lines of its argument, not of the file.
             what = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
@@ -92,7 +101,15 @@ def read_jsonl(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
             raise UserError(f"{path}, line {number}: invalid JSON ({what}){hint}") from None
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: expected a JSON object, got {row!r:.40}")
+        if twice:
+            raise UserError(
+                f"{path}, line {number}: the key {twice[0]!r} stands there twice: rename one of them"
+            )
         yield number, row
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    return [name for name, count in collections.Counter(names).items() if count > 1]
 
 
 def fingerprint_of(*parts: str | pathlib.Path) -> str:

@@ -109,9 +109,18 @@ class Columns:
         values = self._list(where, row, "label_probs", "probabilities", _is_probability)
         return None if values is None else tuple(map(float, values))
 
-    def _choices(self, where: str, row: Mapping[str, Any]) -> tuple[str, ...] | None:
+    def _listed(self, where: str, row: Mapping[str, Any]) -> list[str]:
+        """The choices as the row has them, one of them twice perhaps; none where it has none."""
         values = self._list(where, row, "choices", "texts", _is_text)
-        return None if values is None else tuple(dict.fromkeys(encodable(where, spelled(v)) for v in values))
+        return [encodable(where, spelled(value)) for value in values or ()]
+
+    def _choices(self, where: str, row: Mapping[str, Any]) -> tuple[str, ...] | None:
+        return tuple(dict.fromkeys(self._listed(where, row))) or None
+
+    def repeats_choice(self, where: str, row: Mapping[str, Any]) -> bool:
+        """Whether a choice stands in a row twice."""
+        listed = self._listed(where, row)
+        return len(set(listed)) < len(listed)
 
     def identity(self, where: str, row: Mapping[str, Any]) -> str | None:
         """The id of a row, if it has one."""
@@ -137,6 +146,7 @@ class Columns:
         """The example of a row, which errors name as `where`; without an id it is called `default_id`.
 
         Where that is None it is named by its content, so that a row has the same id in whatever file it stands.
+        A choice that stands there twice is one, with the probabilities of both.
 
         Raises:
           UserError: for a row without input or target, and for a column of the wrong kind.
@@ -145,9 +155,16 @@ class Columns:
         if self._needs_target and all(value is None for value in fields.values()):
             expected = ", ".join(repr(self.columns[field]) for field in TARGETS)
             below = _BELOW_0.fullmatch(str(row.get(self.columns["label"])))
-            hint = f" (a label of {below[0].strip()} says that there is none)" if below else ""
+            number = below[0].strip() if below else ""
+            hint = f" ({number} says that there is none: leave such rows out)" if below else ""
             raise UserError(f"{where}: no label and no rationale{hint}: expected one of {expected}")
-        choices = self._choices(where, row)
+        listed, choices = self._listed(where, row), self._choices(where, row)
+        probs = fields["label_probs"]
+        if (
+            choices and probs and len(probs) == len(listed) > len(choices)
+        ):  # of a choice that stands there twice
+            pairs = list(zip(listed, probs, strict=True))
+            fields["label_probs"] = tuple(sum(p for text, p in pairs if text == choice) for choice in choices)
         name = self.identity(where, row) or default_id or content_id(text, choices)
         return Example(name, text, **fields, choices=choices)
 

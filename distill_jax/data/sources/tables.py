@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import logging
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +14,8 @@ from distill_jax.data.sources.base import fingerprint_of, read_jsonl, read_lines
 from distill_jax.data.sources.columns import Columns
 from distill_jax.errors import UserError
 from distill_jax.files import unreadable
+
+logger = logging.getLogger(__name__)
 
 
 class _TableSource:
@@ -30,6 +33,7 @@ class _TableSource:
         self._columns = Columns(columns, needs_target, classes)
         self._paths = {split: [pathlib.Path(p) for p in of_split] for split, of_split in paths.items()}
         self.splits = tuple(self._paths)
+        self._told: set[str] = set()  # splits whose repeated choices were told
 
     def _rows(self, path: pathlib.Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         raise NotImplementedError
@@ -44,8 +48,17 @@ class _TableSource:
                 yield path, number, row
 
     def examples(self, split: str) -> Iterator[Example]:
+        repeated, first = 0, ""
         for path, number, row in self.rows(split):
-            yield self._columns.example(f"{path}, {self.unit} {number}", None, row)
+            where = f"{path}, {self.unit} {number}"
+            yield self._columns.example(where, None, row)
+            if self._columns.repeats_choice(where, row):
+                repeated, first = repeated + 1, first or where
+        if repeated and split not in self._told:
+            self._told.add(split)
+            logger.warning(
+                "warning: %s: a choice stands twice, in %d rows of %s: taken as one", first, repeated, split
+            )
 
     def inputs(self, split: str) -> Iterator[tuple[Mapping[str, Any], Example]]:
         """Rows of a split and what a student needs of each: no label; the id is its place, `FILE, line N`."""
