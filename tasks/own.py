@@ -36,7 +36,7 @@ def describe(
 
     Args:
       data: a JSONL, CSV or Parquet file to train on; or `tfds:NAME`, `hf:NAME[:CONFIG]`, `seqio:TASK`.
-      validation: another such file; or a split of the hub's set. Default: a tenth of the training rows.
+      validation: another such file; or a split of the hub's set. Default: a tenth of train's inputs.
       test: likewise. Default: the validation rows.
       rationales: a file with the teacher's answers, joined by id.
       columns: field -> column; see `sources.Columns`.
@@ -91,7 +91,7 @@ def _source(description: Mapping[str, Any]) -> Source:
         source = table_of(splits["train"])(files, columns, not joined, classes)
     if joined:
         source = JoinedSource(source, joined, classes=classes)
-    return source if "validation" in source.splits else HeldOutSource(source)
+    return source if "validation" in source.splits else HeldOutSource(source, whole_inputs=True)
 
 
 def own_task(description: Mapping[str, Any]) -> DistillationTask:

@@ -1,7 +1,10 @@
 """Rows files as people have them: size() is the number of examples, and splits are disjoint and stable."""
 
 import codecs
+import csv
+import io
 import json
+import operator
 import pathlib
 import tempfile
 
@@ -10,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill_jax.data.completions import Completion
 from distill_jax.data.labels import place_of
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import prepare
 from distill_jax.data.records import decode_row
 from distill_jax.data.selection import Filters
-from distill_jax.data.sources import CsvSource, HeldOutSource, JsonlSource, ParquetSource
+from distill_jax.data.sources import CsvSource, HeldOutSource, JsonlSource, ParquetSource, ReferenceSource
 from distill_jax.data.sources.columns import content_id
 from distill_jax.data.views import soften
 from distill_jax.data.vocabularies import train_vocabulary
@@ -24,6 +28,7 @@ from distill_jax.tasks import own, registry
 from distill_jax.tasks.definition import define_task
 
 LENGTHS = {"inputs": 64, "targets": 32}
+
 ODD = "\u2028\u2029\x85\x1c\x0b\x0c\u00a0\u3000\ufeff"  # what some take for the end of a line, or for nothing
 
 
@@ -37,46 +42,78 @@ def task_of(path, **options):
 
 
 texts = st.text(st.one_of(st.sampled_from(ODD + "ab "), st.characters(exclude_categories=["Cs"])), max_size=8)
-lines = st.one_of(
-    st.builds(
-        lambda text, label: json.dumps({"input": f"x{text}", "label": f"y{label}"}, ensure_ascii=False),
-        texts,
-        texts,
-    ),
-    st.text(ODD.replace("\ufeff", "") + " \t", max_size=3),
-    st.just(json.dumps({"input": "the same", "label": "row"})),
-)
+ROW = st.one_of(st.tuples(texts, texts), st.just(("the same", "row")))  # of input and label
+LINE = st.one_of(ROW, st.text(ODD.replace("\ufeff", "") + " \t", max_size=3))  # or one that looks blank
 
 
-@settings(max_examples=60, deadline=None)
+def cells(row):
+    """A CSV line without its ending."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\r\n").writerow(row)
+    return file.getvalue().removesuffix("\r\n")
+
+
+def jsonl_of(folder, lines, ending, bom, last):
+    text = ending.join(
+        json.dumps({"input": f"x{line[0]}", "label": f"y{line[1]}"}, ensure_ascii=False)
+        if isinstance(line, tuple)
+        else line
+        for line in lines
+    )
+    (folder / "rows.jsonl").write_bytes(codecs.BOM_UTF8 * bom + (text + ending * last).encode())
+    return JsonlSource({"train": [folder / "rows.jsonl"]})
+
+
+def csv_of(folder, lines, ending, bom, last):
+    rows = [(f"x{line[0]}", f"y{line[1]}") if isinstance(line, tuple) else line for line in lines]
+    text = ending.join(["input,label", *(cells(row) if isinstance(row, tuple) else row for row in rows)])
+    (folder / "rows.csv").write_bytes(codecs.BOM_UTF8 * bom + (text + ending * last).encode())
+    return CsvSource({"train": [folder / "rows.csv"]})
+
+
+def release_of(folder, lines, ending, bom, last):
+    """Rows as of the paper's release, their completions in two files."""
+    set_folder = folder / "set"
+    (set_folder / "llm").mkdir(parents=True)
+    jsonl_of(set_folder, lines, ending, bom, last)
+    (set_folder / "rows.jsonl").rename(set_folder / "set_train.json")
+    answers = [f"because\u2028{line[0]}" for line in lines if isinstance(line, tuple)]
+    for chunk, part in enumerate((answers[::2], answers[1::2])):
+        path = set_folder / "llm" / f"train_CoT_{chunk}.json"
+        path.write_bytes(codecs.BOM_UTF8 * bom + json.dumps(part).encode())
+    read_row = operator.itemgetter("input", "label")
+    return ReferenceSource("set", read_row, lambda text: Completion("y", text), data_dir=folder)
+
+
+@settings(max_examples=60)
 @given(
-    rows=st.lists(lines, min_size=1, max_size=40),
+    made=st.sampled_from([jsonl_of, csv_of, release_of]),
+    lines=st.lists(LINE, min_size=1, max_size=40),
     ending=st.sampled_from(["\n", "\r\n", "\r"]),
     bom=st.booleans(),
     last=st.booleans(),
 )
-def test_any_file_of_rows(rows, ending, bom, last):
-    rows = [*rows, json.dumps({"input": "last", "label": "row"})]
-    text = ending.join(rows) + (ending if last else "")
+def test_any_file_of_rows(made, lines, ending, bom, last):
+    lines = [*lines, ("last", "row")]
+    expected = [f"x{line[0]}" for line in lines if isinstance(line, tuple)]
     with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, "rows.jsonl")
-        path.write_bytes(codecs.BOM_UTF8 * bom + text.encode())
-        source = JsonlSource({"train": [path]})
-        expected = [json.loads(row)["input"] for row in rows if row.startswith("{")]
-        assert [e.input for e in source.examples("train")] == expected
+        source = made(pathlib.Path(folder), lines, ending, bom, last)
+        examples = list(source.examples("train"))
+        assert [e.input for e in examples] == expected
         assert source.size("train") == len(expected)
-        held = HeldOutSource(source)
-        if len(expected) == 1:
-            with pytest.raises(UserError, match="the only row is held out"):
+        own = made is not release_of
+        held = HeldOutSource(source, whole_inputs=own)
+        if len(set(expected) if own else expected) == 1:
+            with pytest.raises(UserError, match="the only .* is held out"):
                 list(held.examples("train"))
             return
-        splits = {split: [e.id for e in held.examples(split)] for split in ("train", "validation")}
-        assert {split: held.size(split) for split in splits} == {
-            split: len(ids) for split, ids in splits.items()
-        }
-        assert sorted(splits["train"] + splits["validation"]) == sorted(e.id for e in source.examples("train"))
-        again = HeldOutSource(JsonlSource({"train": [path]}))
-        assert {split: [e.id for e in again.examples(split)] for split in splits} == splits
+        splits = {split: list(held.examples(split)) for split in ("train", "validation")}
+        assert {split: held.size(split) for split in splits} == {s: len(rows) for s, rows in splits.items()}
+        ids = {split: {e.id for e in of_split} for split, of_split in splits.items()}
+        assert all(ids.values()) and ids["train"].isdisjoint(ids["validation"])
+        assert sorted(splits["train"] + splits["validation"], key=repr) == sorted(examples, key=repr)
+        again = HeldOutSource(source, whole_inputs=own)
+        assert {split: list(again.examples(split)) for split in splits} == splits
 
 
 @settings(max_examples=8, deadline=None)

@@ -8,6 +8,7 @@ import numpy as np
 
 from distill_jax.data.schema import Example
 from distill_jax.data.sources.base import Source, fingerprint_of, located
+from distill_jax.data.sources.columns import content_id
 from distill_jax.errors import UserError
 
 
@@ -26,22 +27,39 @@ class HeldOutSource:
 
     Where it has no test split either, the rows held out are the test split too. A single row, of which nothing
     is left to train on, is a UserError.
+
+    Args:
+      source: has a train split.
+      whole_inputs: hold out a tenth of the distinct inputs (with their choices), each with all of its rows, so
+        that no validation row is in train as well. Where no input comes twice, this is the same split.
     """
 
-    def __init__(self, source: Source):
+    def __init__(self, source: Source, whole_inputs: bool = False):
         self.source = source
         self.splits = tuple(dict.fromkeys(["train", "validation", "test", *source.splits]))
+        self._whole_inputs = whole_inputs
+        self._known: tuple[str, np.ndarray] | None = None  # fingerprint of train, and its mask
 
     def located(self, data_dir=None, teacher=None) -> "HeldOutSource":
-        return HeldOutSource(located(self.source, data_dir, teacher))
+        return HeldOutSource(located(self.source, data_dir, teacher), self._whole_inputs)
 
     def _is_part(self, split: str) -> bool:
         return split in ("train", "validation") or split not in self.source.splits
 
     def _rows(self, split: str) -> np.ndarray:
         """Numbers of the whole train split's rows that belong to `split`."""
-        mask = held_out(self.source.size("train"))
+        mask = self._mask() if self._whole_inputs else held_out(self.source.size("train"))
         return np.flatnonzero(~mask if split == "train" else mask)
+
+    def _mask(self) -> np.ndarray:
+        """Which rows are held out with all rows of their input: bool [rows]."""
+        fingerprint = self.source.fingerprint("train")
+        if self._known is None or self._known[0] != fingerprint:
+            inputs: dict[str, int] = {}
+            names = (content_id(e.input, e.choices) for e in self.source.examples("train"))
+            numbers = np.array([inputs.setdefault(name, len(inputs)) for name in names], np.int64)
+            self._known = fingerprint, held_out(len(inputs))[numbers]
+        return self._known[1]
 
     def examples(self, split: str) -> Iterator[Example]:
         if not self._is_part(split):
@@ -51,9 +69,10 @@ class HeldOutSource:
         for number, example in enumerate(self.source.examples("train")):
             if number in rows:
                 yield example
-        if split == "train" and not rows and self.source.size("train"):
+        if split == "train" and not rows and (count := self.source.size("train")):
             where = self.source.where("train", 0)
-            raise UserError(f"{where}: the only row is held out for validation: give more, or validation data")
+            only = "the only row" if count == 1 else f"the only input there is, in {count} rows,"
+            raise UserError(f"{where}: {only} is held out for validation: give more, or validation data")
 
     def size(self, split: str) -> int:
         return len(self._rows(split)) if self._is_part(split) else self.source.size(split)
@@ -61,7 +80,8 @@ class HeldOutSource:
     def fingerprint(self, split: str) -> str:
         if not self._is_part(split):
             return self.source.fingerprint(split)
-        return fingerprint_of(self.source.fingerprint("train"), "train" if split == "train" else "held out")
+        part = "train" if split == "train" else "held out"
+        return fingerprint_of(self.source.fingerprint("train"), part, *["whole inputs"] * self._whole_inputs)
 
     def where(self, split: str, number: int) -> str:
         if not self._is_part(split):

@@ -99,6 +99,9 @@ class CsvSource(_TableSource):
                 reader = csv.DictReader(file, strict=True)
                 _refuse_twins(path, reader.fieldnames or ())
                 for number, row in enumerate(reader, 1):
+                    first, *others = row.values()
+                    if others and all(value is None for value in others) and not first.strip():
+                        continue  # a line of white space
                     if None in row or None in row.values():
                         expected = len(reader.fieldnames)
                         raise UserError(f"{path}, row {number}: expected the {expected} columns of the header")
