@@ -24,7 +24,7 @@ class Decoding(Options):
 
     num_beams: int = option(1, "more than 1: beam search", flags=("beams",), minimum=1)
     length_penalty: float = option(
-        1.0, "of beam search; 0: by log-probability, larger: longer texts", minimum=0
+        1.0, "of beam search; 0: by log-probability, larger: longer texts", minimum=0, maximum=10
     )
     beam_rule: str = option(
         "transformers", "whose beam search: `generate`'s, or T5X's", choices=("transformers", "t5x")

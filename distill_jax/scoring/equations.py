@@ -1,6 +1,7 @@
 """The value of an arithmetic expression, without `eval`: numbers, + - * / %, signs and parentheses.
 
-Numbers are read as people write them: `1,000`, `$29.00`, `50%`, `5 x 3`, `6 ÷ 2`, `12 (apples)`.
+Numbers are read as people write them: `1,000`, `$29.00`, `50%`, `5 x 3`, `6 ÷ 2`, `3 1/2`, `3½`, `12 (apples)`;
+`x = 5` is 5.
 """
 
 import math
@@ -11,6 +12,8 @@ import unicodedata
 _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d*)?|\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _TOKEN = re.compile(rf"\s*(?:({_NUMBER})|([-+*/()%]))")
 _UNIT = re.compile(r"(?<=[\d.)%])\s*\(\s*[^\W\d_][^()\d]*\)\s*$")
+_MIXED = re.compile(r"(?<![\d.,/])(\d+)\s+(\d+)\s*/\s*(\d+)(?![\d.,]|\s*/)")
+_UNKNOWN = re.compile(r"\s*[a-zA-Z]\s*=(?!=)")
 _SIGNS = str.maketrans("×·⋅∗÷∕⁄−–", "****///--")
 _TIMES = re.compile(r"(?<=[\d\s.)%])[xX](?=\s*[-+\d.(])")
 _PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2, "negate": 3, "(": 0}
@@ -18,9 +21,18 @@ _OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": ope
 
 
 def _plain(text: str) -> str:
-    """The expression without currency signs and a unit in parentheses at its end."""
-    text = "".join(" " if unicodedata.category(char) == "Sc" else char for char in text.translate(_SIGNS))
+    """The expression without `x =` before it, currency signs, and a unit in parentheses at its end."""
+    text = "".join(map(_spelled, text)).translate(_SIGNS)
+    text = _MIXED.sub(r"(\1+\2/\3)", _UNKNOWN.sub("", text, count=1) if _UNKNOWN.match(text) else text)
     return _UNIT.sub("", _TIMES.sub("*", text).strip())
+
+
+def _spelled(char: str) -> str:
+    """Nothing of a currency sign, and ` 1⁄2` of `½`."""
+    if unicodedata.category(char) == "Sc":
+        return " "
+    parts = unicodedata.decomposition(char)
+    return " " + unicodedata.normalize("NFKC", char) if parts.startswith("<fraction>") else char
 
 
 def _tokens(text: str) -> list[float | str] | None:

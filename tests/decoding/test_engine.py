@@ -134,6 +134,8 @@ def test_the_encoder_runs_once_however_many_targets(params, monkeypatch):
             "LENGTH_PENALTY.: .* at least 0, got -0.1",
         ),
         ({"num_beams": 2, "length_penalty": float("nan")}, "length_penalty"),
+        ({"num_beams": 2, "length_penalty": 50.0}, "at most 10"),  # no float32 holds length ** 50
+        ({"num_beams": 2, "beam_rule": "t5"}, "did you mean t5x"),
         ({"temperature": -1.0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
         ({"temperature": 1.0, "top_p": 0.0}, "top_p"),
