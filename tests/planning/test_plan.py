@@ -123,6 +123,7 @@ def test_meshes_are_proposed(monkeypatch):
             "flops": {"bf16": 1e9 * job.mesh["model"]},
             "collectives": [],
             "parameter_count": 10,
+            "trained_count": 10,
             "seconds": 1.0,
             "peak_rss": 1,
         }
