@@ -1,16 +1,18 @@
 """Small students: trained until their answers differ by input, or random where any text will do."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
+import sentencepiece
 
 from distill_jax.checkpoints import run_dir
 from distill_jax.checkpoints.formats.orbax_trees import write_tree
 from distill_jax.checkpoints.formats.parameters import Parameter, expected_shapes
 from distill_jax.checkpoints.layout import CHECKPOINTS
 from distill_jax.config import EvalConfig, TrainConfig
-from distill_jax.data.vocabularies import load_vocabulary
+from distill_jax.data.vocabularies import SentencePieceVocabulary, load_vocabulary
 from distill_jax.evaluation.run import evaluate_run
 from distill_jax.models.config import T5Config
 from distill_jax.models.families import describe, make_config
@@ -35,6 +37,7 @@ KINDS = {
     "llama": {**CAUSAL, "logits_via_embedding": True},
     "qwen3": {**CAUSAL, "qk_norm": True},
     "t5gemma": {**SIZES, "model_family": "t5gemma"},
+    "t5gemma2": {**SIZES, "model_family": "t5gemma2", "sliding_window": 16},
 }
 
 
@@ -68,6 +71,24 @@ def make_trained(tmp_path_factory):
     return make
 
 
+def gemma_vocabulary():
+    """A small SentencePiece model with Gemma's settings and special ids."""
+    model = io.BytesIO()
+    texts = ["the quick brown fox jumps over the lazy dog", "Ada has a trout. Ben has a saw."]
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts * 30),
+        model_writer=model,
+        vocab_size=400,
+        **{"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 3, "eos_piece": "<eos>", "bos_piece": "<bos>"},
+        **{"model_type": "bpe", "byte_fallback": True, "add_dummy_prefix": False},
+        remove_extra_whitespaces=False,
+        normalization_rule_name="identity",
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    return SentencePieceVocabulary(model.getvalue())
+
+
 @pytest.fixture(scope="session")
 def make_random(tmp_path_factory, causal_vocabulary, make_trained):
     """(kind, method) -> the folder of a run of random parameters that are large: texts differ by input."""
@@ -83,6 +104,7 @@ def make_random(tmp_path_factory, causal_vocabulary, make_trained):
         folder = tmp_path_factory.mktemp("random")
         words = causal_vocabulary if "llama" in str(KINDS[kind]) else load_vocabulary("bytes")
         words = load_vocabulary(make_trained()) if kind == "umt5" else words
+        words = gemma_vocabulary() if "gemma" in kind else words
         config = make_config({"vocab_size": words.vocab_size, **KINDS[kind]})
         rng = np.random.default_rng(0)
         shapes = expected_shapes(config)
@@ -90,6 +112,9 @@ def make_random(tmp_path_factory, causal_vocabulary, make_trained):
         if kind == "umt5":  # nobody writes special tokens and single bytes
             for ids in (slice(0, 259), slice(-words.extra_ids, None)):
                 arrays["decoder/logits_dense/kernel"][:, ids] = 0.0
+        if "gemma" in kind:
+            arrays["token_embedder/embedding"] *= 0.05  # so that the layers decide
+            arrays["token_embedder/embedding"][:260] = 0.0
         parameters = {n: Parameter(x.shape, lambda index, x=x: x[index]) for n, x in arrays.items()}
         lengths = {"inputs": 200, "targets": 12}
         run = run_dir.Run(

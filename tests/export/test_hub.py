@@ -15,6 +15,9 @@ from distill_jax.errors import UserError
 from distill_jax.export.run import export
 
 hub_client = pytest.importorskip("huggingface_hub", reason="an extra")
+constants = pytest.importorskip(
+    "huggingface_hub.constants", reason="an extra"
+)  # the client loads it when asked
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
@@ -93,7 +96,6 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch):
-    constants = hub_client.constants
     fields = {"repositories": {}, "commits": [], "objects": {}, "refuse": {}, "private": []}
     handler = type("Handler", (Hub,), fields)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -179,7 +181,7 @@ def test_a_refusal_is_one_line_that_says_what_is_there(run, tmp_path, hub, capsy
 
 
 def test_a_hub_that_cannot_be_reached_is_one_line(run, tmp_path, hub, monkeypatch):
-    monkeypatch.setattr(hub_client.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(UserError, match="the hub cannot be reached .*out stays: hf upload.*nothing was pushed"):
         push(run, tmp_path)
 

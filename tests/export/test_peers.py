@@ -59,17 +59,15 @@ def check(run, to, tmp_path, monkeypatch, capsys, count=ROWS, **options):
     return agreement
 
 
-CASES = pytest.mark.parametrize(
-    "kind, method",
-    [
-        ("t5", "step_by_step"),
-        ("tied t5", "step_by_step_shared"),
-        ("umt5", "single_task"),
-        ("byt5", "standard"),
-        ("llama", "step_by_step"),
-        ("qwen3", "step_by_step_shared"),
-    ],
-)
+CASES = [
+    ("t5", "step_by_step"),
+    ("tied t5", "step_by_step_shared"),
+    ("umt5", "single_task"),
+    ("byt5", "standard"),
+    ("llama", "step_by_step"),
+    ("qwen3", "step_by_step_shared"),
+]
+GEMMA = [("t5gemma", "step_by_step_shared"), ("t5gemma2", "step_by_step")]
 WHATS = {"standard": ["label"]}
 
 
@@ -78,13 +76,13 @@ def run(make_trained, make_random, kind, method):
     return make_trained() if kind == "t5" else make_random(kind, method)
 
 
-@CASES
+@pytest.mark.parametrize("kind, method", CASES + GEMMA)
 def test_transformers_writes_the_students_own_texts(run, tmp_path, monkeypatch, capsys, kind, method):
     whats = WHATS.get(method, ["label", "rationale"])
     assert check(run, "huggingface", tmp_path, monkeypatch, capsys) == dict.fromkeys(whats, 1.0)
 
 
-@CASES
+@pytest.mark.parametrize("kind, method", CASES)
 def test_ctranslate2_writes_the_students_own_texts(run, tmp_path, monkeypatch, capsys, kind, method):
     pytest.importorskip("ctranslate2", reason="for parity tests only")
     whats = WHATS.get(method, ["label", "rationale"])

@@ -14,7 +14,6 @@ from distill_jax.checkpoints.formats.parameters import fingerprint, to_tree
 from distill_jax.checkpoints.reading import open_checkpoint
 from distill_jax.cli import main as cli
 from distill_jax.config import ConvertConfig, EvalConfig, TrainConfig
-from distill_jax.data.views import METHODS
 from distill_jax.errors import UserError
 from distill_jax.evaluation.evaluator import make_evaluator
 from distill_jax.evaluation.run import evaluate_run
@@ -95,8 +94,8 @@ def first_loss(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_resumes_bit_by_bit(method, data, base, tmp_path):
+@pytest.mark.parametrize("method", ["step_by_step_shared", "soft_labels", "logit_distillation"])
+def test_a_run_of_each_objective_resumes_bit_by_bit(method, data, base, tmp_path):
     options = {"initial_checkpoint_path": base, **LORA}
     options |= {"scan_layers": True, "microbatches": 2} if method.startswith("step") else {}
     if method == "logit_distillation":
