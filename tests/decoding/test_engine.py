@@ -71,11 +71,16 @@ def test_the_first_token_the_decoder_reads_counts(params, decoding):
         assert np.allclose(sums, found, atol=1e-3) == same
 
 
-def test_the_log_probability_of_a_beam_is_that_of_its_tokens(params):
-    for hypotheses in engine(params).generate(TEXTS, 6, DECODINGS[0]):
+@pytest.mark.parametrize("rule", ["transformers", "t5x"])
+def test_the_log_probability_of_a_beam_is_that_of_its_tokens(params, rule):
+    decoding = Decoding(num_beams=3, n_best=3, length_penalty=0.6, beam_rule=rule)
+    for text, hypotheses in zip(TEXTS, engine(params).generate(TEXTS, 6, decoding), strict=True):
         for hypothesis in hypotheses:
-            penalty = ((5 + len(hypothesis.tokens)) / 6) ** 0.6
-            assert hypothesis.score == pytest.approx(hypothesis.log_prob / penalty)
+            size = len(hypothesis.tokens)
+            divisor = (size if rule == "transformers" else (5 + size) / 6) ** 0.6
+            assert hypothesis.score == pytest.approx(hypothesis.log_prob / divisor)
+        [scored] = engine(params).token_scores([text], [[list(hypotheses[0].tokens)]])
+        assert hypotheses[0].log_prob == pytest.approx(sum(s.log_prob for s in scored[0]), abs=1e-3)
 
 
 @jax.jit
@@ -131,10 +136,10 @@ def test_the_encoder_runs_once_however_many_targets(params, monkeypatch):
         ({"num_beams": 0}, "num_beams"),
         (
             {"num_beams": 2, "length_penalty": -0.1},
-            "LENGTH_PENALTY.: .* at least 0, got -0.1",
+            "LENGTH_PENALTY.: .* at least 0 and up to 10, got -0.1",
         ),
         ({"num_beams": 2, "length_penalty": float("nan")}, "length_penalty"),
-        ({"num_beams": 2, "length_penalty": 50.0}, "at most 10"),  # no float32 holds length ** 50
+        ({"num_beams": 2, "length_penalty": 50.0}, "up to 10"),  # no float32 holds length ** 50
         ({"num_beams": 2, "beam_rule": "t5"}, "did you mean t5x"),
         ({"temperature": -1.0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
