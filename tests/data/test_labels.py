@@ -42,6 +42,9 @@ VOWEL = "\u0915\u093f"  # Devanagari ka with the vowel sign i
         (("true", "false"), {"True": "true"}),
         (("1", "2", "3"), {"One": "1", "**two**.": "2", "four": None}),
         (("St.", "Ave"), {"St": "St.", "**st**": "St.", "St..": "St."}),
+        (("हाँ", "नहीं"), {"नहीं।": "नहीं", "हाँ\u200b": "हाँ", "\ufeffहाँ": "हाँ"}),
+        (("?", "??"), {"**??**": "??", "**?**": "?", "`??`.": None, "???": None}),
+        (("No", "No."), {"**No.**": "No.", "**No**": "No", "no!": "No"}),
         (("yes!", "yes?"), {"yes": None, "yes!": "yes!"}),
         (("1", "one"), {"One": "one", "1": "1", "1.0": None, "+1": None}),
     ],
@@ -50,7 +53,7 @@ def test_the_option_that_a_label_means(options, meanings):
     assert {label: meant(label, options) for label in meanings} == meanings
 
 
-SCRIPTS = ("Aa", "Яа", "Ωα", "कखगि", "ไทยา", "日本語", "한글", "עב", "عرب", "தமி", "0123456789", "+-#★!?%&")
+SCRIPTS = ("Aa", "Яа", "Ωα", "कखगि", "ไทยา", "日本語", "한글", "עב", "عرب", "தமி", "0123456789", "+-#★!?%&.:")
 CLASSES = st.lists(
     st.sampled_from(SCRIPTS).flatmap(lambda letters: st.text(letters, min_size=1, max_size=3)),
     min_size=2,

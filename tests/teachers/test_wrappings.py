@@ -57,6 +57,7 @@ STREAM = "\n\n".join(
             ],
             "usage": USAGE,
         },
+        {"content": [{"type": "text", "text": GOOD}], "stop_reason": "stop", "usage": USAGE},
         {"message": MESSAGE, "done": True, "done_reason": "stop", "usage": USAGE},
         {"response": GOOD, "done": True, "done_reason": "stop", "usage": USAGE},
         [
@@ -81,6 +82,12 @@ def test_an_answer_in_any_wrapping(body):
     [answer] = reply.answers
     assert (answer.text, answer.finish) == (GOOD, "stop")
     assert (reply.prompt_tokens, reply.completion_tokens) == (7, 5)
+
+
+def test_contents_of_any_kind():
+    said = {"rationale": "x", "label": 1}
+    for content, text in ((said, json.dumps(said)), (5, "5"), (1.0, "1"), (True, "true"), ([], ""), ({}, "{}")):
+        assert read_reply({"choices": [{"message": {"content": content}}]}).answers[0].text == text
 
 
 def test_tokens_that_are_not_counted():
@@ -129,6 +136,9 @@ def test_the_arguments_of_a_tool_call_are_an_answer():
         ({"error": "invalid x-api-key"}, "a wrong key?", False, True),
         ({"error": "model 'x' not found"}, "--model?", False, True),
         ({"message": "Endpoint is starting"}, "Endpoint is starting", True, False),
+        ({"error": {"code": "1113", "message": "Insufficient balance"}}, "HTTP 402", False, True),
+        ({"error": {"code": 1004, "message": "login"}}, "not a completion: login", True, False),
+        ({"content": "Not found"}, "not a completion", True, False),
         ("", "not a completion", True, False),
     ],
 )
@@ -154,6 +164,8 @@ def test_an_error_in_a_200(body, told, transient, fatal):
             f"<|channel|>final<|message|>{GOOD}<|return|>"
         },
         {"content": f"<analysis>{THOUGHT}</analysis>\n<answer>{GOOD}</answer>"},
+        {"content": f"<|think|>{THOUGHT}<|/think|>\n{GOOD}"},
+        {"content": f"<unused94>thought\n{THOUGHT}<unused95>{GOOD}"},
         {"content": f"<|im_start|>assistant\n<think>{THOUGHT}</think>{GOOD}<|im_end|>"},
     ],
 )
