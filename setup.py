@@ -80,6 +80,8 @@ setup(
     ],
     extras_require={
         **TEACHERS,
+        # The converter loads the exported folder by transformers.
+        "ctranslate2": ["ctranslate2>=4.8", "torch", "transformers>=5"],
         "gcs": ["gcsfs"],
         "huggingface": ["datasets>=4"],
         "int8": INT8,

@@ -77,11 +77,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("task", help="such as esnli")
     parser.add_argument("--data-dir", help="folder of the data sets")
     parser.add_argument("--split", default="test")
+    parser.add_argument("--shares", type=float, nargs="+", default=SHARES, help="of the training rows")
     parser.add_argument("--results", type=pathlib.Path, help="file of the figures")
     args = parser.parse_args(argv)
     try:
         task = registry.get_task(args.task, data_dir=args.data_dir)
-        figures = {"task": task.name, "split": args.split, "floors": measure(task, args.split, SHARES)}
+        figures = {"task": task.name, "split": args.split, "floors": measure(task, args.split, args.shares)}
     except UserError as error:
         raise SystemExit(f"error: {error}") from None
     file = args.results or results.FOLDER / f"floors_{task.name}.json"

@@ -91,6 +91,8 @@ def pytest_collection_finish(session):
 def usual_garbage_collection():
     """Python's own thresholds, for a test of how much memory is held."""
     seldom = gc.get_threshold()
+    gc.collect()
+    gc.freeze()  # what other tests left would put off whole collections
     gc.set_threshold(700, 10, 10)
     yield
     gc.set_threshold(*seldom)

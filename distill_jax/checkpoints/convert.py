@@ -2,6 +2,8 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +11,7 @@ from distill_jax import files
 from distill_jax.checkpoints import remote, run_dir
 from distill_jax.checkpoints.formats.huggingface import write_huggingface
 from distill_jax.checkpoints.formats.orbax_trees import write_tree
-from distill_jax.checkpoints.formats.parameters import stack
+from distill_jax.checkpoints.formats.parameters import Parameters, stack
 from distill_jax.checkpoints.formats.t5x_legacy import write_legacy
 from distill_jax.checkpoints.formats.tokenizer_files import write_tokenizer
 from distill_jax.checkpoints.layout import CHECKPOINTS
@@ -70,11 +72,8 @@ def convert(config: ConvertConfig) -> Converted:
             words.save(home)
         parameters = stack(checkpoint.parameters) if config.scan_layers else checkpoint.parameters
         if to == "huggingface":
-            ids = {"eos_token_id": words.eos_id, "pad_token_id": words.eos_id} if _is_causal(words) else None
-            shard_bytes = int(config.shard_gb * 10**9)
-            write_huggingface(temporary, checkpoint.parameters, model, config.dtype, shard_bytes, ids)
-            if words is not None:
-                write_tokenizer(temporary, words, model.vocab_size)
+            options = {"dtype": config.dtype, "shard_bytes": int(config.shard_gb * 10**9)}
+            write_transformers(temporary, checkpoint.parameters, model, words, **options)
         elif to == "t5x":
             write_legacy(temporary / f"checkpoint_{number}", number, parameters)
         elif to == "t5x-orbax":
@@ -88,9 +87,33 @@ def convert(config: ConvertConfig) -> Converted:
     return Converted(checkpoint.format, len(checkpoint.parameters), words is not None, task)
 
 
-def _is_causal(words: Vocabulary | None) -> bool:
-    """Whether no id is padding: transformers takes the end token for it then."""
-    return words is not None and words.pad_id is None
+def write_transformers(
+    folder: pathlib.Path,
+    parameters: Parameters,
+    model: ModelConfig,
+    words: Vocabulary | None,
+    *,
+    dtype: str,
+    shard_bytes: int,
+    inputs_length: int | None = None,
+    generation: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes the weights, and the tokenizer of `words`, as transformers' `from_pretrained` reads them.
+
+    Args:
+      folder: exists.
+      dtype: of the files; with `shard_bytes` as of `write_huggingface`.
+      inputs_length: tokens that the tokenizer cuts an input to where it is asked to; None for no bound.
+      generation: what `generation_config.json` says beside the special ids.
+
+    Raises:
+      UserError: where transformers has no such model, or a parameter cannot be read.
+    """
+    is_causal = words is not None and words.pad_id is None  # transformers pads with the end token then
+    ids = {"eos_token_id": words.eos_id, "pad_token_id": words.eos_id} if is_causal else None
+    write_huggingface(folder, parameters, model, dtype, shard_bytes, ids, generation)
+    if words is not None:
+        write_tokenizer(folder, words, model.vocab_size, inputs_length)
 
 
 def _step_of_result(step: int | str) -> int:
@@ -116,6 +139,7 @@ def _run(
         view_weights={},
     )
     changes = {"model": describe(dataclasses.replace(model, scan_layers=config.scan_layers))}
+    changes["lora"] = None  # merged
     changes["data"] = f"converted from {checkpoint.format}"  # no training resumes it: its optimizer is gone
     if config.task_feature_lengths is not None:
         changes["task_feature_lengths"] = config.task_feature_lengths

@@ -8,6 +8,7 @@ import pathlib
 import queue
 import re
 import threading
+import types
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
@@ -41,10 +42,7 @@ def fetch(url: str, weights: bool = True) -> pathlib.Path:
     match = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@(.+?))?/?", url)
     if not match:
         raise UserError(f"{url}: expected hf://ORG/NAME or hf://ORG/NAME@REVISION")
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise UserError(f"{url}: needs the hub's client: pip install huggingface_hub") from None
+    huggingface_hub = client(url)
     repository, revision = match.groups()
     api, patterns = huggingface_hub.HfApi(), _FILES if weights else TOKENIZER_FILES
     ask = {"revision": revision, "timeout": SECONDS}
@@ -64,6 +62,29 @@ def fetch(url: str, weights: bool = True) -> pathlib.Path:
         if not isinstance(error, huggingface_hub.errors.OfflineModeIsEnabled):
             log.warning("warning: %s: the copy in the cache is used", reason)
         return folder
+
+
+def client(what: str) -> types.ModuleType:
+    """The hub's client, imported only by those who use it. Raises UserError, which names `what`, without it."""
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise UserError(f"{what}: needs the hub's client: pip install huggingface_hub") from None
+    return huggingface_hub
+
+
+def status_of(error: BaseException | None) -> int | None:
+    """The HTTP status that an error, or what it was raised from, is of; None where the hub gave no answer."""
+    while error is not None:
+        if (response := getattr(error, "response", None)) is not None:
+            return response.status_code
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def words_of(error: Exception) -> str:
+    """What an error says, on one line of 200 letters at most, or its kind."""
+    return f"{' '.join(str(error).split()) or type(error).__name__:.200}"
 
 
 def within(seconds: float, function: Callable[[], T]) -> T:
@@ -138,7 +159,7 @@ def _reason(url: str, repository: str, revision: str | None, endpoint: str, erro
     """Why a repository was not fetched, on one line."""
     from huggingface_hub import constants, errors
 
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = status_of(error)
     if isinstance(error, errors.OfflineModeIsEnabled):
         return f"{url}: not whole in {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE forbids to fetch it"
     if isinstance(error, errors.GatedRepoError) or status in (401, 403):
@@ -150,5 +171,4 @@ def _reason(url: str, repository: str, revision: str | None, endpoint: str, erro
         return f"{url}: {endpoint} has no revision {revision!r} of it"
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"{url}: {endpoint} has no such repository"
-    words = " ".join(str(error).split()) or type(error).__name__
-    return f"{url}: cannot be fetched from {endpoint}: {words:.200}"
+    return f"{url}: cannot be fetched from {endpoint}: {words_of(error)}"

@@ -208,6 +208,13 @@ def pick_step(model_dir: str, step: int | str | None = "latest") -> int:
         raise UserError(f"checkpoint step {step!r}: expected latest, best or a number") from None
 
 
+def score(model_dir: str, step: int) -> tuple[str, float] | None:
+    """(metric, score) of a checkpoint's validation, larger is better; None where there was none."""
+    scores = _load_scores(model_dir)
+    value = scores.by_step.get(step)
+    return None if value is None or scores.metric is None else (scores.metric, value)
+
+
 def numbered(where: str, existing: Collection[int], step: int | str) -> int:
     """The number of the `step` of a checkpoint; raises UserError when it is none of the `existing`."""
     if not str(step).isdecimal() or int(step) not in existing:

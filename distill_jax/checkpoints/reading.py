@@ -3,12 +3,25 @@
 import dataclasses
 import pathlib
 import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 
 from distill_jax import files
 from distill_jax.checkpoints import orbax, remote, run_dir
 from distill_jax.checkpoints.formats.huggingface import read_huggingface
 from distill_jax.checkpoints.formats.orbax_trees import is_tree, names_in, read_tree
-from distill_jax.checkpoints.formats.parameters import Parameters, check, infer_config, unstack
+from distill_jax.checkpoints.formats.parameters import (
+    Parameters,
+    check,
+    fingerprint,
+    infer_config,
+    to_tree,
+    unstack,
+    with_adapters,
+)
 from distill_jax.checkpoints.formats.safetensors_files import ADAPTER, refuse_adapter, refuse_pickles
 from distill_jax.checkpoints.formats.t5gemma_flax import is_t5gemma, read_t5gemma
 from distill_jax.checkpoints.formats.t5x_legacy import read_legacy
@@ -126,9 +139,42 @@ def _open_ours(path: str, root: pathlib.Path, step: int | str | None) -> Checkpo
     number = orbax.pick_step(str(root), step)
     folder = checkpoints_of(root) / str(number)
     parameters = unstack(read_tree(folder / STATE, "params"))
+    if run.lora is not None:
+        parameters = _on_base(path, run.lora, parameters)
     config = make_config(run.model | {"scan_layers": False})
     check(path, parameters, config, RUN)
     return Checkpoint(path, "distill-jax", number, parameters, config, root, folder)
+
+
+def _on_base(path: str, description: Mapping[str, Any], adapters: Parameters) -> Parameters:
+    """The parameters of a run's adapters merged into its base, which is loaded again; refuses another one."""
+    where = description["base"]
+    try:
+        base = open_checkpoint(where).parameters
+    except UserError as error:
+        raise UserError(
+            f"{path}: holds adapters of the model {where}, which cannot be loaded ({error}): put it there "
+            f"again, or write where it is now into {RUN}, lora.base"
+        ) from None
+    found = fingerprint(base)
+    if found != description["fingerprint"]:
+        raise UserError(
+            f"{path}: holds adapters of the model {where} of the fingerprint {description['fingerprint']}, but "
+            f"what is there now has {found}: another model, or its weights have changed"
+        )
+    return with_adapters(base, adapters, description["alpha"] / description["rank"])
+
+
+def restore_params(model_dir: str, step: int | str | None = "latest") -> Any:
+    """As `orbax.restore_params`, with a run's adapters merged into their base.
+
+    Raises UserError also when the base cannot be loaded, or is another one.
+    """
+    run = run_dir.load(model_dir)
+    if run.lora is None:
+        return orbax.restore_params(model_dir, step)
+    tree = to_tree(open_checkpoint(model_dir, step).parameters, bool(run.model.get("scan_layers")))
+    return jax.tree.map(jnp.asarray, tree)
 
 
 def _pick_t5x_step(path: str, folder: pathlib.Path, step: int | str | None) -> pathlib.Path:

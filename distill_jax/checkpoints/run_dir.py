@@ -5,12 +5,13 @@ import hashlib
 import json
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from flax import traverse_util
 
 from distill_jax import files
-from distill_jax.checkpoints.layout import CHECKPOINTS, CONFIG, RUN
+from distill_jax.checkpoints.layout import CHECKPOINTS, CONFIG, DATA, RUN
 from distill_jax.config import Options
 from distill_jax.errors import UserError
 
@@ -21,7 +22,8 @@ class Run:
 
     `model` is of `models.families.describe`; `vocabulary` is the fingerprint of the vocabulary saved beside
     `run.json`; `data` is the key of the prepared records; `own_data` describes files that are no registered
-    task, see `data.own.describe`.
+    task, see `data.own.describe`; `lora` describes the adapters that are trained, and the base they belong to,
+    see `training.adapters.Base`.
     """
 
     mixture_or_task_name: str
@@ -38,6 +40,7 @@ class Run:
     teacher: str | None = None
     own_data: dict[str, Any] | None = None
     teacher_name: str | None = None
+    lora: dict[str, Any] | None = None
     format: int = 1
 
 
@@ -95,7 +98,21 @@ def write_config(model_dir: str, config: Options) -> None:
 
 def read_config(model_dir: str) -> dict[str, Any] | None:
     """The options in `config.json`; None where a run has none. Raises UserError when it is no JSON object."""
-    path = pathlib.Path(model_dir) / CONFIG
+    return _read_object(pathlib.Path(model_dir) / CONFIG)
+
+
+def write_data(model_dir: str, manifest: Mapping[str, Any]) -> None:
+    """Writes `data.json`, the manifest of the prepared records: they are in a cache, which may be emptied."""
+    text = json.dumps(manifest, indent=2, ensure_ascii=False)
+    files.write_text(pathlib.Path(model_dir) / DATA, text + "\n")
+
+
+def read_data(model_dir: str) -> dict[str, Any] | None:
+    """The manifest in `data.json`; None where a run has none. Raises UserError when it is no JSON object."""
+    return _read_object(pathlib.Path(model_dir) / DATA)
+
+
+def _read_object(path: pathlib.Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
@@ -103,7 +120,7 @@ def read_config(model_dir: str) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
     if not isinstance(values, dict):
-        raise UserError(f"{path}: expected an object of options and values")
+        raise UserError(f"{path}: expected a JSON object")
     return values
 
 

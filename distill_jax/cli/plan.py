@@ -15,6 +15,7 @@ def _plan(config: PlanConfig) -> int:
     from distill_jax.planning.devices import get_device
     from distill_jax.planning.job import Job
     from distill_jax.planning.plan import plan, propose
+    from distill_jax.training.adapters import lora_of
     from distill_jax.training.mesh import mesh_sizes
 
     device = get_device(
@@ -33,6 +34,7 @@ def _plan(config: PlanConfig) -> int:
         microbatches=config.microbatches,
         optimizer=config.optimizer,
         partition=config.partitioning,
+        lora=lora_of(config),
     )
     plans = [plan(job, device)] if config.mesh else propose(job, device, config.devices)
     if config.json:
@@ -62,6 +64,8 @@ def _print(plans, device, config: PlanConfig) -> None:
     def row(name: str, value) -> None:
         table.add_row(name, *(value(each) for each in plans))
 
+    if first.trained_count != first.parameter_count:
+        row("million parameters in adapters", lambda each: f"{each.trained_count / 1e6:.3f}")
     for use in first.memory:
         row(f"memory: {use}, GB", lambda each, use=use: f"{each.memory[use] / GB:.3f}")
     limit = device.memory / GB

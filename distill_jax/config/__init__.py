@@ -22,6 +22,7 @@ from distill_jax.config.student import (
     ConvertConfig,
     Decoding,
     EvalConfig,
+    ExportConfig,
     InferConfig,
     SelectConfig,
     ServeConfig,
@@ -46,6 +47,7 @@ COMMANDS: dict[str, type[Options]] = {
     "plan": PlanConfig,
     "models": ModelsConfig,
     "convert": ConvertConfig,
+    "export": ExportConfig,
 }
 
 __all__ = ["COMMANDS", "REQUIRED", "Options", "Sources", "build", "from_macros", "option"]

@@ -2,7 +2,7 @@
 
 from distill_jax.config.data import lengths
 from distill_jax.config.options import REQUIRED, Options, option
-from distill_jax.config.training import ModelOptions
+from distill_jax.config.training import LoraOptions, ModelOptions
 from distill_jax.errors import UserError
 
 
@@ -16,7 +16,7 @@ class DeviceOptions(Options):
     network_gb_per_s: float | None = option(None, "rate of the network between hosts", above=0)
 
 
-class PlanConfig(DeviceOptions, ModelOptions):
+class PlanConfig(DeviceOptions, LoraOptions, ModelOptions):
     """The step that is planned"""
 
     mesh: dict[str, int] | None = option(None, "such as data=8,fsdp=8,model=4", minimum=1, metavar="AXIS=N,…")

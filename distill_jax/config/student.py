@@ -1,5 +1,7 @@
-"""Options of what is done with a trained student: decode, evaluate, predict, select, serve, convert."""
+"""Options of what is done with a trained student: decode, evaluate, predict, select, serve, convert, export."""
 
+import os
+import re
 from typing import Any
 
 from distill_jax.config.data import SPLITS, RowsOptions, lengths
@@ -165,6 +167,41 @@ class ConvertConfig(Options):
     ocdbt: bool = option(True, "Orbax in a few files; --no-ocdbt: a folder an array")
     dtype: str = option("float32", "of Hugging Face files", choices=("float32", "bfloat16", "float16"))
     shard_gb: float = option(5.0, "size of a Hugging Face file at most", above=0)
+
+
+class ExportConfig(Options):
+    """What is exported"""
+
+    model_dir: str = option(REQUIRED, "the run's folder", positional=True, path=True)
+    to: str = option("huggingface", "who loads it", choices=("huggingface", "ctranslate2"))
+    output: str | None = option(None, "folder to write, which must not be there; default MODEL_DIR/export/TO")
+    step: int | str = _step()
+    dtype: str = option(
+        "float32", "of the weights; int8 is CTranslate2's", choices=("float32", "bfloat16", "float16", "int8")
+    )
+    shard_gb: float = option(5.0, "size of a Hugging Face file at most", above=0)
+    license: str | None = option(None, "of the model card, an identifier of the hub's such as apache-2.0")
+    eval_output_dir: str | None = option(None, "where `eval` wrote; default MODEL_DIR/eval", path=True)
+    teacher_report: str | None = option(
+        None, "JSON that `annotate --report` wrote: the card's teacher and its cost", metavar="FILE", path=True
+    )
+    data_dir: str | None = option(None, "folder of the data sets, where the task reads files", path=True)
+    push: str | None = option(None, "repository of the Hugging Face hub to put it into", metavar="ORG/NAME")
+    private: bool = option(
+        True, "of a repository that --push makes: only for you; --public: for all", off=("public",)
+    )
+
+    def verify(self) -> None:
+        """int8 is of one format; a repository has an owner and a name."""
+        if self.dtype == "int8" and self.to != "ctranslate2":
+            raise UserError("--dtype int8 is CTranslate2's: give --to ctranslate2, or another dtype")
+        if self.push is not None and not re.fullmatch(r"[\w.-]+/[\w.-]+", self.push):
+            raise UserError(f"--push {self.push}: expected ORG/NAME")
+
+    @property
+    def folder(self) -> str:
+        """Where it is written."""
+        return self.output or os.path.join(self.model_dir, "export", self.to)
 
 
 class CompareConfig(Options):

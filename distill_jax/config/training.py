@@ -41,6 +41,16 @@ class MethodOptions(MethodName):
     )
 
 
+class LoraOptions(Options):
+    """Adapters of low rank (LoRA), in place of training all weights"""
+
+    lora_rank: int = fixed(0, "rank of the adapters; 0 trains all weights", minimum=0)
+    lora_alpha: float = fixed(16.0, "an adapter counts alpha / rank", above=0)
+    lora_targets: tuple[str, ...] = fixed(
+        ("attention", "mlp"), "kernels with an adapter: attention, mlp, or regular expressions of their names"
+    )
+
+
 class OptimizerOptions(Options):
     """The optimizer and its learning rate"""
 
@@ -101,7 +111,9 @@ class RunOptions(Options):
     keep_best_checkpoints: int = option(1, "the best by validation to keep beside those", minimum=0)
 
 
-class TrainConfig(RunOptions, MeshOptions, OptimizerOptions, ModelOptions, MethodOptions, RecordOptions):
+class TrainConfig(
+    RunOptions, MeshOptions, OptimizerOptions, LoraOptions, ModelOptions, MethodOptions, RecordOptions
+):
     """Train a student"""
 
     def verify(self) -> None:

@@ -4,8 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from distill_jax.checkpoints import orbax as checkpoints
-from distill_jax.checkpoints import run_dir
+from distill_jax.checkpoints import reading, run_dir
 from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
@@ -29,7 +28,7 @@ class Student:
 
     def params(self, step: int | None = None) -> Any:
         """Parameters at `step`, or at the latest checkpoint."""
-        return checkpoints.restore_params(self.model_dir, step)
+        return reading.restore_params(self.model_dir, step)
 
     def engine(self, step: int | None, batch_size: int, weights: str = "float32") -> Engine:
         """Decodes and scores with the parameters at `step`, or at the latest checkpoint; see `quantize`."""

@@ -8,6 +8,7 @@ from flax import linen as nn
 from flax.linen.partitioning import param_with_axes
 
 from distill_jax.models.config import T5Config
+from distill_jax.models.lora import A, B
 from distill_jax.models.product import product
 from distill_jax.models.sharding import by_shard, constrain, gather
 
@@ -20,7 +21,7 @@ ATTENTION_INIT = nn.initializers.variance_scaling(1.0, "fan_in", "normal")
 
 
 class Projection(nn.Module):
-    """`x @ kernel` without bias; kernel [in, out], both with a logical axis."""
+    """`x @ kernel` without bias; kernel [in, out], both with a logical axis; an adapter adds its own."""
 
     features: int
     axes: tuple[str, str]
@@ -33,6 +34,10 @@ class Projection(nn.Module):
         # As one matrix of tokens: on CPU the gradient of a 3-D product takes several times as long.
         tokens = x.astype(self.dtype).reshape(-1, x.shape[-1])
         y = product(tokens, gather(kernel.astype(self.dtype), self.axes))
+        if self.has_variable("params", A):  # see `lora`
+            down, up = (self.get_variable("params", name).astype(self.dtype) for name in (A, B))
+            low = product(tokens, gather(down, (self.axes[0], None)))
+            y += product(low, gather(up, (None, self.axes[1])))
         return y.reshape(*x.shape[:-1], self.features)
 
 

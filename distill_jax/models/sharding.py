@@ -21,7 +21,7 @@ def constrain(x: Array, *names: str | None) -> Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1,))
-def gather(kernel: Array, names: tuple[str, str]) -> Array:
+def gather(kernel: Array, names: tuple[str | None, str | None]) -> Array:
     """All-gathers a kernel along `embed` for its product; its gradient is sharded again.
 
     Fully sharded training stores 1/n of each kernel on a device and gathers it where it is used (Rajbhandari

@@ -61,7 +61,7 @@ def _device_bytes(tree: Any) -> int:
     return sum(math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(tree))
 
 
-def _activation_bytes(job: Job, model: Any, params: Any, batch: Any) -> int:
+def _activation_bytes(job: Job, model: Any, params: Any, base: Any, batch: Any) -> int:
     """Bytes of the residuals that a device stores in the forward pass for the backward pass, from their shapes.
 
     Arrays with the rows or tokens of the batch along an axis count as sharded like the batch, those with heads,
@@ -73,14 +73,15 @@ def _activation_bytes(job: Job, model: Any, params: Any, batch: Any) -> int:
     batch = {name: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype) for name, x in batch.items()}
     batch["weights"] = batch["decoder_loss_weights"]
 
-    def backward(params, batch):
+    def backward(params, base, batch):
         def loss(params):
             rest = {"key": jax.random.key(0), "teacher": None, "loss_chunk": job.loss_chunk, "z_loss": 0.0}
+            params = params if job.lora is None else job.lora.combine(base, params)
             return CrossEntropy()(params, model=model, batch=batch, **rest)[0]
 
         return jax.vjp(loss, params)[1]
 
-    jaxpr = jax.make_jaxpr(backward)(params, batch).jaxpr
+    jaxpr = jax.make_jaxpr(backward)(params, base, batch).jaxpr
     given = set(jaxpr.invars)
     kept = {var: var.aval for var in jaxpr.outvars if isinstance(var, Var) and var not in given}
     spread = {rows, *(rows * length for length in job.lengths.values())}
@@ -110,26 +111,30 @@ def _main(folder: str) -> None:
     model = make_network(job.config)
     optimizer = getattr(optimizers, job.optimizer)(schedules.linear(1e-4, 10_000, 100))
     place = partitioning.make_partitioner(job.config, job.batch_size, job.microbatches, job.mesh, job.partition)
-    state = place.shapes(state_shapes(model, optimizer), model)
+    whole, base = place.shapes(state_shapes(model, optimizer), model), None
+    state = whole
+    if job.lora is not None:
+        state, base = place.shapes(state_shapes(model, optimizer, job.lora), model, job.lora), whole.params
     batch = {
         name: jax.ShapeDtypeStruct((job.batch_size, *x.shape), x.dtype, sharding=place.batch)
         for name, x in to_features([], job.lengths).items()
     }
-    options = {"microbatches": job.microbatches, "loss_chunk": job.loss_chunk}
+    options = {"microbatches": job.microbatches, "loss_chunk": job.loss_chunk, "lora": job.lora}
     options["shardings"] = jax.tree.map(lambda x: x.sharding, state)
     step = make_train_step(model, optimizer, losses.step_by_step_weights(), **options)
     with place.active():
-        memory = step.lower(state, batch).compile().memory_analysis()
+        memory = step.lower(state, batch, None, base).compile().memory_analysis()
     (dump,) = pathlib.Path(folder).glob(f"*after_{_DUMP}*.txt")
     text = dump.read_text()
     found = {
-        "parameters": _device_bytes(state.params),
+        "parameters": _device_bytes((state.params, base)),
         "optimizer": _device_bytes(state.opt_state),
         "batch": _device_bytes(batch),
-        "activations": _activation_bytes(job, model, state.params, batch),
+        "activations": _activation_bytes(job, model, state.params, base, batch),
         "temporaries": memory.temp_size_in_bytes,
         "not_donated": memory.output_size_in_bytes - memory.alias_size_in_bytes,
-        "parameter_count": sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)),
+        "parameter_count": sum(math.prod(x.shape) for x in jax.tree.leaves(whole.params)),
+        "trained_count": sum(math.prod(x.shape) for x in jax.tree.leaves(state.params)),
         "flops": hlo.matmul_flops(text),
         "collectives": [vars(c) for c in hlo.collectives(text, job.devices)],
         "seconds": time.monotonic() - began,

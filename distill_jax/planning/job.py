@@ -7,6 +7,7 @@ from typing import Any
 
 from distill_jax.models.config import ModelConfig
 from distill_jax.models.families import describe, make_config
+from distill_jax.models.lora import Lora
 from distill_jax.training import mesh
 
 
@@ -22,6 +23,7 @@ class Job:
     optimizer: str = "adamw"
     loss_chunk: int = 2048
     partition: str | Sequence = mesh.DEFAULT
+    lora: Lora | None = None
 
     @property
     def devices(self) -> int:
@@ -34,4 +36,6 @@ class Job:
 
     @staticmethod
     def from_json(fields: Mapping[str, Any]) -> "Job":
-        return Job(**dict(fields) | {"config": make_config(fields["config"])})
+        lora = fields.get("lora")
+        lora = lora and Lora(**lora | {"targets": tuple(lora["targets"])})
+        return Job(**dict(fields) | {"config": make_config(fields["config"]), "lora": lora})

@@ -24,6 +24,7 @@ class Plan:
       flops: of the matrix products.
       moved: bytes that a device sends, by kind of collective.
       fits: whether the total is within the usable memory.
+      trained_count: of the parameters those that a step changes, adapters or all.
       compile_bytes: the memory that the compilation took.
     """
 
@@ -34,6 +35,7 @@ class Plan:
     time: Roofline
     fits: bool
     parameter_count: int
+    trained_count: int
     compile_seconds: float
     compile_bytes: int
 
@@ -66,7 +68,7 @@ def plan(job: Job, device: Device) -> Plan:
     fits = memory["total"] <= search.USABLE * device.memory
     flops, moved = sum(found["flops"].values()), hlo.by_kind(operations)
     time = roofline(found["flops"], found["parameters"] + found["optimizer"], operations, device)
-    compilation = found["parameter_count"], found["seconds"], found["peak_rss"]
+    compilation = [found[name] for name in ("parameter_count", "trained_count", "seconds", "peak_rss")]
     return Plan(job, memory, flops, moved, time, fits, *compilation)
 
 

@@ -34,7 +34,8 @@ def rough(job: Job, device: Device) -> Rough:
     kept = {"full": 1, "dots": 12, "none": 30}[config.remat]
     activations = layers * part * config.emb_dim * width * kept
     scores = 4 * part * longest * config.num_heads / mesh["model"] * 4
-    memory = count * (_STATE_BYTES[job.optimizer] + 4) / split + activations + scores
+    state = 4 if job.lora else _STATE_BYTES[job.optimizer] + 4  # of adapters little is left beside the weights
+    memory = count * state / split + activations + scores
 
     def link(axis: str) -> float:
         return link_seconds("all-gather", 1.0, axis_groups(mesh, axis), device)

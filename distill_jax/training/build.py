@@ -18,8 +18,10 @@ from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.families import Network
+from distill_jax.models.lora import Lora
 from distill_jax.tasks.resolve import resolve
 from distill_jax.training import distributed, methods, partitioning
+from distill_jax.training.adapters import Base, check_base, load_base
 from distill_jax.training.initial import load_teacher, open_start
 from distill_jax.training.losses import Objective
 from distill_jax.training.partitioning import Partitioner
@@ -42,6 +44,7 @@ class Run:
       model: the student's network, `vocab_size` filled in.
       objective: what is minimised, with the teacher's network where it needs one.
       teacher: parameters of the teacher beside the student; None without one.
+      base: the model beneath adapters; None where all weights are trained.
       place: the mesh and what is sharded over it.
     """
 
@@ -58,6 +61,7 @@ class Run:
     model: Network
     objective: Objective
     teacher: Any
+    base: Base | None
     optimizer: optax.GradientTransformation
     place: Partitioner
 
@@ -65,6 +69,11 @@ class Run:
     def lengths(self) -> Mapping[str, int]:
         """`{"inputs": …, "targets": …}` in tokens."""
         return self.config.task_feature_lengths
+
+    @property
+    def lora(self) -> Lora | None:
+        """The adapters that are trained; None where all weights are."""
+        return None if self.base is None else self.base.lora
 
 
 def build(
@@ -81,6 +90,7 @@ def build(
       UserError: for data, a teacher or a mesh that does not go together with the rest.
     """
     model = model or methods.make_model(config)
+    check_base(config)
     place = partitioning.make_partitioner(
         model.config, config.batch_size, config.microbatches, config.mesh, config.partitioning
     )
@@ -115,6 +125,7 @@ def build(
         model=model,
         objective=objective,
         teacher=teacher,
+        base=load_base(config, model, start, vocabulary, place),
         optimizer=optimizer or methods.make_optimizer(config),
         place=place,
     )

@@ -14,6 +14,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig
+from distill_jax.models.lora import Lora
 from distill_jax.training.mesh import AXES, Rules, Sizes, batch_shards, check, describe, mesh_sizes, table
 from distill_jax.training.programs import remembered
 
@@ -44,14 +45,14 @@ class Partitioner:
         """The sharding of every parameter of `model`."""
         return jax.tree.map(lambda names: self.sharding(*names), logical_axes(model))
 
-    def state(self, shapes: Any, model) -> Any:
-        """The sharding of every array of a train state.
+    def state(self, shapes: Any, model, lora: Lora | None = None) -> Any:
+        """The sharding of every array of a train state; of adapters, where it has them, by their kernel's axes.
 
         The optimizer's moments are sharded as their parameter is. Adafactor's factored moments lack one of its
         axes, and are sharded by the axes that are left. `shapes` is a `TrainState` of shapes.
         """
         leaves = jax.tree_util.tree_leaves_with_path
-        axes = {_names(path): tuple(names) for path, names in leaves(logical_axes(model))}
+        axes = {_names(path): tuple(names) for path, names in leaves(logical_axes(model, lora))}
         dims = {_names(path): leaf.shape for path, leaf in leaves(shapes.params)}
 
         def place(path, leaf) -> NamedSharding:
@@ -63,12 +64,12 @@ class Partitioner:
 
         return jax.tree_util.tree_map_with_path(place, shapes)
 
-    def shapes(self, shapes: Any, model) -> Any:
+    def shapes(self, shapes: Any, model, lora: Lora | None = None) -> Any:
         """A train state of shapes, with their shardings."""
         return jax.tree.map(
             lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
             shapes,
-            self.state(shapes, model),
+            self.state(shapes, model, lora),
         )
 
     def rows(self) -> tuple[int, int]:
@@ -111,11 +112,12 @@ def _moment_axes(names: tuple, shape: tuple, moment_shape: tuple, path: Sequence
 
 
 @remembered
-def logical_axes(model) -> Any:
-    """The tree of the parameters of `model`, with a PartitionSpec of logical axes for each."""
+def logical_axes(model, lora: Lora | None = None) -> Any:
+    """The parameters of `model`, or their adapters, as a tree with a PartitionSpec of logical axes for each."""
     tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, x, x, enable_dropout=False), tokens)
-    return unfreeze(flax_partitioning.get_axis_names(variables["params_axes"]))
+    axes = unfreeze(flax_partitioning.get_axis_names(variables["params_axes"]))
+    return axes if lora is None else lora.axes(axes, PartitionSpec)
 
 
 def make_partitioner(

@@ -10,6 +10,7 @@ import optax
 from distill_jax.checkpoints.orbax import Checkpointer
 from distill_jax.data.loader import Loader
 from distill_jax.models.families import Network
+from distill_jax.models.lora import Lora
 from distill_jax.training import train_state
 from distill_jax.training.build import Run
 from distill_jax.training.initial import initial_params
@@ -19,19 +20,32 @@ from distill_jax.training.train_state import TrainState
 
 
 @remembered
-def state_shapes(model: Network, optimizer: optax.GradientTransformation) -> TrainState:
-    """The shapes of the state; nothing is allocated."""
-    return jax.eval_shape(lambda: train_state.create(train_state.init_params(model, 0), optimizer))
+def state_shapes(
+    model: Network, optimizer: optax.GradientTransformation, lora: Lora | None = None
+) -> TrainState:
+    """The shapes of the state, of adapters where there are any; nothing is allocated."""
+    return jax.eval_shape(lambda: train_state.create(_first_params(model, 0, lora), optimizer))
+
+
+def _first_params(model: Network, seed: int, lora: Lora | None) -> Any:
+    """Random parameters of a model, or its adapters, of which shapes are all that is needed of the model."""
+    if lora is None:
+        return train_state.init_params(model, seed)
+    return lora.init(jax.eval_shape(lambda: train_state.init_params(model, seed)), seed)
 
 
 @remembered
-def _random_state(
-    place: Partitioner, model: Network, optimizer: optax.GradientTransformation, seed: int
+def _new_state(
+    place: Partitioner,
+    model: Network,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    lora: Lora | None,
 ) -> Callable[[], TrainState]:
     def create() -> TrainState:
-        return train_state.create(train_state.init_params(model, seed), optimizer)
+        return train_state.create(_first_params(model, seed, lora), optimizer)
 
-    return jax.jit(create, out_shardings=place.state(state_shapes(model, optimizer), model))
+    return jax.jit(create, out_shardings=place.state(state_shapes(model, optimizer, lora), model, lora))
 
 
 @remembered
@@ -44,14 +58,15 @@ def _optimizer_state(
 def start(run: Run, checkpointer: Checkpointer, loader: Loader) -> TrainState:
     """The state to resume or start from; the loader is moved to the same place."""
     config, model, optimizer = run.config, run.model, run.optimizer
-    shapes = state_shapes(model, optimizer)
-    restored = checkpointer.restore(run.place.shapes(shapes, model))
+    lora = run.lora
+    shapes = state_shapes(model, optimizer, lora)
+    restored = checkpointer.restore(run.place.shapes(shapes, model, lora))
     if restored is not None:
         state, position = restored
         loader.set_state(position)
         return state
-    if run.start is None:
-        return _random_state(run.place, model, optimizer, config.seed)()
+    if run.start is None or lora is not None:  # adapters' start is the base's
+        return _new_state(run.place, model, optimizer, config.seed, lora)()
     shardings = run.place.state(shapes, model)
     params = initial_params(model, run.start, run.vocabulary, shardings.params)
     opt_state = _optimizer_state(run.place, model, optimizer)(params)

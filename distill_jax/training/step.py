@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from distill_jax.data.views import TASK_IDS
+from distill_jax.models.lora import Lora
 from distill_jax.training.losses import Batch, CrossEntropy, Metrics, Objective, token_weights
 from distill_jax.training.train_state import TrainState
 
@@ -40,8 +41,9 @@ def make_train_step(
     loss_chunk: int = 2048,
     z_loss: float = 0.0,
     shardings: TrainState | None = None,
+    lora: Lora | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """Builds the jitted step `(state, batch, teacher=None) -> (state, metrics)`; the state is donated.
+    """Builds the jitted step `(state, batch, teacher=None, base=None) -> (state, metrics)`; donates the state.
 
     The token weights come from the whole batch before it is split, so `microbatches` changes memory,
     not the loss. Dropout depends on (`seed`, step) alone: a resumed run repeats the undisturbed one.
@@ -49,30 +51,39 @@ def make_train_step(
     Where the loss, a gradient or an updated parameter is not finite, the parameters and the optimizer's state
     stay as they were, and the metric `skipped` is 1.
 
+    With `lora` the state's parameters are adapters, and `base` has the parameters of the model, which stay.
+
     With `shardings`, of the state, the step is to be called under `Partitioner.active`.
     """
-    loss = partial(objective, model=model, loss_chunk=loss_chunk, z_loss=z_loss)
+
+    def loss(params, base, **rest):
+        params = params if lora is None else lora.combine(base, params)
+        return objective(params, model=model, loss_chunk=loss_chunk, z_loss=z_loss, **rest)
+
     loss_and_grad = jax.value_and_grad(loss, has_aux=True)
     placed = {} if shardings is None else {"out_shardings": (shardings, shardings.step)}
 
     @partial(jax.jit, donate_argnums=0, **placed)
-    def train_step(state: TrainState, batch: Batch, teacher: Any = None) -> tuple[TrainState, Metrics]:
+    def train_step(
+        state: TrainState, batch: Batch, teacher: Any = None, base: Any = None
+    ) -> tuple[TrainState, Metrics]:
         has_dropout = model.config.dropout_rate > 0.0
         key = jax.random.fold_in(jax.random.key(seed), state.step) if has_dropout else None
         batch = _with_shares(batch, objective, view_weights)
         if microbatches == 1:
-            (loss, metrics), grads = loss_and_grad(state.params, batch=batch, key=key, teacher=teacher)
+            (loss, metrics), grads = loss_and_grad(state.params, base, batch=batch, key=key, teacher=teacher)
         else:
 
             def accumulate(total, xs):
                 index, rows = xs
                 own_key = None if key is None else jax.random.fold_in(key, index)
-                part = loss_and_grad(state.params, batch=rows, key=own_key, teacher=teacher)
+                part = loss_and_grad(state.params, base, batch=rows, key=own_key, teacher=teacher)
                 return jax.tree.map(jnp.add, total, part), None
 
             parts = _split(batch, microbatches)
             first = jax.tree.map(lambda x: x[0], parts)
-            shapes = jax.eval_shape(partial(loss_and_grad, key=key, teacher=teacher), state.params, batch=first)
+            of_part = partial(loss_and_grad, key=key, teacher=teacher)
+            shapes = jax.eval_shape(of_part, state.params, base, batch=first)
             zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
             if shardings is not None:
                 place = jax.lax.with_sharding_constraint

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import jax
 import optax
 
 from distill_jax.checkpoints import run_dir
@@ -91,12 +92,14 @@ def claim(run: Run) -> None:
         teacher=config.teacher_checkpoint_path if run.objective.needs_teacher else None,
         own_data=run.own_data,
         teacher_name=config.teacher,
+        lora=run.base and run.base.describe(),
     )
     run_dir.claim(config.model_dir, identity, config)
     _check_steps(config)
     if distributed.is_primary():
         run.vocabulary.save(config.model_dir)
         run_dir.write_config(config.model_dir, config)
+        run_dir.write_data(config.model_dir, run.records.manifest)
 
 
 def _check_steps(config: TrainConfig) -> None:
@@ -126,7 +129,8 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
     state = start(run, checkpointer, loader)
     options = {name: getattr(config, name) for name in ("seed", "microbatches", "loss_chunk", "z_loss")}
     weights = tuple(run.view_weights.items())
-    train_step = _train_step(place, run.model, run.optimizer, weights, run.objective, **options)
+    train_step = _train_step(place, run.model, run.optimizer, weights, run.objective, run.lora, **options)
+    beside = (run.teacher, run.base and run.base.params)
     train_step = distributed.compiled_together(train_step)
     ids = example_ids(run.task, "train")
     folder, limit = config.model_dir, config.max_skipped_steps
@@ -134,7 +138,7 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
     return loop.Loop(
         state=state,
         loader=loader,
-        train_step=lambda state, batch: train_step(state, partitioning.put_batch(batch, place), run.teacher),
+        train_step=lambda state, batch: train_step(state, partitioning.put_batch(batch, place), *beside),
         checkpointer=checkpointer,
         guard=guard,
         place=place,
@@ -146,11 +150,9 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
 
 
 @remembered
-def _train_step(place: Partitioner, model, optimizer, view_weights, objective, **options) -> Callable:
-    shardings = place.state(state_shapes(model, optimizer), model)
-    return make_train_step(
-        model, optimizer, dict(view_weights), objective=objective, shardings=shardings, **options
-    )
+def _train_step(place: Partitioner, model, optimizer, view_weights, objective, lora, **options) -> Callable:
+    options["shardings"] = place.state(state_shapes(model, optimizer, lora), model, lora)
+    return make_train_step(model, optimizer, dict(view_weights), objective=objective, lora=lora, **options)
 
 
 @remembered
@@ -170,8 +172,12 @@ def _validation(run: Run, evaluator: Evaluator | None) -> Callable[[Any], dict[s
     """(parameters) -> the scores of the validation split."""
     weights = tuple(run.view_weights.items())
     eval_step = _eval_step(run.place, run.model, weights, run.objective, run.config.loss_chunk)
+    merge = None
+    if run.lora is not None:
+        merge = jax.jit(run.lora.merge, out_shardings=run.place.params(run.model))
 
     def validate(params: Any) -> dict[str, float]:
+        params = params if merge is None else merge(run.base.params, params)
         scores = {} if run.validation is None else _validation_losses(run, eval_step, params)
         if evaluator is not None:
             scores |= evaluator(partitioning.local_copy(params), "validation")

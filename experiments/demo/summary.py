@@ -26,14 +26,15 @@ def sizes(results: Results) -> list[int]:
     return sorted({result["train_examples"] for result in results})
 
 
-def _of(results: Results, key: tuple[str, str], size: int) -> list[Mapping[str, Any]]:
+def of(results: Results, key: tuple[str, str], size: int) -> list[Mapping[str, Any]]:
+    """The results of a method and budget with so many training examples, by seed."""
     found = [r for r in results if (r["method"], r["comparison"], r["train_examples"]) == (*key, size)]
     return sorted(found, key=lambda result: result["seed"])
 
 
 def interval(results: Results, key: tuple[str, str], size: int) -> tuple[float, float]:
     """95%: Student's over the seeds, of one seed Wilson's over the rows."""
-    runs = _of(results, key, size)
+    runs = of(results, key, size)
     if len(runs) > 1:
         return mean_interval([run["accuracy"] for run in runs])
     correct = runs[0]["correct"]
@@ -42,7 +43,7 @@ def interval(results: Results, key: tuple[str, str], size: int) -> tuple[float, 
 
 def p_value(results: Results, key: tuple[str, str], other: tuple[str, str], size: int) -> float:
     """That the two are one: Student's paired test over the seeds, of one seed McNemar's over the rows."""
-    runs, others = _of(results, key, size), _of(results, other, size)
+    runs, others = of(results, key, size), of(results, other, size)
     if len(runs) > 1:
         return paired_t_p([run["accuracy"] for run in runs], [run["accuracy"] for run in others])
     rows = [[char == "1" for char in run["correct"]] for run in (runs[0], others[0])]
@@ -51,7 +52,7 @@ def p_value(results: Results, key: tuple[str, str], other: tuple[str, str], size
 
 def mean(results: Results, key: tuple[str, str], size: int) -> float:
     """Accuracy, the mean over the seeds."""
-    return statistics.fmean(result["accuracy"] for result in _of(results, key, size))
+    return statistics.fmean(result["accuracy"] for result in of(results, key, size))
 
 
 def table(results: Results) -> tuple[list[str], list[list[str]]]:

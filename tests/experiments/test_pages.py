@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("aiohttp")
 pytest.importorskip("openai")
 
-from distill_jax.experiments import active_annotation, methods, results
+from distill_jax.experiments import active_annotation, demo_page, methods, results
 
 PAGES = {"methods": methods.page, "shared_encoding": methods.page, "active": active_annotation.page}
 
@@ -62,3 +62,38 @@ def test_a_page_is_made_anew_from_the_figures(tmp_path, capsys):
 def test_the_page_of_the_docs_is_that_of_the_figures(name):
     figures = json.loads((results.FOLDER / f"{name}.json").read_text())
     assert pathlib.Path(f"docs/{name}.md").read_text() == PAGES[name](figures)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_of_the_docs_has_its_figures(name):
+    assert (results.FOLDER / f"{name}.json").exists() or not pathlib.Path(f"docs/{name}.md").exists()
+
+
+def test_readme_and_the_page_of_the_demo_are_those_of_the_figures():
+    figures = [demo_page.read(path) for path in (demo_page.DEMO, demo_page.RATES, demo_page.ESNLI)]
+    before, after = demo_page.MARKS
+    assert demo_page.README.read_text().split(before)[1].partition(after)[0] == demo_page.readme(figures[0])
+    assert demo_page.PAGE.read_text() == demo_page.page(*figures)
+
+
+def run(method, budget, size, seed, accuracy, spent):
+    made = {"method": method, "comparison": budget, "train_examples": size, "seed": seed, "accuracy": accuracy}
+    return made | {"learning_rate": 0.1, "processor_seconds": spent}
+
+
+def test_what_the_page_of_the_demo_states_by_hand():
+    runs = []
+    for size, ours, equal, more in ((20, 0.9, 0.6, 0.9), (40, 0.9, 0.6, 0.95)):
+        for seed in range(3):
+            jitter = 0.001 * seed
+            runs.append(run("step_by_step", "equal steps", size, seed, ours + jitter, 60.0))
+            runs.append(run("standard", "equal steps", size, seed, equal, 30.0))
+            runs.append(run("standard", "equal compute", size, seed, more + (0.003 * (seed % 2)), 90.0))
+    runs.append({"method": "majority", "comparison": "no student", "seed": 0, "train_examples": 20})
+    assert demo_page.statement(runs) == (
+        "Step-by-step is ahead of standard, equal steps with 20 and 40 rows, not told apart from standard, "
+        "equal compute with 20 rows and behind standard, equal compute with 40 rows."
+    )
+    # By seed and size 60 of step-by-step, and 90 of the run of standard that is scored twice.
+    assert demo_page.minutes_a_seed(runs) == pytest.approx(2 * (60 + 90) / 60)
+    assert demo_page.markdown(["a", "b"], [["x", "1"]]) == "| a | b |\n| --- | ---: |\n| x | 1 |\n"

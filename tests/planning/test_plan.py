@@ -11,6 +11,7 @@ from distill_jax.config import ModelOptions, Sources, build
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
 from distill_jax.models.families import make_config
+from distill_jax.models.lora import Lora
 from distill_jax.planning import search
 from distill_jax.planning.compiler import compile_job
 from distill_jax.planning.devices import get_device
@@ -108,6 +109,19 @@ def test_a_small_model_by_hand(no_compiler):
     assert not plan(JOB, get_device("tpu-v5e", memory=1e5)).fits
 
 
+def test_adapters_leave_the_weights_and_little_else():
+    job = dataclasses.replace(JOB, lora=Lora(4, 8.0, ("attention", "mlp")))
+    found = plan(job, get_device("tpu-v5e"))
+    e, joined, mlp = 64, 64, 128
+    # An adapter of rank 4 has 4 (in + out) numbers; a layer has 4 or 8 kernels of attention and 3 of the rest.
+    of_adapters = 4 * (2 * (4 + 8) * (e + joined) + 4 * 3 * (e + mlp))
+    assert found.trained_count == of_adapters
+    assert found.parameter_count == parameters_of_a_device(SMALL, 1, 1)
+    # The rank is not sharded, and both sides are, over one axis of two each.
+    assert found.memory["parameters"] == 4 * (parameters_of_a_device(SMALL, 2, 2) + of_adapters // 2)
+    assert found.memory["optimizer"] == 2 * 4 * of_adapters // 2 + 8  # two moments, and two counters of steps
+
+
 def test_meshes_are_proposed(monkeypatch):
     compiled = []
 
@@ -123,6 +137,7 @@ def test_meshes_are_proposed(monkeypatch):
             "flops": {"bf16": 1e9 * job.mesh["model"]},
             "collectives": [],
             "parameter_count": 10,
+            "trained_count": 10,
             "seconds": 1.0,
             "peak_rss": 1,
         }

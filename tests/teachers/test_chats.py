@@ -84,7 +84,7 @@ def test_what_is_left_out_or_has_no_label_is_counted(tmp_path, capsys):
     told = capsys.readouterr().err
     assert "3 lines left out: expected one of the role `user`" in told
     assert "2 chats without an answer: rows without a label" in told
-    flags = ["--output", str(output), "--answer", "{rationale} Queue: {label}"]
+    flags = ["--output", str(tmp_path / "others.jsonl"), "--answer", "{rationale} Queue: {label}"]
     assert cli.main(["data", "import", "chat", source, *flags]) == 0
     assert "1 answers not of the form '{rationale} Queue: {label}'" in capsys.readouterr().err
 
@@ -103,3 +103,13 @@ def test_mistakes(tmp_path, capsys):
     assert not (tmp_path / "rows.jsonl").exists()
     assert cli.main(["data", "import", "svamp"]) == 1
     assert "needs --from and --data-dir" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["chats.jsonl", "notes.txt"])
+def test_no_file_is_written_over_not_even_the_one_that_is_read(tmp_path, capsys, name):
+    chats = write(tmp_path / "chats.jsonl", {"messages": [ASK, SAID]})
+    write(tmp_path / "notes.txt", "precious")
+    before = (tmp_path / name).read_bytes()
+    assert cli.main(["data", "import", "chat", chats, "--output", str(tmp_path / name)]) == 1
+    assert f"{name}: is there already" in capsys.readouterr().err
+    assert (tmp_path / name).read_bytes() == before

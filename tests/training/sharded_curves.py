@@ -17,6 +17,7 @@ import numpy as np
 from distill_jax.data.records import Segment, to_features
 from distill_jax.data.views import TASK_IDS
 from distill_jax.models.families import make_config, make_network
+from distill_jax.models.lora import Lora
 from distill_jax.training import losses, optimizers, partitioning, start, train_state
 from distill_jax.training.mesh import describe
 from distill_jax.training.step import make_train_step
@@ -40,7 +41,9 @@ CASES = {
     "llama": ("llama", False, 2, SHARDED),
     "t5gemma": ("t5gemma", True, 1, SHARDED),
     "t5gemma2": ("t5gemma2", False, 2, SHARDED),
+    "adapters": ("llama", True, 2, (ALL_AXES,)),
 }
+LORA = Lora(4, 8.0, ("attention", "mlp"))
 FAMILIES = {
     "t5": {"mlp_activations": ("gelu", "linear")},
     "umt5": {"mlp_activations": ("gelu", "linear")},
@@ -106,10 +109,14 @@ def curve(case, preset=None):
     family, scan, microbatches, _ = CASES[case]
     config, optimizer, state = student(family, scan)
     config = dataclasses.replace(config, remat="full" if scan and microbatches == 1 else "none")
-    model, place, shardings = make_network(config), None, None
+    model, place, shardings, lora, base = make_network(config), None, None, None, None
+    if case == "adapters":
+        lora, base = LORA, state.params
+        state = train_state.create(lora.init(base, 0), optimizer)
     if preset is not None:
         place = placed(config, microbatches, preset)
-        shardings = place.state(start.state_shapes(model, optimizer), model)
+        shardings = place.state(start.state_shapes(model, optimizer, lora), model, lora)
+        base = base and jax.device_put(base, place.params(model))
     state = jax.device_put(state, shardings, may_alias=False)  # the step donates it
     step = make_train_step(
         model,
@@ -119,14 +126,15 @@ def curve(case, preset=None):
         loss_chunk=6,
         z_loss=1e-4,
         shardings=shardings,
+        lora=lora,
     )
     found = []
     for _, batch in zip(range(STEPS), batches(), strict=False):
         if place is None:
-            state, metrics = step(state, batch)
+            state, metrics = step(state, batch, None, base)
         else:
             with place.active():
-                state, metrics = step(state, partitioning.put_batch(batch, place))
+                state, metrics = step(state, partitioning.put_batch(batch, place), None, base)
         found.append(float(metrics["loss"]))
     if place is None:
         return None, found

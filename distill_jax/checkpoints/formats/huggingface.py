@@ -152,12 +152,14 @@ def write_huggingface(
     dtype: str = "float32",
     shard_bytes: int = 5 * 10**9,
     special_ids: Mapping[str, int] | None = None,
+    generation: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a folder, made if need be, that transformers' `from_pretrained` reads.
 
     The parameters, one per layer, are read one at a time. `shard_bytes` of a file at most are transformers' own
     default; bfloat16 halves the files. `special_ids` are the vocabulary's, such as `eos_token_id`, where the
-    family has none of its own. Raises UserError when transformers has no such model.
+    family has none of its own; `generation` is what `generation_config.json` says beside such ids. Raises
+    UserError when transformers has no such model.
     """
     (family,) = (family for family in FAMILIES if family.CONFIG is type(config))
     description = family.write_config(config) | {"torch_dtype": dtype, **(special_ids or {})}
@@ -171,5 +173,6 @@ def write_huggingface(
         tensors[name] = _transpose(parameter) if transposed else parameter
     write_tensors(folder, tensors, dtype, shard_bytes)
     ids = {name: description[name] for name in _SPECIAL_IDS if name in description}
+    ids |= generation or {}
     for name, content in (("config.json", description), ("generation_config.json", ids)):
         (folder / name).write_text(json.dumps(content, indent=2) + "\n")

@@ -5,6 +5,7 @@ What every format is read into and written from: a mapping from our flat names, 
 """
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 from flax import traverse_util
 
 from distill_jax.errors import UserError
+from distill_jax.models import lora
 from distill_jax.models.config import ModelConfig, T5Config
 from distill_jax.models.families import make_network
 
@@ -130,6 +132,34 @@ def _sharded(parameter: Parameter | Stacked, sharding: jax.sharding.Sharding) ->
         return parts[str(index)]
 
     return jax.make_array_from_callback(parameter.shape, sharding, part)
+
+
+def fingerprint(parameters: Parameters) -> str:
+    """16 hex digits that tell the values of a model's parameters from others; reads all of them.
+
+    It is the same in every format that keeps float32 values, and with scanned layers.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for name in sorted(parameters):
+        array = np.ascontiguousarray(parameters[name].read())
+        digest.update(f"{name} {array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def with_adapters(base: Parameters, adapters: Parameters, scale: float) -> Parameters:
+    """The parameters of a base with adapters (`models.lora`) merged into its kernels, read one at a time."""
+
+    def adapted(kernel: Parameter, down: Parameter, up: Parameter) -> Parameter:
+        whole = lambda: lora.merged(kernel.read(), down.read(), up.read(), scale)  # noqa: E731
+        return Parameter(kernel.shape, lambda index: whole()[index])
+
+    parameters = {}
+    for name, parameter in base.items():
+        place = name.removesuffix("kernel")
+        beside = [adapters.get(place + part) for part in (lora.A, lora.B)]
+        parameters[name] = parameter if None in beside else adapted(parameter, *beside)
+    return parameters
 
 
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:

@@ -35,13 +35,17 @@ _GEMMA_SPECIAL = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "bos",
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
-def write_tokenizer(folder: str | os.PathLike, vocabulary: Vocabulary, vocab_size: int) -> None:
+def write_tokenizer(
+    folder: str | os.PathLike, vocabulary: Vocabulary, vocab_size: int, longest: int | None = None
+) -> None:
     """Writes what `transformers.AutoTokenizer.from_pretrained` reads; its ids are the vocabulary's.
 
-    `vocab_size` is the number of rows of the model's embedding.
+    `vocab_size` is the number of rows of the model's embedding, `longest` the tokens that an input is cut to
+    where the tokenizer is asked to cut it; None for no bound.
     """
     folder = pathlib.Path(folder)
-    config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    limit = {} if longest is None else {"model_max_length": longest}
+    config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", **limit}
     if isinstance(vocabulary, CausalVocabulary):
         (folder / "tokenizer.json").write_text(vocabulary.content, encoding="utf-8")
         config |= {"eos_token": vocabulary.end, "pad_token": vocabulary.end}
@@ -49,7 +53,7 @@ def write_tokenizer(folder: str | os.PathLike, vocabulary: Vocabulary, vocab_siz
         return
     extra_ids = vocabulary.extra_ids
     if isinstance(vocabulary, ByteVocabulary):
-        config = {"tokenizer_class": "ByT5Tokenizer"}
+        config = {"tokenizer_class": "ByT5Tokenizer", **limit}
         extra_ids = min(vocab_size - vocabulary.vocab_size, BYT5_EXTRA_IDS)  # the embedding has 384 rows
     elif isinstance(vocabulary, SentencePieceVocabulary):
         is_gemma = bool(vocabulary.before)
@@ -60,7 +64,8 @@ def write_tokenizer(folder: str | os.PathLike, vocabulary: Vocabulary, vocab_siz
         (folder / "tokenizer.json").write_text(vocabulary.content, encoding="utf-8")
     if vocabulary.before and vocabulary.pad_id == PAD_ID:
         _write(folder / "special_tokens_map.json", _GEMMA_SPECIAL)
-        _write(folder / "tokenizer_config.json", {"tokenizer_class": "GemmaTokenizer", **_GEMMA_SPECIAL})
+        config["tokenizer_class"] = "GemmaTokenizer"
+        _write(folder / "tokenizer_config.json", config | _GEMMA_SPECIAL)
         return
     # Spelt out, since ByT5's tokenizer would take the spaces around a plain `</s>` away.
     end = {"content": "</s>", "lstrip": False, "rstrip": False, "normalized": False, "single_word": False}

@@ -1,0 +1,22 @@
+"""`distill-jax export`: a trained student as others load it."""
+
+import logging
+
+from distill_jax.cli.common import command, quiet
+from distill_jax.config import ExportConfig
+
+
+@command("export", "a student for transformers or CTranslate2, with a model card")
+def _export(config: ExportConfig) -> int:
+    from distill_jax.export.run import export
+
+    quiet(logging.CRITICAL)  # Orbax logs errors twice
+    done = export(config)
+    print(f"step {done.step}, {done.parameters:,} parameters, {config.dtype}, for {config.to}: {done.folder}")
+    if not done.evaluations:
+        print(f"no evaluation of this step, so none in the card: distill-jax eval RUN --step {done.step}")
+    if config.license is None:
+        print("the card's licence is to be filled in: README.md, or --license")
+    if done.address:
+        print(f"pushed: {done.address}")
+    return 0
