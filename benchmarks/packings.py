@@ -40,16 +40,16 @@ T5X_PACKING = Packing("step_by_step", 256, 96)
 def packed(settings: Settings, packing: Packing, start: int = 0) -> tuple[list[Batch], list[float], dict]:
     """Batches of about `settings.batch` pairs, the pairs in each, and how they are packed.
 
-    The rows are spread evenly over as many updates as the reference makes with the same pairs. The decoder
-    reads the token `start` first, for each target.
+    The rows are spread evenly over as many updates as the reference makes with the same pairs. Where T5's
+    decoder begins with 0, it begins with the token `start`; what else tells the views apart stays.
     """
     prepared = data.prepared(settings, packing.method, packing.inputs, packing.targets)
     rows = _rows_of_a_batch(settings, prepared.manifest["rows"])
     batches = list(Loader(prepared.path, rows, seed=0, shuffle=False, num_epochs=1, pad_last=True))
-    for batch in batches:
-        segments = batch["decoder_segment_ids"]
+    for batch in batches if start else ():
+        segments, tokens = batch["decoder_segment_ids"], batch["decoder_input_tokens"]
         first = (segments > 0) & (segments != np.pad(segments, ((0, 0), (1, 0)))[:, :-1])
-        batch["decoder_input_tokens"] = np.where(first, start, batch["decoder_input_tokens"])
+        batch["decoder_input_tokens"] = np.where(first & (tokens == 0), start, tokens)
     pairs = sum(prepared.manifest["with_target"].values()) / 2
     return batches, [pairs / len(batches)] * len(batches), _described(packing, batches)
 

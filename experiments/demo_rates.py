@@ -58,10 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         runs += found
         for run in found:
             print(json.dumps(run), flush=True)
-    args.results.parent.mkdir(parents=True, exist_ok=True)
-    args.results.write_text(
-        json.dumps({"split": "validation", "runs": runs}, indent=2) + "\n", encoding="utf-8"
-    )
+    results.write(args.results, {"split": "validation", "runs": runs})
     print(json.dumps(best(runs), indent=2))
 
 

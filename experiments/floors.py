@@ -7,7 +7,6 @@ hypothesis, in the language inference tasks; see `scoring.floors`.
 """
 
 import argparse
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -85,9 +84,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         figures = {"task": task.name, "split": args.split, "floors": measure(task, args.split, args.shares)}
     except UserError as error:
         raise SystemExit(f"error: {error}") from None
-    file = args.results or results.FOLDER / f"floors_{task.name}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    results.write(args.results or results.FOLDER / f"floors_{task.name}.json", figures)
     columns, rows = table(figures)
     shown = Table(
         *columns, title=f"{task.name}, accuracy on {figures['floors'][0]['rows']:,} rows of {args.split}"

@@ -16,6 +16,12 @@ def add_flags(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--page-only", action="store_true", help="run nothing: make the page of --results anew")
 
 
+def write(path: pathlib.Path, figures: Mapping[str, Any]) -> None:
+    """Writes figures as JSON; folders above are made. Raises ValueError for a number that is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
 def deliver(
     args: argparse.Namespace, run: Callable[[], Mapping[str, Any]], page: Callable[[Mapping[str, Any]], str]
 ) -> None:
@@ -24,9 +30,7 @@ def deliver(
     if args.page_only and not results.exists():
         raise SystemExit(f"error: --page-only: no figures in {results}")
     if not args.page_only:
-        figures = run()
-        results.parent.mkdir(parents=True, exist_ok=True)
-        results.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write(results, run())
     text = page(json.loads(results.read_text(encoding="utf-8")))
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(text, encoding="utf-8")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 from distill_jax.checkpoints.formats.safetensors_files import ADAPTER, refuse_pickles
-from distill_jax.errors import UserError
+from distill_jax.errors import UserError, words_of
 
 T = TypeVar("T")
 SECONDS = 4.0  # in which the hub has to say what a repository holds
@@ -80,11 +80,6 @@ def status_of(error: BaseException | None) -> int | None:
             return response.status_code
         error = error.__cause__ or error.__context__
     return None
-
-
-def words_of(error: Exception) -> str:
-    """What an error says, on one line of 200 letters at most, or its kind."""
-    return f"{' '.join(str(error).split()) or type(error).__name__:.200}"
 
 
 def within(seconds: float, function: Callable[[], T]) -> T:
@@ -171,4 +166,4 @@ def _reason(url: str, repository: str, revision: str | None, endpoint: str, erro
         return f"{url}: {endpoint} has no revision {revision!r} of it"
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"{url}: {endpoint} has no such repository"
-    return f"{url}: cannot be fetched from {endpoint}: {words_of(error)}"
+    return f"{url}: cannot be fetched from {endpoint}: {words_of(error):.200}"

@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from distill_jax import files
-from distill_jax.checkpoints.formats.orbax_trees import is_tree, read_tree
+from distill_jax.checkpoints.formats.orbax_trees import BEGINNING, is_tree, read_tree
 from distill_jax.checkpoints.formats.parameters import to_arrays
 from distill_jax.checkpoints.layout import LOADER, SCORES, STATE, checkpoints_of
 from distill_jax.checkpoints.stores import reason
@@ -101,7 +101,7 @@ class Checkpointer:
         if step in self._manager.all_steps():
             return
         items = {STATE: ocp.args.StandardSave(state), LOADER: ocp.args.JsonSave(loader_state)}
-        with files.disk_errors(self._manager.directory, _ADVICE):
+        with files.disk_errors(self._manager.directory, _ADVICE), BEGINNING:
             self._manager.save(step, args=ocp.args.Composite(**items))
 
     def record(self, step: int, best_by: tuple[str, float] | None) -> None:

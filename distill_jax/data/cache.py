@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from distill_jax.errors import UserError
+from distill_jax.errors import UserError, words_of
 
 ADVICE = "set DISTILL_JAX_CACHE to another folder"  # for `files.new_folder`
 # What file systems call the version of a file; where they say none of it, fsspec's own key stands for it.
@@ -25,8 +25,7 @@ def fetching(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{what}: cannot be fetched: {words}") from None
+        raise UserError(f"{what}: cannot be fetched: {words_of(error)}") from None
 
 
 def version_of(filesystem, path: str, info: Mapping[str, Any]) -> list[str]:

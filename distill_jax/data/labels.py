@@ -10,9 +10,10 @@ from typing import Any
 from distill_jax import files
 from distill_jax.errors import UserError
 
-_QUOTES = " \t\r\n\u00a0*_~`\"'“”‘’„‚«»‹›「」『』"  # white space, Markdown's marks and quotes
+_QUOTES = " \t\r\n\u00a0*_~`\"'“”‘’„‚«»‹›「」『』\u200b\u200e\u200f\ufeff"  # also marks of no width
 _BEFORE = frozenset(_QUOTES + "([{<")
-_AFTER = frozenset(_QUOTES + ")]}>.,;:!?。，、；：！？…")
+_BEHIND = frozenset(_QUOTES + ")]}>")
+_AFTER = frozenset(_BEHIND | set(".,;:!?。，、；：！？…।॥؟،؛۔"))
 _STOPS = ".!?…。 "
 _MOST_AROUND = 64  # characters around a class; more are a text, not a label
 _WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
@@ -50,10 +51,10 @@ def place_of(label: str | None, options: Sequence[str]) -> int:
     """Index of the option that a label means; -1 for none of them, or for more than one.
 
     Exactly that text counts first. Then the text of exactly one option with nothing but white space, Markdown's
-    marks, quotes, brackets and the end of a sentence around it, by Unicode's NFC; whatever its case, where no
-    other option differs in case alone. Then without the full stop at the end of the option. Then the same
-    number: `+1`, `1.0` or `One` for `1`. So no option becomes another (`C`, `C++`; `A-`, `A+`; `-1`, `1`; a
-    letter with and without a vowel sign).
+    marks, quotes and brackets around it, by Unicode's NFC; then with the end of a sentence too; whatever its
+    case, where no other option differs in case alone. Then without the full stop at the end of the option. Then
+    the same number: `+1`, `1.0` or `One` for `1`. So no option becomes another (`C`, `C++`; `A-`, `A+`; `-1`,
+    `1`; a letter with and without a vowel sign).
     """
     if label is None:
         return -1
@@ -68,7 +69,9 @@ def _place(label: str, options: tuple[str, ...]) -> int:
     if not text or len(text) > max(map(len, exact)) + _MOST_AROUND:
         return -1
     folded_text, folded = _folded(text), tuple(map(_folded, exact))
-    fitting = [place for place, option in enumerate(folded) if _fits(folded_text, option)]
+    fitting: list[int] = []
+    for around in (_BEHIND, _AFTER):
+        fitting = fitting or [p for p, option in enumerate(folded) if _fits(folded_text, option, around)]
     if len(fitting) > 1 and len({folded[place] for place in fitting}) == 1:
         fitting = [place for place in fitting if _fits(text, exact[place])]
     if not fitting:  # a class that ends in a full stop, which the end of the sentence took
@@ -88,12 +91,12 @@ def _folded(text: str) -> str:
     return unicodedata.normalize("NFC", text.casefold())
 
 
-def _fits(text: str, option: str) -> bool:
-    """Whether a text is an option with nothing but marks around it."""
+def _fits(text: str, option: str, behind: frozenset[str] = _AFTER) -> bool:
+    """Whether a text is an option with nothing but marks before it, and of those `behind` behind it."""
     start = 0
     while option:
         rest = text[start + len(option) :]
-        if text.startswith(option, start) and _AFTER.issuperset(rest):
+        if text.startswith(option, start) and behind.issuperset(rest):
             return True
         if start >= len(text) or text[start] not in _BEFORE:
             return False

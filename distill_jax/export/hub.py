@@ -2,8 +2,8 @@
 
 import pathlib
 
-from distill_jax.checkpoints.hub import client, status_of, words_of
-from distill_jax.errors import UserError
+from distill_jax.checkpoints.hub import client, status_of
+from distill_jax.errors import UserError, words_of
 
 
 class Repository:
@@ -49,5 +49,5 @@ class Repository:
             status = status_of(error)
             why = {401: "the token is not valid (401)", 403: "the token may not write there (403)"}.get(status)
             if why is None and status is None:
-                why = f"the hub cannot be reached ({words_of(error)})"
-            raise UserError(f"--push {self._name}: {why or words_of(error)}: {after}") from error
+                why = f"the hub cannot be reached ({words_of(error):.200})"
+            raise UserError(f"--push {self._name}: {why or f'{words_of(error):.200}'}: {after}") from error

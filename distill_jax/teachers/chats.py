@@ -40,11 +40,11 @@ def import_chats(config: ImportConfig) -> dict[str, int]:
       UserError: for a file that cannot be read or has no chat in it, an unknown form of the input or the
         answer, and an output that is there already or cannot be written.
     """
+    if pathlib.Path(config.output).is_file():
+        raise UserError(f"{config.output}: is there already: choose another file with --output, or remove it")
     read, counts = _reader(config.answer), collections.Counter(rows=0)
     forms = ChatForms(config.chat_format, None if config.answer in parsing.REFERENCE else config.answer)
     asked = _requests(config.requests) if config.requests else {}
-    if pathlib.Path(config.output).is_file():
-        raise UserError(f"{config.output}: is there already: choose another file with --output, or remove it")
     with files.atomic_write(config.output) as output:
         for _, line in read_jsonl(pathlib.Path(config.file)):
             chat = _chat(line, asked)

@@ -30,6 +30,7 @@ _NAMED = (
 # What an error without a name says there -> that status.
 _TOLD = (
     (r"api.?key|unauthori[sz]ed|authenticat|credentials", 401),
+    (r"insufficient.{0,9}(balance|credit|quota|funds)", 402),
     (r"\bmodel\b.*\b(not found|not exist|unknown)", 404),
 )
 # What an error says -> what mends it.

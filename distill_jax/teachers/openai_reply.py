@@ -5,9 +5,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from distill_jax.data.labels import spelled
 from distill_jax.teachers.http_errors import body_error, error_message, one_line, status_error, unknown_error
 from distill_jax.teachers.messages import REFUSAL, Answer, Reply, TeacherError, Token
 
+_TEXTS = ("text", "value", "thinking", "reasoning", "content", "summary")  # of a part
 _EVENT = re.compile(r"(?:data|event|id|retry)?:")  # begins a stream of events
 
 
@@ -79,24 +81,22 @@ def _choices(body: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     listed = body.get("choices")
     if isinstance(listed, Mapping):
         listed = [listed] if {"message", "text", "delta"} & set(listed) else list(listed.values())
-    if listed is None and not body.get("error"):
-        message = next(
-            (body[name] for name in ("message", "output") if isinstance(body.get(name), Mapping | list)), None
-        )
-        if message is None:
-            message = next(
-                (body[n] for n in ("generated_text", "output_text") if isinstance(body.get(n), str)), None
-            )
-        if message is None and "done" in body and isinstance(body.get("response"), str):
-            message = body["response"]
-        parts = [part for part in message if isinstance(part, Mapping)] if isinstance(message, list) else []
-        if parts:
-            message = {"content": [inner for part in parts for inner in _parts(part)]}
-        if isinstance(message, str) or (isinstance(message, Mapping) and "content" in message):
-            listed = [
-                {"message": message, "finish_reason": body.get("finish_reason") or body.get("done_reason")}
-            ]
+    if listed is None and not body.get("error") and (message := _message(body)) is not None:
+        ends = (body.get(name) for name in ("finish_reason", "done_reason", "stop_reason"))
+        listed = [{"message": message, "finish_reason": next(filter(None, ends), None)}]
     return [choice for choice in listed if isinstance(choice, Mapping)] if isinstance(listed, list) else []
+
+
+def _message(body: Mapping[str, Any]) -> str | Mapping[str, Any] | None:
+    """The only message of a body without choices; None for an error in words."""
+    for name in ("message", "output", "content"):
+        value = body.get(name)
+        if isinstance(value, Mapping) and "content" in value:
+            return value
+        if isinstance(value, list) and (parts := [part for part in value if isinstance(part, Mapping)]):
+            return {"content": [inner for part in parts for inner in _parts(part)]}
+    names = ("generated_text", "output_text", "completion", *(["response"] if "done" in body else ()))
+    return next((body[name] for name in names if isinstance(body.get(name), str)), None)
 
 
 def _parts(item: Mapping[str, Any]) -> list[Any]:
@@ -116,7 +116,7 @@ def _error_in(body: Mapping[str, Any]) -> TeacherError:
     if isinstance(code, int) and 400 <= code < 600:
         return status_error(code, message or "no message")
     if message:
-        return body_error(message, code)
+        return body_error(message, code if isinstance(code, str) else None)
     return TeacherError(
         one_line(f"not a completion: no choices with an answer in {body!r:.80}"), transient=True
     )
@@ -172,17 +172,18 @@ def _called(message: Mapping[str, Any]) -> str:
 def _texts(content: Any) -> tuple[str, str]:
     """(text, thinking) of a message's content: a text, nothing, or a list of parts."""
     if isinstance(content, Mapping):
-        content = [content]
+        known = {"type", *_TEXTS} & set(content)
+        content = [content] if known else json.dumps(content, ensure_ascii=False)  # an answer that was parsed
     if not isinstance(content, list):
-        return (content if isinstance(content, str) else ""), ""
+        plain = isinstance(content, str | int | float)
+        return (spelled(content) if plain and not isinstance(content, str) else content if plain else ""), ""
     texts, thoughts = [], []
     for part in content:
         if isinstance(part, str):
             texts.append(part)
         elif isinstance(part, Mapping):
             kind = str(part.get("type", "text"))
-            names = ("text", "value", "thinking", "reasoning", "content", "summary")
-            value = next((part[name] for name in names if part.get(name)), "")
+            value = next((part[name] for name in _TEXTS if part.get(name)), "")
             inner = value if isinstance(value, str) else "".join(_texts(value))
             (texts if kind in ("text", "output_text", "summary_text") else thoughts).append(inner)
     return "".join(texts), "".join(thoughts)

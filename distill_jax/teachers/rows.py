@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from distill_jax import tasks
 from distill_jax.config import RowsOptions
 from distill_jax.data.chat_forms import ChatForms, forms_of
-from distill_jax.data.labels import class_names, same
+from distill_jax.data.labels import class_names, same, spelled
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import HeldOutSource, ReferenceSource, read_jsonl, table_of
 from distill_jax.data.sources.base import read_lines
@@ -104,9 +104,9 @@ def read_ids(path: str) -> set[str]:
         without = next((number for number, row in rows if "id" not in row), None)
         if without is not None:
             raise UserError(f"{file}, line {without}: no 'id'")
-        ids = {str(row["id"]) for _, row in rows}
+        ids = {spelled(row["id"]) for _, row in rows}
     else:
-        ids = {line.strip(" \t\r\n") for _, line in read_lines(file)}
+        ids = {spelled(line.strip(" \t\r\n")) for _, line in read_lines(file)}
     if not ids:
         raise UserError(f"{file}: no row ids in this file")
     return ids

@@ -4,23 +4,24 @@ import re
 from typing import NamedTuple
 
 _NAMES = "think(?:ing)?|thoughts?|reasoning|analysis|reflection|scratchpad|seed:think|antthinking"
-# Tags of DeepSeek, Qwen, Anthropic and others; of Kimi; of Magistral; of Cohere and others; gpt-oss's channels.
+# Tags of DeepSeek, Qwen, Anthropic and others; of MedGemma; of Kimi; of Magistral; of Cohere and others; the
+# channels of gpt-oss.
 _TAG = re.compile(
-    rf"<(?P<xml>/?)(?:{_NAMES})>|◁(?P<kimi>/?)think▷|\[(?P<magistral>/?)THINK\]"
+    rf"<(?P<xml>/?)(?:{_NAMES})\s{{0,9}}>|<\|(?P<bar>/?)think\|>|<unused9(?:4>thought|(?P<unused>5)>)|◁(?P<kimi>/?)think▷|\[(?P<magistral>/?)THINK\]"
     r"|<\|(?P<token>begin_of_thought|end_of_thought|START_THINKING|END_THINKING)\|>"
     r"|(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>(?P<channel>analysis|commentary|final)<\|message\|>",
     re.IGNORECASE,
 )
-_CLOSING = ("/", "end_of_thought", "end_thinking", "final")
+_CLOSING = ("/", "5", "end_of_thought", "end_thinking", "final")
 _CONTROL = re.compile(
     r"<\|[\w ]{1,40}\|>|<｜[\w▁ ]{1,40}｜>|</?s>|\[/?INST\]"
-    r"|<(?:eos|bos|pad|end_of_turn|start_of_turn|endoftext)>|</(?:answer|final_answer|response|output)>"
+    r"|<(?:eos|bos|pad|end_of_turn|start_of_turn|endoftext|end_of_utterance|unk)>|</(?:answer|final_answer|response|output)>"
 )
 # What a chat's template or a model puts before an answer.
 _HEADER = re.compile(
     r"\s*(?:<s>|<bos>|<\|begin_of_text\|>|<\|im_start\|>|<\|start_header_id\|>|<\|start\|>|<start_of_turn>|\[/INST\])"
     r"(?:(?:assistant|model)(?:<\|end_header_id\|>|<\|message\|>|\s*\n))?\s*|\s*<\|assistant\|>\s*"
-    r"|\s*<(?:answer|final_answer|response|output)>",
+    r"|\s*<(?:answer|final_answer|response|output)>|\s*<think/>",
     re.IGNORECASE,
 )
 _LONGEST = 48  # characters of a control token

@@ -1,5 +1,6 @@
 """The training benchmark on a student of one layer: all contestants take the same pairs."""
 
+import numpy as np
 import pytest
 
 from benchmarks import data as rows
@@ -46,6 +47,20 @@ def test_both_forms_of_the_batches_have_all_the_pairs(settings):
     packed = sum(int((batch["decoder_target_tokens"] > 0).sum()) for batch in batches)
     assert packed == sum(len(targets) for pair in pairs for _, targets in pair)
     assert described["rows"] * described["updates"] == sum(len(b["encoder_positions"]) for b in batches)
+
+
+@pytest.mark.parametrize("name", packings.PACKINGS)
+def test_another_start_takes_the_place_of_0_alone(settings, name):
+    """With a shared encoding the rationale begins with the end token, which tells it from the label."""
+    rows.use(settings)
+    ours, others = (packings.packed(settings, packings.PACKINGS[name], start)[0] for start in (0, 2))
+    for one, other in zip(ours, others, strict=True):
+        segments = one["decoder_segment_ids"]
+        starts = (segments > 0) & (np.diff(segments, axis=1, prepend=0) != 0)
+        found, expected = other["decoder_input_tokens"], one["decoder_input_tokens"]
+        assert set(expected[starts].tolist()) == ({0, 1} if name == "ours_shared_encoding" else {0})
+        np.testing.assert_array_equal(found[starts], np.where(expected[starts] == 0, 2, expected[starts]))
+        np.testing.assert_array_equal(found[~starts], expected[~starts])
 
 
 def test_seqio_packs_all_the_pairs(settings):

@@ -1,6 +1,8 @@
+import concurrent.futures
 import dataclasses
 import json
 import logging
+import time
 
 import flax.struct
 import jax.numpy as jnp
@@ -129,3 +131,25 @@ def test_state_of_another_shape_is_one_line(tmp_path):
     with pytest.raises(UserError, match="1: cannot be restored"):
         checkpointer.restore(other)
     checkpointer.close()
+
+
+def test_threads_begin_their_saves_one_after_the_other(tmp_path, monkeypatch):
+    """Orbax has one number for the save that a process began last."""
+    begun, most = 0, 0
+    save = orbax.ocp.CheckpointManager.save
+
+    def slow(*args, **options):
+        nonlocal begun, most
+        begun += 1
+        most = max(most, begun)
+        time.sleep(0.05)
+        saved = save(*args, **options)
+        begun -= 1
+        return saved
+
+    monkeypatch.setattr(orbax.ocp.CheckpointManager, "save", slow)
+
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda name: run(tmp_path / name, [None, None], keep=None), "abc"))
+    assert [steps(str(tmp_path / name)) for name in "abc"] == [[1, 2]] * 3
+    assert most == 1

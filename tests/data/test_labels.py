@@ -41,6 +41,11 @@ VOWEL = "\u0915\u093f"  # Devanagari ka with the vowel sign i
         (("a", "*a"), {"**a**": None}),  # either may be meant
         (("true", "false"), {"True": "true"}),
         (("1", "2", "3"), {"One": "1", "**two**.": "2", "four": None}),
+        (("St.", "Ave"), {"St": "St.", "**st**": "St.", "St..": "St."}),
+        (("हाँ", "नहीं"), {"नहीं।": "नहीं", "हाँ\u200b": "हाँ", "\ufeffहाँ": "हाँ"}),
+        (("?", "??"), {"**??**": "??", "**?**": "?", "`??`.": None, "???": None}),
+        (("No", "No."), {"**No.**": "No.", "**No**": "No", "no!": "No"}),
+        (("yes!", "yes?"), {"yes": None, "yes!": "yes!"}),
         (("1", "one"), {"One": "one", "1": "1", "1.0": None, "+1": None}),
     ],
 )
@@ -48,7 +53,7 @@ def test_the_option_that_a_label_means(options, meanings):
     assert {label: meant(label, options) for label in meanings} == meanings
 
 
-SCRIPTS = ("Aa", "Яа", "Ωα", "कखगि", "ไทยา", "日本語", "한글", "עב", "عرب", "தமி", "0123456789", "+-#★!?%&")
+SCRIPTS = ("Aa", "Яа", "Ωα", "कखगि", "ไทยา", "日本語", "한글", "עב", "عرب", "தமி", "0123456789", "+-#★!?%&.:")
 CLASSES = st.lists(
     st.sampled_from(SCRIPTS).flatmap(lambda letters: st.text(letters, min_size=1, max_size=3)),
     min_size=2,
@@ -131,6 +136,22 @@ def test_metrics_and_reports_compare_by_the_same_equality():
     assert task.agrees(Example("1", "x", "Yes", teacher_label="`yes`"))
     counts = confusion_matrix(["Yes", "no", "odd"], ["yes.", None, "no"], ["yes", "no"])
     assert counts.tolist() == [[1, 0, 0], [0, 0, 1]]
+
+
+def test_a_choice_or_a_key_that_stands_there_twice(tmp_path, caplog):
+    path = tmp_path / "rows.jsonl"
+    row = {"input": "q", "label": "6", "choices": [6, "5", 6.0], "label_probs": [0.2, 0.5, 0.3]}
+    path.write_text(json.dumps(row) + "\n" + json.dumps(row | {"choices": ["5", "6", "7"]}) + "\n")
+    source = JsonlSource({"train": [path]})
+    examples = list(source.examples("train"))
+    assert [e.choices for e in examples] == [("6", "5"), ("5", "6", "7")]
+    assert [e.label_probs for e in examples] == [(0.5, 0.5), (0.2, 0.5, 0.3)]
+    assert f"{path}, line 1: a choice stands twice, in 1 rows of train: taken as one" in caplog.text
+    path.write_text(
+        '{"input": "x", "label": "a", "more": {"x": 1, "x": 2}}\n{"input": "x", "label": "a", "label": "b"}\n'
+    )
+    with pytest.raises(UserError, match="rows.jsonl, line 2: the key 'label' stands there twice: rename one"):
+        list(source.examples("train"))
 
 
 def test_the_classes_that_are_given(tmp_path):

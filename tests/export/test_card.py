@@ -2,6 +2,8 @@
 
 import json
 import re
+import sys
+import types
 
 import pytest
 
@@ -143,8 +145,8 @@ def test_what_cannot_be_exported_is_refused_by_name(make_random, tmp_path):
 
 
 def test_without_ctranslate2_the_way_to_get_it_is_said(make_random, tmp_path, monkeypatch):
-    import sys
-
+    for name in ("torch", "transformers"):  # which it needs too
+        monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, "ctranslate2", None)
     with pytest.raises(UserError, match=r"needs ctranslate2: pip install 'distill_jax\[ctranslate2\]'"):
         card_of(make_random("byt5", "standard"), tmp_path, to="ctranslate2")

@@ -1,5 +1,8 @@
 import asyncio
 import json
+import os
+import signal
+import threading
 
 import pytest
 from teacher_helpers import examples, lines, make_plan
@@ -145,6 +148,29 @@ def test_a_batch_that_the_endpoint_refuses(loopback, store, monkeypatch):
     monkeypatch.setattr(server, "_poll", refuse)
     outcome = annotate(server, store, examples(3))
     assert outcome.fatal and "failed: line 1: no such model" in outcome.stopped
+
+
+def test_a_signal_ends_the_wait_and_the_next_run_collects_the_batch(loopback, store):
+    server = loopback(batch_polls=1)
+    timer = threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer.start()
+    outcome = annotate(server, store, examples(3), poll=500)
+    assert "stopped by SIGINT; batches go on" in outcome.stopped and not outcome.fatal
+    assert (outcome.stored, begun(server)) == (0, 1)
+    assert annotate(server, store, examples(3)).stored == 3 and begun(server) == 1
+
+
+def test_a_batch_is_asked_for_again_where_it_was_refused(loopback, store):
+    refusals = [(429, {"error": "slow"}, {"Retry-After": wait}) for wait in ("0", "0")]
+
+    def respond(path, request):
+        return refusals.pop() if path == "/v1/batches" and refusals else None
+
+    server = loopback(respond=respond)
+    assert annotate(server, store, examples(3)).stored == 3 and begun(server) == 1
+    refusals += [(429, {"error": "slow"}, {"Retry-After": "86400"})] * 9
+    outcome = annotate(server, store, examples(5))
+    assert "asks to wait 86,400 s" in outcome.stopped and not outcome.fatal and begun(server) == 1
 
 
 def test_a_spoilt_journal(loopback, store):

@@ -10,6 +10,7 @@ from distill_jax.config import AnnotateConfig
 from distill_jax.data.prepare import prepare
 from distill_jax.tasks import own, registry
 from distill_jax.teachers import clients, quality
+from distill_jax.teachers.rows import read_ids
 
 
 @pytest.fixture
@@ -218,3 +219,10 @@ def test_mistakes_give_one_line(loopback, tmp_path, data, capsys, monkeypatch):
     server.script.extend(["", *["400"] * 2])
     one = ["--concurrency", 1]
     assert "2 requests got no answer" in fails(capsys, "annotate", data, *here, *one)
+
+
+def test_ids_have_one_spelling_whichever_file_they_come_from(tmp_path):
+    (tmp_path / "ids.jsonl").write_text('{"id": 1.0}\n{"id": "2"}\n{"id": 3}\n')
+    (tmp_path / "ids.txt").write_text("1.0\r\n 2\r\n3\r\n\r\n", encoding="utf-16")
+    for name in ("ids.jsonl", "ids.txt"):
+        assert read_ids(str(tmp_path / name)) == {"1", "2", "3"}

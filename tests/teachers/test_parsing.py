@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from distill_jax.data.completions import UNPARSED
 from distill_jax.data.labels import place_of
 from distill_jax.data.views import ANSWER
+from distill_jax.teachers.http_errors import error_message
 from distill_jax.teachers.parsing import REFERENCE, cut, form_parser, parse_json, parser, plain
 from distill_jax.teachers.prompts import load_template
-from distill_jax.teachers.thinking import split
+from distill_jax.teachers.quality import arithmetic_holds, label_named
+from distill_jax.teachers.thinking import harmless, split
 
 FORM = "{rationale} So the answer is {label}."
 
@@ -64,6 +66,8 @@ def test_our_own_students_answers():
         '{"rationale": "it is" "label": "yes"}',
         "{rationale: it is, label: yes}",
         'In {braces}: {"rationale": "it is", "label": "yes"}',
+        '{"answer": {"rationale": "it is", "label": "yes"}}',
+        '{"rationale": "it is", "label": "yes"}\n{"label": "yes", "rationale": "it is"}',
     ],
 )
 def test_json_and_nearly_json(text):
@@ -74,6 +78,9 @@ def test_json_whose_parts_are_no_plain_texts():
     assert parse_json('{"rationale": "line one\nline two", "label": "2"}') == ("2", "line one\nline two")
     assert parse_json('{"rationale": 5, "label": 3.0}') == ("3", "5")
     assert parse_json('{"label": "1", "rationale": ""}') == parse_json('{"label": 1}') == ("1", None)
+    long = f'{{"rationale": "{"word " * 2000}\n", "label": "1",}}'  # too long for a library to repair it
+    assert parse_json(long) == ("1", ("word " * 2000).strip())
+    assert parse_json('{"rationale": "x", "label": true}') == ("true", "x")
     inner = {"rationale": "use ```json {} ``` here", "label": "1"}
     assert parse_json(json.dumps(inner)) == ("1", inner["rationale"])
 
@@ -138,6 +145,10 @@ PIECES += [
     "**",
     "\u0301",
     "Premise:",
+    "<script",
+    "</think>",
+    "1=",
+    '[{"a":',
 ]
 
 
@@ -150,6 +161,11 @@ def test_parsers_take_time_in_proportion_to_the_text(piece):
             read = parser(name)
             assert _seconds(read, text + label) < 0.5, name
         assert _seconds(split, text + label) < 0.5
+        assert _seconds(harmless, text + label) < 0.5
+        assert _seconds(error_message, text + label) < 0.5
+        assert _seconds(error_message, f"<html>{text}{label}") < 0.5
+        assert _seconds(arithmetic_holds, text + label) < 0.5
+        assert _seconds(label_named, "It is 3.", text + label) < 0.5
         assert _seconds(place_of, text + label, ["x", "y"]) < 0.5
 
 
@@ -182,10 +198,7 @@ def _seconds(function, *args):
 )
 def test_thinking_is_parted_from_the_answer(text, thinking, answer):
     parts = split(text)
-    assert (parts.thinking.removesuffix("<|end|><|start|>assistant"), parts.answer.strip()) == (
-        thinking,
-        answer,
-    )
+    assert (parts.thinking, parts.answer.strip()) == (thinking, answer)
     assert text[parts.start :].startswith(answer[-1:]) or not answer or answer in text
 
 

@@ -39,18 +39,6 @@ def cache(tmp_path_factory):
         yield
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    path = tmp_path_factory.mktemp("data") / "legs.jsonl"
-    rows = []
-    for n in range(30):
-        answer = "four" if n % 3 else "two"
-        row = {"question": f"legs of {n}?", "answer": answer, "why": f"It is a {n}.", "teacher_label": "four"}
-        rows.append(row | {"label_probs": [0.75, 0.25], "choices": ["four", "two"]})
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
-
-
 def config_of(data, folder, method="step_by_step", **changes):
     options = {
         **SHAPE,

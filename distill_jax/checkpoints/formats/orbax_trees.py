@@ -6,6 +6,7 @@ Both our runs (`checkpoints/<step>/state`) and T5X's (`checkpoint_<step>/state`)
 
 import json
 import pathlib
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,9 @@ from distill_jax.checkpoints.stores import CHUNK_BYTES, ArrayReader
 from distill_jax.errors import UserError
 
 _PLACEHOLDER = "PLACEHOLDER://"  # of Orbax before 2024, in the msgpack file
+# Held while a save is begun. Orbax tells the threads of a save by the number of the save that the process began
+# last: where two threads begin one each, a save does not wait for its own folder, or waits for ever.
+BEGINNING = threading.Lock()
 
 
 def is_tree(folder: pathlib.Path) -> bool:
@@ -157,4 +161,5 @@ def write_tree(
     options = ocp.CheckpointManagerOptions(step_prefix=step_prefix, enable_async_checkpointing=False)
     with ocp.CheckpointManager(directory, options=options, item_handlers={STATE: handler}) as manager:
         save = ocp.args.PyTreeSave(tree, save_args=jax.tree.map(save_args, tree))
-        manager.save(step, args=ocp.args.Composite(**{STATE: save}))
+        with BEGINNING:
+            manager.save(step, args=ocp.args.Composite(**{STATE: save}))

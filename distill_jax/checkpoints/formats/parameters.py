@@ -5,8 +5,10 @@ What every format is read into and written from: a mapping from our flat names, 
 """
 
 import dataclasses
+import functools
 import hashlib
 import re
+import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -172,14 +174,16 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def stacked_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every parameter of a model with scanned layers: one layer is traced."""
+@functools.lru_cache(maxsize=8)
+def stacked_shapes(config: ModelConfig) -> Mapping[str, tuple[int, ...]]:
+    """Name -> shape of every parameter of a model with scanned layers: one layer is traced, once a config."""
     tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
     model = make_network(dataclasses.replace(config, scan_layers=True))
     params = jax.eval_shape(
         lambda key, t: model.init(key, t, t, t, enable_dropout=False)["params"], jax.random.key(0), tokens
     )
-    return {name: x.shape for name, x in traverse_util.flatten_dict(params, sep="/").items()}
+    shapes = {name: x.shape for name, x in traverse_util.flatten_dict(params, sep="/").items()}
+    return types.MappingProxyType(shapes)
 
 
 def check(
