@@ -25,6 +25,7 @@ TEACHERS = {
     "transformers": ["torch", "transformers>=5"],
 }
 INT8 = ["qwix>=0.1.8"]
+SLURM = ["submitit>=1.5"]
 SERVE = ["aiohttp>=3.10", "prometheus-client", "pydantic>=2"]
 
 setup(
@@ -40,6 +41,7 @@ setup(
         "distill_jax.tasks",
         "distill_jax.experiments",
         "distill_jax.experiments.demo",
+        "distill_jax.experiments.sweep",
         "distill_jax.gin_configs",
     ],
     package_dir={
@@ -55,6 +57,7 @@ setup(
     install_requires=[
         "array_record>=0.8",
         "datasketch>=2",
+        "filelock",  # a lock for each cell of a sweep
         "flax>=0.12",
         "fsspec",
         "gin-config>=0.5",
@@ -67,6 +70,7 @@ setup(
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12",
         "pyarrow",
+        "pyyaml",  # of a sweep's file
         "rich",
         "rouge-score",
         "safetensors>=0.8",
@@ -86,6 +90,7 @@ setup(
         "huggingface": ["datasets>=4"],
         "int8": INT8,
         "serve": SERVE,
+        "slurm": SLURM,
         # The clients' tests need no key and no network: they talk to a server on the loopback.
         "test": [
             *TEACHERS["teachers"],
@@ -93,6 +98,7 @@ setup(
             *TEACHERS["gemini"],
             *SERVE,
             *INT8,
+            *SLURM,
             "datasets>=4",
             "hypothesis",
             "import-linter",

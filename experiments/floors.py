@@ -19,6 +19,7 @@ from distill_jax.data.selection import share
 from distill_jax.data.task import DistillationTask
 from distill_jax.data.vocabularies import END
 from distill_jax.errors import UserError
+from distill_jax.evaluation.evaluator import read_split
 from distill_jax.evaluation.significance import share_interval
 from distill_jax.experiments import results
 from distill_jax.scoring.floors import predictions
@@ -33,15 +34,21 @@ def hypothesis(example: Example) -> str | None:
     return last if end else None
 
 
-def measure(task: DistillationTask, split: str, shares: Sequence[float], seed: int = 0) -> list[dict[str, Any]]:
-    """Accuracies on a split, by the task's own metric, of the rules and the teacher.
+def measure(
+    task: DistillationTask,
+    split: str,
+    shares: Sequence[float],
+    seed: int = 0,
+    num_examples: int | None = None,
+) -> list[dict[str, Any]]:
+    """Accuracies on a split, or its first `num_examples`, by the task's own metric, of rules and the teacher.
 
     Rows of the split without a reference label are left out, and `rows` says how many there are.
 
     Raises:
       UserError: when no row of the split has a reference label.
     """
-    test = [example for example in task.source.examples(split) if example.label is not None]
+    test = [example for example in read_split(task, split, num_examples) if example.label is not None]
     if not test:
         raise UserError(f"task {task.name}: no row of {split} has a reference label to score a rule by")
     key = entailment.asked if task.name == "entailment" else hypothesis

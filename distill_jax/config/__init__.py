@@ -27,10 +27,12 @@ from distill_jax.config.student import (
     SelectConfig,
     ServeConfig,
 )
+from distill_jax.config.sweep import SweepConfig
 from distill_jax.config.training import MethodOptions, ModelOptions, OptimizerOptions, TrainConfig
 
 COMMANDS: dict[str, type[Options]] = {
     "demo": DemoConfig,
+    "sweep": SweepConfig,
     "data show": ShowConfig,
     "data stats": StatisticsConfig,
     "data import": ImportConfig,

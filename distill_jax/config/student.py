@@ -91,6 +91,7 @@ class EvalConfig(LabelOptions, StudentOptions):
     step: int | str = _step("; or all", "all")
     num_beams: int = option(1, "more than 1: beam search", flags=("beams",), minimum=1)
     eval_examples: int | None = option(None, "the first so many; default all", minimum=1)
+    rationale: bool = option(True, "predict rationales too, where the student writes them beside labels")
     eval_output_dir: str | None = option(None, "for predictions and metrics.jsonl; default MODEL_DIR/eval")
     data_dir: str | None = option(None, "folder of the data sets, where the task reads files", path=True)
     compare_weights: bool = option(False, "evaluate with float32 weights too, and say what the others cost")

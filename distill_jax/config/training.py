@@ -9,6 +9,12 @@ from distill_jax.config.network import ModelOptions
 from distill_jax.config.options import Options, fixed, option
 from distill_jax.errors import UserError
 
+# Options that only some methods read.
+ONLY_OF = {
+    "alpha": ("step_by_step", "step_by_step_shared", "logit_distillation"),
+    "temperature": ("soft_labels", "logit_distillation"),
+}
+
 
 class MethodOptions(MethodName):
     """The method and its loss"""

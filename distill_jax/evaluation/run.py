@@ -44,6 +44,9 @@ def evaluate_run(config: EvalConfig) -> RunEvaluation:
       UserError: for a folder that is no run, a missing checkpoint or split, or labels that cannot be ranked.
     """
     student = load_student(config.model_dir, config.data_dir)
+    if not config.rationale:
+        labels = [view for view in student.views if view.name == "label" or view.answer]
+        student = dataclasses.replace(student, views=labels)
     steps = checkpoints.steps(config.model_dir)
     if config.step != "all":
         steps = [checkpoints.pick_step(config.model_dir, config.step)]

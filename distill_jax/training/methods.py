@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import optax
 
 from distill_jax.config import TrainConfig
+from distill_jax.config.training import ONLY_OF
 from distill_jax.models.families import Network, make_config, make_network
 from distill_jax.training import losses, optimizers, schedules
 from distill_jax.training.losses import CrossEntropy, LogitDistillation, Objective, SoftLabels
@@ -20,7 +21,7 @@ def view_weights(config: TrainConfig) -> Mapping[str, float]:
     """The weight of each view's mean loss: as given, else the method's."""
     if config.view_weights is not None:
         return config.view_weights
-    if config.method_name in ("step_by_step", "step_by_step_shared", "logit_distillation"):
+    if config.method_name in ONLY_OF["alpha"]:
         return losses.step_by_step_weights(config.alpha)
     return losses.single_task_weights() if config.method_name == "single_task" else losses.standard_weights()
 

@@ -1,0 +1,25 @@
+"""`distill-jax sweep`: a grid of methods, models, shares of the data, label sources and seeds."""
+
+import signal
+
+from distill_jax.cli import host_memory
+from distill_jax.cli.common import command, quiet
+from distill_jax.config import SweepConfig
+
+
+@command("sweep", "train and score a grid of students, each once; resume it, print its table")
+def _sweep(config: SweepConfig) -> int:
+    if config.cell is not None:
+        host_memory.keep_freed()
+        from distill_jax.experiments.sweep import cell
+
+        quiet()
+        cell.run_alone(config)
+        return 0
+    from distill_jax.experiments.sweep import run
+
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # the cells are told to stop, and save
+    try:
+        return run.run(config)
+    finally:
+        signal.signal(signal.SIGTERM, before)

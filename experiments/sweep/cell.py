@@ -1,0 +1,176 @@
+"""One cell: trains a student with each of the searched values, and scores the best on test.
+
+The files of a cell's folder, each of them written whole or not at all:
+
+- `VALUES/`: the run with these values, such as `learning_rate=0.001,alpha=0.5/`, or `run/` without a search;
+  in it `validation.json` and `test.json`, its figures, and `seconds.json`.
+- `result.json`: the cell's record; the cell is finished where it is of the values that the file searches.
+- `lock`: held by the process that runs the cell, and free again when that is gone.
+"""
+
+import json
+import math
+import pathlib
+import shutil
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from filelock import FileLock
+
+from distill_jax import files
+from distill_jax.checkpoints import run_dir
+from distill_jax.checkpoints.layout import CHECKPOINTS
+from distill_jax.checkpoints.orbax import latest_step
+from distill_jax.config import EvalConfig, SweepConfig, TrainConfig, build
+from distill_jax.data.prepare import hash_of
+from distill_jax.data.sources import read_jsonl
+from distill_jax.decoding.student import load_student
+from distill_jax.evaluation.evaluator import make_evaluator
+from distill_jax.evaluation.run import evaluate_run
+from distill_jax.experiments.sweep import grid
+from distill_jax.experiments.sweep.grid import Cell
+from distill_jax.experiments.sweep.results import RESULT, read_result
+from distill_jax.tasks.resolve import resolve
+from distill_jax.training import train_state, trainer
+from distill_jax.training.build import build as build_run
+from distill_jax.training.listener import Listener
+
+
+def run_alone(config: SweepConfig) -> None:
+    """Runs the cell that `config.cell` names, in this process, which compiles into the sweep's folder."""
+    jax.config.update("jax_compilation_cache_dir", str(config.folder / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    run(grid.read(config.file).cell(config.cell), config.folder)
+
+
+def run(cell: Cell, root: pathlib.Path) -> dict[str, Any]:
+    """Runs what is missing of a cell; its record, see `record`.
+
+    It waits for another process that runs the cell.
+
+    Raises:
+      UserError: see `trainer.train` and `evaluate_run`.
+      Preempted: when told to stop.
+    """
+    folder = grid.folder_of(cell, root)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        if (found := read_result(cell, root)) is not None:
+            return found
+        config = cell.config(model_dir=str(folder / "run"))
+        steps = config.train_steps if cell.epochs is None else _steps(config, cell.epochs)
+        task = resolve(config).task
+        runs: list[tuple[float, TrainConfig, dict[str, Any]]] = []
+        for values in cell.points():
+            config = cell.config(model_dir=str(folder / _name(values)), train_steps=steps, **values)
+            figures = _score(cell, config, "validation")
+            runs.append((task.best_by(figures)[1], config, {"values": values, "validation": figures}))
+            best = max(runs, key=lambda each: each[0])  # of equal ones the first
+            for each in runs:
+                if each is not best:
+                    _drop_checkpoints(each[1])
+        _, config, _ = best
+        result = record(cell, config, _score(cell, config, "test"), [each for _, _, each in runs], folder)
+        files.write_text(folder / RESULT, json.dumps(result, indent=2, allow_nan=False) + "\n")
+        if not cell.keep_checkpoints:
+            _drop_checkpoints(config)
+        return result
+
+
+def _name(values: Mapping[str, Any]) -> str:
+    return ",".join(f"{name}={value}" for name, value in values.items()) or "run"
+
+
+def _drop_checkpoints(config: TrainConfig) -> None:
+    shutil.rmtree(pathlib.Path(config.model_dir) / CHECKPOINTS, ignore_errors=True)
+
+
+def _steps(config: TrainConfig, epochs: float) -> int:
+    rows = build_run(config).records.manifest["rows"]
+    return math.ceil(epochs * rows / config.batch_size)
+
+
+class _Clock(Listener):
+    """Adds up the seconds of a run over its restarts; tells of its steps."""
+
+    def __init__(self, path: pathlib.Path):
+        self._path = path
+        self._before = json.loads(path.read_text()) if path.exists() else dict.fromkeys(_CLOCKS, 0.0)
+        self._began = {name: clock() for name, clock in _CLOCKS.items()}
+
+    def begin(self, step: int, train_steps: int) -> None:
+        self._steps = train_steps
+
+    def train(self, step: int, metrics: Mapping[str, float], speed: float, left: float) -> None:
+        spent = {
+            name: round(self._before[name] + clock() - self._began[name], 2) for name, clock in _CLOCKS.items()
+        }
+        files.write_text(self._path, json.dumps(spent))
+        print(f"step {step}/{self._steps}  loss {metrics['loss']:.3f}  {left:.0f} s left", flush=True)
+
+
+_CLOCKS = {"seconds": time.monotonic, "processor_seconds": time.process_time}
+
+
+def _score(cell: Cell, config: TrainConfig, split: str) -> dict[str, Any]:
+    """The figures of a run on a split; trains it first, as far as it is not trained."""
+    folder = pathlib.Path(config.model_dir)
+    path = folder / f"{split}.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    if latest_step(config.model_dir) != config.train_steps:
+        print(f"{folder.parent.name} {folder.name}", flush=True)
+        trainer.train(config, evaluator=make_evaluator, listener=_Clock(folder / "seconds.json"))
+    options = {"model_dir": config.model_dir, "split": split, "data_dir": config.data_dir}
+    if split == "validation":
+        options["rationale"] = False  # the choice is by the labels
+    evaluated = evaluate_run(build(EvalConfig, texts=cell.evaluation, **options))
+    rows = [row for _, row in read_jsonl(evaluated.predictions)]
+    figures = evaluated.results[-1] | {
+        "right": sum(row.get("correct", False) for row in rows),
+        "total": sum("correct" in row for row in rows),
+        "fingerprint": hash_of([[row["id"], row["input"], row["label"]] for row in rows]),
+        "predictions": evaluated.predictions.name,
+    }
+    files.write_text(path, json.dumps(figures, indent=2) + "\n")
+    return figures
+
+
+def record(
+    cell: Cell, config: TrainConfig, test: dict[str, Any], runs: list[dict[str, Any]], folder: pathlib.Path
+) -> dict[str, Any]:
+    """A cell's entry of results.json: docs/sweep.md says what is in it."""
+    run, places = pathlib.Path(config.model_dir), [folder / _name(each["values"]) for each in runs]
+    model = load_student(config.model_dir, config.data_dir).model
+    shapes = jax.eval_shape(lambda: train_state.init_params(model, 0))
+    spent = [json.loads((place / "seconds.json").read_text()) for place in places]
+    (chosen,) = [place for place, each in enumerate(runs) if places[place] == run]
+    data, devices = run_dir.read_data(config.model_dir), jax.devices()
+    inside = run.relative_to(folder.parents[1])
+    return {
+        "name": cell.name,
+        "task": resolve(config).task.name,
+        "method": config.method_name,
+        "model": cell.model,
+        "fraction": config.data_fraction,
+        "label_source": config.label_source,
+        "seed": config.seed,
+        "train_examples": data["examples"],
+        "train_rows": data["rows"],
+        "batch_size": config.batch_size,
+        "steps": config.train_steps,
+        "learning_rate": config.peak_learning_rate,
+        "chosen": runs[chosen]["values"],
+        "validation": runs[chosen]["validation"],
+        "test": test,
+        "search": runs,
+        **spent[chosen],
+        "search_seconds": round(sum(each["seconds"] for each in spent), 2),
+        "device": {"kind": devices[0].device_kind, "platform": devices[0].platform, "count": len(devices)},
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(shapes)),
+        "test_fingerprint": test["fingerprint"],
+        "run": str(inside),
+        "predictions": str(inside / "eval" / test["predictions"]),
+    }

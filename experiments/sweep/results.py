@@ -1,0 +1,19 @@
+"""What is on the disk of a sweep: the records of its finished cells, without JAX."""
+
+import json
+import pathlib
+from typing import Any
+
+from distill_jax.experiments.sweep.grid import Cell, folder_of
+
+RESULT = "result.json"
+
+
+def read_result(cell: Cell, root: pathlib.Path) -> dict[str, Any] | None:
+    """The record of a cell; None where it is unfinished, or the file got other values to search since."""
+    path = folder_of(cell, root) / RESULT
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    searched = [each["values"] for each in found["search"]]
+    return found if searched == json.loads(json.dumps(cell.points())) else None

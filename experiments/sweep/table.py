@@ -1,0 +1,127 @@
+"""What a sweep found: results.json, and the table of methods by share of the data."""
+
+import json
+import pathlib
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from distill_jax import files
+from distill_jax.errors import UserError
+from distill_jax.evaluation.significance import mean_interval, share_interval
+from distill_jax.experiments import floors, results
+from distill_jax.experiments.sweep.grid import Sweep
+from distill_jax.experiments.sweep.results import read_result
+from distill_jax.tasks.resolve import resolve
+
+FLOORS = "floors.json"
+Records = Sequence[Mapping[str, Any]]
+
+
+def accuracy(record: Mapping[str, Any]) -> float:
+    """The share of the test rows that a cell's student has right."""
+    return record["test"]["right"] / max(record["test"]["total"], 1)
+
+
+def line(record: Mapping[str, Any]) -> str:
+    """A line on a finished cell."""
+    values = ", ".join(f"{name} {value}" for name, value in record["chosen"].items())
+    validation = record["validation"]["right"] / max(record["validation"]["total"], 1)
+    figures = f"validation {validation:.1%}, test {accuracy(record):.1%}, {record['search_seconds']:.0f} s"
+    return f"{record['name']}: {figures}" + (f", {values}" if values else "")
+
+
+def deliver(sweep: Sweep, root: pathlib.Path) -> None:
+    """Writes results.json of the finished cells, and prints their table."""
+    found = [record for cell in sweep.cells if (record := read_result(cell, root)) is not None]
+    print(f"{len(found)} of {len(sweep.cells)} cells are finished")
+    if not found:
+        return
+    figures = {"cells": found, "floors": _floors(sweep, found, root)}
+    results.write(root / "results.json", figures)
+    planned = len({cell.config().seed for cell in sweep.cells})
+    columns, rows = table(figures, planned)
+    total = found[0]["test"]["total"]
+    shown = Table(title=f"{found[0]['task']}, label accuracy on {total:,} test rows", caption=how(found))
+    for column in columns:
+        shown.add_column(column, justify="left" if column == columns[0] else "right")
+    for row in rows:
+        shown.add_row(*row)
+    console = Console()
+    console.print(shown)
+    console.print(f"{root}/results.json", highlight=False, soft_wrap=True)
+
+
+def _floors(sweep: Sweep, found: Records, root: pathlib.Path) -> list[dict[str, Any]]:
+    """`floors.measure` of each share and seed, with `seed`; kept in a file: a regression takes seconds."""
+    path, config = root / FLOORS, sweep.cells[0].config()
+    key = found[0]["test_fingerprint"]
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    if kept.get("fingerprint") != key:
+        kept = {"fingerprint": key, "floors": []}
+    known = {(each["share"], each["seed"]) for each in kept["floors"]}
+    limit = sweep.cells[0].evaluation.get("eval_examples")
+    try:
+        task = resolve(config).task
+        for share, seed in sorted({(each["fraction"], each["seed"]) for each in found} - known):
+            (measured,) = floors.measure(task, "test", [share], seed, limit)
+            kept["floors"].append({"seed": seed, **measured})
+    except UserError as error:
+        print(f"no floors: {error}")
+    files.write_text(path, json.dumps(kept, indent=2) + "\n")
+    return kept["floors"]
+
+
+def table(figures: Mapping[str, Any], planned: int) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows: means over the seeds by share of the data, with 95% intervals; then floors and teacher.
+
+    `planned` is the number of seeds; a cell of the table with fewer says so.
+    """
+    cells = figures["cells"]
+    shares = sorted({each["fraction"] for each in cells})
+    examples = {each["fraction"]: each["train_examples"] for each in cells}
+    columns = ["test accuracy", *(f"{share:.4g} ({examples[share]:,} rows)" for share in shares)]
+    kinds = dict.fromkeys((each["method"], each["model"], each["label_source"]) for each in cells)
+    several = [len({kind[place] for kind in kinds}) > 1 for place in range(3)]
+    rows = []
+    for kind in kinds:
+        words = [kind[0], *(word for word, many in zip(kind[1:], several[1:], strict=True) if many)]
+        own = [each for each in cells if (each["method"], each["model"], each["label_source"]) == kind]
+        by_share = ([each for each in own if each["fraction"] == share] for share in shares)
+        rows.append([", ".join(words), *(_cell(records, planned) for records in by_share)])
+    for name in dict.fromkeys(name for each in figures["floors"] for name in each["accuracies"]):
+        by_share = (
+            [each["accuracies"][name]["value"] for each in figures["floors"] if each["share"] == share]
+            for share in shares
+        )
+        rows.append([name, *(f"{statistics.fmean(values):.1%}" if values else "" for values in by_share)])
+    return columns, rows
+
+
+def interval(records: Records) -> tuple[float, float]:
+    """95%: Student's over the seeds, of one seed Wilson's over the test rows."""
+    if len(records) > 1:
+        return mean_interval([accuracy(each) for each in records])
+    return share_interval(records[0]["test"]["right"], records[0]["test"]["total"])
+
+
+def _cell(records: Records, planned: int) -> str:
+    if not records:
+        return ""
+    low, high = (100 * end for end in interval(records))
+    seeds = f", {len(records)} of {planned} seeds" if len(records) < planned else ""
+    mean = 100 * statistics.fmean(map(accuracy, records))
+    return f"{mean:.1f}% ({low:.1f} to {high:.1f}{seeds})"
+
+
+def how(records: Records) -> str:
+    """What the intervals are, and by what the searched values were chosen."""
+    seeds = len({each["seed"] for each in records})
+    searched = ", ".join(dict.fromkeys(name for each in records for name in each["chosen"]))
+    chosen = f"; {searched} chosen on validation in each cell" if searched else ""
+    if seeds > 1:
+        return f"means of {seeds} seeds, Student's 95% intervals; of one seed Wilson's over the rows{chosen}"
+    return f"one seed, with Wilson's 95% intervals over the test rows{chosen}"

@@ -1,0 +1,360 @@
+"""A sweep: its file, its cells in this process and in others, killed and resumed, and its table by hand."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from filelock import FileLock
+
+import distill_jax
+from distill_jax.cli import main as cli
+from distill_jax.config import EvalConfig, TrainConfig
+from distill_jax.errors import UserError
+from distill_jax.evaluation.run import evaluate_run
+from distill_jax.evaluation.significance import mean_interval, share_interval
+from distill_jax.experiments.sweep import cell, grid, run, table
+from distill_jax.experiments.sweep.results import read_result
+
+ROOT = pathlib.Path(__file__).parents[2]
+SHAPE = {"emb_dim": 16, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1, "head_dim": 8}
+TRAIN = {"vocabulary": "bytes", "vocab_size": None, "classes": ["no", "yes"], "batch_size": 4, "pack": False}
+TRAIN |= {"task_feature_lengths": "48,24", "mlp_dim": 32, "dropout_rate": 0.0, "log_period": 1}
+
+
+def rows(path, count):
+    lines = [
+        {"id": f"{path.stem}-{n}", "input": f"{n} is even", "label": ("yes", "no")[n % 2], "rationale": f"{n}."}
+        for n in range(count)
+    ]
+    lines = [line | {"teacher_label": "yes"} for line in lines]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """(keys) -> a sweep's file on 12 rows of own data: a student by two methods, two steps."""
+    monkeypatch.setenv("DISTILL_JAX_CACHE", str(tmp_path / "cache"))
+    names = {"data": "train", "validation_data": "validation", "test_data": "test"}
+    data = {option: rows(tmp_path / f"{name}.jsonl", 12) for option, name in names.items()}
+
+    def write(**keys):
+        path = tmp_path / "sweep.yaml"
+        found = {"methods": ["standard", "step_by_step"], "models": {"mini": SHAPE}, "steps": 2}
+        found |= {"train": TRAIN | data, **keys}
+        found = {key: value for key, value in found.items() if value is not None}
+        path.write_text(yaml.safe_dump(found, sort_keys=False))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def inside(monkeypatch):
+    """Cells run in this process; the list of their names in that order."""
+    started = []
+
+    def execute(command, log, devices, stops):
+        file, root, name = command[4], pathlib.Path(command[6]), command[8]
+        started.append(name)
+        try:
+            cell.run(grid.read(file).cell(name), root)
+        except UserError as error:
+            pathlib.Path(log).write_text(f"error: {error}\n")
+            return 1
+        return 0
+
+    monkeypatch.setattr(run, "execute", execute)
+    return started
+
+
+def sweep(path, *flags):
+    return cli.main(["sweep", path, "--output", str(pathlib.Path(path).parent / "out"), *flags])
+
+
+def results_of(path):
+    return json.loads((pathlib.Path(path).parent / "out" / "results.json").read_text())
+
+
+def test_the_order_is_that_of_the_file_and_a_cell_that_comes_twice_runs_once(write):
+    keys = {"grids": [{"fractions": [0.5, 1], "seeds": [3, 1], "methods": ["standard"]}, {"seeds": [1]}]}
+    found = [each.config() for each in grid.read(write(**keys)).cells]
+    places = [(each.data_fraction, each.seed, each.method_name) for each in found]
+    expected = [(share, seed, "standard") for share in (0.5, 1.0) for seed in (3, 1)]
+    assert places == [*expected, (1.0, 1, "step_by_step")]
+
+
+def test_a_name_says_what_the_cell_is_and_depends_on_its_content_alone(write):
+    def names(**keys):
+        return [each.name for each in grid.read(write(**keys)).cells]
+
+    train = yaml.safe_load(pathlib.Path(write()).read_text())["train"]
+    before = names(fractions=[0.25], label_sources=["teacher"])
+    assert before[1].startswith("step_by_step-mini-0.25-teacher-seed0-") and len(set(before)) == 2
+    first = names()
+    assert names(train=train | {"log_period": 5, "checkpoint_period": 7}) == first
+    assert names(search={"learning_rate": [1, 2]}) == first  # decides which runs a cell has
+    assert set(names(train=train | {"learning_rate": 0.5})).isdisjoint(first)
+    assert names(train=train | {"learning_rate": "5e-1"}) == names(train=train | {"learning_rate": 0.5})
+    assert set(names(steps=3)).isdisjoint(first)
+
+
+def test_a_method_searches_what_it_has(write):
+    search = {"learning_rate": ["1e-3", 1], "alpha": [0.25, 0.5]}
+    standard, step_by_step = grid.read(write(search=search)).cells
+    assert standard.points() == [{"learning_rate": 0.001}, {"learning_rate": 1.0}]
+    assert len(step_by_step.points()) == 4
+    assert step_by_step.points()[1] == {"learning_rate": 0.001, "alpha": 0.5}
+
+
+def test_steps_by_share_and_options_by_model_and_method(write):
+    by_method = {"step_by_step": {"batch_size": 2}}
+    models = {"mini": SHAPE, "other": {"model": "byt5/tiny", "emb_dim": 32}}
+    keys = {"steps": {0.5: 3, 1.0: 7}, "fractions": [0.5, 1.0], "by_method": by_method, "models": models}
+    found = [each.config() for each in grid.read(write(**keys)).cells]
+    steps = {(each.data_fraction, each.train_steps) for each in found}
+    assert steps == {(0.5, 3), (1.0, 7)}
+    assert {(each.method_name, each.batch_size) for each in found} == {("standard", 4), ("step_by_step", 2)}
+    assert {each.emb_dim for each in found} == {16, 32}
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ({"fraction": [0.5]}, "no key 'fraction': did you mean fractions?"),
+        ({"methods": ["step_by_steps"]}, "got 'step_by_steps'; did you mean step_by_step?"),
+        ({"models": ["t5_1_1/smal"]}, "models: no model 't5_1_1/smal': did you mean t5_1_1/small?"),
+        ({"models": {"a": {"emb": 3}}}, "models, a: no option 'emb'"),
+        ({"train": {"batchsize": 3}}, "train: no option 'batchsize': did you mean batch_size?"),
+        ({"by_method": {"standart": {}}}, "by_method: no method 'standart': did you mean standard?"),
+        (
+            {"search": {"learning_rates": [1]}},
+            "search: no option 'learning_rates': did you mean learning_rate?",
+        ),
+        ({"search": {"learning_rate": 1}}, "search: learning_rate: expected a list of values, got 1"),
+        ({"task": "entailmnt", "train": {}}, "unknown task 'entailmnt': did you mean entailment?"),
+        ({"eval": {"label_bye": "rank"}}, "eval: no option 'label_bye': did you mean label_by?"),
+        ({"fractions": [1.5]}, "data_fraction (--data-fraction, DATA_FRACTION): expected a number above 0"),
+        ({"seeds": 3}, "seeds: expected a list, got 3"),
+        ({"steps": {0.5: 3}}, "steps: none for the share 1; there are: 0.5"),
+        ({"epochs": 2}, "give steps or epochs, not both"),
+        ({"grids": [{"task": "cqa"}]}, "no key 'task'"),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line(write, capsys, keys, message):
+    path = write(**keys)
+    assert sweep(path) == 1
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"error: {path}: ") and message in told
+
+
+def test_files_that_are_no_sweep_are_one_line(tmp_path, capsys):
+    path = tmp_path / "sweep.yaml"
+    for text, message in (
+        ("a: [", "not YAML"),
+        ("- a", "the file: expected keys with values"),
+        ("seeds: [0]", "no key 'methods'"),
+        ("methods: [standard]", "no value for MIXTURE_OR_TASK_NAME"),
+    ):
+        path.write_text(text)
+        assert sweep(str(path)) == 1
+        assert message in capsys.readouterr().err
+    assert sweep(str(tmp_path / "none.yaml")) == 1
+    assert "none.yaml: no such file" in capsys.readouterr().err
+
+
+def test_a_cell_is_the_run_by_hand_chosen_on_validation_and_runs_once(write, inside, tmp_path, capsys):
+    path = write(methods=["step_by_step"], search={"learning_rate": [1e-3, 0.1]}, seeds=[1])
+    assert sweep(path) == 0 and len(inside) == 1
+    (found,) = results_of(path)["cells"]
+
+    by_hand = {}
+    for rate in (1e-3, 0.1):
+        folder = str(tmp_path / f"hand-{rate}")
+        keys = yaml.safe_load(pathlib.Path(path).read_text())
+        options = keys["train"] | SHAPE | {"task_feature_lengths": {"inputs": 48, "targets": 24}}
+        options |= {"method": "step_by_step", "seed": 1, "train_steps": 2, "learning_rate": rate}
+        distill_jax.train(TrainConfig(model_dir=folder, eval_period=0, **options))
+        scores = {}
+        for split in ("validation", "test"):
+            evaluated = evaluate_run(EvalConfig(model_dir=folder, split=split, rationale=False))
+            scores[split] = evaluated.results[-1], evaluated.predictions.read_text()
+        by_hand[rate] = scores
+    best = max(by_hand, key=lambda rate: by_hand[rate]["validation"][0]["label_accuracy"])
+    assert found["chosen"] == {"learning_rate": best} and found["learning_rate"] == best
+    for split in ("validation", "test"):
+        metrics = by_hand[best][split][0]
+        assert {name: found[split][name] for name in metrics} == metrics
+    right = [json.loads(line)["correct"] for line in by_hand[best]["test"][1].splitlines()]
+    assert (found["test"]["right"], found["test"]["total"]) == (sum(right), 12)
+    assert (tmp_path / "out" / found["predictions"]).read_text() == by_hand[best]["test"][1]
+    assert [each["values"]["learning_rate"] for each in found["search"]] == [1e-3, 0.1]
+    assert found["steps"] == 2 and found["train_examples"] == 12 and found["parameters"] > 1000
+    assert 0 < found["seconds"] <= found["search_seconds"] and found["device"]["platform"]
+    assert "1 of 1 cells are finished" in (printed := capsys.readouterr().out) and "majority" in printed
+    # Checkpoints of the run that was not chosen are gone, the other's are there.
+    kept = [each.parent.name for each in (tmp_path / "out").glob("cells/*/*/checkpoints")]
+    assert kept == [f"learning_rate={best}"]
+
+    before = (tmp_path / "out/results.json").read_text()
+    assert sweep(path) == 0 and len(inside) == 1
+    assert (tmp_path / "out/results.json").read_text() == before
+    # Another value to search adds its run alone.
+    metrics = {each: each.stat().st_mtime_ns for each in (tmp_path / "out").glob("cells/*/*/metrics.jsonl")}
+    assert sweep(write(methods=["step_by_step"], search={"learning_rate": [1e-3, 0.1, 0.2]}, seeds=[1])) == 0
+    assert len(inside) == 2 and len(results_of(path)["cells"][0]["search"]) == 3
+    assert all(each.stat().st_mtime_ns == changed for each, changed in metrics.items())
+
+
+def test_a_cell_whose_data_has_gone_is_listed_and_the_others_run(write, inside, capsys, tmp_path):
+    gone = str(tmp_path / "gone.jsonl")
+    path = write(by_method={"standard": {"data": gone}}, epochs=1, steps=None, keep_checkpoints=False)
+    assert sweep(path) == 1
+    assert [name.partition("-")[0] for name in inside] == ["standard", "step_by_step"]  # not tried again
+    printed = capsys.readouterr().out
+    (failed,) = [line for line in printed.splitlines() if line.startswith("failed: ")]
+    assert failed.startswith("failed: standard-mini-1-seed0-") and f"{gone}: no such file" in failed
+    (found,) = results_of(path)["cells"]
+    assert found["method"] == "step_by_step" and found["steps"] == 6  # 24 rows, 4 in a batch
+    assert not list((tmp_path / "out").glob("cells/*/*/checkpoints"))
+
+
+def test_what_fails_is_tried_again_and_again_the_next_time(write, monkeypatch, capsys, tmp_path):
+    statuses = []
+
+    def execute(command, log, devices, stops):
+        statuses.append(command[-1])
+        pathlib.Path(log).write_text("ValueError: bad luck\n")
+        return -signal.SIGKILL if len(statuses) % 2 else 1
+
+    monkeypatch.setattr(run, "execute", execute)
+    path = write(methods=["standard"])
+    assert sweep(path, "--retries", "1") == 1 and len(statuses) == 2
+    assert ": ValueError: bad luck (" in capsys.readouterr().out
+    assert sweep(path, "--retries", "2") == 1 and len(statuses) == 5
+    assert ": ended by SIGKILL (" in capsys.readouterr().out
+    assert not (tmp_path / "out/results.json").exists()
+
+
+def test_a_cell_that_another_sweep_runs_is_left_for_the_end(write, monkeypatch, tmp_path):
+    path = write()
+    first, second = grid.read(path).cells
+    folder = grid.folder_of(first, tmp_path / "out")
+    folder.mkdir(parents=True)
+    lock, started = FileLock(folder / "lock"), []
+
+    def execute(command, log, devices, stops):
+        started.append(command[-1])
+        lock.release()
+        return -signal.SIGTERM
+
+    monkeypatch.setattr(run, "execute", execute)
+    lock.acquire()
+    assert sweep(path, "--retries", "0") == 1
+    assert started == [second.name, first.name]
+
+
+def record(method, share, seed, right, total=10):
+    made = {"method": method, "model": "mini", "label_source": "reference", "fraction": share, "seed": seed}
+    test = {"right": right, "total": total}
+    return made | {"train_examples": int(100 * share), "chosen": {"alpha": 0.5}, "test": test}
+
+
+def test_the_table_by_hand():
+    cells = [record("standard", 0.5, seed, right) for seed, right in enumerate((5, 6, 7))]
+    cells += [record("standard", 1.0, 0, 8), record("step_by_step", 1.0, 0, 9)]
+    rules = {"majority": {"value": 0.5}, "teacher": {"value": 0.75}}
+    floors = [{"share": share, "seed": 0, "accuracies": rules} for share in (0.5, 1.0)]
+    columns, found = table.table({"cells": cells, "floors": floors}, planned=3)
+    assert columns == ["test accuracy", "0.5 (50 rows)", "1 (100 rows)"]
+    low, high = mean_interval([0.5, 0.6, 0.7])
+    one, two = share_interval(8, 10)
+    assert found[0] == [
+        "standard",
+        f"60.0% ({100 * low:.1f} to {100 * high:.1f})",
+        f"80.0% ({100 * one:.1f} to {100 * two:.1f}, 1 of 3 seeds)",
+    ]
+    assert found[1][:2] == ["step_by_step", ""] and found[2] == ["majority", "50.0%", "50.0%"]
+    assert found[3] == ["teacher", "75.0%", "75.0%"]
+    assert "means of 3 seeds" in table.how(cells) and "alpha chosen on validation" in table.how(cells)
+
+
+def test_workers_have_their_own_cores_and_gpus(write, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    seen = []
+
+    def execute(command, log, devices, stops):
+        seen.append((devices, os.sched_getaffinity(0)))
+        time.sleep(0.05)  # for the other worker to take a cell too
+        return -signal.SIGTERM
+
+    monkeypatch.setattr(run, "execute", execute)
+    own = os.sched_getaffinity(0)
+    sweep(write(seeds=[0, 1]), "--workers", "2", "--retries", "0")
+    assert {devices for devices, _ in seen} == {"3", "5"}
+    assert os.sched_getaffinity(0) == own
+    if len(own) > 1:
+        (one, other) = {frozenset(cores) for _, cores in seen}
+        assert not one & other and one | other == own
+
+
+def wait_for(process, condition):
+    while not condition():
+        assert process.poll() is None, "the sweep ended before it was killed"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_two_workers_killed_in_the_middle_resume_and_end_as_one_process_does(write, inside, tmp_path, capsys):
+    keys = {"steps": 12, "train": yaml.safe_load(pathlib.Path(write()).read_text())["train"]}
+    keys["train"] |= {"checkpoint_period": 4}
+    path, root = write(**keys), tmp_path / "killed"
+    command = [sys.executable, "-m", "distill_jax.cli", "sweep", path, "--output", str(root), "--workers", "2"]
+    cells = grid.read(path).cells
+
+    process = subprocess.Popen(command, start_new_session=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    wait_for(process, lambda: list(root.glob("cells/*/run/checkpoints/4")))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = {path: path.stat().st_mtime_ns for path in root.glob("cells/*/result.json")}
+    assert len(before) < len(cells)
+    assert subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=False).returncode == 0
+    assert all(path.stat().st_mtime_ns == changed for path, changed in before.items())
+    assert (root / "compiled").is_dir()
+
+    assert sweep(path) == 0 and len(inside) == 2
+    spent = {"seconds", "processor_seconds", "search_seconds"}
+    killed, whole = (
+        [{k: v for k, v in each.items() if k not in spent} for each in json.loads(file.read_text())["cells"]]
+        for file in (root / "results.json", tmp_path / "out/results.json")
+    )
+    assert killed == whole
+
+
+@pytest.mark.slow
+def test_a_cell_as_a_job_of_submitit(write, tmp_path):
+    pytest.importorskip("submitit")
+    path = write(methods=["standard"])
+    assert sweep(path, "--cluster", "local") == 0
+    (found,) = results_of(path)["cells"]
+    assert found["method"] == "standard" and list((tmp_path / "out/jobs").iterdir())
+    assert read_result(grid.read(path).cells[0], tmp_path / "out") == found
+
+
+def test_a_setting_that_submitit_does_not_have_is_one_line(write, capsys):
+    pytest.importorskip("submitit")
+    assert sweep(write(slurm={"slurm_partitions": "a"}), "--cluster", "local") == 1
+    assert "slurm: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments/sweeps").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_a_committed_sweep_is_read(path):
+    assert len(grid.read(str(path)).cells) >= 36
