@@ -10,8 +10,11 @@ The files of a cell's folder, each of them written whole or not at all:
 
 import json
 import math
+import os
 import pathlib
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -39,10 +42,20 @@ from distill_jax.training.listener import Listener
 
 
 def run_alone(config: SweepConfig) -> None:
-    """Runs the cell that `config.cell` names, in this process, which compiles into the sweep's folder."""
+    """Runs the cell that `config.cell` names, in this process, which compiles into the sweep's folder.
+
+    When the process that started this one ends, however that is, this one saves and stops.
+    """
+    threading.Thread(target=_stop_after, args=(os.getppid(),), daemon=True).start()
     jax.config.update("jax_compilation_cache_dir", str(config.folder / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     run(grid.read(config.file).cell(config.cell), config.folder)
+
+
+def _stop_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def run(cell: Cell, root: pathlib.Path) -> dict[str, Any]:
@@ -66,7 +79,8 @@ def run(cell: Cell, root: pathlib.Path) -> dict[str, Any]:
         for values in cell.points():
             config = cell.config(model_dir=str(folder / _name(values)), train_steps=steps, **values)
             figures = _score(cell, config, "validation")
-            runs.append((task.best_by(figures)[1], config, {"values": values, "validation": figures}))
+            told = {name: value for name, value in figures.items() if name != "correct"}
+            runs.append((task.best_by(figures)[1], config, {"values": values, "validation": told}))
             best = max(runs, key=lambda each: each[0])  # of equal ones the first
             for each in runs:
                 if each is not best:
@@ -129,13 +143,16 @@ def _score(cell: Cell, config: TrainConfig, split: str) -> dict[str, Any]:
     evaluated = evaluate_run(build(EvalConfig, texts=cell.evaluation, **options))
     rows = [row for _, row in read_jsonl(evaluated.predictions)]
     figures = evaluated.results[-1] | {
-        "right": sum(row.get("correct", False) for row in rows),
-        "total": sum("correct" in row for row in rows),
+        "correct": "".join(str(int(row["correct"])) for row in rows if "correct" in row),
         "fingerprint": hash_of([[row["id"], row["input"], row["label"]] for row in rows]),
         "predictions": evaluated.predictions.name,
     }
+    figures |= {"right": figures["correct"].count("1"), "total": len(figures["correct"])}
     files.write_text(path, json.dumps(figures, indent=2) + "\n")
     return figures
+
+
+_LIFTED = ("right", "total", "correct", "fingerprint", "predictions")
 
 
 def record(
@@ -152,19 +169,20 @@ def record(
     return {
         "name": cell.name,
         "task": resolve(config).task.name,
-        "method": config.method_name,
-        "model": cell.model,
-        "fraction": config.data_fraction,
-        "label_source": config.label_source,
-        "seed": config.seed,
+        **cell.place(),
         "train_examples": data["examples"],
-        "train_rows": data["rows"],
+        "packed_rows": data["rows"],
         "batch_size": config.batch_size,
         "steps": config.train_steps,
         "learning_rate": config.peak_learning_rate,
         "chosen": runs[chosen]["values"],
         "validation": runs[chosen]["validation"],
-        "test": test,
+        "split": "test",
+        "accuracy": test["right"] / max(test["total"], 1),
+        "right": test["right"],
+        "total": test["total"],
+        "correct": test["correct"],
+        "metrics": {name: value for name, value in test.items() if name not in _LIFTED},
         "search": runs,
         **spent[chosen],
         "search_seconds": round(sum(each["seconds"] for each in spent), 2),

@@ -70,6 +70,17 @@ class Cell:
             dict(zip(self.search, values, strict=True)) for values in itertools.product(*self.search.values())
         ]
 
+    def place(self) -> dict[str, Any]:
+        """Where in the grid it is, as its record says it."""
+        config = self.config()
+        return {
+            "method": config.method_name,
+            "model": self.model,
+            "fraction": config.data_fraction,
+            "label_source": config.label_source,
+            "seed": config.seed,
+        }
+
     def named(self) -> "Cell":
         """With its name."""
         config = self.config()

@@ -34,7 +34,7 @@ def run(config: SweepConfig) -> int:
     """
     sweep = grid.read(config.file)
     failures = {} if config.table else Runner(config, sweep).run()
-    table.deliver(sweep, config.folder)
+    table.deliver(sweep, config.folder, failures)
     for name, reason in failures.items():
         print(f"failed: {name}: {reason} ({folder_of(sweep.cell(name), config.folder) / LOG})")
     return 1 if failures else 0
@@ -44,7 +44,8 @@ def execute(command: Sequence[str], log: str, devices: str | None, stops: list[C
     """Runs a command whose output is added to a file; its status. `stops` gets what ends it."""
     environment = os.environ | ({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})
     with open(log, "ab") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+        options = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen(command, env=environment, start_new_session=True, **options)
         stops.append(process.terminate)
         return process.wait()
 

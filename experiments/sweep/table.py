@@ -21,30 +21,33 @@ FLOORS = "floors.json"
 Records = Sequence[Mapping[str, Any]]
 
 
-def accuracy(record: Mapping[str, Any]) -> float:
-    """The share of the test rows that a cell's student has right."""
-    return record["test"]["right"] / max(record["test"]["total"], 1)
-
-
 def line(record: Mapping[str, Any]) -> str:
     """A line on a finished cell."""
     values = ", ".join(f"{name} {value}" for name, value in record["chosen"].items())
     validation = record["validation"]["right"] / max(record["validation"]["total"], 1)
-    figures = f"validation {validation:.1%}, test {accuracy(record):.1%}, {record['search_seconds']:.0f} s"
+    figures = f"validation {validation:.1%}, test {record['accuracy']:.1%}, {record['search_seconds']:.0f} s"
     return f"{record['name']}: {figures}" + (f", {values}" if values else "")
 
 
-def deliver(sweep: Sweep, root: pathlib.Path) -> None:
-    """Writes results.json of the finished cells, and prints their table."""
-    found = [record for cell in sweep.cells if (record := read_result(cell, root)) is not None]
+def deliver(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> None:
+    """Writes results.json of all cells, and prints the table of the finished ones.
+
+    `failures` says of cells by their names why they have no result.
+    """
+    records = [
+        read_result(cell, root)
+        or {"name": cell.name, **cell.place()}
+        | ({"error": failures[cell.name]} if cell.name in failures else {"status": "not finished"})
+        for cell in sweep.cells
+    ]
+    found = [record for record in records if "accuracy" in record]
     print(f"{len(found)} of {len(sweep.cells)} cells are finished")
     if not found:
         return
-    figures = {"cells": found, "floors": _floors(sweep, found, root)}
-    results.write(root / "results.json", figures)
-    planned = len({cell.config().seed for cell in sweep.cells})
-    columns, rows = table(figures, planned)
-    total = found[0]["test"]["total"]
+    results.write(root / "results.json", {"cells": records})
+    planned = len({record["seed"] for record in records})
+    columns, rows = table(found, _floors(sweep, found, root), planned)
+    total = found[0]["total"]
     shown = Table(title=f"{found[0]['task']}, label accuracy on {total:,} test rows", caption=how(found))
     for column in columns:
         shown.add_column(column, justify="left" if column == columns[0] else "right")
@@ -61,7 +64,7 @@ def _floors(sweep: Sweep, found: Records, root: pathlib.Path) -> list[dict[str, 
     key = found[0]["test_fingerprint"]
     kept = json.loads(path.read_text()) if path.exists() else {}
     if kept.get("fingerprint") != key:
-        kept = {"fingerprint": key, "floors": []}
+        kept = {"task": found[0]["task"], "split": "test", "fingerprint": key, "floors": []}
     known = {(each["share"], each["seed"]) for each in kept["floors"]}
     limit = sweep.cells[0].evaluation.get("eval_examples")
     try:
@@ -75,12 +78,14 @@ def _floors(sweep: Sweep, found: Records, root: pathlib.Path) -> list[dict[str, 
     return kept["floors"]
 
 
-def table(figures: Mapping[str, Any], planned: int) -> tuple[list[str], list[list[str]]]:
+def table(cells: Records, rules: Records, planned: int) -> tuple[list[str], list[list[str]]]:
     """Columns and rows: means over the seeds by share of the data, with 95% intervals; then floors and teacher.
 
-    `planned` is the number of seeds; a cell of the table with fewer says so.
+    Args:
+      cells: the records of finished cells.
+      rules: what `floors.measure` found, of each share and seed.
+      planned: the number of seeds; a cell of the table with fewer says so.
     """
-    cells = figures["cells"]
     shares = sorted({each["fraction"] for each in cells})
     examples = {each["fraction"]: each["train_examples"] for each in cells}
     columns = ["test accuracy", *(f"{share:.4g} ({examples[share]:,} rows)" for share in shares)]
@@ -92,10 +97,9 @@ def table(figures: Mapping[str, Any], planned: int) -> tuple[list[str], list[lis
         own = [each for each in cells if (each["method"], each["model"], each["label_source"]) == kind]
         by_share = ([each for each in own if each["fraction"] == share] for share in shares)
         rows.append([", ".join(words), *(_cell(records, planned) for records in by_share)])
-    for name in dict.fromkeys(name for each in figures["floors"] for name in each["accuracies"]):
+    for name in dict.fromkeys(name for each in rules for name in each["accuracies"]):
         by_share = (
-            [each["accuracies"][name]["value"] for each in figures["floors"] if each["share"] == share]
-            for share in shares
+            [each["accuracies"][name]["value"] for each in rules if each["share"] == share] for share in shares
         )
         rows.append([name, *(f"{statistics.fmean(values):.1%}" if values else "" for values in by_share)])
     return columns, rows
@@ -104,8 +108,8 @@ def table(figures: Mapping[str, Any], planned: int) -> tuple[list[str], list[lis
 def interval(records: Records) -> tuple[float, float]:
     """95%: Student's over the seeds, of one seed Wilson's over the test rows."""
     if len(records) > 1:
-        return mean_interval([accuracy(each) for each in records])
-    return share_interval(records[0]["test"]["right"], records[0]["test"]["total"])
+        return mean_interval([each["accuracy"] for each in records])
+    return share_interval(records[0]["right"], records[0]["total"])
 
 
 def _cell(records: Records, planned: int) -> str:
@@ -113,7 +117,7 @@ def _cell(records: Records, planned: int) -> str:
         return ""
     low, high = (100 * end for end in interval(records))
     seeds = f", {len(records)} of {planned} seeds" if len(records) < planned else ""
-    mean = 100 * statistics.fmean(map(accuracy, records))
+    mean = 100 * statistics.fmean(each["accuracy"] for each in records)
     return f"{mean:.1f}% ({low:.1f} to {high:.1f}{seeds})"
 
 

@@ -188,11 +188,12 @@ def test_a_cell_is_the_run_by_hand_chosen_on_validation_and_runs_once(write, ins
         by_hand[rate] = scores
     best = max(by_hand, key=lambda rate: by_hand[rate]["validation"][0]["label_accuracy"])
     assert found["chosen"] == {"learning_rate": best} and found["learning_rate"] == best
-    for split in ("validation", "test"):
+    for name, split in (("validation", "validation"), ("metrics", "test")):
         metrics = by_hand[best][split][0]
-        assert {name: found[split][name] for name in metrics} == metrics
+        assert {metric: found[name][metric] for metric in metrics} == metrics
     right = [json.loads(line)["correct"] for line in by_hand[best]["test"][1].splitlines()]
-    assert (found["test"]["right"], found["test"]["total"]) == (sum(right), 12)
+    assert (found["right"], found["total"], found["accuracy"]) == (sum(right), 12, sum(right) / 12)
+    assert found["correct"] == "".join(str(int(each)) for each in right)
     assert (tmp_path / "out" / found["predictions"]).read_text() == by_hand[best]["test"][1]
     assert [each["values"]["learning_rate"] for each in found["search"]] == [1e-3, 0.1]
     assert found["steps"] == 2 and found["train_examples"] == 12 and found["parameters"] > 1000
@@ -220,7 +221,8 @@ def test_a_cell_whose_data_has_gone_is_listed_and_the_others_run(write, inside, 
     printed = capsys.readouterr().out
     (failed,) = [line for line in printed.splitlines() if line.startswith("failed: ")]
     assert failed.startswith("failed: standard-mini-1-seed0-") and f"{gone}: no such file" in failed
-    (found,) = results_of(path)["cells"]
+    lost, found = results_of(path)["cells"]
+    assert lost["method"] == "standard" and f"{gone}: no such file" in lost["error"] and "accuracy" not in lost
     assert found["method"] == "step_by_step" and found["steps"] == 6  # 24 rows, 4 in a batch
     assert not list((tmp_path / "out").glob("cells/*/*/checkpoints"))
 
@@ -262,8 +264,8 @@ def test_a_cell_that_another_sweep_runs_is_left_for_the_end(write, monkeypatch, 
 
 def record(method, share, seed, right, total=10):
     made = {"method": method, "model": "mini", "label_source": "reference", "fraction": share, "seed": seed}
-    test = {"right": right, "total": total}
-    return made | {"train_examples": int(100 * share), "chosen": {"alpha": 0.5}, "test": test}
+    test = {"right": right, "total": total, "accuracy": right / total}
+    return made | {"train_examples": int(100 * share), "chosen": {"alpha": 0.5}} | test
 
 
 def test_the_table_by_hand():
@@ -271,7 +273,7 @@ def test_the_table_by_hand():
     cells += [record("standard", 1.0, 0, 8), record("step_by_step", 1.0, 0, 9)]
     rules = {"majority": {"value": 0.5}, "teacher": {"value": 0.75}}
     floors = [{"share": share, "seed": 0, "accuracies": rules} for share in (0.5, 1.0)]
-    columns, found = table.table({"cells": cells, "floors": floors}, planned=3)
+    columns, found = table.table(cells, floors, planned=3)
     assert columns == ["test accuracy", "0.5 (50 rows)", "1 (100 rows)"]
     low, high = mean_interval([0.5, 0.6, 0.7])
     one, two = share_interval(8, 10)
