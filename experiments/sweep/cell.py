@@ -79,8 +79,8 @@ def run(cell: Cell, root: pathlib.Path) -> dict[str, Any]:
         for values in cell.points():
             config = cell.config(model_dir=str(folder / _name(values)), train_steps=steps, **values)
             figures = _score(cell, config, "validation")
-            told = {name: value for name, value in figures.items() if name != "correct"}
-            runs.append((task.best_by(figures)[1], config, {"values": values, "validation": told}))
+            del figures["correct"]  # of the test rows alone
+            runs.append((task.best_by(figures)[1], config, {"values": values, "validation": figures}))
             best = max(runs, key=lambda each: each[0])  # of equal ones the first
             for each in runs:
                 if each is not best:
@@ -152,9 +152,6 @@ def _score(cell: Cell, config: TrainConfig, split: str) -> dict[str, Any]:
     return figures
 
 
-_LIFTED = ("right", "total", "correct", "fingerprint", "predictions")
-
-
 def record(
     cell: Cell, config: TrainConfig, test: dict[str, Any], runs: list[dict[str, Any]], folder: pathlib.Path
 ) -> dict[str, Any]:
@@ -171,18 +168,14 @@ def record(
         "task": resolve(config).task.name,
         **cell.place(),
         "train_examples": data["examples"],
-        "packed_rows": data["rows"],
+        "train_rows": data["rows"],
         "batch_size": config.batch_size,
         "steps": config.train_steps,
         "learning_rate": config.peak_learning_rate,
         "chosen": runs[chosen]["values"],
         "validation": runs[chosen]["validation"],
-        "split": "test",
-        "accuracy": test["right"] / max(test["total"], 1),
-        "right": test["right"],
-        "total": test["total"],
-        "correct": test["correct"],
-        "metrics": {name: value for name, value in test.items() if name not in _LIFTED},
+        "correct": test.pop("correct"),
+        "test": test,
         "search": runs,
         **spent[chosen],
         "search_seconds": round(sum(each["seconds"] for each in spent), 2),

@@ -21,11 +21,16 @@ FLOORS = "floors.json"
 Records = Sequence[Mapping[str, Any]]
 
 
+def accuracy(record: Mapping[str, Any]) -> float:
+    """The share of the test rows that a cell's student has right."""
+    return record["test"]["right"] / max(record["test"]["total"], 1)
+
+
 def line(record: Mapping[str, Any]) -> str:
     """A line on a finished cell."""
     values = ", ".join(f"{name} {value}" for name, value in record["chosen"].items())
     validation = record["validation"]["right"] / max(record["validation"]["total"], 1)
-    figures = f"validation {validation:.1%}, test {record['accuracy']:.1%}, {record['search_seconds']:.0f} s"
+    figures = f"validation {validation:.1%}, test {accuracy(record):.1%}, {record['search_seconds']:.0f} s"
     return f"{record['name']}: {figures}" + (f", {values}" if values else "")
 
 
@@ -36,18 +41,17 @@ def deliver(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> No
     """
     records = [
         read_result(cell, root)
-        or {"name": cell.name, **cell.place()}
-        | ({"error": failures[cell.name]} if cell.name in failures else {"status": "not finished"})
+        or {"name": cell.name, **cell.place(), "error": failures.get(cell.name, "not finished")}
         for cell in sweep.cells
     ]
-    found = [record for record in records if "accuracy" in record]
+    found = [record for record in records if "test" in record]
     print(f"{len(found)} of {len(sweep.cells)} cells are finished")
     if not found:
         return
-    results.write(root / "results.json", {"cells": records})
-    planned = len({record["seed"] for record in records})
-    columns, rows = table(found, _floors(sweep, found, root), planned)
-    total = found[0]["total"]
+    rules = _floors(sweep, found, root)
+    results.write(root / "results.json", {"cells": records, "floors": rules})
+    columns, rows = table(found, rules, planned=len({record["seed"] for record in records}))
+    total = found[0]["test"]["total"]
     shown = Table(title=f"{found[0]['task']}, label accuracy on {total:,} test rows", caption=how(found))
     for column in columns:
         shown.add_column(column, justify="left" if column == columns[0] else "right")
@@ -64,7 +68,7 @@ def _floors(sweep: Sweep, found: Records, root: pathlib.Path) -> list[dict[str, 
     key = found[0]["test_fingerprint"]
     kept = json.loads(path.read_text()) if path.exists() else {}
     if kept.get("fingerprint") != key:
-        kept = {"task": found[0]["task"], "split": "test", "fingerprint": key, "floors": []}
+        kept = {"fingerprint": key, "floors": []}
     known = {(each["share"], each["seed"]) for each in kept["floors"]}
     limit = sweep.cells[0].evaluation.get("eval_examples")
     try:
@@ -108,8 +112,8 @@ def table(cells: Records, rules: Records, planned: int) -> tuple[list[str], list
 def interval(records: Records) -> tuple[float, float]:
     """95%: Student's over the seeds, of one seed Wilson's over the test rows."""
     if len(records) > 1:
-        return mean_interval([each["accuracy"] for each in records])
-    return share_interval(records[0]["right"], records[0]["total"])
+        return mean_interval([accuracy(each) for each in records])
+    return share_interval(records[0]["test"]["right"], records[0]["test"]["total"])
 
 
 def _cell(records: Records, planned: int) -> str:
@@ -117,7 +121,7 @@ def _cell(records: Records, planned: int) -> str:
         return ""
     low, high = (100 * end for end in interval(records))
     seeds = f", {len(records)} of {planned} seeds" if len(records) < planned else ""
-    mean = 100 * statistics.fmean(each["accuracy"] for each in records)
+    mean = 100 * statistics.fmean(map(accuracy, records))
     return f"{mean:.1f}% ({low:.1f} to {high:.1f}{seeds})"
 
 

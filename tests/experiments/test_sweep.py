@@ -188,11 +188,11 @@ def test_a_cell_is_the_run_by_hand_chosen_on_validation_and_runs_once(write, ins
         by_hand[rate] = scores
     best = max(by_hand, key=lambda rate: by_hand[rate]["validation"][0]["label_accuracy"])
     assert found["chosen"] == {"learning_rate": best} and found["learning_rate"] == best
-    for name, split in (("validation", "validation"), ("metrics", "test")):
+    for split in ("validation", "test"):
         metrics = by_hand[best][split][0]
-        assert {metric: found[name][metric] for metric in metrics} == metrics
+        assert {name: found[split][name] for name in metrics} == metrics
     right = [json.loads(line)["correct"] for line in by_hand[best]["test"][1].splitlines()]
-    assert (found["right"], found["total"], found["accuracy"]) == (sum(right), 12, sum(right) / 12)
+    assert (found["test"]["right"], found["test"]["total"]) == (sum(right), 12)
     assert found["correct"] == "".join(str(int(each)) for each in right)
     assert (tmp_path / "out" / found["predictions"]).read_text() == by_hand[best]["test"][1]
     assert [each["values"]["learning_rate"] for each in found["search"]] == [1e-3, 0.1]
@@ -222,7 +222,7 @@ def test_a_cell_whose_data_has_gone_is_listed_and_the_others_run(write, inside, 
     (failed,) = [line for line in printed.splitlines() if line.startswith("failed: ")]
     assert failed.startswith("failed: standard-mini-1-seed0-") and f"{gone}: no such file" in failed
     lost, found = results_of(path)["cells"]
-    assert lost["method"] == "standard" and f"{gone}: no such file" in lost["error"] and "accuracy" not in lost
+    assert lost["method"] == "standard" and f"{gone}: no such file" in lost["error"] and "test" not in lost
     assert found["method"] == "step_by_step" and found["steps"] == 6  # 24 rows, 4 in a batch
     assert not list((tmp_path / "out").glob("cells/*/*/checkpoints"))
 
@@ -264,8 +264,8 @@ def test_a_cell_that_another_sweep_runs_is_left_for_the_end(write, monkeypatch, 
 
 def record(method, share, seed, right, total=10):
     made = {"method": method, "model": "mini", "label_source": "reference", "fraction": share, "seed": seed}
-    test = {"right": right, "total": total, "accuracy": right / total}
-    return made | {"train_examples": int(100 * share), "chosen": {"alpha": 0.5}} | test
+    test = {"right": right, "total": total}
+    return made | {"train_examples": int(100 * share), "chosen": {"alpha": 0.5}, "test": test}
 
 
 def test_the_table_by_hand():
