@@ -29,7 +29,7 @@ TRAIN |= {"task_feature_lengths": "48,24", "mlp_dim": 32, "dropout_rate": 0.0, "
 
 def rows(path, count):
     lines = [
-        {"id": f"{path.stem}-{n}", "input": f"{n} is even", "label": ("yes", "no")[n % 2], "rationale": f"{n}."}
+        {"id": f"{path.stem}-{n}", "input": f"{n} is even", "label": "no" if n % 4 else "yes", "rationale": f"{n}."}
         for n in range(count)
     ]
     lines = [line | {"teacher_label": "yes"} for line in lines]
@@ -170,7 +170,8 @@ def test_files_that_are_no_sweep_are_one_line(tmp_path, capsys):
 
 
 def test_a_cell_is_the_run_by_hand_chosen_on_validation_and_runs_once(write, inside, tmp_path, capsys):
-    path = write(methods=["step_by_step"], search={"learning_rate": [1e-3, 0.1]}, seeds=[1])
+    by_rank = {"label_by": "rank"}
+    path = write(methods=["step_by_step"], search={"learning_rate": [1e-3, 0.1]}, seeds=[1], eval=by_rank)
     assert sweep(path) == 0 and len(inside) == 1
     (found,) = results_of(path)["cells"]
 
@@ -183,10 +184,11 @@ def test_a_cell_is_the_run_by_hand_chosen_on_validation_and_runs_once(write, ins
         distill_jax.train(TrainConfig(model_dir=folder, eval_period=0, **options))
         scores = {}
         for split in ("validation", "test"):
-            evaluated = evaluate_run(EvalConfig(model_dir=folder, split=split, rationale=False))
+            evaluated = evaluate_run(EvalConfig(model_dir=folder, split=split, rationale=False, **by_rank))
             scores[split] = evaluated.results[-1], evaluated.predictions.read_text()
         by_hand[rate] = scores
     best = max(by_hand, key=lambda rate: by_hand[rate]["validation"][0]["label_accuracy"])
+    assert by_hand[best]["validation"][0]["label_accuracy"] > 0
     assert found["chosen"] == {"learning_rate": best} and found["learning_rate"] == best
     for split in ("validation", "test"):
         metrics = by_hand[best][split][0]
@@ -208,7 +210,8 @@ def test_a_cell_is_the_run_by_hand_chosen_on_validation_and_runs_once(write, ins
     assert (tmp_path / "out/results.json").read_text() == before
     # Another value to search adds its run alone.
     metrics = {each: each.stat().st_mtime_ns for each in (tmp_path / "out").glob("cells/*/*/metrics.jsonl")}
-    assert sweep(write(methods=["step_by_step"], search={"learning_rate": [1e-3, 0.1, 0.2]}, seeds=[1])) == 0
+    longer = {"learning_rate": [1e-3, 0.1, 0.2]}
+    assert sweep(write(methods=["step_by_step"], search=longer, seeds=[1], eval=by_rank)) == 0
     assert len(inside) == 2 and len(results_of(path)["cells"][0]["search"]) == 3
     assert all(each.stat().st_mtime_ns == changed for each, changed in metrics.items())
 
