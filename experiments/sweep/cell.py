@@ -30,6 +30,7 @@ from distill_jax.config import EvalConfig, SweepConfig, TrainConfig, build
 from distill_jax.data.prepare import hash_of
 from distill_jax.data.sources import read_jsonl
 from distill_jax.decoding.student import load_student
+from distill_jax.errors import UserError
 from distill_jax.evaluation.evaluator import make_evaluator
 from distill_jax.evaluation.run import evaluate_run
 from distill_jax.experiments.sweep import grid
@@ -79,8 +80,10 @@ def run(cell: Cell, root: pathlib.Path) -> dict[str, Any]:
         for values in cell.points():
             config = cell.config(model_dir=str(folder / _name(values)), train_steps=steps, **values)
             figures = _score(cell, config, "validation")
-            del figures["correct"]  # of the test rows alone
-            runs.append((task.best_by(figures)[1], config, {"values": values, "validation": figures}))
+            if (score := task.best_by(figures)) is None:
+                raise UserError(f"task {task.name}: no row of validation has a label to choose a run by")
+            del figures["correct"]  # the record has the test rows' alone
+            runs.append((score[1], config, {"values": values, "validation": figures}))
             best = max(runs, key=lambda each: each[0])  # of equal ones the first
             for each in runs:
                 if each is not best:
@@ -148,6 +151,8 @@ def _score(cell: Cell, config: TrainConfig, split: str) -> dict[str, Any]:
         "predictions": evaluated.predictions.name,
     }
     figures |= {"right": figures["correct"].count("1"), "total": len(figures["correct"])}
+    if split == "test" and not figures["total"]:
+        raise UserError(f"task {evaluated.title}: no row has a reference label to score by")
     files.write_text(path, json.dumps(figures, indent=2) + "\n")
     return figures
 

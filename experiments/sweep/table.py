@@ -23,7 +23,7 @@ Records = Sequence[Mapping[str, Any]]
 
 def accuracy(record: Mapping[str, Any]) -> float:
     """The share of the test rows that a cell's student has right."""
-    return record["test"]["right"] / max(record["test"]["total"], 1)
+    return record["test"]["right"] / record["test"]["total"]
 
 
 def line(record: Mapping[str, Any]) -> str:

@@ -29,7 +29,12 @@ TRAIN |= {"task_feature_lengths": "48,24", "mlp_dim": 32, "dropout_rate": 0.0, "
 
 def rows(path, count):
     lines = [
-        {"id": f"{path.stem}-{n}", "input": f"{n} is even", "label": "no" if n % 4 else "yes", "rationale": f"{n}."}
+        {
+            "id": f"{path.stem}-{n}",
+            "input": f"{n} is even",
+            "label": "no" if n % 4 else "yes",
+            "rationale": f"{n}.",
+        }
         for n in range(count)
     ]
     lines = [line | {"teacher_label": "yes"} for line in lines]
@@ -228,6 +233,19 @@ def test_a_cell_whose_data_has_gone_is_listed_and_the_others_run(write, inside, 
     assert lost["method"] == "standard" and f"{gone}: no such file" in lost["error"] and "test" not in lost
     assert found["method"] == "step_by_step" and found["steps"] == 6  # 24 rows, 4 in a batch
     assert not list((tmp_path / "out").glob("cells/*/*/checkpoints"))
+
+
+def test_rows_without_labels_are_one_line(write, inside, capsys, tmp_path):
+    unlabelled = [{"id": str(n), "input": f"{n} is even"} for n in range(4)]
+    (tmp_path / "bare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in unlabelled))
+    train = yaml.safe_load(pathlib.Path(write()).read_text())["train"]
+    for option, message in (
+        ("validation_data", "no row of validation has a label to choose a run by"),
+        ("test_data", "test, labels generated: no row has a reference label to score by"),
+    ):
+        path = write(methods=["standard"], train=train | {option: str(tmp_path / "bare.jsonl")})
+        assert sweep(path) == 1
+        assert message in capsys.readouterr().out
 
 
 def test_what_fails_is_tried_again_and_again_the_next_time(write, monkeypatch, capsys, tmp_path):
