@@ -32,7 +32,7 @@ def rows(path, count):
         {
             "id": f"{path.stem}-{n}",
             "input": f"{n} is even",
-            "label": "no" if n % 4 else "yes",
+            "label": "yes" if n % 4 else "no",
             "rationale": f"{n}.",
         }
         for n in range(count)
@@ -193,7 +193,7 @@ def test_a_cell_is_the_run_by_hand_chosen_on_validation_and_runs_once(write, ins
             scores[split] = evaluated.results[-1], evaluated.predictions.read_text()
         by_hand[rate] = scores
     best = max(by_hand, key=lambda rate: by_hand[rate]["validation"][0]["label_accuracy"])
-    assert by_hand[best]["validation"][0]["label_accuracy"] > 0
+    assert best == 0.1  # the other one's has hardly left the start
     assert found["chosen"] == {"learning_rate": best} and found["learning_rate"] == best
     for split in ("validation", "test"):
         metrics = by_hand[best][split][0]
