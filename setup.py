@@ -40,6 +40,7 @@ setup(
         "distill_jax.tasks",
         "distill_jax.experiments",
         "distill_jax.experiments.demo",
+        "distill_jax.experiments.report",
         "distill_jax.gin_configs",
     ],
     package_dir={
