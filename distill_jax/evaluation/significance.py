@@ -68,7 +68,8 @@ def seeds_interval(accuracies: Sequence[float], right: int, rows: int) -> tuple[
 def seeds_p(first: Sequence[float], second: Sequence[float], correct: Sequence[Sequence[bool]]) -> float:
     """p that two methods are one: Student's paired test over the seeds; of one seed McNemar's over the rows.
 
-    `first` and `second` are accuracies of the same seeds; `correct` says of either's only run which rows are right.
+    `first` and `second` are accuracies of the same seeds; `correct` says which rows the only run of either has
+    right.
     """
     return paired_t_p(first, second) if len(first) > 1 else compare(*correct, resamples=1).mcnemar_p
 

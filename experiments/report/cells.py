@@ -1,4 +1,4 @@
-"""The cells of a report, a method with a network and a number of training rows, and what the seeds of each say."""
+"""The cells of a report (a method, a network, a number of training rows), and what the seeds of each say."""
 
 import collections
 import dataclasses
@@ -14,7 +14,7 @@ Cell = tuple[str, str, float]  # arm, network, size
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """Two methods in one cell: accuracy of the second minus that of the first, and p; None where not testable."""
+    """Two methods in one cell: accuracy of the second minus the first's, and p; None where not testable."""
 
     first: str
     second: str
@@ -96,7 +96,7 @@ class Cells:
         return max(((model, size) for model in self.models for size in self.sizes), key=rank)
 
     def main_runs(self, what: str) -> dict[str, list[Run]]:
-        """The runs of each arm in the main cell that have an attribute, such as `rows`; arms without are absent."""
+        """The runs of each arm in the main cell that have an attribute, such as `rows`."""
         found = {arm: [run for run in self.of(arm, *self.main) if getattr(run, what)] for arm in self.arms}
         return {arm: runs for arm, runs in found.items() if runs}
 

@@ -1,4 +1,4 @@
-"""The figures of a report, drawn once by matplotlib: as PNG and SVG, and as inline SVG that follows the theme."""
+"""The figures of a report, drawn by matplotlib: as PNG, as SVG, and as inline SVG that follows the theme."""
 
 import dataclasses
 import io
@@ -99,97 +99,81 @@ def _draw_line(axes: Axes, line: Line) -> None:
             axes.plot([x, x], [low, high], "-", color=shade, linewidth=0.9)
 
 
-def _sizes_axis(axes: Axes, ticks: Sequence[float], names: Sequence[str], label: str) -> None:
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(ticks, names)
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel(label)
-    axes.set_ylabel("label accuracy, test rows")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A place on the axis of a figure of accuracies: its number, what the axis calls it, and whose runs are there."""
+
+    x: float
+    name: str
+    model: str
+    size: float
 
 
-def _accuracy(
-    cells: Cells,
-    name: str,
-    title: str,
-    lines: Sequence[Line],
-    rules: dict[str, list],
-    ticks: Sequence[float],
-    names: Sequence[str],
-    label: str,
-) -> Figure:
-    """Accuracy over a size; a rule is one accuracy for each tick."""
+def _accuracy(cells: Cells, name: str, title: str, places: Sequence[Place], label: str) -> Figure:
+    """Accuracy of each arm over some places; a rule is a line without marks."""
+    lines, rows = [], []
+    for number, arm in enumerate(cells.arms):
+        own = [(place, runs) for place in places if (runs := cells.of(arm, place.model, place.size))]
+        if own:
+            means, bands = [cells.mean(runs) for _, runs in own], [cells.interval(runs) for _, runs in own]
+            lines.append(Line(arm, number, [place.x for place, _ in own], means, bands))
+            for (place, _), mean, band in zip(own, means, bands, strict=True):
+                rows.append([arm, place.name, mean, *(band or ("", ""))])
+    rules = {}
+    for rule in cells.rule_names:
+        known = [(p, value) for p in places if (value := cells.rule(rule, p.size)) is not None]
+        if known:
+            rules[rule] = [(place.x, value) for place, value in known]
+            rows += [[RULES[rule], place.name, value, "", ""] for place, value in known]
 
     def draw(axes: Axes) -> None:
         for line in lines:
             _draw_line(axes, line)
-        for rule, values in rules.items():
+        for rule, points in rules.items():
             shade = LIGHT["text"] if rule == TEACHER else LIGHT["faint"]
-            known = [(x, y) for x, y in zip(ticks, values, strict=True) if y is not None]
-            points = zip(*known, strict=True)
-            axes.plot(*points, linestyle=_RULE_STROKES.get(rule, ":"), color=shade, label=RULES[rule])
-        _sizes_axis(axes, ticks, names, label)
+            stroke = _RULE_STROKES.get(rule, ":")
+            axes.plot(*zip(*points, strict=True), linestyle=stroke, color=shade, label=RULES[rule])
+        axes.set_xscale("log", base=2)
+        axes.set_xticks([place.x for place in places], [place.name for place in places])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel(label)
+        _accuracy_axis(axes)
 
-    rows = []
-    for line in lines:
-        for x, y, band in zip(line.x, line.y, line.band, strict=True):
-            rows.append([line.name, names[list(ticks).index(x)], y, *(band or ("", ""))])
-    for rule, values in rules.items():
-        rows += [[RULES[rule], n, y, "", ""] for n, y in zip(names, values, strict=True) if y is not None]
     caption = "Bands are 95% intervals of the mean over seeds, of one seed over the test rows."
-    return Figure(
-        name, title, caption, *render(name, title, draw), ["line", label, "accuracy", "low", "high"], rows
-    )
+    columns = ["line", label, "accuracy", "low", "high"]
+    return Figure(name, title, caption, *render(name, title, draw), columns, rows)
+
+
+def _accuracy_axis(axes: Axes) -> None:
+    axes.set_ylabel("label accuracy, test rows")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:g}%")
 
 
 def by_data(cells: Cells) -> list[Figure]:
     """Accuracy against the training rows, a figure for each network; none where there is one size only."""
     found = []
-    for model in cells.models:
+    for number, model in enumerate(cells.models, 1):
         sizes = [size for size in cells.sizes if size and any(cells.of(arm, model, size) for arm in cells.arms)]
-        if len(sizes) < 2:
-            continue
-        lines = []
-        for place, arm in enumerate(cells.arms):
-            own = [size for size in sizes if cells.of(arm, model, size)]
-            if own:
-                runs = [cells.of(arm, model, size) for size in own]
-                lines.append(Line(arm, place, own, [*map(cells.mean, runs)], [*map(cells.interval, runs)]))
-        rules = {name: [cells.rule(name, size) for size in sizes] for name in cells.rule_names}
-        name = (
-            f"accuracy-by-data-{cells.models.index(model) + 1}" if len(cells.models) > 1 else "accuracy-by-data"
-        )
-        title = f"Accuracy against the {cells.axis}, network {model}"
-        names = [cells.size_name(size) for size in sizes]
-        found.append(_accuracy(cells, name, title, lines, rules, sizes, names, cells.axis))
+        if len(sizes) > 1:
+            name = f"accuracy-by-data-{number}" if len(cells.models) > 1 else "accuracy-by-data"
+            title = f"Accuracy against the {cells.axis}, network {model}"
+            places = [Place(size, cells.size_name(size), model, size) for size in sizes]
+            found.append(_accuracy(cells, name, title, places, cells.axis))
     return found
 
 
 def by_model(cells: Cells) -> list[Figure]:
     """Accuracy against the number of parameters, for each number of training rows with two networks or more."""
     found = []
-    for size in cells.sizes:
-        models = [
-            m for m in cells.models if m in cells.parameters and any(cells.of(a, m, size) for a in cells.arms)
-        ]
-        if len(models) < 2:
-            continue
-        lines = []
-        for place, arm in enumerate(cells.arms):
-            own = [model for model in models if cells.of(arm, model, size)]
-            if own:
-                runs = [cells.of(arm, model, size) for model in own]
-                x = [cells.parameters[model] for model in own]
-                lines.append(Line(arm, place, x, [*map(cells.mean, runs)], [*map(cells.interval, runs)]))
-        ticks = [cells.parameters[model] for model in models]
-        rules = {name: [cells.rule(name, size)] * len(ticks) for name in cells.rule_names}
-        rules = {name: values for name, values in rules.items() if values[0] is not None}
-        place = f"-{cells.sizes.index(size) + 1}" if len(cells.sizes) > 1 else ""
-        title = f"Accuracy against the size of the network, {cells.size_name(size)} of training"
-        names = [*map(millions, ticks)]
-        found.append(
-            _accuracy(cells, f"accuracy-by-model{place}", title, lines, rules, ticks, names, "parameters")
-        )
+    for number, size in enumerate(cells.sizes, 1):
+        models = [model for model in cells.models if any(cells.of(arm, model, size) for arm in cells.arms)]
+        models = [model for model in models if model in cells.parameters]
+        if len(models) > 1:
+            name = f"accuracy-by-model-{number}" if len(cells.sizes) > 1 else "accuracy-by-model"
+            title = f"Accuracy against the size of the network, {cells.size_name(size)} of training"
+            counts = {model: cells.parameters[model] for model in models}
+            places = [Place(count, millions(count), model, size) for model, count in counts.items()]
+            found.append(_accuracy(cells, name, title, places, "parameters"))
     return found
 
 
@@ -245,11 +229,9 @@ def calibration(confident: dict[str, tuple[list[float], list[bool]]], arms: Sequ
 
 
 def cost(cells: Cells) -> Figure | None:
-    """Accuracy over the cost of training, in FLOPs or else device-hours; None where neither is known of two cells."""
-    for field, label, scale in (
-        ("flops", "FLOPs of training", 1.0),
-        ("device_seconds", "device-hours", 3600.0),
-    ):
+    """Accuracy over FLOPs of training, or device-hours; None where neither is known of two cells."""
+    units = ("flops", "FLOPs of training", 1.0), ("device_seconds", "device-hours", 3600.0)
+    for field, label, scale in units:
         lines, rows = [], []
         for place, arm in enumerate(cells.arms):
             points = []
@@ -271,8 +253,7 @@ def cost(cells: Cells) -> Figure | None:
                 _draw_line(axes, line)
             axes.set_xscale("log")
             axes.set_xlabel(label)
-            axes.set_ylabel("label accuracy, test rows")
-            axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+            _accuracy_axis(axes)
 
         title = f"Accuracy against {label}"
         columns = ["method", "network", cells.axis, label, "accuracy"]

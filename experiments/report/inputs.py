@@ -34,7 +34,7 @@ def read(paths: Sequence[str], split: str, label_by: str | None) -> Input:
       label_by: likewise, of `WAYS`; None for the first that all folders have.
 
     Raises:
-      UserError: for a path that is none of these, and a run without the evaluation, with the command that makes it.
+      UserError: for a path that is none of these, and for a run without evaluation, with the command for it.
     """
     folders = [path for path in paths if pathlib.Path(path).is_dir()]
     for folder in folders:
@@ -155,7 +155,8 @@ def _file(path: str) -> Input:
         cells = next((values[name] for name in ("cells", "runs", "records") if name in values), None)
     if not isinstance(cells, list) or not all(isinstance(cell, Mapping) for cell in cells):
         raise UserError(
-            f"{path}: expected the folder of a run, the results.json of a sweep or of the demo, or a file of floors"
+            f"{path}: expected the folder of a run, the results.json of a sweep or of the demo, or a file of "
+            "floors"
         )
     found = Input([], [])
     for number, cell in enumerate(cells, 1):

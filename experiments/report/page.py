@@ -74,21 +74,17 @@ def _summary(cells: Cells) -> str:
     seeds, rows = len({run.seed for run in students}), students[0].test_rows
     tested = "" if rows is None else f", on {rows:,} rows of {students[0].split or 'test'}"
     return (
-        f"{len(students):,} runs: {len(cells.arms)} method(s), {len(cells.models)} network(s), {len(cells.sizes)} "
-        f"number(s) of training rows, {seeds} seed(s){tested}."
+        f"{len(students):,} runs: {len(cells.arms)} method(s), {len(cells.models)} network(s), "
+        f"{len(cells.sizes)} number(s) of training rows, {seeds} seed(s){tested}."
     )
 
 
 def _sections(cells: Cells, notes: list[str]) -> list[Section]:
     data, models = figures.by_data(cells), figures.by_model(cells)
     if not data:
-        notes.append(
-            "No figure of accuracy against the training rows: each network has runs of one number only."
-        )
+        notes.append("No figure of accuracy against the training rows: each network has one number of them.")
     if not models:
-        notes.append(
-            "No figure of accuracy against the size of the network: the runs have one known size only."
-        )
+        notes.append("No figure of accuracy against the size of the network: only one size is known.")
     parts = [
         Section("Results", [*data, *models, *_bullets(cells.passing())]),
         Section("Methods", [sections.methods(cells), sections.tests(cells)]),
@@ -126,7 +122,7 @@ def _of_predictions(cells: Cells, notes: list[str]) -> list[Section]:
     for arm in cells.arms:
         if arm not in by_arm and cells.of(arm, *cells.main):
             notes.append(
-                f"{arm}: no predictions by row, so it is only in the figures, tables and tests of accuracy."
+                f"{arm}: no predictions by row: it is only in the figures, tables and tests of accuracy."
             )
     where, parts = _where(cells), []
     classes = sections.classes_of(next(iter(by_arm.values())))

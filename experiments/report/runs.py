@@ -173,11 +173,7 @@ def check_same_test(runs: Sequence[Run]) -> None:
                 "report runs of one test set only"
             )
         # The one that tells most is what the rest is held against.
-        if (run.rows is not None, run.fingerprint is not None) > (
-            first.rows is not None,
-            bool(first.fingerprint),
-        ):
-            first = run
+        first = max(first, run, key=lambda each: (each.rows is not None, each.fingerprint is not None))
 
 
 def _difference(one: Run, other: Run) -> str | None:

@@ -51,7 +51,7 @@ def tests(cells: Cells) -> Table:
         for t in found
     ]
     done = sum(pair.p is not None for pair in found)
-    caption = f"Paired tests: second minus first in points of accuracy; {done} tests, p not corrected for their number"
+    caption = f"Paired tests: second minus first in points of accuracy; {done} tests, p not corrected for that"
     columns = ["first", "second", "network", "training rows", "difference", "p", "test"]
     return Table("tests", caption, columns, rows, folded=len(rows) > _FOLDED)
 
