@@ -101,7 +101,7 @@ def _draw_line(axes: Axes, line: Line) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A place on the axis of a figure of accuracies: its number, what the axis calls it, and whose runs are there."""
+    """A place on the axis of a figure of accuracies: its number and name, and whose runs are there."""
 
     x: float
     name: str
