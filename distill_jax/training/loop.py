@@ -174,9 +174,13 @@ class Loop:
         self._logged = time.monotonic()
 
     def _tell(self, step: int) -> None:
-        """Logs the means of the steps since the last time, the tokens per second and the time left."""
+        """Logs the means of the steps since the last time, the tokens per second and the time left.
+
+        `device_seconds`, the time since then on all devices, adds up to the cost of the training.
+        """
         self._means, now = self._pending.average(), time.monotonic()
         speed = self._tokens * self.place.rows()[1] / (now - self._logged)
         left = (now - self._began) / (step - self._start) * (self.config.train_steps - step)
-        self._log.train(step, self._means, speed, left)
+        spent = {"device_seconds": (now - self._logged) * jax.device_count()}
+        self._log.train(step, self._means | spent, speed, left)
         self._tokens, self._logged = 0, now

@@ -101,7 +101,7 @@ def _folder(folder: str, split: str, way: str, evaluations: Mapping[tuple[str, i
         family = run.model.get("model_family", "t5")
     rows = read_predictions(str(evaluations[way, step]))
     curve = _curve(pathlib.Path(folder))
-    seconds = [line["train/seconds"] for line in curve if "train/seconds" in line]
+    seconds = [line["train/device_seconds"] for line in curve if "train/device_seconds" in line]
     examples = config.get("num_examples")
     student = Run(
         source=folder,
