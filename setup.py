@@ -87,6 +87,8 @@ setup(
         "huggingface": ["datasets>=4"],
         "int8": INT8,
         "serve": SERVE,
+        "wandb": ["wandb"],
+        "mlflow": ["mlflow"],
         # The clients' tests need no key and no network: they talk to a server on the loopback.
         "test": [
             *TEACHERS["teachers"],
