@@ -1,8 +1,8 @@
 """The runs of a report: one record each, from whichever kind of input, all of the same test rows."""
 
+import collections
 import dataclasses
 import itertools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -124,34 +124,24 @@ def told_apart(runs: Sequence[Run]) -> list[Run]:
     Raises:
       UserError: for two runs that do not differ.
     """
-
-    def cell(run: Run) -> tuple:
-        return run.arm, run.model_name, run.share, run.train_rows, run.seed
-
-    repeated: dict[str, tuple[Run, Run]] = {}
-    found: dict[tuple, Run] = {}
+    cells: dict[tuple, list[Run]] = collections.defaultdict(list)
     for run in runs:
-        if not run.is_rule and found.setdefault(cell(run), run) is not run:
-            repeated.setdefault(run.arm, (found[cell(run)], run))
-    for arm, (one, other) in repeated.items():
-        of_arm = [run for run in runs if run.arm == arm]
-        values = {name: {json.dumps(run.options.get(name)) for run in of_arm} for name in one.options}
-        differing = [name for name, kinds in values.items() if len(kinds) > 1]
-        apart = [name for name in differing if one.options[name] != other.options.get(name)]
-        if not apart:
-            raise UserError(
-                f"{one.source} and {other.source}: the same method, network, training rows and seed: give one"
-            )
-        words = {
-            id(run): ", ".join(f"{name} {_word(run.options.get(name))}" for name in differing) for run in of_arm
-        }
-        runs = [
-            dataclasses.replace(run, more=", ".join(filter(None, (run.more, words[id(run)]))))
-            if id(run) in words
-            else run
-            for run in runs
-        ]
-    return told_apart(runs) if repeated else list(runs)
+        if not run.is_rule:
+            cells[run.arm, run.model_name, run.share, run.train_rows, run.seed].append(run)
+    differing: dict[str, set[str]] = collections.defaultdict(set)
+    for (arm, *_), same in cells.items():
+        for one, other in itertools.combinations(same, 2):
+            names = {name for name in one.options if one.options[name] != other.options.get(name)}
+            if not names:
+                raise UserError(
+                    f"{one.source} and {other.source}: the same method, network, training rows and seed: give one"
+                )
+            differing[arm] |= names
+    result = []
+    for run in runs:
+        words = [f"{name} {_word(run.options.get(name))}" for name in sorted(differing.get(run.arm, ()))]
+        result.append(dataclasses.replace(run, more=", ".join([run.more] * bool(run.more) + words) or None))
+    return result
 
 
 def _word(value: Any) -> str:

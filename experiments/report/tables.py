@@ -18,6 +18,8 @@ _LATEX = {char: f"\\{char}" for char in "&%$#_{}"} | {
     "≤": r"$\leq$",
 }
 
+_MOST = 200  # values of a figure on the page
+
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table whose first column is text and whose others are figures."""
@@ -102,7 +104,9 @@ class Figure:
     def html(self) -> str:
         """Its part of the page, with its values as a table for who does not see it."""
         cells = [[f"{cell:.4g}" if isinstance(cell, float) else cell for cell in row] for row in self.rows]
-        values = html.table(self.columns, cells, f"Values of the figure: {self.title}")
+        values = html.table(self.columns, cells[:_MOST], f"Values of the figure: {self.title}")
+        if len(cells) > _MOST:
+            values += html.paragraph(f"The first {_MOST} of {len(cells):,} values; the CSV file has all.")
         return (
             f"<figure>{self.inline}<figcaption>{html.escape(f'{self.title}. {self.caption}')}</figcaption>"
             + html.details(f"Values of the figure: {self.title}", values)
