@@ -134,7 +134,7 @@ def told_apart(runs: Sequence[Run]) -> list[Run]:
             names = {name for name in one.options if one.options[name] != other.options.get(name)}
             if not names:
                 raise UserError(
-                    f"{one.source} and {other.source}: the same method, network, training rows and seed: give one"
+                    f"{one.source} and {other.source}: the same method, network, rows and seed: give one"
                 )
             differing[arm] |= names
     result = []

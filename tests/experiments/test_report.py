@@ -264,7 +264,7 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     told = fails([generated], tmp_path, label_by="rank")
     assert told.endswith(f"by rank: distill-jax eval {generated} --label-by rank")
     same = write_run(tmp_path / "same", "step_by_step", 1.0, 0, predictions(12))
-    assert "the same method, network, training rows and seed: give one" in fails([generated, same], tmp_path)
+    assert "the same method, network, rows and seed: give one" in fails([generated, same], tmp_path)
     file = tmp_path / "results.json"
     for text, words in (
         ("{", "not JSON"),
