@@ -44,7 +44,7 @@ def _write(folder: pathlib.Path, results: Sequence[dict[str, Any]], settings: Se
         if "rows" in result:
             words = [str(result[name]) for name in ("method", "comparison", "train_examples", "seed")]
             place = f"runs/{'-'.join(words).replace(' ', '-')}"
-            run |= {"folder": place, "predictions": f"{place}/eval/{settings.split}.jsonl"}
+            run |= {"run": place, "predictions": f"{place}/eval/{settings.split}.jsonl"}
             for name, lines in (
                 (run["predictions"], result["rows"]),
                 (f"{place}/metrics.jsonl", result["curve"]),

@@ -144,29 +144,28 @@ def _curve(folder: pathlib.Path) -> list[dict[str, float]]:
 
 
 def _file(path: str) -> Input:
+    """The runs of a sweep's or the demo's results, and of a file of floors."""
     try:
         values = json.loads(files.read_text(path))
     except ValueError as error:
         raise UserError(f"{path}: not JSON: {error}") from None
-    if isinstance(values, Mapping) and isinstance(values.get("floors"), list):
-        return _floors(path, values)
-    cells = values
-    if isinstance(values, Mapping):
-        cells = next((values[name] for name in ("cells", "runs", "records") if name in values), None)
-    if not isinstance(cells, list) or not all(isinstance(cell, Mapping) for cell in cells):
+    parts = {name: values.get(name) for name in ("cells", "runs", "floors")} if isinstance(values, dict) else {}
+    lists = [part for part in parts.values() if part is not None]
+    if not lists or not all(isinstance(each, dict) for part in lists for each in part):
         raise UserError(
             f"{path}: expected the folder of a run, the results.json of a sweep or of the demo, or a file of "
             "floors"
         )
-    found = Input([], [])
+    found = Input(_floors(path, parts["floors"] or [], values.get("split")), [])
+    cells = [*(parts["cells"] or []), *(parts["runs"] or [])]
     for number, cell in enumerate(cells, 1):
-        _add_cell(found, path, number, cell, values if isinstance(values, Mapping) else {})
-    if not found.runs:
-        raise UserError(f"{path}: none of its {len(cells)} runs has been evaluated: finish the sweep first")
+        _add_cell(found, path, number, cell)
+    if cells and all(run.is_rule for run in found.runs):
+        raise UserError(f"{path}: none of its {len(cells)} runs has an accuracy: finish them first")
     return found
 
 
-def _floors(path: str, values: Mapping[str, Any]) -> Input:
+def _floors(path: str, floors: Sequence[Mapping[str, Any]], split: str | None) -> list[Run]:
     """The rules that `experiments.floors` measured."""
     try:
         runs = [
@@ -177,9 +176,9 @@ def _floors(path: str, values: Mapping[str, Any]) -> Input:
                 share=each["share"],
                 train_rows=each["train_examples"],
                 test_rows=each["rows"],
-                split=values["split"],
+                split=split,
             )
-            for each in values["floors"]
+            for each in floors
             for name, value in each["accuracies"].items()
         ]
     except (KeyError, TypeError) as error:
@@ -187,58 +186,46 @@ def _floors(path: str, values: Mapping[str, Any]) -> Input:
     unknown = {run.method for run in runs} - RULES.keys()
     if unknown:
         raise UserError(f"{path}: unknown rules: {', '.join(sorted(unknown))}")
-    return Input(runs, [])
+    return runs
 
 
-def _first(cell: Mapping[str, Any], *names: str) -> Any:
-    return next((cell[name] for name in names if cell.get(name) is not None), None)
-
-
-def _add_cell(found: Input, path: str, number: int, cell: Mapping[str, Any], around: Mapping[str, Any]) -> None:
+def _add_cell(found: Input, path: str, number: int, cell: Mapping[str, Any]) -> None:
     """Adds a record of a file of results, or the reason why it is not shown."""
-    metrics = cell.get("metrics") or {}
-    where = f"{path}, run {number}"
-    accuracy = _first(cell, "accuracy") if "accuracy" in cell else metrics.get("label_accuracy")
-    name = " ".join(str(cell[k]) for k in ("method", "model", "fraction", "seed") if cell.get(k) is not None)
+    test, correct = cell.get("test") or {}, cell.get("correct")
+    words = [str(cell[name]) for name in ("method", "model", "fraction", "seed") if cell.get(name) is not None]
+    where = f"{path}, run {number} ({' '.join(words)})"
+    accuracy = test["right"] / test["total"] if test.get("total") else cell.get("accuracy")
     if accuracy is None or "method" not in cell:
-        why = _first(cell, "error", "status", "state") or "it has no accuracy"
-        found.notes.append(f"{where} ({name}) is not shown: {why!s:.200}")
+        found.notes.append(f"{where} is not shown: {cell.get('error') or 'it has no accuracy'!s:.200}")
         return
-    beside = pathlib.Path(path).parent
-    rows, predictions = None, cell.get("predictions")
-    if predictions and (beside / predictions).exists():
-        rows = read_predictions(str(beside / predictions))
-    elif predictions:
-        found.notes.append(f"{where} ({name}): no predictions at {predictions}: of it only figures are shown")
-    folder = _first(cell, "run", "folder", "model_dir")
-    curve = _curve(beside / folder) if isinstance(folder, str) else []
-    correct = cell.get("correct")
-    test_rows = _first(metrics, "examples")
-    test_rows = len(correct) if isinstance(correct, str) else test_rows
+    beside, rows = pathlib.Path(path).parent, None
+    if predictions := cell.get("predictions"):
+        if (beside / predictions).exists():
+            rows = read_predictions(str(beside / predictions))
+        else:
+            found.notes.append(f"{where}: no predictions at {predictions}: only its figures are shown")
+    seconds, devices = cell.get("seconds"), (cell.get("device") or {}).get("count", 1)
     budget = cell.get("comparison")
-    seconds = _first(cell, "device_seconds", "seconds")
     run = Run(
         source=where,
         method=cell["method"],
+        accuracy=float(accuracy),
         more=budget if budget != "no student" else None,
         label_source=cell.get("label_source") or "reference",
         model=cell.get("model"),
-        parameters=_first(cell, "parameters"),
-        share=_first(cell, "share", "fraction", "data_fraction"),
-        train_rows=_first(cell, "train_rows", "train_examples"),
+        parameters=cell.get("parameters"),
+        share=cell.get("fraction"),
+        train_rows=cell.get("train_examples"),
         seed=cell.get("seed", 0),
-        accuracy=float(accuracy),
         correct=tuple(char == "1" for char in correct) if isinstance(correct, str) else None,
         rows=rows,
-        test_rows=len(rows) if rows else test_rows and int(test_rows),
-        split=_first(cell, "split") or around.get("split"),
-        fingerprint=_first(cell, "test_fingerprint", "fingerprint", "test"),
-        teacher_accuracy=_teacher_accuracy(rows) if rows else metrics.get("teacher_accuracy"),
-        learning_rate=_first(cell, "learning_rate", "rate"),
-        steps=_first(cell, "steps", "train_steps"),
-        curve=curve,
+        test_rows=len(correct) if isinstance(correct, str) else test.get("total"),
+        fingerprint=cell.get("test_fingerprint"),
+        teacher_accuracy=test.get("teacher_accuracy"),
+        learning_rate=cell.get("learning_rate"),
+        steps=cell.get("steps"),
+        curve=_curve(beside / cell["run"]) if cell.get("run") else [],
         flops=cell.get("flops"),
-        device_seconds=seconds,
-        teacher_calls=cell.get("teacher_calls"),
+        device_seconds=None if seconds is None else seconds * devices,
     )
     found.runs.append(run)

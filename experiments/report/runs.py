@@ -46,7 +46,6 @@ class Run:
       curve: lines of `metrics.jsonl`.
       flops: of the training.
       device_seconds: seconds of training times the number of devices.
-      teacher_calls: rows of its training set for which the teacher was asked.
       options: of the training, beside those above.
     """
 
@@ -71,7 +70,6 @@ class Run:
     curve: Sequence[Mapping[str, float]] = ()
     flops: float | None = None
     device_seconds: float | None = None
-    teacher_calls: int | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -93,9 +91,7 @@ class Run:
 
     @property
     def asked(self) -> int | None:
-        """Rows that needed the teacher: as recorded, else all rows of a method that learns from it."""
-        if self.teacher_calls is not None:
-            return self.teacher_calls
+        """Rows that needed the teacher: all training rows of a method that learns from it."""
         needs = self.label_source == "teacher" or self.method not in _REFERENCE_ONLY
         return self.train_rows if needs else 0
 

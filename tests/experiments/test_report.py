@@ -191,23 +191,28 @@ def test_an_option_tells_runs_of_one_seed_apart(tmp_path):
 
 def test_results_of_a_sweep_and_floors_are_read_and_what_failed_is_told(tmp_path):
     write_lines(tmp_path / "cells/a/test.jsonl", predictions(12))
+    test = {"right": 12, "total": 24, "teacher_accuracy": 20 / 24}
     cell = {"method": "standard", "model": "tiny", "parameters": 1000, "fraction": 0.5, "seed": 0}
-    metrics = {"label_accuracy": 0.5, "examples": 24.0, "teacher_accuracy": 20 / 24}
     results = [
-        cell | {"metrics": metrics, "predictions": "cells/a/test.jsonl", "seconds": 7.0},
-        cell | {"metrics": metrics, "fraction": 1.0, "predictions": "cells/b/test.jsonl"},
+        cell | {"test": test, "predictions": "cells/a/test.jsonl", "seconds": 9.0, "device": {"count": 4}},
+        cell | {"test": test, "fraction": 1.0, "predictions": "cells/b/test.jsonl", "train_rows": 3},
         cell | {"seed": 1, "error": "no memory"},
     ]
-    (tmp_path / "results.json").write_text(json.dumps({"cells": results}))
-    rules = {name: {"value": 0.25, "interval": [0.1, 0.4]} for name in ("majority", "lookup")}
+    own = {"majority": {"value": 0.25}, "teacher": {"value": 0.9}}
+    measured = [{"share": 0.5, "seed": 0, "train_examples": 10, "rows": 24, "accuracies": own}]
+    (tmp_path / "results.json").write_text(json.dumps({"cells": results, "floors": measured}))
+    rules = {"lookup": {"value": 0.25, "interval": [0.1, 0.4]}}
     floors = [{"share": share, "train_examples": 10, "rows": 24, "accuracies": rules} for share in (0.5, 1.0)]
     (tmp_path / "floors.json").write_text(json.dumps({"task": "t", "split": "test", "floors": floors}))
     text, folder, notes = make([tmp_path / "results.json", tmp_path / "floors.json"], tmp_path / "out")
     assert any("run 3 (standard tiny 0.5 1) is not shown: no memory" in note for note in notes)
     assert any("run 2 (standard tiny 1.0 0): no predictions at cells/b/test.jsonl" in note for note in notes)
+    cost = (folder / "tables/cost.csv").read_text().splitlines()
+    assert cost[1] == 'standard,tiny,50%,"1,000",-,0.010,0,50.0%'
     assert all(tables.html.escape(note) in text for note in notes)
     rows = (folder / "figures/accuracy-by-data.csv").read_text()
-    assert "lookup in train,50%,0.25" in rows and "best constant" not in rows
+    assert "lookup in train,100%,0.25" in rows and "majority class,50%,0.25" in rows
+    assert "teacher,50%,0.9" in rows and "best constant" not in rows
     assert (
         (folder / "tables/methods.md").read_text().startswith("| method | 50% | 100% |\n| --- | ---: | ---: |")
     )
@@ -241,12 +246,12 @@ def test_runs_of_different_test_rows_are_refused(tmp_path):
     assert f"{one} and {fewer} are of different test rows: 4 rows are only in {one}, such as 'test-2" in told
     told = fails([one, other], tmp_path)
     assert "the label of row 'test-0' is 'entailment' and 'neutral'" in told
-    cell = {"method": "standard", "accuracy": 0.5, "fingerprint": "a", "metrics": {"examples": 9}}
+    cell = {"method": "standard", "test_fingerprint": "a", "test": {"right": 4, "total": 9}}
     for change, words in (
-        ({"metrics": {"examples": 8}}, "number of rows 9 and 8"),
-        ({"fingerprint": "b"}, "fingerprint of the rows a and b"),
+        ({"test": {"right": 4, "total": 8}}, "number of rows 9 and 8"),
+        ({"test_fingerprint": "b"}, "fingerprint of the rows a and b"),
     ):
-        (tmp_path / "results.json").write_text(json.dumps([cell, cell | {"seed": 1} | change]))
+        (tmp_path / "results.json").write_text(json.dumps({"cells": [cell, cell | {"seed": 1} | change]}))
         assert words in fails([tmp_path / "results.json"], tmp_path)
 
 
@@ -269,7 +274,7 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     for text, words in (
         ("{", "not JSON"),
         ('{"a": 1}', "expected the folder of a run"),
-        ('[{"method": "standard", "status": "failed"}]', "none of its 1 runs has been evaluated"),
+        ('{"cells": [{"method": "standard"}]}', "none of its 1 runs has an accuracy"),
         ('{"split": "test", "floors": [{"share": 1}]}', "not a file of floors"),
         ('{"floors": []}', "rules and teachers only"),
     ):
