@@ -74,7 +74,7 @@ dt {{ color: var(--faint); font-size: .85rem; }} dd {{ margin: 0 0 .5rem; white-
 """
 # A page that is opened from a disk or a server loads nothing, whatever stands in its texts.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_NUMBER = re.compile(r"[-+<]? ?[\d.,]+(?:e[-+]?\d+)?[%M]?|-|")
+_NUMBER = re.compile(r"[-+<]? ?[\d.,]+(?:e[-+]?\d+)?[%KMB]?|-|")
 
 
 def escape(text: object) -> str:

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from distill_jax.evaluation.html import THEMES, escape
 from distill_jax.experiments.report.cells import Cells
-from distill_jax.experiments.report.runs import RULES, TEACHER, Run, millions
+from distill_jax.experiments.report.runs import RULES, TEACHER, Run, amount
 from distill_jax.experiments.report.tables import Figure
 from distill_jax.scoring.calibration import reliability
 
@@ -172,7 +172,7 @@ def by_model(cells: Cells) -> list[Figure]:
             name = f"accuracy-by-model-{number}" if len(cells.sizes) > 1 else "accuracy-by-model"
             title = f"Accuracy against the size of the network, {cells.size_name(size)} of training"
             counts = {model: cells.parameters[model] for model in models}
-            places = [Place(count, millions(count), model, size) for model, count in counts.items()]
+            places = [Place(count, amount(count), model, size) for model, count in counts.items()]
             found.append(_accuracy(cells, name, title, places, "parameters"))
     return found
 

@@ -13,7 +13,7 @@ from distill_jax.config.data import method_in
 from distill_jax.data.sources import read_jsonl
 from distill_jax.errors import UserError
 from distill_jax.evaluation.comparison import read_predictions
-from distill_jax.experiments.report.runs import RULES, Input, Run, millions
+from distill_jax.experiments.report.runs import RULES, Input, Run, amount
 from distill_jax.models.families import make_config
 from distill_jax.planning.presets import count
 
@@ -107,7 +107,7 @@ def _folder(folder: str, split: str, way: str, evaluations: Mapping[tuple[str, i
         source=folder,
         method=config.get("method") or method_in(f"_{run.mixture_or_task_name}") or "not known",
         label_source=run.label_source,
-        model=f"{family} {millions(network)}" if network else None,
+        model=f"{family} {amount(network)}" if network else None,
         parameters=network,
         share=None if examples else config.get("data_fraction"),
         train_rows=examples or data.get("examples"),

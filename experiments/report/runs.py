@@ -87,7 +87,7 @@ class Run:
     @property
     def model_name(self) -> str:
         """The network's name, else its number of parameters."""
-        return self.model or ("not known" if self.parameters is None else millions(self.parameters))
+        return self.model or ("not known" if self.parameters is None else amount(self.parameters))
 
     @property
     def asked(self) -> int | None:
@@ -96,9 +96,10 @@ class Run:
         return self.train_rows if needs else 0
 
 
-def millions(parameters: int) -> str:
-    """A number of parameters in words: `0.3M`, `135M`."""
-    return f"{parameters / 1e6:.1f}M" if parameters < 1e7 else f"{parameters / 1e6:.0f}M"
+def amount(parameters: int) -> str:
+    """A number of parameters in words, to four digits: `287.6K`, `134.5M`."""
+    scale, unit = next((s, u) for s, u in ((1e9, "B"), (1e6, "M"), (1e3, "K"), (1, "")) if parameters >= s)
+    return f"{parameters / scale:.4g}{unit}"
 
 
 @dataclasses.dataclass(frozen=True)
