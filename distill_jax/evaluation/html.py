@@ -60,7 +60,7 @@ a:focus-visible, summary:focus-visible, [tabindex]:focus-visible {{ outline: 3px
 nav ul {{ columns: 14rem; padding-left: 1.2rem; }}
 .scroll {{ overflow-x: auto; margin: 1rem 0; max-width: 100%; }}
 table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }}
-caption {{ text-align: left; padding-bottom: .4rem; }}
+caption {{ text-align: left; padding-bottom: .4rem; max-width: calc(100vw - 2rem); }}
 th, td {{ text-align: left; padding: .35rem .7rem; border-bottom: 1px solid var(--rule); vertical-align: top; }}
 th {{ font-weight: 600; }} thead th {{ color: var(--faint); }}
 .number {{ text-align: right; white-space: nowrap; }}

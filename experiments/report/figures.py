@@ -137,6 +137,8 @@ def _accuracy(cells: Cells, name: str, title: str, places: Sequence[Place], labe
         axes.set_xticks([place.x for place in places], [place.name for place in places])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlabel(label)
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, 0.0), min(high, 1.02))
         _accuracy_axis(axes)
 
     caption = "Bands are 95% intervals of the mean over seeds, of one seed over the test rows."
@@ -203,7 +205,7 @@ def training_curves(cells: Cells) -> list[Figure]:
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
 
         title = f"{label[0].upper()}{label[1:]} by step"
-        caption = "A line for each seed. Losses of methods with different targets are not comparable."
+        caption = "A line for each seed." + " Methods have different losses." * (name == "training-loss")
         columns = ["method", "seed", "step", label]
         found.append(Figure(name, title, caption, *render(name, title, draw), columns, rows))
     return found

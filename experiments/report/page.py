@@ -71,12 +71,16 @@ def write(
 
 def _summary(cells: Cells) -> str:
     students = cells.students
-    seeds, rows = len({run.seed for run in students}), students[0].test_rows
-    tested = "" if rows is None else f", on {rows:,} rows of {students[0].split or 'test'}"
-    return (
-        f"{len(students):,} runs: {len(cells.arms)} method(s), {len(cells.models)} network(s), "
-        f"{len(cells.sizes)} number(s) of training rows, {seeds} seed(s){tested}."
-    )
+    counts = {"run": len(students), "method": len(cells.arms), "network": len(cells.models)}
+    counts |= {"number of training rows": len(cells.sizes), "seed": len({run.seed for run in students})}
+    words = [f"{count:,} {_plural(name, count)}" for name, count in counts.items()]
+    rows = students[0].test_rows
+    return ", ".join([*words, *([] if rows is None else [f"{rows:,} test rows"])]) + "."
+
+
+def _plural(name: str, count: int) -> str:
+    first, _, rest = name.partition(" ")
+    return name if count == 1 else f"{first}s {rest}".strip()
 
 
 def _sections(cells: Cells, notes: list[str]) -> list[Section]:
@@ -110,7 +114,7 @@ def _where(cells: Cells) -> str:
     model, size = cells.main
     if len(cells.models) == len(cells.sizes) == 1:
         return ""
-    return html.paragraph(f"Of the runs with the network {model} and {cells.size_name(size)} of training.")
+    return html.paragraph(f"Of the runs with the network {model} and {cells.size_name(size)} of training data.")
 
 
 def _of_predictions(cells: Cells, notes: list[str]) -> list[Section]:
