@@ -274,8 +274,8 @@ def _of_seed(settings: Settings, seed: int, samples: int) -> list[dict[str, Any]
     """All results of a seed."""
     comparison, results = Comparison(settings), []
     for size in settings.train_sizes:
-        is_last = size == settings.train_sizes[-1]
-        results += comparison.arms(size, seed, samples if is_last else None)
+        is_largest = size == max(settings.train_sizes)
+        results += comparison.arms(size, seed, samples if is_largest else None)
         results += comparison.floors(size, seed)
     return results
 

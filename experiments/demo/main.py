@@ -36,7 +36,7 @@ def _samples(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if "predicted_rationale" in row]
 
 
-def _write(folder: pathlib.Path, results: Sequence[dict[str, Any]], settings: Settings, seeds: int) -> None:
+def write(folder: pathlib.Path, results: Sequence[dict[str, Any]], settings: Settings, seeds: int) -> None:
     """Writes results.json, the predictions and losses of the runs that have them, and the report."""
     runs = []
     for result in results:
@@ -119,6 +119,6 @@ def run(task: str, seeds: int, output: str) -> int:
             markup=False,
             soft_wrap=True,
         )
-    _write(folder, results, settings, seeds)
+    write(folder, results, settings, seeds)
     console.print(f"\n{folder}/report.html and {folder}/results.json: {time.monotonic() - began:.0f} s")
     return 0

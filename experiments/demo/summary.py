@@ -35,14 +35,14 @@ def of(results: Results, key: tuple[str, str], size: int) -> list[Mapping[str, A
 def interval(results: Results, key: tuple[str, str], size: int) -> tuple[float, float]:
     """Of an accuracy, 95%; see `significance.seeds_interval`."""
     runs = of(results, key, size)
-    correct = runs[0]["correct"]
+    correct = runs[0].get("correct", "")
     return seeds_interval([run["accuracy"] for run in runs], correct.count("1"), len(correct))
 
 
 def p_value(results: Results, key: tuple[str, str], other: tuple[str, str], size: int) -> float:
     """That the two are one; see `significance.seeds_p`."""
     both = of(results, key, size), of(results, other, size)
-    rows = [[char == "1" for char in runs[0]["correct"]] for runs in both]
+    rows = [[char == "1" for char in runs[0].get("correct", "")] for runs in both]
     return seeds_p(*([run["accuracy"] for run in runs] for runs in both), rows)
 
 
