@@ -171,7 +171,7 @@ def cost(cells: Cells) -> Table:
                     spent = [
                         mean(runs, "parameters", 1.0, ",.0f"),
                         mean(runs, "flops", 1.0, ".2e"),
-                        mean(runs, "device_seconds", 3600.0, ".3f"),
+                        mean(runs, "device_seconds", 3600.0, ".3g"),
                         mean(runs, "asked", 1.0, ",.0f"),
                     ]
                     rows.append([arm, model, cells.size_name(size), *spent, f"{cells.mean(runs):.1%}"])

@@ -148,7 +148,7 @@ def test_the_tables_by_hand(tmp_path):
         (25 * 0.1 + 23 * 0.4) / 48, abs=1e-3
     )
     cost = {(row[0], row[2]): row[3:] for row in sections.cost(cells).rows}
-    assert cost["standard", "25%"][2:4] == ["0.100", "0"]  # four times 90 seconds; labels alone need no teacher
+    assert cost["standard", "25%"][2:4] == ["0.1", "0"]  # four times 90 seconds; labels alone need no teacher
     assert cost["step_by_step", "25%"][3] == "250"
 
 
@@ -208,7 +208,7 @@ def test_results_of_a_sweep_and_floors_are_read_and_what_failed_is_told(tmp_path
     assert any("run 3 (standard tiny 0.5 1) is not shown: no memory" in note for note in notes)
     assert any("run 2 (standard tiny 1.0 0): no predictions at cells/b/test.jsonl" in note for note in notes)
     cost = (folder / "tables/cost.csv").read_text().splitlines()
-    assert cost[1] == 'standard,tiny,50%,"1,000",-,0.010,0,50.0%'
+    assert cost[1] == 'standard,tiny,50%,"1,000",-,0.01,0,50.0%'
     assert all(tables.html.escape(note) in text for note in notes)
     rows = (folder / "figures/accuracy-by-data.csv").read_text()
     assert "lookup in train,100%,0.25" in rows and "majority class,50%,0.25" in rows
