@@ -99,6 +99,7 @@ setup(
             "datasets>=4",
             "hypothesis",
             "import-linter",
+            "playwright",  # the report in a browser, where there is one
             "pytest",
             "pytest-xdist",
             "ruff",

@@ -21,6 +21,7 @@ WIDTH, HEIGHT = 5.2, 3.9  # inches: a phone shows the letters of this width near
 _STROKES = ("-", "--", "-.", ":")
 _MARKS = "os^Dv<>P"
 _RULE_STROKES = {TEACHER: "-", "majority": (0, (1, 1)), "wording": ":", "words": "--", "lookup": "-."}
+_RULE_STROKES |= {"joined": (0, (5, 1, 1, 1, 1, 1)), "constant": (0, (1, 3))}
 _SETTINGS = {
     "font.size": 11,
     "svg.fonttype": "none",
@@ -131,7 +132,7 @@ def _accuracy(cells: Cells, name: str, title: str, places: Sequence[Place], labe
             _draw_line(axes, line)
         for rule, points in rules.items():
             shade = LIGHT["text"] if rule == TEACHER else LIGHT["faint"]
-            stroke = _RULE_STROKES.get(rule, ":")
+            stroke = _RULE_STROKES[rule]
             axes.plot(*zip(*points, strict=True), linestyle=stroke, color=shade, label=RULES[rule])
         axes.set_xscale("log", base=2)
         axes.set_xticks([place.x for place in places], [place.name for place in places])
@@ -225,7 +226,7 @@ def calibration(confident: dict[str, tuple[list[float], list[bool]]], arms: Sequ
 
     rows = [[arm, stated, right, count] for arm, points in bins.items() for count, stated, right in points]
     title = "Calibration: accuracy over the confidence that the student states"
-    caption = "15 equally wide bins; above the dotted line a student is surer than it says, below less sure."
+    caption = "15 equally wide bins; above the dotted line a student is right more often than it says."
     columns = ["method", "confidence", "accuracy", "rows"]
     return Figure("calibration", title, caption, *render("calibration", title, draw), columns, rows)
 

@@ -87,7 +87,9 @@ class Run:
     @property
     def model_name(self) -> str:
         """The network's name, else its number of parameters."""
-        return self.model or ("not known" if self.parameters is None else amount(self.parameters))
+        return self.model or (
+            "not known" if self.parameters is None else f"of {amount(self.parameters)} parameters"
+        )
 
     @property
     def asked(self) -> int | None:

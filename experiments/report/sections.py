@@ -132,7 +132,8 @@ def slices(by_arm: Mapping[str, Sequence[Run]], classes: Sequence[str]) -> Table
     parts: dict[str, list[str]] = collections.defaultdict(list)
     lengths = {name: len(str(row.get("input", "")).split()) for name, row in rows.items()}
     for low, high in _quarters(list(lengths.values())):
-        parts[f"input of {low} to {high} words"] = [n for n, length in lengths.items() if low <= length <= high]
+        span = f"{low} to {high}" if low < high else f"{low}"
+        parts[f"input of {span} words"] = [n for n, length in lengths.items() if low <= length <= high]
     for label in classes:
         parts[f"class {label}"] = [n for n, row in rows.items() if meant(row["label"], classes) == label]
     for name, row in rows.items():
@@ -192,6 +193,8 @@ def side_by_side(by_arm: Mapping[str, Sequence[Run]]) -> list[str]:
         right = [each[name]["correct"] for each in chosen.values()]
         kinds[list(kinds)[0 if all(right) else 1 if any(right) else 2]].append(name)
     parts = []
+    if reasoned and len(reasoned) < len(rows):
+        parts.append(html.paragraph(f"Of the {len(reasoned):,} rows whose rationale was predicted too."))
     for kind, names in kinds.items():
         if not names:
             continue
