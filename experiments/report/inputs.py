@@ -10,7 +10,6 @@ from distill_jax import files
 from distill_jax.checkpoints import run_dir
 from distill_jax.checkpoints.layout import RUN
 from distill_jax.config.data import method_in
-from distill_jax.data.sources import read_jsonl
 from distill_jax.errors import UserError
 from distill_jax.evaluation.comparison import read_predictions
 from distill_jax.experiments.report.runs import RULES, Input, Run, amount
@@ -137,10 +136,13 @@ def _curve(folder: pathlib.Path) -> list[dict[str, float]]:
     path = folder / "metrics.jsonl"
     if not path.exists():
         return []
-    lines = [line for _, line in read_jsonl(path)]
-    if any(not isinstance(line.get("step"), int) for line in lines):
-        raise UserError(f"{path}: expected a `step` in each line, as a training run writes")
-    return lines
+    try:  # a last line may be cut short: the run was killed
+        lines = [json.loads(line) for line in files.read_text(path).splitlines() if line.endswith("}")]
+        if all(isinstance(line["step"], int) for line in lines):
+            return lines
+        raise ValueError("a step is no whole number")
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path}: expected metrics with a `step` in each line: {error!r}") from None
 
 
 def _file(path: str) -> Input:
@@ -159,7 +161,10 @@ def _file(path: str) -> Input:
     found = Input(_floors(path, parts["floors"] or [], values.get("split")), [])
     cells = [*(parts["cells"] or []), *(parts["runs"] or [])]
     for number, cell in enumerate(cells, 1):
-        _add_cell(found, path, number, cell)
+        try:
+            _add_cell(found, path, number, cell)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}, run {number}: no record of a sweep or of the demo: {error!r}") from None
     if cells and all(run.is_rule for run in found.runs):
         raise UserError(f"{path}: none of its {len(cells)} runs has an accuracy: finish them first")
     return found

@@ -275,12 +275,19 @@ def test_bad_input_is_one_line(tmp_path, capsys):
         ("{", "not JSON"),
         ('{"a": 1}', "expected the folder of a run"),
         ('{"cells": [{"method": "standard"}]}', "none of its 1 runs has an accuracy"),
+        ('{"cells": [{"method": "standard", "accuracy": "x"}]}', "run 1: no record of a sweep or of the demo"),
+        ('{"cells": [{"method": "standard", "test": {"total": 3}}]}', "run 1: no record of a sweep"),
         ('{"split": "test", "floors": [{"share": 1}]}', "not a file of floors"),
         ('{"floors": []}', "rules and teachers only"),
     ):
         file.write_text(text)
         assert words in fails([file], tmp_path)
     assert fails([tmp_path / "nothing"], tmp_path).endswith("no such file")
+    curve = pathlib.Path(generated) / "metrics.jsonl"
+    curve.write_text('{"step": 1, "train/loss": 2.0}\n{"step": 2, "tra')
+    assert len(cells_of(generated).students[0].curve) == 1  # killed while it wrote
+    curve.write_text('{"train/loss": 2.0}\n')
+    assert "metrics.jsonl: expected metrics with a `step` in each line" in fails([generated], tmp_path)
     assert cli.main(["report", str(tmp_path / "nothing")]) == 1
     assert capsys.readouterr().err.startswith("error: ")
 
