@@ -99,7 +99,6 @@ setup(
             "datasets>=4",
             "hypothesis",
             "import-linter",
-            "playwright",  # the report in a browser, where there is one
             "pytest",
             "pytest-xdist",
             "ruff",

@@ -1,6 +1,6 @@
 """The report in headless Chromium: nothing is loaded, nothing is wider than a phone, axe-core finds no fault.
 
-Needs playwright, Debian's chromium, and for one test axe-core: `npm install --global axe-core`.
+Needs `pip install playwright`, Debian's chromium, and for one test axe-core: `npm install --global axe-core`.
 """
 
 import pathlib
@@ -13,7 +13,7 @@ from stored_runs import write_grid
 from distill_jax.config import ReportConfig
 from distill_jax.experiments.report.main import report
 
-playwright = pytest.importorskip("playwright.sync_api")
+playwright = pytest.importorskip("playwright.sync_api", reason="no playwright, which drives the browser")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 
