@@ -80,7 +80,8 @@ def run(cell: Cell, root: pathlib.Path) -> dict[str, Any]:
         for values in cell.points():
             config = cell.config(model_dir=str(folder / _name(values)), train_steps=steps, **values)
             figures = _score(cell, config, "validation")
-            if (score := task.best_by(figures)) is None:
+            metrics = {name: value for name, value in figures.items() if isinstance(value, float)}
+            if (score := task.best_by(metrics)) is None:
                 raise UserError(f"task {task.name}: no row of validation has a label to choose a run by")
             del figures["correct"]  # the record has the test rows' alone
             runs.append((score[1], config, {"values": values, "validation": figures}))

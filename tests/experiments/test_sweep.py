@@ -236,7 +236,7 @@ def test_a_cell_whose_data_has_gone_is_listed_and_the_others_run(write, inside, 
 
 
 def test_rows_without_labels_are_one_line(write, inside, capsys, tmp_path):
-    unlabelled = [{"id": str(n), "input": f"{n} is even"} for n in range(4)]
+    unlabelled = [{"id": str(n), "input": f"{n} is even", "rationale": "?"} for n in range(4)]
     (tmp_path / "bare.jsonl").write_text("".join(json.dumps(row) + "\n" for row in unlabelled))
     train = yaml.safe_load(pathlib.Path(write()).read_text())["train"]
     for option, message in (
