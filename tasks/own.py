@@ -4,7 +4,7 @@ import dataclasses
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from distill_jax.data.chat_forms import FIELD, forms_of
 from distill_jax.data.labels import class_names
@@ -15,6 +15,26 @@ from distill_jax.errors import UserError
 from distill_jax.tasks.definition import define_task, import_module
 
 HUBS = {"tfds": TfdsSource, "hf": HuggingFaceSource, "seqio": SeqioSource}
+
+
+class Splits(TypedDict):
+    """Each split's file, or its name in a set of a hub."""
+
+    train: str
+    validation: NotRequired[str]
+    test: NotRequired[str]
+
+
+class Description(TypedDict):
+    """What `describe` returns, and a run's folder remembers."""
+
+    data: str
+    splits: Splits
+    rationales: str | None
+    columns: dict[str, str]
+    classes: list[str] | None
+    module: str | None
+    chat: NotRequired[dict[str, Any]]
 
 
 def _hub(data: str) -> tuple[str, str] | None:
@@ -31,7 +51,7 @@ def describe(
     columns: Mapping[str, str] | None = None,
     classes: Sequence[str] | None = None,
     module: str | None = None,
-) -> dict[str, Any]:
+) -> Description:
     """What `own_task` takes, with absolute paths, for a run's folder to remember; `chat` is for the server.
 
     Args:

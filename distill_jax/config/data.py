@@ -118,8 +118,8 @@ class MethodName(Options):
         named = method_in(self.mixture_or_task_name)
         if self.method and named in METHODS and named != self.method:
             raise UserError(
-                f"MIXTURE_OR_TASK_NAME {self.mixture_or_task_name!r} names the method {named}, METHOD is "
-                f"{self.method}: take the recipe of the same method"
+                f"{DataOptions.label('mixture_or_task_name')} {self.mixture_or_task_name!r} names the method "
+                f"{named}, {MethodName.label('method')} is {self.method}: take the recipe of the same method"
             )
 
     def identity(self) -> dict[str, object]:
