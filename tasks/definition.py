@@ -43,8 +43,8 @@ def define_task(
 def import_module(name: str) -> None:
     """Imports a module that registers tasks; a UserError when there is none."""
     if not all(part.isidentifier() for part in name.split(".")):
-        raise UserError(f"{Folders.label('module')} {name!r}: expected a module's name, such as my_tasks")
+        raise UserError(f"{Folders.named('module')} {name!r}: expected a module's name, such as my_tasks")
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise UserError(f"{Folders.label('module')} {name!r}: {error}") from None
+        raise UserError(f"{Folders.named('module')} {name!r}: {error}") from None

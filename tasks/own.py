@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NotRequired, TypedDict
 
+from distill_jax.config import data as config
+from distill_jax.config.data import hub_of
 from distill_jax.data.chat_forms import FIELD, forms_of
 from distill_jax.data.labels import class_names
 from distill_jax.data.sources import HeldOutSource, JoinedSource, Source, table_of
@@ -14,7 +16,7 @@ from distill_jax.data.task import DistillationTask
 from distill_jax.errors import UserError
 from distill_jax.tasks.definition import define_task, import_module
 
-HUBS = {"tfds": TfdsSource, "hf": HuggingFaceSource, "seqio": SeqioSource}
+HUBS = dict(zip(config.HUBS, (TfdsSource, HuggingFaceSource, SeqioSource), strict=True))
 
 
 class Splits(TypedDict):
@@ -35,12 +37,6 @@ class Description(TypedDict):
     classes: list[str] | None
     module: str | None
     chat: NotRequired[dict[str, Any]]
-
-
-def _hub(data: str) -> tuple[str, str] | None:
-    """(hub, name) of `tfds:NAME`, `hf:NAME` or `seqio:NAME`; None for a file."""
-    hub, colon, name = data.partition(":")
-    return (hub, name) if colon and hub in HUBS else None
 
 
 def describe(
@@ -64,11 +60,15 @@ def describe(
       module: Python module that registers the SeqIO task.
 
     Raises:
-      UserError: for a file of another kind than JSONL, CSV or Parquet, and for a class named twice.
+      UserError: for a file that is not there, has no rows or is of another kind than JSONL, CSV or Parquet, and
+        for a class named twice.
     """
     classes = class_names(classes)
-    hub = _hub(data)
+    hub = hub_of(data)
     files = {"train": data, "validation": validation, "test": test}
+    for path in [rationales, *([] if hub else files.values())]:
+        if path and next(table_of(path)({"all": [path]}).rows("all"), None) is None:
+            raise UserError(f"{path}: no rows")
     if hub is None:
         kinds = {table_of(path) for path in files.values() if path}
         if len(kinds) > 1:
@@ -92,7 +92,7 @@ def describe(
 
 def own_name(description: Mapping[str, Any]) -> str:
     """Name of the task: the file's or the set's, in lower case letters, digits and underscores."""
-    hub = _hub(description["data"])
+    hub = hub_of(description["data"])
     stem = hub[1] if hub else pathlib.Path(description["data"]).stem
     return re.sub(r"\W+", "_", stem).strip("_").lower() or "data"
 
@@ -101,7 +101,7 @@ def _source(description: Mapping[str, Any]) -> Source:
     if description["module"]:
         import_module(description["module"])
     splits, columns, classes = dict(description["splits"]), description["columns"], description["classes"]
-    hub, joined = _hub(description["data"]), description["rationales"]
+    hub, joined = hub_of(description["data"]), description["rationales"]
     if "validation" in splits:
         splits.setdefault("test", splits["validation"])
     if hub is not None:

@@ -104,7 +104,7 @@ class Registry:
           UserError: for an unknown task, method or label source.
         """
         if label_source not in LABEL_SOURCES:
-            option = PrepareConfig.label("label_source")
+            option = PrepareConfig.named("label_source")
             raise UserError(f"{option} {label_source!r}: expected {' or '.join(LABEL_SOURCES)}")
         name = mixture_or_task_name
         for method in ("label", "step_by_step"):

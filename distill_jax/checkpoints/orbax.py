@@ -21,7 +21,7 @@ from distill_jax.checkpoints.stores import reason
 from distill_jax.config import TrainConfig
 from distill_jax.errors import UserError
 
-_ADVICE = f"choose another {TrainConfig.label('model_dir')}; a run resumes from its last complete checkpoint"
+_ADVICE = f"choose another {TrainConfig.named('model_dir')}; a run resumes from its last complete checkpoint"
 logger = logging.getLogger(__name__)
 
 

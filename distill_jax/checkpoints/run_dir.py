@@ -12,14 +12,14 @@ from flax import traverse_util
 
 from distill_jax import files
 from distill_jax.checkpoints.json_types import require
-from distill_jax.checkpoints.layout import CHECKPOINTS, CONFIG, DATA, RUN
+from distill_jax.checkpoints.layout import CHECKPOINTS, CONFIG, DATA, RUN, require_run
 from distill_jax.config import ModelOptions, Options, PrepareConfig, TrainConfig
 from distill_jax.config.options import check
 from distill_jax.errors import UserError
 from distill_jax.models.families import make_config
 from distill_jax.tasks.own import Description
 
-_FOLDER = TrainConfig.label("model_dir")
+_FOLDER = TrainConfig.named("model_dir")
 
 
 class LoraDescription(TypedDict):
@@ -152,9 +152,8 @@ def load(model_dir: str) -> Run:
       UserError: when there is none, or it is not whole: names the first entry that is missing, of another kind
         or out of range.
     """
+    require_run(model_dir)
     path = _path(model_dir)
-    if not path.exists():
-        raise UserError(f"{path}: no such file: expected the folder of a run")
     try:
         values = json.loads(files.read_text(path))
     except (ValueError, RecursionError) as error:

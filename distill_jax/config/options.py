@@ -271,7 +271,7 @@ class Options:
         return {macro_of(field): field for field in dataclasses.fields(cls)}
 
     @classmethod
-    def label(cls, name: str) -> str:
+    def named(cls, name: str) -> str:
         """How messages call the option of a field; see `label_of`."""
         return label_of(cls.options()[name])
 

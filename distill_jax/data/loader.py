@@ -91,7 +91,7 @@ class Loader:
         process_count: int = 1,
     ):
         if batch_size < 1 or batch_size % process_count:
-            option = TrainConfig.label("batch_size")
+            option = TrainConfig.named("batch_size")
             raise UserError(f"{option} {batch_size} does not divide by {process_count} hosts")
         path = pathlib.Path(path)
         try:

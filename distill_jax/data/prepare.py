@@ -35,7 +35,7 @@ from distill_jax.errors import UserError
 
 FORMAT = 10  # raise it when the records would differ for the same arguments
 WINDOW = 8192  # examples that are tokenized and packed together, and held in memory
-LENGTHS = PrepareConfig.label("task_feature_lengths")
+LENGTHS = PrepareConfig.named("task_feature_lengths")
 log = logging.getLogger("distill_jax")
 
 
@@ -102,7 +102,7 @@ def checked(
         if needs_label and example.label is None:
             raise UserError(
                 f"{task.source.where(split, number)}: no label in this row: add it, or train on "
-                f"the teacher's: {PrepareConfig.label('label_source')} teacher"
+                f"the teacher's: {PrepareConfig.named('label_source')} teacher"
             )
         yield number, example
 
@@ -176,7 +176,7 @@ def prepare(
             f"{LENGTHS}: expected inputs and targets with numbers from 2, got {dict(task_feature_lengths)}"
         )
     if not 0.0 < data_fraction <= 1.0:
-        raise UserError(f"{PrepareConfig.label('data_fraction')} must lie in (0, 1], got {data_fraction}")
+        raise UserError(f"{PrepareConfig.named('data_fraction')} must lie in (0, 1], got {data_fraction}")
     vocabulary = resolve_vocabulary(vocabulary, task, cache_dir)
     tokenizer = load_vocabulary(vocabulary)
     soft = any(view.soft for view in views)
@@ -237,7 +237,7 @@ def _check_targets(
     task: DistillationTask, views: Sequence[View], counts: Counts, dropped: Mapping[str, int]
 ) -> None:
     filtered = ", ".join(
-        f"{PrepareConfig.label(OPTIONS[reason])} {count} ({reason})" for reason, count in dropped.items()
+        f"{PrepareConfig.named(OPTIONS[reason])} {count} ({reason})" for reason, count in dropped.items()
     )
     if not counts.examples and dropped:
         raise UserError(f"{task.name} train: the filters dropped every example: {filtered}; loosen them")

@@ -41,7 +41,7 @@ class Filters:
 
     def __post_init__(self):
         if self.max_similarity is not None and not 0.0 < self.max_similarity < 1.0:
-            option = PrepareConfig.label("max_rationale_similarity")
+            option = PrepareConfig.named("max_rationale_similarity")
             raise UserError(f"{option} must lie between 0 and 1, got {self.max_similarity}")
 
 

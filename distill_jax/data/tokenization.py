@@ -164,7 +164,7 @@ def _tokenize_soft(
         flat = [token for choice in label.choices for token in (*ids[choice], vocabulary.eos_id)]
         sizes = [len(ids[choice]) + 1 for choice in label.choices]
         if len(flat) > lengths["targets"]:
-            option = PrepareConfig.label("task_feature_lengths")
+            option = PrepareConfig.named("task_feature_lengths")
             raise UserError(
                 f"example {example.id}: its {len(sizes)} labels take {len(flat)} tokens, but "
                 f"{option} has {lengths['targets']} for targets: raise it"

@@ -18,7 +18,7 @@ from flax import traverse_util
 from distill_jax.config import TrainConfig
 from distill_jax.errors import UserError
 
-_TARGETS = TrainConfig.label("lora_targets")
+_TARGETS = TrainConfig.named("lora_targets")
 A, B = "lora_a", "lora_b"  # beside `kernel`
 NAMED = {"attention": r"attention/(query|key|value|out)/kernel$", "mlp": r"mlp/(wi|wi_0|wi_1|wo)/kernel$"}
 _KERNEL = re.compile(r"^(encoder|decoder)/layers(_\d+)?/.+/kernel$")

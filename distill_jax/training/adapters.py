@@ -50,8 +50,8 @@ def check_base(config: TrainConfig) -> None:
     """Raises UserError where adapters are asked for, but training starts from random weights."""
     if config.lora_rank and config.start is None:
         raise UserError(
-            f"{TrainConfig.label('lora_rank')} {config.lora_rank}: adapters need a trained model beneath them: "
-            f"give {TrainConfig.label('initial_checkpoint_path')}"
+            f"{TrainConfig.named('lora_rank')} {config.lora_rank}: adapters need a trained model beneath them: "
+            f"give {TrainConfig.named('initial_checkpoint_path')}"
         )
 
 

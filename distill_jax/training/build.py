@@ -206,7 +206,7 @@ def with_vocabulary_size(model: Network, vocabulary: Vocabulary) -> Network:
     config = model.config
     if vocabulary.pad_id is None and config.pad_id == 0:
         raise UserError(
-            f"{TrainConfig.label('model_family')} {config.family} takes id 0 for padding, which is a token of "
+            f"{TrainConfig.named('model_family')} {config.family} takes id 0 for padding, which is a token of "
             "this vocabulary: give one of T5's kind, or a decoder-only model"
         )
     if config.vocab_size is None:
@@ -214,7 +214,7 @@ def with_vocabulary_size(model: Network, vocabulary: Vocabulary) -> Network:
         return model.clone(config=dataclasses.replace(config, vocab_size=rounded))
     if config.vocab_size < vocabulary.vocab_size:
         raise UserError(
-            f"{TrainConfig.label('vocab_size')} is {config.vocab_size}, but the vocabulary has "
+            f"{TrainConfig.named('vocab_size')} is {config.vocab_size}, but the vocabulary has "
             f"{vocabulary.vocab_size} ids"
         )
     return model
@@ -225,6 +225,6 @@ def _check_views(name: str, views: Sequence[View], view_weights: Mapping[str, fl
     names, weighed = {view.name for view in views}, set(view_weights)
     if names != weighed:
         raise UserError(
-            f"{TrainConfig.label('mixture_or_task_name')} {name!r} has the views {sorted(names)}, but the "
+            f"{TrainConfig.named('mixture_or_task_name')} {name!r} has the views {sorted(names)}, but the "
             f"recipe weighs {sorted(weighed)}: take the recipe of the same method"
         )

@@ -12,8 +12,8 @@ from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig
 from distill_jax.models.families import Network, canonical, make_config, make_network
 
-_START, _TEACHER = map(TrainConfig.label, ("initial_checkpoint_path", "teacher_checkpoint_path"))
-_VOCABULARY = TrainConfig.label("vocabulary")
+_START, _TEACHER = map(TrainConfig.named, ("initial_checkpoint_path", "teacher_checkpoint_path"))
+_VOCABULARY = TrainConfig.named("vocabulary")
 WITHOUT = "give a local folder of it with --init FOLDER, or train from scratch with --init none"
 
 
@@ -34,7 +34,7 @@ def open_start(path: str, model: Network) -> Checkpoint:
         for name, (theirs, ours) in differing.items():
             raise UserError(
                 f"{path}: {name} is {theirs}, the model's gin file has {ours}: "
-                f"give {ModelOptions.label(name)} {theirs}"
+                f"give {ModelOptions.named(name)} {theirs}"
             )
     except UserError as error:
         fitting = [name for name in gin_files.models() if not _differing(checkpoint.config, _preset(name))]

@@ -27,9 +27,8 @@ STEPS_AHEAD = 2
 class _Log(Listener):
     """Metrics to the run's folder and to the listener."""
 
-    def __init__(self, model_dir: str, train_steps: int, start_step: int, listener: Listener):
+    def __init__(self, model_dir: str, start_step: int, listener: Listener):
         self._writer, self._listener = MetricWriter(model_dir, start_step), listener
-        listener.begin(start_step, train_steps)
 
     def train(self, step: int, metrics: dict[str, float], speed: float, left: float) -> None:
         self._writer.write(step, metrics | {"tokens_per_second": speed})
@@ -119,7 +118,7 @@ class Loop:
         self._start = int(self.state.step)
         self._log = Listener()
         if distributed.is_primary():
-            self._log = _Log(self.config.model_dir, self.config.train_steps, self._start, self.listener)
+            self._log = _Log(self.config.model_dir, self._start, self.listener)
         self._pending = _Pending(self.guard, self._start)
         self._means, self._scores = {}, {}
         self._began = self._logged = time.monotonic()

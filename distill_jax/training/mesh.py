@@ -28,7 +28,7 @@ PRESETS: dict[str, tuple[Rules, str]] = {
     "tensor_parallel": (_ROWS + _TENSOR, "model"),
     "fully_sharded_tensor_parallel": (_ROWS + _TENSOR + _FSDP, "data"),
 }
-_MESH, _PARTITIONING, _BATCH_SIZE = map(TrainConfig.label, ("mesh", "partitioning", "batch_size"))
+_MESH, _PARTITIONING, _BATCH_SIZE = map(TrainConfig.named, ("mesh", "partitioning", "batch_size"))
 DEFAULT = "fully_sharded_tensor_parallel"
 
 

@@ -43,7 +43,7 @@ class Guard:
         if self.in_a_row > self.limit:
             raise UserError(
                 f"step {step}: the loss, a gradient or the update was not finite, as in {self.in_a_row} steps "
-                f"in a row ({TrainConfig.label('max_skipped_steps')} is {self.limit}): their examples are in "
+                f"in a row ({TrainConfig.named('max_skipped_steps')} is {self.limit}): their examples are in "
                 f"{path}; look at these, lower the learning rate, or clip gradients. The run resumes from its "
                 "last checkpoint"
             )

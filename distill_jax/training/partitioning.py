@@ -90,8 +90,8 @@ class Partitioner:
         even = len({len(rows) for rows in shares}) == 1 and sum(map(len, shares)) == shards
         if not even or any(rows[-1] - rows[0] != len(rows) - 1 for rows in shares):
             raise UserError(
-                f"{TrainConfig.label('mesh')} {describe(self.mesh.shape)} spreads the rows of a batch "
-                "unevenly over hosts: choose the axis `model` so that it divides the devices of a host, or is a "
+                f"{TrainConfig.named('mesh')} {describe(self.mesh.shape)} spreads the rows of a batch unevenly "
+                "over hosts: choose the axis `model` so that it divides the devices of a host, or is a "
                 "multiple of them"
             )
         return shares.index(share), len(shares)

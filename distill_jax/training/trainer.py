@@ -117,7 +117,7 @@ def _check_steps(config: TrainConfig) -> None:
     schedules = [methods.make_schedule(dataclasses.replace(config, train_steps=n)) for n in (before, now)]
     old, new = (float(schedule(done)) for schedule in schedules)
     text = "%s was %d, now %d: the %s learning rate after step %d is %g instead of %g"
-    log.warning(text, config.label("train_steps"), before, now, config.schedule, done, new, old)
+    log.warning(text, config.named("train_steps"), before, now, config.schedule, done, new, old)
 
 
 def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, float]:
@@ -135,6 +135,8 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
     ids = example_ids(run.task, "train")
     folder, limit = config.model_dir, config.max_skipped_steps
     guard = Guard(folder, limit, lambda step: ids(loader.examples(step - 1)), write=distributed.is_primary())
+    if distributed.is_primary():
+        listener.begin(run, int(state.step))
     return loop.Loop(
         state=state,
         loader=loader,

@@ -54,7 +54,7 @@ def data_folder(data_dir: str | os.PathLike | None) -> pathlib.Path:
     value = data_dir or os.environ.get("DISTILL_JAX_DATA_DIR")
     if not value:
         raise UserError(
-            f"this task reads files: say where with {DataOptions.label('data_dir')} or DISTILL_JAX_DATA_DIR"
+            f"this task reads files: say where with {DataOptions.named('data_dir')} or DISTILL_JAX_DATA_DIR"
         )
     if not pathlib.Path(value).is_dir():
         raise UserError(f"data directory {value}: no such folder")

@@ -48,15 +48,12 @@ class _TableSource:
                 yield path, number, row
 
     def examples(self, split: str) -> Iterator[Example]:
-        repeated, first, is_empty = 0, "", True
+        repeated, first = 0, ""
         for path, number, row in self.rows(split):
-            is_empty = False
             where = f"{path}, {self.unit} {number}"
             yield self._columns.example(where, None, row)
             if self._columns.repeats_choice(where, row):
                 repeated, first = repeated + 1, first or where
-        if is_empty:
-            raise UserError(f"{', '.join(map(str, self._paths[split]))}: no rows")
         if repeated and split not in self._told:
             self._told.add(split)
             logger.warning(
