@@ -3,6 +3,8 @@
 import errno
 import json
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from distill_jax.cli import main as cli
@@ -84,7 +86,9 @@ def test_unknown_names(capsys, tmp_path):
     assert "did you mean svamp?" in error_of(capsys, "train", "svmap", *folder)
     assert "did you mean TRAIN_STEPS?" in error_of(capsys, *TRAIN, *folder, "--gin.TRAIN_STEPZ=1")
     assert "models/t5_1_1/giant.gin" in error_of(capsys, "train", "svamp", "--model", "t5_1_1/giant", *folder)
-    assert "MIXTURE_OR_TASK_MODULE 'no_module'" in error_of(capsys, *TRAIN, *folder, "--module", "no_module")
+    assert "--module (MIXTURE_OR_TASK_MODULE) 'no_module'" in error_of(
+        capsys, *TRAIN, *folder, "--module", "no_module"
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -115,7 +119,24 @@ def test_folder_of_another_run(capsys, tmp_path):
     line = error_of(capsys, *TRAIN, *folder, "--seed", "3")
     assert "holds a different run (seed was 0, now 3)" in line or "seed was 0, now 3" in line
     assert (tmp_path / "run" / "run.json").read_text() == before
-    assert "choose another MODEL_DIR" in line
+    assert "choose another --model-dir (MODEL_DIR)" in line
+
+
+@pytest.mark.parametrize("command", ["train", "prepare", "data show", "data stats"])
+def test_own_data_without_rows(capsys, tmp_path, monkeypatch, command):
+    monkeypatch.setattr("distill_jax.checkpoints.hub.fetch", lambda *arguments, **options: pytest.fail())
+    empty = {"a.csv": "", "b.csv": "question,answer\n", "c.jsonl": "\n", "d.parquet": None}
+    for name, text in empty.items():
+        path = tmp_path / name
+        if text is None:
+            pyarrow.parquet.write_table(pyarrow.table({"input": pyarrow.array([], "string")}), path)
+        else:
+            path.write_text(text)
+        assert error_of(capsys, *command.split(), "--data", str(path)) == f"error: {path}: no rows"
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"input": "a", "label": "b"}\n')
+    more = ("--data", str(rows), "--validation-data", str(tmp_path / "c.jsonl"))
+    assert error_of(capsys, *command.split(), *more) == f"error: {tmp_path / 'c.jsonl'}: no rows"
 
 
 def test_own_data(capsys, tmp_path):

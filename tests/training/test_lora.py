@@ -160,7 +160,7 @@ def test_another_base_is_refused_by_name(data, base, adapted, tmp_path):
 
 
 def test_adapters_of_nothing_are_refused(data, tmp_path):
-    with pytest.raises(UserError, match="LORA_RANK 2: adapters need a trained model beneath them.*--init"):
+    with pytest.raises(UserError, match=r"--lora-rank \(LORA_RANK\) 2: adapters need a trained model .*--init"):
         train(data, tmp_path / "run", **LORA)
 
 
