@@ -1,6 +1,6 @@
-"""The commands and snippets of README and docs run, page by page, in a folder where each finds what others made.
+"""The commands and snippets of README and docs run, page by page, in a folder where each finds what was made.
 
-`STAND_INS` and `FLAGS` are all that differs from the pages: the reader's own files, sizes, the teacher's address.
+`STAND_INS` and `FLAGS` are all that differs from the pages: the reader's own files, sizes, a teacher's address.
 What does not run here is in `ELSEWHERE`, with the reason; every other command is run.
 """
 

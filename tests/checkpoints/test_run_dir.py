@@ -33,10 +33,6 @@ RUN = run_dir.Run(
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 NAMES = st.text(max_size=3)
 JSON = st.recursive(LEAVES, lambda x: st.lists(x, max_size=2) | st.dictionaries(NAMES, x, max_size=2))
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda x: st.lists(x, max_size=2) | st.dictionaries(st.text(max_size=3), x, max_size=2),
-    max_leaves=4,
-)
 
 
 def places(value, path=()):
@@ -142,8 +138,6 @@ def test_whatever_stands_in_a_description_is_no_traceback(tmp_path_factory, path
 
 def test_a_url_is_refused_before_a_folder_of_its_name_is_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        UserError, match=r"\(MODEL_DIR\) gs://bucket/run: expected a folder: mount the bucket"
-    ):
+    with pytest.raises(UserError, match=r"\(MODEL_DIR\) gs://bucket/run: expected a folder: mount the bucket"):
         run_dir.claim("gs://bucket/run", RUN)
     assert not list(tmp_path.iterdir())

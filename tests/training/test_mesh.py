@@ -21,7 +21,7 @@ def sizes(data=1, fsdp=1, model=1):
             sizes(data=8),
             12,
             8,
-            r"--batch-size \(BATCH_SIZE\) 12 does not divide over 8 .*: the nearest that does is 16; ",
+            r"\(BATCH_SIZE\) 12 does not divide over 8 .*: the nearest that does is 16; ",
         ),
         (sizes(fsdp=64), 64, 64, "fsdp=64 does not divide emb_dim 32"),
         (sizes(data=7), 5, 7, "no mesh can be used with this batch size"),
