@@ -26,7 +26,8 @@ import pytest
 
 from distill_jax.cli import main as cli
 from distill_jax.config import TrainConfig
-from distill_jax.config.options import macro_of
+from distill_jax.config.flags import text_of
+from distill_jax.config.options import flags_of
 
 sys.path.append(str(pathlib.Path(__file__).parent / "teachers"))
 from loopback_teacher import Loopback
@@ -38,7 +39,7 @@ SHAPE = {"emb_dim": 16, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_la
 SHAPE |= {"mlp_dim": 32, "vocab_size": None}
 TINY = SHAPE | {"initial_checkpoint_path": "none", "vocabulary": "bytes", "train_steps": 2, "batch_size": 4}
 TINY |= {"task_feature_lengths": {"inputs": 96, "targets": 48}, "eval_examples": 2}
-FLAGS = [f"--gin.{macro_of(TrainConfig.options()[name])}={value}" for name, value in TINY.items()]
+FLAGS = [f"{flags_of(TrainConfig.options()[name])[0]}={text_of(value)}" for name, value in TINY.items()]
 
 STAND_INS = (  # pattern -> what stands in for it, in commands and snippets
     (r"(?<![\w.])/tmp/", "tmp/"),
@@ -66,7 +67,7 @@ ELSEWHERE = {  # pattern of commands that do not run here -> why
     r"^python -m (benchmarks|distill_jax\.experiments)\.": "minutes to hours: tests/benchmarks and experiments",
     r"^distill-jax demo": "minutes: tests/experiments",
     r"^distill-jax plan ": "20 s of compilation: tests/planning",
-    r"^python -m (t5x|seqio)\.": "T5X: tests/t5x",
+    r"^python -m (t5x|seqio)\.|distill_jax\.t5x": "T5X, SeqIO and TensorFlow: tests/t5x",
     r"(gs|hf)://": "a bucket, or the hub: tests/checkpoints",
     r"--push ": "the hub: tests/export/test_hub.py",
     r"--mesh ": "a mesh of many devices: tests/training/test_processes.py",
@@ -94,8 +95,7 @@ def elsewhere(command: str) -> str | None:
 
 
 def test_each_reason_not_to_run_a_command_is_needed():
-    commands = [text for page in PAGES for kind, text in steps(page) if kind == "sh"]
-    assert {elsewhere(command) for command in commands} - {None} == set(ELSEWHERE)
+    assert {elsewhere(text) for page in PAGES for _, text in steps(page)} - {None} == set(ELSEWHERE)
 
 
 def write(path, rows):
@@ -284,15 +284,12 @@ def free_port():
         return taken.getsockname()[1]
 
 
-RUNNABLE = [
-    page for page in PAGES if any(kind != "sh" or elsewhere(text) is None for kind, text in steps(page))
-]
+RUN = {page.name: [step for step in steps(page) if elsewhere(step[1]) is None] for page in PAGES}
 
 
-@pytest.mark.parametrize("name", [page.name for page in RUNNABLE])
+@pytest.mark.parametrize("name", [name for name, todo in RUN.items() if todo])
 def test_the_commands_of_a_page_run(name, folder, free_port):
-    (path,) = [page for page in PAGES if page.name == name]
-    todo = [(kind, text) for kind, text in steps(path) if kind != "sh" or elsewhere(text) is None]
+    todo = RUN[name]
     with Loopback(answers=answer) as teacher:
         page = Page(teacher.url, free_port)
         for number, (kind, text) in enumerate(todo):
