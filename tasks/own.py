@@ -66,9 +66,6 @@ def describe(
     classes = class_names(classes)
     hub = hub_of(data)
     files = {"train": data, "validation": validation, "test": test}
-    for path in [rationales, *([] if hub else files.values())]:
-        if path and next(table_of(path)({"all": [path]}).rows("all"), None) is None:
-            raise UserError(f"{path}: no rows")
     if hub is None:
         kinds = {table_of(path) for path in files.values() if path}
         if len(kinds) > 1:
@@ -78,6 +75,9 @@ def describe(
         splits = {split: str(pathlib.Path(path).absolute()) for split, path in files.items() if path}
     else:
         splits = {split: name for split, name in files.items() if name} | {"train": "train"}
+    for path in filter(None, [rationales, *([] if hub else files.values())]):
+        if next(table_of(path)({"all": [path]}).rows("all"), None) is None:
+            raise UserError(f"{path}: no rows")
     chat = forms_of(data) if hub is None else None
     return {
         "data": splits["train"] if hub is None else data,

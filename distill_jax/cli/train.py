@@ -10,6 +10,9 @@ from distill_jax.config import TrainConfig
 
 @command("train", "train a student")
 def _train(config: TrainConfig) -> int:
+    from distill_jax.tasks.resolve import resolve
+
+    resolve(config)  # an unknown task, or a file without rows, before JAX is imported
     host_memory.keep_freed()  # before JAX starts its threads
     import distill_jax
     from distill_jax.cli.progress import ProgressBar
