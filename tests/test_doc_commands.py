@@ -149,13 +149,14 @@ def answer(prompt: str, body) -> str:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with the inputs, and `RUN` trained on the rows."""
+    """A folder with the inputs, and `RUN` trained on the rows and evaluated."""
     folder = tmp_path_factory.mktemp("docs")
     write_inputs(folder)
     command = ["train", "--data", str(folder / "rows.jsonl"), "--classes", ",".join(CLASSES)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILL_JAX_CACHE", str(folder / "cache"))
         assert cli.main([*command, "--model-dir", str(folder / "RUN"), *FLAGS]) == 0
+        assert cli.main(["eval", str(folder / "RUN")]) == 0
     return folder
 
 
@@ -290,6 +291,8 @@ RUN = {page.name: [step for step in steps(page) if elsewhere(step[1]) is None] f
 @pytest.mark.parametrize("name", [name for name, todo in RUN.items() if todo])
 def test_the_commands_of_a_page_run(name, folder, free_port):
     todo = RUN[name]
+    for made in re.findall(r"--output (\S+)", "\n".join(text for _, text in todo)):
+        pathlib.Path(made).unlink(missing_ok=True)
     with Loopback(answers=answer) as teacher:
         page = Page(teacher.url, free_port)
         for number, (kind, text) in enumerate(todo):

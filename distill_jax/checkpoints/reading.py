@@ -143,7 +143,7 @@ def _open_ours(path: str, root: pathlib.Path, step: int | str | None) -> Checkpo
     if (is_stacked := stored.keys() != parameters.keys()) != bool(run.model.get("scan_layers")):
         state = "stacked" if is_stacked else "not stacked"
         raise UserError(
-            f"{root / RUN}: model.scan_layers is {not is_stacked}, the layers of {folder} are {state}"
+            f"{root / RUN}: model.scan_layers is {not is_stacked}, but the layers of {folder} are {state}"
         )
     if run.lora is not None:
         parameters = _on_base(path, run.lora, parameters)

@@ -160,14 +160,14 @@ def load(model_dir: str) -> Run:
         raise UserError(f"{path}: not a run description of this version: {error}") from None
     try:
         require(values, Run)
-        if values["lora"] is not None and values["lora"]["rank"] < 1:
-            raise UserError(f"lora.rank: expected 1 or more, got {values['lora']['rank']}")
-        options = PrepareConfig.options()
-        check(options["task_feature_lengths"], values["task_feature_lengths"])
-        _check_model(values["model"])
+        run = Run(**values)
+        if run.lora is not None and run.lora["rank"] < 1:
+            raise UserError(f"lora.rank: expected 1 or more, got {run.lora['rank']}")
+        check(PrepareConfig.options()["task_feature_lengths"], run.task_feature_lengths)
+        _check_model(run.model)
     except UserError as error:
         raise UserError(f"{path}: not a run description of this version: {error}") from None
-    return Run(**values)
+    return run
 
 
 def _check_model(fields: dict[str, Any]) -> None:

@@ -18,9 +18,9 @@ from distill_jax.training.start import state_shapes
 def summary(run: Run, step: int) -> dict[str, str]:
     """What a run that starts at `step` trains, from what, on which rows and devices: a line each."""
     trained = _count(state_shapes(run.model, run.optimizer, run.lora).params)
-    size = f"{trained / 1e6:,.1f} million parameters"
+    size = f"{trained:,} parameters"
     if run.base is not None:
-        size = f"{_count(run.base.params) / 1e6:,.1f} million parameters, adapters of {trained / 1e6:,.3f}"
+        size = f"{_count(run.base.params):,} parameters, adapters of {trained:,}"
     start = "random weights" if run.config.start is None else run.config.start
     manifest, devices = run.records.manifest, run.place.mesh.devices
     validation = f"; {run.validation.manifest['examples']:,} for validation" if run.validation else ""

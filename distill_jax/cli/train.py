@@ -28,8 +28,6 @@ def _train(config: TrainConfig) -> int:
     if distributed.is_primary():
         folder = shlex.quote(config.model_dir)
         data = f" --data-dir {shlex.quote(config.data_dir)}" if config.data_dir else ""
-        done = (
-            f"{config.model_dir}: trained to step {config.train_steps}; next: distill-jax eval {folder}{data}"
-        )
-        print(done, file=sys.stderr)
+        print(f"{config.model_dir}: trained to step {config.train_steps}", file=sys.stderr)
+        print(f"next: distill-jax eval {folder}{data}", file=sys.stderr)
     return 0

@@ -168,12 +168,12 @@ def test_a_description_that_is_not_the_checkpoints(capsys, damaged, tmp_path, ch
     assert not any((tmp_path / name).exists() for name in ("out.jsonl", "new", "run"))
 
 
-@pytest.mark.parametrize("given", ["train:300", "sentences"])
+@pytest.mark.parametrize("given", ["train:400", "sentences"])
 def test_another_vocabulary_than_the_checkpoints_is_refused_as_that(capsys, make_run, tmp_path, given):
-    """`sentences` has as many ids as the run's bytes are given in its network; `train:300` has more."""
+    """The network of `sentences` has as many ids as that of the run; that of `train:400` has more."""
     if given == "sentences":
         given = str(tmp_path / given)
-        train_vocabulary(["a b c"] * 9, 260, extra_ids=20).save(given)
+        train_vocabulary(["a b c"] * 9, 300, extra_ids=20).save(given)
     run = make_run("step_by_step")
     shape = json.loads((pathlib.Path(run) / "run.json").read_text())["model"]
     sizes = [
