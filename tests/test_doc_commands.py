@@ -257,7 +257,7 @@ def run_command(argv: list[str], source: str) -> None:
     for flag, path in zip(argv, argv[1:], strict=False):
         if flag in ("--output", "--report", "--store", "--model-dir"):
             assert pathlib.Path(path).exists(), argv
-    assert out.getvalue() or argv[0] == "train" or "--output" in argv
+    assert out.getvalue() or argv[0] in ("train", "annotate") or "--output" in argv
 
 
 @contextlib.contextmanager

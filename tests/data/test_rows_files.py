@@ -307,11 +307,12 @@ def test_a_message_names_the_filter_that_dropped_the_rows(tmp_path):
         return str(raised.value)
 
     assert message(Filters(agreeing=True)) == (
-        "t train: the filters dropped every example: ONLY_AGREEING 3 (teacher_disagrees), "
-        "ONLY_AGREEING 1 (no_reference_label); loosen them"
+        "t train: the filters dropped every example: --only-agreeing (ONLY_AGREEING) 3 "
+        "(teacher_disagrees), --only-agreeing (ONLY_AGREEING) 1 (no_reference_label); loosen them"
     )
     assert message(Filters(max_words=0), "rationale").endswith(
-        "none of the 1 examples has a rationale; the filters dropped MAX_RATIONALE_WORDS 3 (rationale_too_long)"
+        "none of the 1 examples has a rationale; the filters dropped --max-rationale-words "
+        "(MAX_RATIONALE_WORDS) 3 (rationale_too_long)"
     )
 
 
@@ -353,7 +354,7 @@ def test_the_key_has_the_classes_and_the_functions_of_the_filter(tmp_path):
 
 def test_labels_of_no_class_are_named(tmp_path, caplog):
     labels = ["yes", *["maybe"] * 3, *["never"] * 2, "so", "no", "so", "so", "so"]
-    rows = [{"input": str(n), "label": label, "rationale": "why"} for n, label in enumerate(labels)]
+    rows = [{"input": str(n), "label": label, "teacher_label": "yes"} for n, label in enumerate(labels)]
     task = task_of(write(tmp_path / "t.jsonl", rows), classes=("yes", "no"))
     options = {"vocabulary": "bytes", "task_feature_lengths": LENGTHS, "cache_dir": tmp_path}
     expected = "9 labels are none of the classes or choices: 'so' 4 times, 'maybe' 3 times, 'never' 2 times"
