@@ -1,7 +1,7 @@
 """The commands and snippets of README and docs run, page by page, in a folder where each finds what was made.
 
-`STAND_INS` and `FLAGS` are all that differs from the pages: the reader's own files, sizes, a teacher's address.
-What does not run here is in `ELSEWHERE`, with the reason; every other command is run.
+`STAND_INS`, `FLAGS` and `FEW` are all that differs from the pages: own files, sizes, the address of a teacher. What
+does not run here is in `ELSEWHERE`, with the reason; every other command is run.
 """
 
 import concurrent.futures
@@ -38,7 +38,8 @@ CLASSES = {"billing": "bill", "shipping": "parcel", "other": "song"}  # class ->
 SHAPE = {"emb_dim": 16, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1, "head_dim": 8}
 SHAPE |= {"mlp_dim": 32, "vocab_size": None}
 TINY = SHAPE | {"initial_checkpoint_path": "none", "vocabulary": "bytes", "train_steps": 2, "batch_size": 4}
-TINY |= {"task_feature_lengths": {"inputs": 96, "targets": 48}, "eval_examples": 2}
+TINY |= {"task_feature_lengths": {"inputs": 64, "targets": 32}, "eval_examples": 2}
+FEW = ["--batch-size=4"]  # of what decodes: programs for few sizes
 FLAGS = [f"{flags_of(TrainConfig.options()[name])[0]}={text_of(value)}" for name, value in TINY.items()]
 
 STAND_INS = (  # pattern -> what stands in for it, in commands and snippets
@@ -156,7 +157,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILL_JAX_CACHE", str(folder / "cache"))
         assert cli.main([*command, "--model-dir", str(folder / "RUN"), *FLAGS]) == 0
-        assert cli.main(["eval", str(folder / "RUN")]) == 0
+        assert cli.main(["eval", str(folder / "RUN"), *FEW]) == 0
     return folder
 
 
@@ -239,10 +240,12 @@ class Page:
 
 
 def arguments(command: str) -> list[str]:
-    """The arguments of `distill-jax` in a command, with the sizes of `TINY` where it trains."""
+    """The arguments of `distill-jax` in a command, with the sizes of `FLAGS` and `FEW`."""
     words = shlex.split(command)
     argv = words[1:] if words[0] == "distill-jax" else [words[2].removeprefix("distill_jax."), *words[3:]]
-    return [*argv, *FLAGS] if argv[0] == "train" else argv
+    if argv[0] == "train":
+        return [*argv, *FLAGS]
+    return [argv[0], *(FEW if argv[0] in ("eval", "infer", "serve", "select") else ()), *argv[1:]]
 
 
 def run_command(argv: list[str], source: str) -> None:
