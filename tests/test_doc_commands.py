@@ -1,7 +1,7 @@
 """The commands and snippets of README and docs run, page by page, in a folder where each finds what was made.
 
-`STAND_INS`, `FLAGS` and `FEW` are all that differs from the pages: own files, sizes, a teacher's address. What does
-not run here is in `ELSEWHERE` or `OTHER_PAGES`, with the reason; every other command is run.
+`STAND_INS`, `FLAGS` and `FEW` are all that differs from the pages: own files, sizes, a teacher's address. What
+does not run here is in `ELSEWHERE` or `OTHER_PAGES`, with the reason; every other command is run.
 """
 
 import concurrent.futures
