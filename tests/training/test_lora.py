@@ -170,4 +170,4 @@ def test_the_options_are_flags(data, base, tmp_path, capsys):
     command += ["--vocabulary", "bytes", "--lengths", "96,64", "--batch-size", "2", "--steps", "1"]
     command += ["--init", base, "--model-dir", str(tmp_path / "run"), "--eval-period", "0"]
     assert cli.main([*command, "--lora-rank", "2", "--lora-targets", "attention,nothing"]) == 1
-    assert "error: LORA_TARGETS 'nothing': no kernel" in capsys.readouterr().err
+    assert "error: --lora-targets (LORA_TARGETS) 'nothing': no kernel" in capsys.readouterr().err
