@@ -68,6 +68,7 @@ ELSEWHERE = {  # pattern of commands that do not run here -> why
     r"^make ": "the whole suite, the demo or the benchmarks: what `make` runs is itself tested",
     r"^python -m (benchmarks|distill_jax\.experiments)\.": "minutes to hours: tests/benchmarks and experiments",
     r"^distill-jax demo": "minutes: tests/experiments",
+    r"^distill-jax report ": "several runs: tests/experiments/test_report.py",
     r"^distill-jax plan ": "20 s of compilation: tests/planning",
     r"^python -m (t5x|seqio)\.|distill_jax\.t5x": "T5X, SeqIO and TensorFlow: tests/t5x",
     r"(gs|hf)://": "a bucket, or the hub: tests/checkpoints",
