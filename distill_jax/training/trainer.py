@@ -136,8 +136,6 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
     ids = example_ids(run.task, "train")
     folder, limit = config.model_dir, config.max_skipped_steps
     guard = Guard(folder, limit, lambda step: ids(loader.examples(step - 1)), write=distributed.is_primary())
-    if distributed.is_primary():
-        listener.begin(run, int(state.step))
     return loop.Loop(
         state=state,
         loader=loader,
@@ -149,6 +147,7 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
         validate=_validation(run, evaluator) if config.eval_period else None,
         best_by=run.task.best_by,
         listener=listener,
+        built=run,
     ).run()
 
 
