@@ -4,6 +4,7 @@ import json
 import math
 import struct
 
+import numpy as np
 import pytest
 from public_configs import PUBLIC
 
@@ -95,6 +96,13 @@ def test_a_wrong_size_or_rotation_is_found(name, change, message, tmp_path):
     write_zeros(tmp_path / "folder", PUBLIC[checkpoint_of(name)])
     with pytest.raises(UserError, match=message):
         open_start(str(tmp_path / "folder"), network_of(name, **change))
+
+
+def test_a_number_that_was_rounded_to_float32_is_the_same(tmp_path):
+    write_zeros(tmp_path / "folder", PUBLIC[checkpoint_of("smollm2/135m")])
+    rounded = float(np.float32(1e-5))
+    assert rounded != 1e-5
+    open_start(str(tmp_path / "folder"), network_of("smollm2/135m", norm_epsilon=rounded))
 
 
 def test_the_default_start_is_that_of_the_default_network():
