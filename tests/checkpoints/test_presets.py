@@ -89,7 +89,11 @@ def test_flan_t5_is_t5_1_1s_networks():
         ("t5gemma/small", {"mlp_dim": 1088}, r"parameter .*shape \[512, 1024\], .* asks for \[512, 1088\]"),
         ("smollm2/135m", {"rope_base": 10000.0}, "rope_base is 100000.0, the model's gin file has 10000.0"),
         ("t5gemma/small", {"final_logit_cap": 0.0}, "final_logit_cap is 30.0"),
-        ("t5gemma/small", {"sliding_window": 512}, "--gin.SLIDING_WINDOW=4096; it is a --model t5gemma/small$"),
+        (
+            "t5gemma/small",
+            {"sliding_window": 512},
+            r"give --sliding-window \(SLIDING_WINDOW\) 4096; it is a --model t5gemma/small$",
+        ),
     ],
 )
 def test_a_wrong_size_or_rotation_is_found(name, change, message, tmp_path):
