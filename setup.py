@@ -42,6 +42,7 @@ setup(
         "distill_jax.experiments",
         "distill_jax.experiments.demo",
         "distill_jax.experiments.sweep",
+        "distill_jax.experiments.report",
         "distill_jax.gin_configs",
     ],
     package_dir={
@@ -91,6 +92,8 @@ setup(
         "int8": INT8,
         "serve": SERVE,
         "slurm": SLURM,
+        "wandb": ["wandb"],
+        "mlflow": ["mlflow"],
         # The clients' tests need no key and no network: they talk to a server on the loopback.
         "test": [
             *TEACHERS["teachers"],
