@@ -11,8 +11,19 @@ from distill_jax.config.data import OwnData
 from distill_jax.config.flags import Parser, configuration
 from distill_jax.errors import UserError
 
-MODULES = ("demo", "data", "annotate", "train", "sweep", "student", "report", "plan", "convert", "export")
-MODULES += ("options",)
+MODULES = (
+    "demo",
+    "data",
+    "annotate",
+    "train",
+    "sweep",
+    "student",
+    "report",
+    "plan",
+    "convert",
+    "export",
+    "options",
+)
 GROUPS = {
     "data": "look at tasks and their statistics",
     "store": "bring completions into a store, and out of it",

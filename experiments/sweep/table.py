@@ -49,7 +49,7 @@ def deliver(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> No
     if not found:
         return
     rules = _floors(sweep, found, root)
-    results.write(root / "results.json", {"cells": records, "floors": rules})
+    results.write(root / "results.json", {"split": "test", "cells": records, "floors": rules})
     columns, rows = table(found, rules, planned=len({record["seed"] for record in records}))
     total = found[0]["test"]["total"]
     shown = Table(title=f"{found[0]['task']}, label accuracy on {total:,} test rows", caption=how(found))
