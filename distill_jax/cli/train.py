@@ -1,14 +1,24 @@
-"""`distill-jax train`: a task or the user's own files, a method, a student."""
+"""`distill-jax train`: a task or the user's own files, a method, a student; `pretrain`: text, a student."""
 
 import sys
 
 from distill_jax.cli import host_memory
 from distill_jax.cli.common import command, quiet
-from distill_jax.config import TrainConfig
+from distill_jax.config import PretrainConfig, TrainConfig, TrainerOptions
 
 
 @command("train", "train a student")
 def _train(config: TrainConfig) -> int:
+    return _run("train", config)
+
+
+@command("pretrain", "pretrain a student on text, for `train --init` to start from")
+def _pretrain(config: PretrainConfig) -> int:
+    return _run("pretrain", config)
+
+
+def _run(name: str, config: TrainerOptions) -> int:
+    """Runs a function of `distill_jax` with a progress bar; the exit status."""
     host_memory.keep_freed()  # before JAX starts its threads
     import distill_jax
     from distill_jax.cli.progress import ProgressBar
@@ -16,7 +26,7 @@ def _train(config: TrainConfig) -> int:
 
     quiet()
     try:
-        distill_jax.train(config, listener=ProgressBar())
+        getattr(distill_jax, name)(config, listener=ProgressBar())
     except Preempted as stop:
         print(f"{str(stop).splitlines()[0]}; the same command resumes from there", file=sys.stderr)
         return EXIT_STATUS

@@ -45,9 +45,9 @@ class Option:
     keys: tuple[str, ...] = ()  # of a mapping, in the order of the short form `512,256`
     off: tuple[str, ...] = ()  # further flags that mean False
     metavar: str | None = None  # what help calls the value
-    positional: bool = False  # given without a flag
+    positional: bool = False  # given without a flag; a tuple takes several
     repeat: bool = False  # a flag that may be repeated, each time with one text
-    path: bool = False  # a file or folder; written to JSON as an absolute path where it is there
+    path: bool = False  # files or folders; written to JSON as absolute paths where they are there
     identity: bool = False  # part of what a run is: resuming it with another value is refused
 
 
@@ -241,6 +241,10 @@ def parse_gin(field: dataclasses.Field, text: str) -> Any:
     return parse(field, stripped)
 
 
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if os.path.exists(path) else path
+
+
 @typing.dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option, fixed))
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
@@ -275,8 +279,10 @@ class Options:
         """All values, ready for `json.dumps`; paths of what is there are absolute."""
         values = {name: getattr(self, name) for name in self.options()}
         for name, field in self.options().items():
-            if field.metadata["option"].path and values[name] and os.path.exists(values[name]):
-                values[name] = os.path.abspath(values[name])
+            if field.metadata["option"].path and values[name]:
+                several = isinstance(values[name], tuple)
+                paths = [_absolute(path) for path in (values[name] if several else [values[name]])]
+                values[name] = tuple(paths) if several else paths[0]
         return values
 
     @classmethod

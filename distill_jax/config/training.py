@@ -111,21 +111,8 @@ class RunOptions(Options):
     keep_best_checkpoints: int = option(1, "the best by validation to keep beside those", minimum=0)
 
 
-class TrainConfig(
-    RunOptions, MeshOptions, OptimizerOptions, LoraOptions, ModelOptions, MethodOptions, RecordOptions
-):
-    """Train a student"""
-
-    def verify(self) -> None:
-        """There must be something to train on, and a teacher where one is asked."""
-        if not (self.data or self.mixture_or_task_name):
-            raise UserError(
-                "no value for MIXTURE_OR_TASK_NAME: give a task, such as svamp (distill-jax data list), "
-                "or your own data with --data"
-            )
-        if not self.model_dir:
-            file = re.sub(r"\W+", "_", pathlib.Path((self.data or "").rpartition(":")[2]).stem)
-            object.__setattr__(self, "model_dir", f"runs/{self.mixture or f'{file}_{self.method_name}'}")
+class TrainerOptions(RunOptions, MeshOptions, OptimizerOptions, LoraOptions, ModelOptions):
+    """What any training run has, whatever it is trained on"""
 
     @property
     def peak_learning_rate(self) -> float:
@@ -144,3 +131,18 @@ class TrainConfig(
     def identity(self) -> dict[str, Any]:
         """See `Options.identity`; the rate by its number, also where it is the default."""
         return super().identity() | {"learning_rate": self.peak_learning_rate}
+
+
+class TrainConfig(TrainerOptions, MethodOptions, RecordOptions):
+    """Train a student"""
+
+    def verify(self) -> None:
+        """There must be something to train on, and a teacher where one is asked."""
+        if not (self.data or self.mixture_or_task_name):
+            raise UserError(
+                "no value for MIXTURE_OR_TASK_NAME: give a task, such as svamp (distill-jax data list), "
+                "or your own data with --data"
+            )
+        if not self.model_dir:
+            file = re.sub(r"\W+", "_", pathlib.Path((self.data or "").rpartition(":")[2]).stem)
+            object.__setattr__(self, "model_dir", f"runs/{self.mixture or f'{file}_{self.method_name}'}")

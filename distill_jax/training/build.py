@@ -10,7 +10,7 @@ import optax
 from distill_jax.checkpoints.orbax import latest_step
 from distill_jax.checkpoints.reading import Checkpoint
 from distill_jax.checkpoints.vocabulary import vocabulary_spec
-from distill_jax.config import TrainConfig
+from distill_jax.config import PretrainConfig, TrainConfig
 from distill_jax.data.prepare import Prepared, checked, prepare
 from distill_jax.data.selection import Filters
 from distill_jax.data.task import DistillationTask
@@ -48,7 +48,7 @@ class Run:
       place: the mesh and what is sharded over it.
     """
 
-    config: TrainConfig
+    config: TrainConfig | PretrainConfig
     name: str
     own_data: Mapping[str, Any] | None
     task: DistillationTask
@@ -77,7 +77,7 @@ class Run:
 
 
 def build(
-    config: TrainConfig,
+    config: TrainConfig | PretrainConfig,
     model: Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
     objective: Objective | None = None,
@@ -137,7 +137,7 @@ def _look_at(task: DistillationTask, splits: Sequence[str], views: Sequence[View
         next(checked(enumerate(task.source.examples(split)), task, split, views), None)
 
 
-def _start(config: TrainConfig, model: Network) -> tuple[Checkpoint | None, str]:
+def _start(config: TrainConfig | PretrainConfig, model: Network) -> tuple[Checkpoint | None, str]:
     """The checkpoint to start from, where there is one and the run does not resume; and the vocabulary."""
     resumes, path = latest_step(config.model_dir) is not None, config.start
     if resumes and config.vocabulary is None:
@@ -159,7 +159,7 @@ def _start(config: TrainConfig, model: Network) -> tuple[Checkpoint | None, str]
 
 
 def _prepare(
-    config: TrainConfig, task: DistillationTask, views: Sequence[View], vocabulary: str
+    config: TrainConfig | PretrainConfig, task: DistillationTask, views: Sequence[View], vocabulary: str
 ) -> tuple[Prepared, Prepared | None]:
     """The training rows, and the validation rows where there are any to evaluate on."""
     common = {"task_feature_lengths": config.task_feature_lengths, "pack": config.pack, "seed": config.seed}
