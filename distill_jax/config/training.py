@@ -99,6 +99,12 @@ class RunOptions(Options):
     )
     train_steps: int = option(10_000, "updates, those before a restart included", flags=("steps",), minimum=1)
     batch_size: int = fixed(64, "rows of a global batch (packed rows)", minimum=1)
+    batch_examples: int | None = fixed(
+        None,
+        "examples of a global batch on average, as the paper's code counts them: sets BATCH_SIZE to the number "
+        "of packed rows that hold about as many",
+        minimum=1,
+    )
     z_loss: float = fixed(0.0, "factor of log(Z)**2 per token", minimum=0)
     max_skipped_steps: int = option(
         10, "updates in a row that may be skipped because the loss or a gradient was not finite", minimum=0

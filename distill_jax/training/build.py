@@ -91,8 +91,9 @@ def build(
     """
     model = model or methods.make_model(config)
     check_base(config)
+    rows = 0 if config.batch_examples else config.batch_size  # 0, for any mesh: the records decide
     place = partitioning.make_partitioner(
-        model.config, config.batch_size, config.microbatches, config.mesh, config.partitioning
+        model.config, rows, config.microbatches, config.mesh, config.partitioning
     )
     named = resolve(config)
     weights = methods.view_weights(config)
@@ -100,6 +101,9 @@ def build(
     _look_at(named.task, ["train", "validation"] if config.eval_period else ["train"], named.views)
     start, spec = _start(config, model)
     records, validation = _prepare(config, named.task, named.views, spec)
+    if config.batch_examples is not None:
+        rows = batch_rows(config.batch_examples, records.manifest, place.batch_unit(config.microbatches))
+        config = dataclasses.replace(config, batch_size=rows)
     vocabulary = load_vocabulary(records.vocabulary)
     model = with_vocabulary_size(model, vocabulary)
     partitioning.check_model(place, model.config, config.batch_size, config.microbatches)
@@ -181,6 +185,20 @@ def _prepare(
         lambda: prepare(task, views, "validation", vocabulary=records.vocabulary, **common)
     )
     return records, validation if validation.manifest["rows"] else None
+
+
+def batch_rows(examples: int, manifest: Mapping[str, Any], unit: int) -> int:
+    """The rows of a batch that hold `examples` of prepared records on average: a multiple of `unit`, or one.
+
+    An example is one (inputs, targets) pair for each view, as in the reference code, whose batch of 64 has 64
+    labels and, step by step, as many rationales. So an epoch has as many steps as there.
+    """
+    in_a_row = max(manifest["with_target"].values()) / manifest["rows"]
+    rows = max(1, round(examples / in_a_row / unit)) * unit
+    held = rows * in_a_row
+    level = logging.WARNING if abs(held - examples) > 0.05 * examples else logging.INFO
+    log.log(level, "BATCH_EXAMPLES %d: batches of %d rows hold %.1f examples on average", examples, rows, held)
+    return rows
 
 
 def _with_stored_logits(
