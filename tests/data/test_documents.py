@@ -137,7 +137,7 @@ TEXTS = ["one two three", "four five", "six seven one two", "three"]
 def test_windows_of_span_corruption_are_the_documents_one_after_the_other(vocabulary):
     segments, counts = windows(TEXTS, SPANS, vocabulary, {"inputs": 12, "targets": 8})
     sizes = [len(segment.inputs) for segment in segments]
-    assert set(sizes[:-1]) == {11} and 2 <= sizes[-1] <= 11 and counts.views == {"text": len(segments)}
+    assert set(sizes[:-1]) == {12} and 2 <= sizes[-1] <= 12 and counts.views == {"text": len(segments)}
     tokens = [token for segment in segments for token in segment.inputs]
     orders = ([i for text in order for i in vocabulary.encode(text)] for order in itertools.permutations(TEXTS))
     assert tokens in list(orders)
