@@ -52,10 +52,10 @@ def test_the_example_of_the_papers_second_figure():
     words = "Thank you for inviting me to your party last week .".split()
     ids = np.arange(100, 100 + len(words))
     mask = np.array([word in ("for", "inviting", "last") for word in words])
-    names = dict(zip(ids.tolist(), words, strict=True)) | {999: "<X>", 998: "<Y>", 1: "</s>"}
+    names = dict(zip(ids.tolist(), words, strict=True)) | {999: "<X>", 998: "<Y>", 997: "<Z>", 1: "</s>"}
     inputs, targets = (" ".join(names[i] for i in part.tolist()) for part in T5(ids, mask))
     assert inputs == "Thank you <X> me to your party <Y> week . </s>"
-    assert targets == "<X> for inviting <Y> last </s>"
+    assert targets == "<X> for inviting <Y> last <Z> </s>"
 
 
 def test_t5s_lengths():
@@ -135,13 +135,13 @@ TEXTS = ["one two three", "four five", "six seven one two", "three"]
 
 
 def test_windows_of_span_corruption_are_the_documents_one_after_the_other(vocabulary):
-    segments, counts = windows(TEXTS, SPANS, vocabulary, {"inputs": 12, "targets": 8})
+    segments, counts = windows(TEXTS, SPANS, vocabulary, {"inputs": 8, "targets": 4})
     sizes = [len(segment.inputs) for segment in segments]
-    assert set(sizes[:-1]) == {12} and 2 <= sizes[-1] <= 12 and counts.views == {"text": len(segments)}
+    assert set(sizes[:-1]) == {7} and 2 <= sizes[-1] <= 7 and counts.views == {"text": len(segments)}
     tokens = [token for segment in segments for token in segment.inputs]
     orders = ([i for text in order for i in vocabulary.encode(text)] for order in itertools.permutations(TEXTS))
     assert tokens in list(orders)
-    assert counts.encoder_tokens <= 12 * len(segments) and counts.decoder_tokens <= 8 * len(segments)
+    assert counts.encoder_tokens <= 8 * len(segments) and counts.decoder_tokens <= 4 * len(segments)
 
 
 def test_windows_that_are_continued_have_an_end_token_after_each_document(vocabulary):

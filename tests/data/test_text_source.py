@@ -65,7 +65,7 @@ def test_what_cannot_be_read_is_named(tmp_path):
     assert error_of(tmp_path) == f"{tmp_path}: is a folder: give the files in it, such as {tmp_path}/*.txt"
     assert error_of(tmp_path / "b.txt").endswith("b.txt: no such file")
     empty.write_bytes(b"\xff\xfe\xff")
-    assert "not UTF-16 text" in error_of(empty)
+    assert "a.txt: not UTF-16" in error_of(empty)
 
 
 def test_the_fingerprint_changes_with_the_text_and_with_what_is_read_of_it(tmp_path):
