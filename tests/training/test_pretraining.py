@@ -10,7 +10,6 @@ import zlib
 import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
-from conftest import SHARED
 
 import distill_jax
 from distill_jax.checkpoints import orbax
@@ -239,12 +238,9 @@ def test_a_vocabulary_of_the_text_has_as_many_sentinels_as_its_windows_need(text
     assert len(vocabulary.sentinels) == len(run.records.manifest["corruption"]["sentinels"]) > 100
 
 
-def test_the_shared_text(tmp_path):
-    (path,) = sorted(SHARED.glob("text/*.txt.gz"))[:1] or [None]
-    if path is None:
-        pytest.skip("no text beside the repository")
+def test_the_shared_text(shared_text, tmp_path):
     part = tmp_path / "part.txt.gz"
-    with gzip.open(path, "rt") as whole, gzip.open(part, "wt") as file:
+    with gzip.open(shared_text, "rt") as whole, gzip.open(part, "wt") as file:
         file.writelines(itertools.islice(whole, 3000))
     lengths = {"inputs": 512, "targets": 114}
     manifest = build(config_of(tmp_path, str(part), task_feature_lengths=lengths)).records.manifest
