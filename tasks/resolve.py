@@ -64,4 +64,4 @@ def _of_text(config: PretrainConfig) -> Resolved:
         source = HeldOutSource(source, whole_inputs=True, share=config.held_out)
     noise = None if config.is_causal else (config.noise_density, config.mean_noise_span_length)
     text = define_task("text", source, label_prefix="", rationale_prefix="")
-    return Resolved("", text, (View("text", "input", noise=noise),), None)
+    return Resolved("", text, (View("text", "input", noise=noise, window=config.window),), None)

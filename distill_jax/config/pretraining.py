@@ -30,6 +30,9 @@ class TextOptions(Options):
     held_out: float = fixed(
         0.01, "share of the documents that is held out, for the perplexity; 0 for none", minimum=0, below=1
     )
+    window: int | None = fixed(
+        None, "tokens of a window, of which a row holds several; default as many as fill a row", minimum=2
+    )
     noise_density: float = fixed(
         0.15, "share of the tokens that span corruption takes out", above=0, maximum=0.5
     )

@@ -95,12 +95,12 @@ def make_corruption(view: View, vocabulary: Vocabulary, lengths: Mapping[str, in
     if view.noise is None:
         return None
     corruption = SpanCorruption(*view.noise, vocabulary.sentinels, vocabulary.eos_id)
-    size = corruption.window(lengths["inputs"])
+    size = size_of(view, lengths, corruption)
     (_, targets), spans = corruption.lengths(size), corruption.counts(size)[1]
     if targets > lengths["targets"]:
         raise UserError(
-            f"TASK_FEATURE_LENGTHS: a window of {size} tokens fills inputs of {lengths['inputs']} and makes "
-            f"targets of {targets}, for which there are {lengths['targets']}: give --lengths "
+            f"TASK_FEATURE_LENGTHS: a window of {size} tokens, for inputs of {lengths['inputs']}, makes targets "
+            f"of {targets}, for which there are {lengths['targets']}: give --lengths "
             f"{lengths['inputs']},{targets}"
         )
     if spans > len(vocabulary.sentinels):
@@ -117,7 +117,13 @@ def spans_of(view: View, lengths: Mapping[str, int]) -> int:
     if view.noise is None:
         return 0
     corruption = SpanCorruption(*view.noise, (), 0)
-    return corruption.counts(corruption.window(lengths["inputs"]))[1]
+    return corruption.counts(size_of(view, lengths, corruption))[1]
+
+
+def size_of(view: View, lengths: Mapping[str, int], corruption: SpanCorruption | None) -> int:
+    """Tokens of a window: as many as the view says, but no more than a row has room for."""
+    room = lengths["targets"] + 2 if corruption is None else corruption.window(lengths["inputs"])
+    return room if view.window is None else min(view.window, room)
 
 
 def windows(
@@ -131,9 +137,8 @@ def windows(
 ) -> list[list[Segment]]:
     """Documents in a random order, one after the other, cut into windows: a segment each.
 
-    With `corruption`, as in T5's pretraining, nothing stands between documents, and a window has the number of
-    tokens that fill the inputs: its tokens are the segment's inputs, which `SpanCorruption.corrupt` turns into
-    a pair. Without it each document has its end token, and a window's first token is the segment's inputs, its
+    With `corruption`, as in T5's pretraining, nothing stands between documents, and a window's tokens are the
+    segment's inputs, which `SpanCorruption.corrupt` turns into a pair. Without it each document has its end token, and a window's first token is the segment's inputs, its
     second the decoder's first input, and all others are the targets. A last window that is too short for that
     has end tokens before it.
 
@@ -145,11 +150,9 @@ def windows(
     counts.with_target[view.name] += len(examples)
     order = random.permutation(len(examples)).tolist()
     documents = vocabulary.encode_batch([view.inputs(examples[i][1]) for i in order])
-    size, least = lengths["targets"] + 2, 3
+    size, least = size_of(view, lengths, corruption), 3 if corruption is None else 2
     if corruption is None:
         documents = [[*vocabulary.before, *tokens, vocabulary.eos_id] for tokens in documents]
-    else:
-        size, least = corruption.window(lengths["inputs"]), 2
     numbers = np.repeat([examples[i][0] for i in order], [len(tokens) for tokens in documents])
     flat = np.array([token for tokens in documents for token in tokens], np.int32)
     if vocabulary.unk_id is not None:

@@ -254,9 +254,9 @@ def prepare(
 
 
 def _described(view: View) -> dict[str, Any]:
-    """The fields of a view; without `noise`, which only one that pretrains has."""
-    values = dataclasses.asdict(view)
-    return {name: value for name, value in values.items() if name != "noise" or value is not None}
+    """The fields of a view; of those that only one that pretrains has, those that are given."""
+    given = dataclasses.asdict(view).items()
+    return {name: value for name, value in given if name not in ("noise", "window") or value is not None}
 
 
 def _scoring(task: DistillationTask) -> list[str]:

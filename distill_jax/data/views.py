@@ -38,6 +38,7 @@ class View:
     # Of `text`, the view that pretrains: share of the tokens that span corruption takes out, and their mean
     # number in a span; None where texts are continued.
     noise: tuple[float, float] | None = None
+    window: int | None = None  # of `text`: tokens that go together; None for as many as fill a row
 
     def copies(self, number: int) -> int:
         """How often to take the view of the `number`-th example (from 0): `floor(n rate)` of n in all."""
