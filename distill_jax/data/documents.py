@@ -99,7 +99,7 @@ def make_corruption(view: View, vocabulary: Vocabulary, lengths: Mapping[str, in
     (_, targets), spans = corruption.lengths(size), corruption.counts(size)[1]
     if targets > lengths["targets"]:
         raise UserError(
-            f"TASK_FEATURE_LENGTHS: a window of {size} tokens, for inputs of {lengths['inputs']}, makes targets "
+            f"TASK_FEATURE_LENGTHS: a window of {size} tokens for inputs of {lengths['inputs']} makes targets "
             f"of {targets}, for which there are {lengths['targets']}: give --lengths "
             f"{lengths['inputs']},{targets}"
         )
@@ -138,9 +138,9 @@ def windows(
     """Documents in a random order, one after the other, cut into windows: a segment each.
 
     With `corruption`, as in T5's pretraining, nothing stands between documents, and a window's tokens are the
-    segment's inputs, which `SpanCorruption.corrupt` turns into a pair. Without it each document has its end token, and a window's first token is the segment's inputs, its
-    second the decoder's first input, and all others are the targets. A last window that is too short for that
-    has end tokens before it.
+    segment's inputs, which `SpanCorruption.corrupt` turns into a pair. Without it each document has its end
+    token, and a window's first token is the segment's inputs, its second the decoder's first input, and all
+    others are the targets. A last window that is too short for that has end tokens before it.
 
     Args:
       examples: numbered documents.
