@@ -30,7 +30,7 @@ def test_several_texts_and_the_perplexity_of_what_is_held_out(tmp_path, capsys):
     )
     assert perplexity == pytest.approx(2.718281828**loss, rel=0.01)
     config = str(tmp_path / "run")
-    again = ["--config", config, "--model-dir", str(tmp_path / "again"), "--steps", "1"]
+    again = ["--config", config, "--model-dir", str(tmp_path / "again")]
     assert cli.main(["pretrain", *again]) == 0
 
 
