@@ -1,6 +1,6 @@
-"""Documents to windows of tokens, and T5's span corruption of a window (Raffel et al. 2020, sections 3.1.4 and 3.3.4).
+"""Documents to windows of tokens, and T5's span corruption of a window.
 
-The numbers and the order of the spans, the sentinels and the lengths are those of the t5 package's
+Raffel et al. 2020 (arXiv:1910.10683), sections 3.1.4 and 3.3.4. The numbers and the order of the spans, the sentinels and the lengths are those of the t5 package's
 `preprocessors.span_corruption`, with NumPy's random numbers.
 """
 
@@ -89,19 +89,18 @@ def make_corruption(view: View, vocabulary: Vocabulary, lengths: Mapping[str, in
     """The corruption of a view that pretrains; None where it continues texts.
 
     Raises:
-      UserError: when the targets of a window that fills the inputs are longer than there is room, or the
-        vocabulary has too few sentinels for it.
+      UserError: when inputs or targets of a window are longer than a row, or the vocabulary has too few
+        sentinels for it.
     """
     if view.noise is None:
         return None
     corruption = SpanCorruption(*view.noise, vocabulary.sentinels, vocabulary.eos_id)
     size = size_of(view, lengths, corruption)
-    (_, targets), spans = corruption.lengths(size), corruption.counts(size)[1]
-    if targets > lengths["targets"]:
+    (inputs, targets), spans = corruption.lengths(size), corruption.counts(size)[1]
+    if inputs > lengths["inputs"] or targets > lengths["targets"]:
         raise UserError(
-            f"TASK_FEATURE_LENGTHS: a window of {size} tokens for inputs of {lengths['inputs']} makes targets "
-            f"of {targets}, for which there are {lengths['targets']}: give --lengths "
-            f"{lengths['inputs']},{targets}"
+            f"TASK_FEATURE_LENGTHS {lengths['inputs']},{lengths['targets']}: a window of {size} tokens makes "
+            f"inputs of {inputs} and targets of {targets}: give --lengths {inputs},{targets}"
         )
     if spans > len(vocabulary.sentinels):
         raise UserError(

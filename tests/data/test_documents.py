@@ -172,5 +172,7 @@ def test_a_vocabulary_with_too_few_sentinels_is_refused(vocabulary):
 
 
 def test_targets_that_are_too_short_are_refused(vocabulary):
-    with pytest.raises(UserError, match=r"makes targets of 22, for which there are 20: give --lengths 100,22$"):
+    with pytest.raises(UserError, match=r"inputs of 100 and targets of 22: give --lengths 100,22$"):
         make_corruption(SPANS, vocabulary, {"inputs": 100, "targets": 20})
+    with pytest.raises(UserError, match=r" 2,8: a window of 2 tokens makes .*: give --lengths 3,3$"):
+        make_corruption(SPANS, vocabulary, {"inputs": 2, "targets": 8})
