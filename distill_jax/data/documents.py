@@ -1,7 +1,8 @@
 """Documents to windows of tokens, and T5's span corruption of a window.
 
-Raffel et al. 2020 (arXiv:1910.10683), sections 3.1.4 and 3.3.4. The numbers and the order of the spans, the sentinels and the lengths are those of the t5 package's
-`preprocessors.span_corruption`, with NumPy's random numbers.
+Raffel et al. 2020 (arXiv:1910.10683), sections 3.1.4 and 3.3.4. The numbers and the order of the spans, the
+sentinels and the lengths are those of the t5 package's `preprocessors.span_corruption`, with NumPy's random
+numbers.
 """
 
 import dataclasses
