@@ -17,6 +17,7 @@ from distill_jax.config.data import (
 from distill_jax.config.options import REQUIRED, Options, option
 from distill_jax.config.planning import DemoConfig, ModelsConfig, PlanConfig
 from distill_jax.config.pretraining import PretrainConfig, TextOptions
+from distill_jax.config.report import ReportConfig
 from distill_jax.config.sources import Sources, build, from_macros
 from distill_jax.config.student import (
     CompareConfig,
@@ -50,6 +51,7 @@ COMMANDS: dict[str, type[Options]] = {
     "pretrain": PretrainConfig,
     "eval": EvalConfig,
     "compare": CompareConfig,
+    "report": ReportConfig,
     "infer": InferConfig,
     "serve": ServeConfig,
     "plan": PlanConfig,

@@ -45,8 +45,8 @@ class Option:
     keys: tuple[str, ...] = ()  # of a mapping, in the order of the short form `512,256`
     off: tuple[str, ...] = ()  # further flags that mean False
     metavar: str | None = None  # what help calls the value
-    positional: bool = False  # given without a flag; a tuple takes several
-    repeat: bool = False  # a flag that may be repeated, each time with one text
+    positional: bool = False  # given without a flag
+    repeat: bool = False  # a flag that may be repeated, each time with one text; positional: one text or more
     path: bool = False  # files or folders; written to JSON as absolute paths where they are there
     identity: bool = False  # part of what a run is: resuming it with another value is refused
 

@@ -19,6 +19,7 @@ class TextOptions(Options):
         (),
         "text files, a document a line; or JSONL, CSV or Parquet files, see --column; .gz too",
         positional=True,
+        repeat=True,
         metavar="TEXT",
         path=True,
     )
