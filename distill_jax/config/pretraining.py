@@ -59,7 +59,10 @@ class PretrainConfig(TrainerOptions, TextOptions, ShareOptions, TokenOptions, St
     def verify(self) -> None:
         """There must be text; what the network decides is filled in."""
         if not (self.texts or self.task):
-            raise UserError("no value for TEXTS: give text files, or a task with --task, such as svamp")
+            raise UserError(
+                f"no value for {self.named('texts')}: give text files, or a task such as svamp with "
+                f"{self.named('task')}"
+            )
         if self.task_feature_lengths is None:
             object.__setattr__(self, "task_feature_lengths", dict(CAUSAL if self.is_causal else SPANS))
         if not self.model_dir:

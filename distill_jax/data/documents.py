@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from distill_jax.config import PretrainConfig
 from distill_jax.data.records import Segment
 from distill_jax.data.schema import Example
 from distill_jax.data.tokenization import Counts
 from distill_jax.data.views import TASK_IDS, View
 from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
+
+LENGTHS = PretrainConfig.named("task_feature_lengths")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +103,7 @@ def make_corruption(view: View, vocabulary: Vocabulary, lengths: Mapping[str, in
     (inputs, targets), spans = corruption.lengths(size), corruption.counts(size)[1]
     if inputs > lengths["inputs"] or targets > lengths["targets"]:
         raise UserError(
-            f"TASK_FEATURE_LENGTHS {lengths['inputs']},{lengths['targets']}: a window of {size} tokens makes "
+            f"{LENGTHS} {lengths['inputs']},{lengths['targets']}: a window of {size} tokens makes "
             f"inputs of {inputs} and targets of {targets}: give --lengths {inputs},{targets}"
         )
     if spans > len(vocabulary.sentinels):
@@ -112,12 +115,14 @@ def make_corruption(view: View, vocabulary: Vocabulary, lengths: Mapping[str, in
     return dataclasses.replace(corruption, sentinels=vocabulary.sentinels[:spans])
 
 
-def spans_of(view: View, lengths: Mapping[str, int]) -> int:
-    """Sentinels that a vocabulary needs for a view that pretrains."""
-    if view.noise is None:
-        return 0
-    corruption = SpanCorruption(*view.noise, (), 0)
-    return corruption.counts(size_of(view, lengths, corruption))[1]
+def spans_of(views: Sequence[View], lengths: Mapping[str, int]) -> int:
+    """Sentinels that a vocabulary needs for these views; none but for one that pretrains by span corruption."""
+    spans = 0
+    for view in views:
+        if view.noise is not None:
+            corruption = SpanCorruption(*view.noise, (), 0)
+            spans += corruption.counts(size_of(view, lengths, corruption))[1]
+    return spans
 
 
 def size_of(view: View, lengths: Mapping[str, int], corruption: SpanCorruption | None) -> int:
