@@ -202,7 +202,8 @@ def batch_rows(examples: int, manifest: Mapping[str, Any], unit: int) -> int:
     rows = max(1, round(examples / in_a_row / unit)) * unit
     held = rows * in_a_row
     level = logging.WARNING if abs(held - examples) > 0.05 * examples else logging.INFO
-    log.log(level, "BATCH_EXAMPLES %d: batches of %d rows hold %.1f examples on average", examples, rows, held)
+    label = TrainConfig.named("batch_examples")
+    log.log(level, "%s %d: batches of %d rows hold %.1f examples on average", label, examples, rows, held)
     return rows
 
 

@@ -39,7 +39,7 @@ def test_several_texts_and_the_perplexity_of_what_is_held_out(tmp_path, capsys):
     [
         (["empty.txt"], "empty.txt: no text in there: expected a document a line"),
         (["none.txt"], "none.txt: no such file"),
-        ([], "no value for TEXTS: give text files, or a task with --task, such as svamp"),
+        ([], "no value for TEXT (TEXTS): give text files, or a task such as svamp with --task (TASK)"),
         (["--task", "svam"], "unknown task 'svam': did you mean svamp?"),
     ],
 )

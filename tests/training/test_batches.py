@@ -66,7 +66,7 @@ def test_the_rows_are_the_nearest_that_the_mesh_allows(caplog):
     with caplog.at_level(logging.INFO, "distill_jax"):
         assert [batch_rows(64, manifest, unit) for unit in (1, 4, 8)] == [11, 12, 8]
         assert batch_rows(2, manifest, 1) == 1
-    assert [(record.levelname, record.args[2]) for record in caplog.records] == [
+    assert [(record.levelname, record.args[3]) for record in caplog.records] == [
         ("INFO", 66.0),
         ("WARNING", 72.0),
         ("WARNING", 48.0),

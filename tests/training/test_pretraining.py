@@ -214,7 +214,7 @@ def test_a_pretrained_run_has_no_task_to_be_asked(undisturbed):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"texts": ()}, "no value for TEXTS: give text files, or a task with --task"),
+        ({"texts": ()}, "no value for TEXT .TEXTS.: give text files, or a task such as svamp with --task"),
         ({"vocabulary": "bytes"}, "the vocabulary has 0 sentinels"),
         ({"task_feature_lengths": {"inputs": 40, "targets": 8}}, "give --lengths 40,10"),
         ({"column": ("why",), "task": "entailment"}, "--column why: a task's examples have input"),
