@@ -1,6 +1,7 @@
 """Parameters from elsewhere: a student's first ones, and those of a white-box teacher."""
 
 import dataclasses
+import math
 from typing import Any
 
 from distill_jax.checkpoints.formats.parameters import check, to_arrays
@@ -59,7 +60,14 @@ def _differing(theirs: ModelConfig | None, ours: ModelConfig) -> dict[str, tuple
     first, second = (canonical(config) if config else {} for config in (theirs, ours))
     names = sorted(first.keys() & second.keys(), key=lambda name: (name != "model_family", name))
     pairs = {name: (first[name], second[name]) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and None not in pair}
+    return {name: pair for name, pair in pairs.items() if None not in pair and not _equal(*pair)}
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two settings are the same; numbers may be rounded to float32, as GGUF files hold them."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-6)
+    return one == other
 
 
 def initial_params(
