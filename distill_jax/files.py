@@ -120,6 +120,20 @@ def unreadable(path: str | os.PathLike, error: Exception) -> UserError:
     return UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
+def refuse_existing(path: str | os.PathLike, advice: str) -> None:
+    """Raises a UserError, with the advice, where something is at the path that a folder is to be written to."""
+    if os.path.lexists(path):
+        raise UserError(f"{path}: is there already: {advice}, or remove it")
+
+
+def require_file(path: str | os.PathLike, option: str) -> None:
+    """Raises a UserError, which names the option, where there is no such file; a pipe or a device is one."""
+    if not os.path.exists(path):
+        raise UserError(f"{option} {path}: no such file")
+    if os.path.isdir(path):
+        raise UserError(f"{option} {path}: a folder: expected a file")
+
+
 def refuse_lfs_pointer(path: str | os.PathLike) -> None:
     """Raises a UserError when a file is what Git leaves in place of a large one; OSError without the file."""
     with open(path, "rb") as file:

@@ -1,5 +1,6 @@
 """`distill-jax train`: a task or the user's own files, a method, a student."""
 
+import shlex
 import sys
 
 from distill_jax.cli import host_memory
@@ -9,9 +10,13 @@ from distill_jax.config import TrainConfig
 
 @command("train", "train a student")
 def _train(config: TrainConfig) -> int:
+    from distill_jax.tasks.resolve import resolve
+
+    resolve(config)  # an unknown task, or a file without rows, before JAX is imported
     host_memory.keep_freed()  # before JAX starts its threads
     import distill_jax
     from distill_jax.cli.progress import ProgressBar
+    from distill_jax.training import distributed
     from distill_jax.training.preemption import EXIT_STATUS, Preempted
 
     quiet()
@@ -20,4 +25,9 @@ def _train(config: TrainConfig) -> int:
     except Preempted as stop:
         print(f"{str(stop).splitlines()[0]}; the same command resumes from there", file=sys.stderr)
         return EXIT_STATUS
+    if distributed.is_primary():
+        folder = shlex.quote(config.model_dir)
+        data = f" --data-dir {shlex.quote(config.data_dir)}" if config.data_dir else ""
+        print(f"{config.model_dir}: trained to step {config.train_steps}", file=sys.stderr)
+        print(f"next: distill-jax eval {folder}{data}", file=sys.stderr)
     return 0

@@ -132,8 +132,8 @@ class TrainConfig(
         """There must be something to train on, and a teacher where one is asked."""
         if not (self.data or self.mixture_or_task_name):
             raise UserError(
-                "no value for MIXTURE_OR_TASK_NAME: give a task, such as svamp (distill-jax data list), "
-                "or your own data with --data"
+                f"no value for {self.named('mixture_or_task_name')}: give a task, such as svamp "
+                f"(distill-jax data list), or your own data with {self.named('data')}"
             )
         if not self.model_dir:
             file = re.sub(r"\W+", "_", pathlib.Path((self.data or "").rpartition(":")[2]).stem)

@@ -10,6 +10,7 @@ from typing import Any
 import grain
 import numpy as np
 
+from distill_jax.config import TrainConfig
 from distill_jax.data.records import decode_row, encode_row, to_features
 from distill_jax.errors import UserError
 
@@ -90,7 +91,8 @@ class Loader:
         process_count: int = 1,
     ):
         if batch_size < 1 or batch_size % process_count:
-            raise UserError(f"BATCH_SIZE {batch_size} does not divide by {process_count} hosts")
+            option = TrainConfig.named("batch_size")
+            raise UserError(f"{option} {batch_size} does not divide by {process_count} hosts")
         path = pathlib.Path(path)
         try:
             manifest = json.loads((path / "manifest.json").read_text())

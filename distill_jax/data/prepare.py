@@ -20,6 +20,7 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from distill_jax import files
+from distill_jax.config import PrepareConfig
 from distill_jax.data import cache
 from distill_jax.data.packing import pack as pack_rows
 from distill_jax.data.records import Segment, encode_row
@@ -32,8 +33,9 @@ from distill_jax.data.views import TASK_IDS, View, share_inputs, soften
 from distill_jax.data.vocabularies import load_vocabulary, train_vocabulary
 from distill_jax.errors import UserError
 
-FORMAT = 9  # raise it when the records would differ for the same arguments
+FORMAT = 10  # raise it when the records would differ for the same arguments
 WINDOW = 8192  # examples that are tokenized and packed together, and held in memory
+LENGTHS = PrepareConfig.named("task_feature_lengths")
 log = logging.getLogger("distill_jax")
 
 
@@ -100,7 +102,7 @@ def checked(
         if needs_label and example.label is None:
             raise UserError(
                 f"{task.source.where(split, number)}: no label in this row: add it, or train on "
-                "the teacher's with LABEL_SOURCE='teacher'"
+                f"the teacher's: {PrepareConfig.named('label_source')} teacher"
             )
         yield number, example
 
@@ -171,11 +173,10 @@ def prepare(
     lengths = {name: task_feature_lengths.get(name) for name in ("inputs", "targets")}
     if any(not isinstance(n, int) or n < 2 for n in lengths.values()):
         raise UserError(
-            "TASK_FEATURE_LENGTHS: expected {'inputs': N, 'targets': N} with numbers from 2, got "
-            f"{dict(task_feature_lengths)}"
+            f"{LENGTHS}: expected inputs and targets with numbers from 2, got {dict(task_feature_lengths)}"
         )
     if not 0.0 < data_fraction <= 1.0:
-        raise UserError(f"DATA_FRACTION must lie in (0, 1], got {data_fraction}")
+        raise UserError(f"{PrepareConfig.named('data_fraction')} must lie in (0, 1], got {data_fraction}")
     vocabulary = resolve_vocabulary(vocabulary, task, cache_dir)
     tokenizer = load_vocabulary(vocabulary)
     soft = any(view.soft for view in views)
@@ -235,7 +236,9 @@ def _scoring(task: DistillationTask) -> list[str]:
 def _check_targets(
     task: DistillationTask, views: Sequence[View], counts: Counts, dropped: Mapping[str, int]
 ) -> None:
-    filtered = ", ".join(f"{OPTIONS[reason]} {count} ({reason})" for reason, count in dropped.items())
+    filtered = ", ".join(
+        f"{PrepareConfig.named(OPTIONS[reason])} {count} ({reason})" for reason, count in dropped.items()
+    )
     if not counts.examples and dropped:
         raise UserError(f"{task.name} train: the filters dropped every example: {filtered}; loosen them")
     for view in views:
@@ -251,20 +254,29 @@ def _manifest(description: dict[str, Any], counts: Counts, dropped: Mapping[str,
         "encoder_fill": counts.encoder_tokens / (rows * lengths["inputs"]),
         "decoder_fill": counts.decoder_tokens / (rows * lengths["targets"]),
     }
-    return description | dataclasses.asdict(counts) | {"dropped": dict(dropped)} | fill
+    commonest = collections.Counter(counts.other_labels).most_common(3)
+    kept = {"other_labels": dict(commonest), "dropped": dict(dropped)}
+    return description | dataclasses.asdict(counts) | kept | fill
+
+
+def _counted(manifest: Mapping[str, Any]) -> str:
+    """The commonest labels of no class, with how often each stands there."""
+    texts = [f"{text[:40]!r} {count} times" for text, count in manifest["other_labels"].items()]
+    others = manifest["labels_of_no_class"] - sum(manifest["other_labels"].values())
+    return ", ".join([*texts, *([f"others {others} times"] if others else [])])
 
 
 def _warn(manifest: Mapping[str, Any], max_truncated: float) -> None:
     """Logs a line for each thing in the records that a student cannot learn from."""
     segments = sum(manifest["views"].values())
     problems = [
-        f"{cut} of {segments} {side} are longer than {length} tokens and were cut (raise TASK_FEATURE_LENGTHS)"
+        f"{cut} of {segments} {side} are longer than {length} tokens and were cut: raise {LENGTHS}"
         for side, length in manifest["task_feature_lengths"].items()
         if (cut := manifest[f"truncated_{side}"]) > max_truncated * segments
     ]
     counted = {
         "unknown_tokens": "tokens are unknown to the vocabulary",
-        "labels_of_no_class": "labels are none of the classes or choices",
+        "labels_of_no_class": f"labels are none of the classes or choices: {_counted(manifest)}",
         "null_rationales": "rationales are `nan`, `None` or the like: remove them",
     }
     problems += [f"{manifest[name]} {problem}" for name, problem in counted.items() if manifest[name]]

@@ -6,6 +6,7 @@ from typing import Any
 
 from distill_jax.checkpoints.formats.parameters import fingerprint
 from distill_jax.checkpoints.reading import Checkpoint
+from distill_jax.checkpoints.run_dir import LoraDescription
 from distill_jax.config import TrainConfig
 from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
@@ -32,7 +33,7 @@ class Base:
     path: str
     fingerprint: str
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> LoraDescription:
         """What `run.json` holds, for `checkpoints.reading` to load the model again."""
         lora = dataclasses.asdict(self.lora) | {"targets": list(self.lora.targets)}
         return lora | {"base": self.path, "fingerprint": self.fingerprint}
@@ -49,8 +50,8 @@ def check_base(config: TrainConfig) -> None:
     """Raises UserError where adapters are asked for, but training starts from random weights."""
     if config.lora_rank and config.start is None:
         raise UserError(
-            f"LORA_RANK {config.lora_rank}: adapters need a trained model beneath them: give "
-            "INITIAL_CHECKPOINT_PATH (--init)"
+            f"{TrainConfig.named('lora_rank')} {config.lora_rank}: adapters need a trained model beneath them: "
+            f"give {TrainConfig.named('initial_checkpoint_path')}"
         )
 
 

@@ -11,7 +11,7 @@ from distill_jax.checkpoints.orbax import latest_step
 from distill_jax.checkpoints.reading import Checkpoint
 from distill_jax.checkpoints.vocabulary import vocabulary_spec
 from distill_jax.config import TrainConfig
-from distill_jax.data.prepare import Prepared, checked, prepare
+from distill_jax.data.prepare import Prepared, checked, prepare, resolve_vocabulary
 from distill_jax.data.selection import Filters
 from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
@@ -22,7 +22,7 @@ from distill_jax.models.lora import Lora
 from distill_jax.tasks.resolve import resolve
 from distill_jax.training import distributed, methods, partitioning
 from distill_jax.training.adapters import Base, check_base, load_base
-from distill_jax.training.initial import load_teacher, open_start
+from distill_jax.training.initial import check_start, load_teacher, open_start
 from distill_jax.training.losses import Objective
 from distill_jax.training.partitioning import Partitioner
 from distill_jax.training.stored_logits import store_top_k
@@ -89,18 +89,21 @@ def build(
     Raises:
       UserError: for data, a teacher or a mesh that does not go together with the rest.
     """
+    named = resolve(config)
+    weights = methods.view_weights(config)
+    _check_views(named.name, named.views, weights)
+    _look_at(named.task, ["train", "validation"] if config.eval_period else ["train"], named.views)
     model = model or methods.make_model(config)
     check_base(config)
     place = partitioning.make_partitioner(
         model.config, config.batch_size, config.microbatches, config.mesh, config.partitioning
     )
-    named = resolve(config)
-    weights = methods.view_weights(config)
-    _check_views(named.name, named.views, weights)
-    _look_at(named.task, ["train", "validation"] if config.eval_period else ["train"], named.views)
     start, spec = _start(config, model)
+    spec = distributed.first_alone(lambda: resolve_vocabulary(spec, named.task))
+    vocabulary = load_vocabulary(spec)
+    if start is not None:
+        check_start(start, vocabulary)
     records, validation = _prepare(config, named.task, named.views, spec)
-    vocabulary = load_vocabulary(records.vocabulary)
     model = with_vocabulary_size(model, vocabulary)
     partitioning.check_model(place, model.config, config.batch_size, config.microbatches)
     objective = objective or methods.make_objective(config)
@@ -203,15 +206,16 @@ def with_vocabulary_size(model: Network, vocabulary: Vocabulary) -> Network:
     config = model.config
     if vocabulary.pad_id is None and config.pad_id == 0:
         raise UserError(
-            f"MODEL_FAMILY {config.family} takes id 0 for padding, which is a token of this vocabulary: give "
-            "one of T5's kind, or a decoder-only model"
+            f"{TrainConfig.named('model_family')} {config.family} takes id 0 for padding, which is a token of "
+            "this vocabulary: give one of T5's kind, or a decoder-only model"
         )
     if config.vocab_size is None:
         rounded = -(-vocabulary.vocab_size // 128) * 128
         return model.clone(config=dataclasses.replace(config, vocab_size=rounded))
     if config.vocab_size < vocabulary.vocab_size:
         raise UserError(
-            f"VOCAB_SIZE is {config.vocab_size}, but the vocabulary has {vocabulary.vocab_size} ids"
+            f"{TrainConfig.named('vocab_size')} is {config.vocab_size}, but the vocabulary has "
+            f"{vocabulary.vocab_size} ids"
         )
     return model
 
@@ -221,6 +225,6 @@ def _check_views(name: str, views: Sequence[View], view_weights: Mapping[str, fl
     names, weighed = {view.name for view in views}, set(view_weights)
     if names != weighed:
         raise UserError(
-            f"MIXTURE_OR_TASK_NAME {name!r} has the views {sorted(names)}, but the recipe weighs "
-            f"{sorted(weighed)}: take the recipe of the same method"
+            f"{TrainConfig.named('mixture_or_task_name')} {name!r} has the views {sorted(names)}, but the "
+            f"recipe weighs {sorted(weighed)}: take the recipe of the same method"
         )

@@ -12,6 +12,7 @@ from flax.linen import partitioning as flax_partitioning
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from distill_jax.config import TrainConfig
 from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig
 from distill_jax.models.lora import Lora
@@ -89,8 +90,9 @@ class Partitioner:
         even = len({len(rows) for rows in shares}) == 1 and sum(map(len, shares)) == shards
         if not even or any(rows[-1] - rows[0] != len(rows) - 1 for rows in shares):
             raise UserError(
-                f"MESH {describe(self.mesh.shape)} spreads the rows of a batch unevenly over hosts: choose the "
-                "axis `model` so that it divides the devices of a host, or is a multiple of them"
+                f"{TrainConfig.named('mesh')} {describe(self.mesh.shape)} spreads the rows of a batch unevenly "
+                "over hosts: choose the axis `model` so that it divides the devices of a host, or is a "
+                "multiple of them"
             )
         return shares.index(share), len(shares)
 

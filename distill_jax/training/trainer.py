@@ -117,8 +117,8 @@ def _check_steps(config: TrainConfig) -> None:
         )
     schedules = [methods.make_schedule(dataclasses.replace(config, train_steps=n)) for n in (before, now)]
     old, new = (float(schedule(done)) for schedule in schedules)
-    text = "TRAIN_STEPS was %d, now %d: the %s learning rate after step %d is %g instead of %g"
-    log.warning(text, before, now, config.schedule, done, new, old)
+    text = "%s was %d, now %d: the %s learning rate after step %d is %g instead of %g"
+    log.warning(text, config.named("train_steps"), before, now, config.schedule, done, new, old)
 
 
 def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, float]:
@@ -147,6 +147,7 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
         validate=_validation(run, evaluator) if config.eval_period else None,
         best_by=run.task.best_by,
         listener=listener,
+        built=run,
     ).run()
 
 
