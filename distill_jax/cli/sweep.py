@@ -1,6 +1,7 @@
 """`distill-jax sweep`: a grid of methods, models, shares of the data, label sources and seeds."""
 
 import signal
+import sys
 
 from distill_jax.cli import host_memory
 from distill_jax.cli.common import command, quiet
@@ -12,9 +13,14 @@ def _sweep(config: SweepConfig) -> int:
     if config.cell is not None:
         host_memory.keep_freed()
         from distill_jax.experiments.sweep import cell
+        from distill_jax.training.preemption import EXIT_STATUS, Preempted
 
         quiet()
-        cell.run_alone(config)
+        try:
+            cell.run_alone(config)
+        except Preempted as stop:
+            print(f"{stop}; the same command resumes from there", file=sys.stderr)
+            return EXIT_STATUS
         return 0
     from distill_jax.experiments.sweep import run
 

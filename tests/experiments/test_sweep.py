@@ -195,9 +195,10 @@ def test_a_cell_is_the_run_by_hand_chosen_on_validation_and_runs_once(write, ins
     assert (found["test"]["right"], found["test"]["total"]) == (sum(right), 12)
     assert (tmp_path / "out" / found["predictions"]).read_text() == by_hand[best]["test"][1]
     assert [each["values"]["learning_rate"] for each in found["search"]] == [1e-3, 0.1]
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in ("step 2/2  loss ", "1 of 1 cells are finished", "majority"))
     assert found["steps"] == 2 and found["train_examples"] == 12 and found["parameters"] > 1000
     assert 0 < found["seconds"] <= found["search_seconds"] and found["device"]["platform"]
-    assert "1 of 1 cells are finished" in (printed := capsys.readouterr().out) and "majority" in printed
     # Checkpoints of the run that was not chosen are gone, the other's are there.
     kept = [each.parent.name for each in (tmp_path / "out").glob("cells/*/*/checkpoints")]
     assert kept == [f"learning_rate={best}"]
