@@ -73,6 +73,13 @@ class ProgressBar(Listener):
         else:
             print(f"step {step}/{self._total}  {text}  {seconds_left:.0f} s left", file=sys.stderr, flush=True)
 
+    def validation(self, step: int, scores: Mapping[str, float]) -> None:
+        """Tells the perplexity of held-out text, where there is one."""
+        if "text_perplexity" in scores:
+            loss, perplexity = scores["text_loss"], scores["text_perplexity"]
+            text = f"step {step}/{self._total}  held-out text: loss {loss:.3f}  perplexity {perplexity:.2f}"
+            self._console.print(text, highlight=False, soft_wrap=True)
+
     def close(self) -> None:
         """Leaves the terminal as it was."""
         if self._bar:

@@ -97,20 +97,25 @@ class TokenOptions(Options):
     pack: bool = fixed(True, "several examples to a row, kept apart by segment ids")
 
 
-class SelectionOptions(Options):
+class ShareOptions(Options):
+    """How much of the data"""
+
+    data_fraction: float = fixed(1.0, "share of examples; nested, the same for each method", above=0, maximum=1)
+    num_examples: int | None = fixed(None, "or their number", minimum=1)
+    seed: int = fixed(0, "of parameters, data order, data share and dropout", macro="RANDOM_SEED", minimum=0)
+
+
+class SelectionOptions(ShareOptions):
     """Which examples, and which labels"""
 
     label_source: str = fixed("reference", "whose labels to train on", choices=("reference", "teacher"))
     rationale_rate: float | None = fixed(None, "rationales per label; default the task's, which is 1", above=0)
-    data_fraction: float = fixed(1.0, "share of examples; nested, the same for each method", above=0, maximum=1)
-    num_examples: int | None = fixed(None, "or their number", minimum=1)
     only_agreeing: bool = fixed(False, "only rows whose teacher label is right")
     min_rationale_words: int = fixed(0, "drop rows with a shorter rationale", minimum=0)
     max_rationale_words: int | None = fixed(None, "drop rows with a longer rationale", minimum=0)
     max_rationale_similarity: float | None = fixed(
         None, "drop rows nearer to an earlier rationale, by the Jaccard index of word triples", above=0, below=1
     )
-    seed: int = fixed(0, "of parameters, data order, data share and dropout", macro="RANDOM_SEED", minimum=0)
 
     @property
     def filters(self) -> dict[str, object]:

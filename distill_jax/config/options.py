@@ -48,7 +48,7 @@ class Option:
     metavar: str | None = None  # what help calls the value
     positional: bool = False  # given without a flag
     repeat: bool = False  # a flag that may be repeated, each time with one text; positional: one text or more
-    path: bool = False  # a file or folder; written to JSON as an absolute path where it is there
+    path: bool = False  # files or folders; written to JSON as absolute paths where they are there
     identity: bool = False  # part of what a run is: resuming it with another value is refused
 
 
@@ -245,6 +245,10 @@ def parse_gin(field: dataclasses.Field, text: str) -> Any:
     return parse(field, stripped)
 
 
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if os.path.exists(path) else path
+
+
 @typing.dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option, fixed))
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
@@ -284,8 +288,10 @@ class Options:
         """All values, ready for `json.dumps`; paths of what is there are absolute."""
         values = {name: getattr(self, name) for name in self.options()}
         for name, field in self.options().items():
-            if field.metadata["option"].path and values[name] and os.path.exists(values[name]):
-                values[name] = os.path.abspath(values[name])
+            if field.metadata["option"].path and values[name]:
+                several = isinstance(values[name], tuple)
+                paths = [_absolute(path) for path in (values[name] if several else [values[name]])]
+                values[name] = tuple(paths) if several else paths[0]
         return values
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import Any
 from distill_jax.checkpoints.formats.parameters import fingerprint
 from distill_jax.checkpoints.reading import Checkpoint
 from distill_jax.checkpoints.run_dir import LoraDescription
-from distill_jax.config import TrainConfig
+from distill_jax.config import PretrainConfig, TrainConfig
 from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.families import Network
@@ -46,7 +46,7 @@ def lora_of(config: Any) -> Lora | None:
     return Lora(config.lora_rank, config.lora_alpha, config.lora_targets)
 
 
-def check_base(config: TrainConfig) -> None:
+def check_base(config: TrainConfig | PretrainConfig) -> None:
     """Raises UserError where adapters are asked for, but training starts from random weights."""
     if config.lora_rank and config.start is None:
         raise UserError(
@@ -56,7 +56,11 @@ def check_base(config: TrainConfig) -> None:
 
 
 def load_base(
-    config: TrainConfig, model: Network, start: Checkpoint | None, vocabulary: Vocabulary, place: Partitioner
+    config: TrainConfig | PretrainConfig,
+    model: Network,
+    start: Checkpoint | None,
+    vocabulary: Vocabulary,
+    place: Partitioner,
 ) -> Base | None:
     """Loads what a run adapts, to where the mesh has it; None for a run that trains all weights.
 

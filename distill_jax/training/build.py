@@ -10,7 +10,8 @@ import optax
 from distill_jax.checkpoints.orbax import latest_step
 from distill_jax.checkpoints.reading import Checkpoint
 from distill_jax.checkpoints.vocabulary import vocabulary_spec
-from distill_jax.config import TrainConfig
+from distill_jax.config import PretrainConfig, TrainConfig
+from distill_jax.data.documents import spans_of
 from distill_jax.data.prepare import Prepared, checked, prepare, resolve_vocabulary
 from distill_jax.data.selection import Filters
 from distill_jax.data.task import DistillationTask
@@ -48,7 +49,7 @@ class Run:
       place: the mesh and what is sharded over it.
     """
 
-    config: TrainConfig
+    config: TrainConfig | PretrainConfig
     name: str
     own_data: Mapping[str, Any] | None
     task: DistillationTask
@@ -77,7 +78,7 @@ class Run:
 
 
 def build(
-    config: TrainConfig,
+    config: TrainConfig | PretrainConfig,
     model: Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
     objective: Objective | None = None,
@@ -95,15 +96,20 @@ def build(
     _look_at(named.task, ["train", "validation"] if config.eval_period else ["train"], named.views)
     model = model or methods.make_model(config)
     check_base(config)
+    rows = 0 if config.batch_examples else config.batch_size  # 0, for any mesh: the records decide
     place = partitioning.make_partitioner(
-        model.config, config.batch_size, config.microbatches, config.mesh, config.partitioning
+        model.config, rows, config.microbatches, config.mesh, config.partitioning
     )
     start, spec = _start(config, model)
-    spec = distributed.first_alone(lambda: resolve_vocabulary(spec, named.task))
+    sentinels = spans_of(named.views, config.task_feature_lengths)
+    spec = distributed.first_alone(lambda: resolve_vocabulary(spec, named.task, sentinels=sentinels))
     vocabulary = load_vocabulary(spec)
     if start is not None:
         check_start(start, vocabulary)
     records, validation = _prepare(config, named.task, named.views, spec)
+    if config.batch_examples is not None:
+        rows = batch_rows(config.batch_examples, records.manifest, place.batch_unit(config.microbatches))
+        config = dataclasses.replace(config, batch_size=rows)
     model = with_vocabulary_size(model, vocabulary)
     partitioning.check_model(place, model.config, config.batch_size, config.microbatches)
     objective = objective or methods.make_objective(config)
@@ -140,7 +146,7 @@ def _look_at(task: DistillationTask, splits: Sequence[str], views: Sequence[View
         next(checked(enumerate(task.source.examples(split)), task, split, views), None)
 
 
-def _start(config: TrainConfig, model: Network) -> tuple[Checkpoint | None, str]:
+def _start(config: TrainConfig | PretrainConfig, model: Network) -> tuple[Checkpoint | None, str]:
     """The checkpoint to start from, where there is one and the run does not resume; and the vocabulary."""
     resumes, path = latest_step(config.model_dir) is not None, config.start
     if resumes and config.vocabulary is None:
@@ -162,7 +168,7 @@ def _start(config: TrainConfig, model: Network) -> tuple[Checkpoint | None, str]
 
 
 def _prepare(
-    config: TrainConfig, task: DistillationTask, views: Sequence[View], vocabulary: str
+    config: TrainConfig | PretrainConfig, task: DistillationTask, views: Sequence[View], vocabulary: str
 ) -> tuple[Prepared, Prepared | None]:
     """The training rows, and the validation rows where there are any to evaluate on."""
     common = {"task_feature_lengths": config.task_feature_lengths, "pack": config.pack, "seed": config.seed}
@@ -184,6 +190,21 @@ def _prepare(
         lambda: prepare(task, views, "validation", vocabulary=records.vocabulary, **common)
     )
     return records, validation if validation.manifest["rows"] else None
+
+
+def batch_rows(examples: int, manifest: Mapping[str, Any], unit: int) -> int:
+    """The rows of a batch that hold `examples` of prepared records on average: a multiple of `unit`, or one.
+
+    An example is one (inputs, targets) pair for each view, as in the reference code, whose batch of 64 has 64
+    labels and, step by step, as many rationales. So an epoch has as many steps as there.
+    """
+    in_a_row = max(manifest["with_target"].values()) / manifest["rows"]
+    rows = max(1, round(examples / in_a_row / unit)) * unit
+    held = rows * in_a_row
+    level = logging.WARNING if abs(held - examples) > 0.05 * examples else logging.INFO
+    label = TrainConfig.named("batch_examples")
+    log.log(level, "%s %d: batches of %d rows hold %.1f examples on average", label, examples, rows, held)
+    return rows
 
 
 def _with_stored_logits(

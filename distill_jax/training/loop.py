@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from distill_jax.checkpoints.orbax import Checkpointer
-from distill_jax.config import TrainConfig
+from distill_jax.config import PretrainConfig, TrainConfig
 from distill_jax.training import distributed
 from distill_jax.training.listener import Listener
 from distill_jax.training.metrics import MetricWriter
@@ -111,7 +111,7 @@ class Loop:
     checkpointer: Checkpointer
     guard: Guard
     place: Partitioner
-    config: TrainConfig
+    config: TrainConfig | PretrainConfig
     validate: Callable[[Any], dict[str, float]] | None
     best_by: Callable[[dict[str, float]], tuple[str, float] | None]
     listener: Listener

@@ -121,6 +121,11 @@ def batch_shards(sizes: Sizes, rules: Rules) -> int:
     return math.prod(sizes[axis] for axis in _axes(dict(rules).get("batch")))
 
 
+def batch_unit(sizes: Sizes, rules: Rules, microbatches: int, hosts: int) -> int:
+    """What the rows of a batch must be a multiple of."""
+    return math.lcm(batch_shards(sizes, rules) * microbatches, hosts)
+
+
 def valid_meshes(
     rules: Rules, config: ModelConfig, batch_size: int, microbatches: int, device_count: int, hosts: int = 1
 ) -> Iterator[dict[str, int]]:
@@ -153,8 +158,8 @@ def check(
     reason = _misfit(sizes, rules, config, batch_size, microbatches, devices, hosts)
     if reason is None:
         return
-    parts = math.lcm(batch_shards(sizes, rules) * microbatches, hosts)
-    nearest_batch = max(1, round(batch_size / parts)) * parts
+    unit = batch_unit(sizes, rules, microbatches, hosts)
+    nearest_batch = max(1, round(batch_size / unit)) * unit
     if reason.startswith(_BATCH_SIZE):
         reason += f": the nearest that does is {nearest_batch}"
 

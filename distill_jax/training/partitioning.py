@@ -16,7 +16,17 @@ from distill_jax.config import TrainConfig
 from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig
 from distill_jax.models.lora import Lora
-from distill_jax.training.mesh import AXES, Rules, Sizes, batch_shards, check, describe, mesh_sizes, table
+from distill_jax.training.mesh import (
+    AXES,
+    Rules,
+    Sizes,
+    batch_shards,
+    batch_unit,
+    check,
+    describe,
+    mesh_sizes,
+    table,
+)
 from distill_jax.training.programs import remembered
 
 
@@ -72,6 +82,10 @@ class Partitioner:
             shapes,
             self.state(shapes, model, lora),
         )
+
+    def batch_unit(self, microbatches: int) -> int:
+        """What the rows of a batch must be a multiple of."""
+        return batch_unit(self.mesh.shape, self.rules, microbatches, jax.process_count())
 
     def rows(self) -> tuple[int, int]:
         """(number of this host's share of the rows of a batch, how many shares there are).

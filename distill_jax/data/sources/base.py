@@ -74,7 +74,7 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield number, line
-    except (UnicodeDecodeError, OSError) as error:
+    except files.UNREADABLE as error:
         raise unreadable(path, error) from None
 
 
