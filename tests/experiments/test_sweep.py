@@ -140,7 +140,7 @@ def test_steps_by_share_and_options_by_model_and_method(write):
         ({"search": {"learning_rate": 1}}, "search: learning_rate: expected a list of values, got 1"),
         ({"task": "entailmnt", "train": {}}, "unknown task 'entailmnt': did you mean entailment?"),
         ({"eval": {"label_bye": "rank"}}, "eval: no option 'label_bye': did you mean label_by?"),
-        ({"fractions": [1.5]}, "data_fraction (--data-fraction, DATA_FRACTION): expected a number above 0"),
+        ({"fractions": [1.5]}, "DATA_FRACTION): expected a number above 0 and up to 1, got 1.5"),
         ({"seeds": 3}, "seeds: expected a list, got 3"),
         ({"steps": {0.5: 3}}, "steps: none for the share 1; there are: 0.5"),
         ({"epochs": 2}, "give steps or epochs, not both"),
