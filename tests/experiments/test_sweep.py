@@ -160,7 +160,7 @@ def test_files_that_are_no_sweep_are_one_line(tmp_path, capsys):
         ("a: [", "not YAML"),
         ("- a", "the file: expected keys with values"),
         ("seeds: [0]", "no key 'methods'"),
-        ("methods: [standard]", "no value for MIXTURE_OR_TASK_NAME"),
+        ("methods: [standard]", "give a task, such as svamp"),
     ):
         path.write_text(text)
         assert sweep(str(path)) == 1
