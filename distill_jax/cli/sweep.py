@@ -19,7 +19,7 @@ def _sweep(config: SweepConfig) -> int:
         try:
             cell.run_alone(config)
         except Preempted as stop:
-            print(stop, file=sys.stderr)
+            print(f"{stop}; the same command resumes from there", file=sys.stderr)
             return EXIT_STATUS
         return 0
     from distill_jax.experiments.sweep import run

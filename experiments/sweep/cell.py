@@ -38,6 +38,7 @@ from distill_jax.experiments.sweep.grid import Cell
 from distill_jax.experiments.sweep.results import RESULT, read_result
 from distill_jax.tasks.resolve import resolve
 from distill_jax.training import train_state, trainer
+from distill_jax.training.build import Run
 from distill_jax.training.build import build as build_run
 from distill_jax.training.listener import Listener
 
@@ -118,8 +119,8 @@ class _Clock(Listener):
         self._before = json.loads(path.read_text()) if path.exists() else dict.fromkeys(_CLOCKS, 0.0)
         self._began = {name: clock() for name, clock in _CLOCKS.items()}
 
-    def begin(self, step: int, train_steps: int) -> None:
-        self._steps = train_steps
+    def begin(self, run: Run, step: int) -> None:
+        self._steps = run.config.train_steps
 
     def train(self, step: int, metrics: Mapping[str, float], speed: float, left: float) -> None:
         spent = {

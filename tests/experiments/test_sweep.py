@@ -145,7 +145,7 @@ def test_steps_by_share_and_options_by_model_and_method(write):
         ({"search": {"learning_rate": 1}}, "search: learning_rate: expected a list of values, got 1"),
         ({"task": "entailmnt", "train": {}}, "unknown task 'entailmnt': did you mean entailment?"),
         ({"eval": {"label_bye": "rank"}}, "eval: no option 'label_bye': did you mean label_by?"),
-        ({"fractions": [1.5]}, "--data-fraction (DATA_FRACTION): expected a number above 0"),
+        ({"fractions": [1.5]}, "DATA_FRACTION): expected a number above 0 and up to 1, got 1.5"),
         ({"seeds": 3}, "seeds: expected a list, got 3"),
         ({"steps": {0.5: 3}}, "steps: none for the share 1; there are: 0.5"),
         ({"epochs": 2}, "give steps or epochs, not both"),
@@ -203,9 +203,10 @@ def test_a_cell_is_the_run_by_hand_chosen_on_validation_and_runs_once(write, ins
     assert found["correct"] == "".join(str(int(each)) for each in right)
     assert (tmp_path / "out" / found["predictions"]).read_text() == by_hand[best]["test"][1]
     assert [each["values"]["learning_rate"] for each in found["search"]] == [1e-3, 0.1]
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in ("step 2/2  loss ", "1 of 1 cells are finished", "majority"))
     assert found["steps"] == 2 and found["train_examples"] == 12 and found["parameters"] > 1000
     assert 0 < found["seconds"] <= found["search_seconds"] and found["device"]["platform"]
-    assert "1 of 1 cells are finished" in (printed := capsys.readouterr().out) and "majority" in printed
     # Checkpoints of the run that was not chosen are gone, the other's are there.
     kept = [each.parent.name for each in (tmp_path / "out").glob("cells/*/*/checkpoints")]
     assert kept == [f"learning_rate={best}"]
