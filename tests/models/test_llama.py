@@ -113,8 +113,9 @@ def test_the_prefix_is_read_once_for_all_that_continue_it(student):
     batch = batch_of([segments(2, shared=True)], shared=True)
     whole = logits_of(model, params, batch)
     inputs, kept = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
-    encoded = model.apply({"params": params}, inputs, kept, enable_dropout=False, method="encode")
-    states = model.apply(
+    apply = jax.jit(model.apply, static_argnames=("method", "enable_dropout", "decode"))
+    encoded = apply({"params": params}, inputs, kept, enable_dropout=False, method="encode")
+    states = apply(
         {"params": params},
         *(encoded, inputs, batch["decoder_input_tokens"], kept, batch["decoder_segment_ids"]),
         decoder_cross_segment_ids=batch["decoder_cross_segment_ids"],

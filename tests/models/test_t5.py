@@ -127,9 +127,10 @@ def test_hidden_states_times_the_output_kernel_are_the_logits(tied):
     model = Transformer(T5Config(**FIELDS, logits_via_embedding=tied))
     tokens = jnp.array([[3, 4, 5, 1]])
     params = train_state.init_params(model, 0)
-    states = model.apply({"params": params}, tokens, tokens, tokens, enable_dropout=False, method="hidden")
+    apply = jax.jit(functools.partial(model.apply, enable_dropout=False), static_argnames="method")
+    states = apply({"params": params}, tokens, tokens, tokens, method="hidden")
     kernel, scale = output_kernel(params, model.config)
-    logits = model.apply({"params": params}, tokens, tokens, tokens, enable_dropout=False)
+    logits = apply({"params": params}, tokens, tokens, tokens)
     np.testing.assert_allclose((states * scale) @ kernel, logits, atol=1e-5)
 
 
