@@ -183,7 +183,9 @@ def test_the_config_goes_to_json_and_back():
     ],
 )
 def test_sizes_are_those_of_the_published_models(size, count):
-    config = make_config(build(ModelOptions, Sources(model=size)).shape)
+    config = make_config(
+        build(ModelOptions, Sources(model=size), scan_layers=True).shape
+    )  # one layer is traced
     model, tokens = make_network(config), jnp.ones((1, 8), jnp.int32)
     shapes = jax.eval_shape(
         lambda key: model.init(key, tokens, tokens, tokens, enable_dropout=False)["params"], jax.random.key(0)

@@ -56,23 +56,8 @@ def expected(root, cache):
     return train_here(root / "one", cache, steps=STEPS, period=STEPS)
 
 
-@pytest.fixture(scope="module")
-def two(root, cache, expected):
-    """A run of two processes with two devices each, to step 6, evaluated there."""
-    extra = ["--gin.EVAL_PERIOD=6", "--gin.EVAL_EXAMPLES=3"]
-    job = Job(root / "two", cache, 2, steps=6, devices=2, mesh=MESH, extra=extra)
-    assert job.wait() == [0, 0], job.output()
-    assert '"validation/label_accuracy"' in (root / "two" / "metrics.jsonl").read_text()
-    return root / "two"
-
-
-def test_two_processes_train_the_same_run_and_one_goes_on_with_it(two, cache, expected):
-    same(losses(two), expected, 6)
-    assert steps(two) == [6]
-    same(train_here(two, cache, steps=9), expected, 9)
-
-
-def test_four_processes_train_the_same_run_and_three_go_on_with_it(root, cache, expected):
+def test_four_processes_train_the_same_run_and_fewer_go_on_with_it(root, cache, expected):
+    """With parameters sharded over four processes, then over three, then in one."""
     folder = root / "four"
     four = Job(folder, cache, 4, steps=6, mesh={"fsdp": 2, "model": 2})
     assert four.wait() == [0] * 4, four.output()
@@ -81,6 +66,7 @@ def test_four_processes_train_the_same_run_and_three_go_on_with_it(root, cache, 
     assert three.wait() == [0] * 3, three.output()
     same(losses(folder), expected, 9)
     assert steps(folder) == [6, 9]
+    same(train_here(folder, cache, steps=12), expected, 12)
 
 
 def reached(job, folder, when):
@@ -99,7 +85,7 @@ def reached(job, folder, when):
 
 
 @pytest.mark.parametrize(("when", "lost"), [("start", 1), ("step", 0), ("checkpoint", 1)])
-def test_a_kill_ends_the_other_and_both_resume(root, cache, expected, two, when, lost):
+def test_a_kill_ends_the_other_and_both_resume(root, cache, expected, when, lost):
     folder = root / f"killed_{when}_{lost}"
     job = Job(folder, cache, 2, steps=STEPS, period=5, devices=2, mesh=MESH)
     reached(job, folder, when)
@@ -110,26 +96,34 @@ def test_a_kill_ends_the_other_and_both_resume(root, cache, expected, two, when,
         saved = steps(folder)
         assert saved and saved[-1] < STEPS
         last = min(saved[-1] + 5, STEPS)
-        again = Job(folder, cache, 2, steps=last, period=5, devices=2, mesh=MESH)
+        extra = [f"--gin.EVAL_PERIOD={last}", "--gin.EVAL_EXAMPLES=3"]
+        again = Job(folder, cache, 2, steps=last, period=5, devices=2, mesh=MESH, extra=extra)
         assert again.wait() == [0, 0], again.output()
+        assert '"validation/label_accuracy"' in (folder / "metrics.jsonl").read_text()
         same(losses(folder), expected, last)
         assert steps(folder)[-1] == last
 
 
-def test_sigterm_to_one_process_saves_in_all(root, cache, expected, two):
+@pytest.fixture(scope="module")
+def stopped(root, cache, expected):
+    """A run of two processes with two devices each, one of which is told to stop."""
     folder = root / "stopped"
     job = Job(folder, cache, 2, steps=STEPS, period=1000, devices=2, mesh=MESH)
     job.until(lambda: len(losses(folder)) >= 3)
     job.processes[1].send_signal(signal.SIGTERM)
     assert job.wait() == [143, 143], job.output()
-    (saved,) = steps(folder)
-    assert f"saved at step {saved} of {STEPS}" in job.output()
-    same(losses(folder), expected, saved)
+    return job
 
 
-def test_an_error_of_one_process_ends_all(root, cache, two):
-    shutil.copytree(two, root / "other")
-    job = Job(root / "other", cache, 2, steps=20, devices=2, mesh=MESH, extra=["--gin.RANDOM_SEED=7"])
+def test_sigterm_to_one_process_saves_in_all(stopped, expected):
+    (saved,) = steps(stopped.folder)
+    assert f"saved at step {saved} of {STEPS}" in stopped.output()
+    same(losses(stopped.folder), expected, saved)
+
+
+def test_an_error_of_one_process_ends_all(root, cache, stopped):
+    shutil.copytree(stopped.folder, root / "other")
+    job = Job(root / "other", cache, 2, steps=STEPS, devices=2, mesh=MESH, extra=["--gin.RANDOM_SEED=7"])
     statuses = job.wait(90)
     assert 0 not in statuses
     assert "holds a different run" in job.output()
