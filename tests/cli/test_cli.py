@@ -45,20 +45,21 @@ def test_training_imports_no_tensorflow(tmp_path):
         "print(sorted({'tensorflow', 'seqio'} & set(sys.modules)))"
     )
     flags = ["train", "entailment", "--model", "byt5/tiny", "--steps", "1", "--batch-size", "2"]
-    flags += ["--lengths", "128,64", "--model-dir", str(tmp_path / "run")]
-    flags += ["--gin.NUM_EXAMPLES=8", "--gin.EVAL_EXAMPLES=2", "--gin.NUM_ENCODER_LAYERS=1"]
+    flags += ["--lengths", "128,16", "--model-dir", str(tmp_path / "run")]
+    flags += ["--gin.NUM_EXAMPLES=8", "--gin.EVAL_EXAMPLES=2", "--gin.NUM_ENCODER_LAYERS=1", "--gin.EMB_DIM=32"]
     out = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, env=os.environ)
     assert out.returncode == 0, out.stderr
     assert out.stdout.strip().splitlines()[-1] == "[]"
 
     run = tmp_path / "run"
-    assert cli.main(["eval", str(run), "--gin.EVAL_EXAMPLES=3", "--split", "test"]) == 0
+    four = ["--batch-size", "4"]
+    assert cli.main(["eval", str(run), "--gin.EVAL_EXAMPLES=3", "--split", "test", *four]) == 0
     predictions = [json.loads(line) for line in (run / "eval/test-1.jsonl").read_text().splitlines()]
     assert len(predictions) == 3 and "predicted_rationale" in predictions[0]
     inputs = tmp_path / "in.jsonl"
     inputs.write_text('{"input": "b", "id": 7}\n\n{"input": "a"}\n')
     outputs = tmp_path / "out.jsonl"
-    flags = ["infer", str(run), "--input", str(inputs), "--output", str(outputs), "--rationale"]
+    flags = ["infer", str(run), "--input", str(inputs), "--output", str(outputs), "--rationale", *four]
     assert cli.main(flags) == 0
     rows = [json.loads(line) for line in outputs.read_text().splitlines()]
     assert [row["input"] for row in rows] == ["b", "a"] and rows[0]["id"] == 7
