@@ -38,7 +38,7 @@ def make_train_step(
     objective: Objective = CrossEntropy(),
     seed: int = 0,
     microbatches: int = 1,
-    loss_chunk: int = 2048,
+    loss_chunk: int | None = None,
     z_loss: float = 0.0,
     shardings: TrainState | None = None,
     lora: Lora | None = None,
@@ -113,7 +113,7 @@ def make_train_step(
 
 
 def make_eval_step(
-    model, view_weights: Mapping[str, float], *, objective: Objective = CrossEntropy(), loss_chunk: int = 2048
+    model, view_weights: Mapping[str, float], *, objective: Objective = CrossEntropy(), loss_chunk: int | None = None
 ) -> Callable[..., Metrics]:
     """Builds the jitted `(params, batch, teacher=None) -> metrics`: as the train step's, without dropout."""
 
