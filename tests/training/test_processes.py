@@ -1,5 +1,6 @@
 """Runs of several real processes on this machine: the same curve, whatever dies on the way."""
 
+import concurrent.futures
 import importlib.util
 import pathlib
 import shutil
@@ -84,24 +85,33 @@ def reached(job, folder, when):
     )
 
 
-@pytest.mark.parametrize(("when", "lost"), [("start", 1), ("step", 0), ("checkpoint", 1)])
-def test_a_kill_ends_the_other_and_both_resume(root, cache, expected, when, lost):
-    folder = root / f"killed_{when}_{lost}"
+def killed(root, cache, when, lost):
+    """The folder of a run of two processes; one of them was killed, and the other ended after it."""
+    folder = root / f"killed_{when}"
     job = Job(folder, cache, 2, steps=STEPS, period=5, devices=2, mesh=MESH)
     reached(job, folder, when)
     job.processes[lost].send_signal(signal.SIGKILL)
     status = job.processes[1 - lost].wait(60)
     assert status != 0, job.output(1 - lost)
-    if when == "checkpoint":
-        saved = steps(folder)
-        assert saved and saved[-1] < STEPS
-        last = min(saved[-1] + 5, STEPS)
-        extra = [f"--gin.EVAL_PERIOD={last}", "--gin.EVAL_EXAMPLES=3"]
-        again = Job(folder, cache, 2, steps=last, period=5, devices=2, mesh=MESH, extra=extra)
-        assert again.wait() == [0, 0], again.output()
-        assert '"validation/label_accuracy"' in (folder / "metrics.jsonl").read_text()
-        same(losses(folder), expected, last)
-        assert steps(folder)[-1] == last
+    return folder
+
+
+def test_a_kill_ends_the_other_and_both_resume(root, cache, expected):
+    """Runs that are killed at different places wait at once for a sign of life of the process that is gone."""
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(killed, root, cache, *case) for case in (("start", 1), ("step", 0))]
+        folder = pool.submit(killed, root, cache, "checkpoint", 1).result()
+        for run in runs:
+            run.result()
+    saved = steps(folder)
+    assert saved and saved[-1] < STEPS
+    last = min(saved[-1] + 5, STEPS)
+    extra = [f"--gin.EVAL_PERIOD={last}", "--gin.EVAL_EXAMPLES=3"]
+    again = Job(folder, cache, 2, steps=last, period=5, devices=2, mesh=MESH, extra=extra)
+    assert again.wait() == [0, 0], again.output()
+    assert '"validation/label_accuracy"' in (folder / "metrics.jsonl").read_text()
+    same(losses(folder), expected, last)
+    assert steps(folder)[-1] == last
 
 
 @pytest.fixture(scope="module")
