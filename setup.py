@@ -40,6 +40,7 @@ setup(
         "distill_jax.tasks",
         "distill_jax.experiments",
         "distill_jax.experiments.demo",
+        "distill_jax.experiments.report",
         "distill_jax.gin_configs",
     ],
     package_dir={
@@ -86,6 +87,8 @@ setup(
         "huggingface": ["datasets>=4"],
         "int8": INT8,
         "serve": SERVE,
+        "wandb": ["wandb"],
+        "mlflow": ["mlflow"],
         # The clients' tests need no key and no network: they talk to a server on the loopback.
         "test": [
             *TEACHERS["teachers"],

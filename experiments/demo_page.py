@@ -14,18 +14,13 @@ from typing import Any
 from distill_jax.experiments import floors, results
 from distill_jax.experiments.demo import summary
 from distill_jax.experiments.demo.experiment import ARMS
+from distill_jax.experiments.report.tables import markdown
 
 DEMO = results.FOLDER / "demo" / "results.json"
 RATES = results.FOLDER / "demo_rates.json"
 ESNLI = results.FOLDER / "floors_esnli_small.json"
 README, PAGE = pathlib.Path("README.md"), pathlib.Path("docs/demo.md")
 MARKS = "<!-- demo -->\n", "<!-- /demo -->"
-
-
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table whose first column is text and whose others are figures."""
-    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def statement(runs: summary.Results) -> str:

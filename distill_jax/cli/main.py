@@ -10,7 +10,7 @@ from distill_jax.config import COMMANDS
 from distill_jax.config.flags import Parser, configuration
 from distill_jax.errors import UserError
 
-MODULES = ("demo", "data", "annotate", "train", "student", "plan", "convert", "export", "options")
+MODULES = ("demo", "data", "annotate", "train", "student", "report", "plan", "convert", "export", "options")
 GROUPS = {
     "data": "look at tasks and their statistics",
     "store": "bring completions into a store, and out of it",

@@ -16,6 +16,7 @@ from distill_jax.config.data import (
 )
 from distill_jax.config.options import REQUIRED, Options, option
 from distill_jax.config.planning import DemoConfig, ModelsConfig, PlanConfig
+from distill_jax.config.report import ReportConfig
 from distill_jax.config.sources import Sources, build, from_macros
 from distill_jax.config.student import (
     CompareConfig,
@@ -42,6 +43,7 @@ COMMANDS: dict[str, type[Options]] = {
     "train": TrainConfig,
     "eval": EvalConfig,
     "compare": CompareConfig,
+    "report": ReportConfig,
     "infer": InferConfig,
     "serve": ServeConfig,
     "plan": PlanConfig,

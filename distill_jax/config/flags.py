@@ -55,7 +55,8 @@ class Parser(argparse.ArgumentParser):
         kinds = kinds_of(field.type)[0]
         common: dict[str, Any] = {"help": help_of(field), "default": argparse.SUPPRESS}
         if entry.positional:
-            group.add_argument(field.name, nargs="?", metavar=metavar_of(field), **common)
+            many = "*" if entry.repeat else "?"
+            group.add_argument(field.name, nargs=many, metavar=metavar_of(field), **common)
             return
         common["dest"] = field.name
         if kinds == (bool,):

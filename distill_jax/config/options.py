@@ -46,7 +46,7 @@ class Option:
     off: tuple[str, ...] = ()  # further flags that mean False
     metavar: str | None = None  # what help calls the value
     positional: bool = False  # given without a flag
-    repeat: bool = False  # a flag that may be repeated, each time with one text
+    repeat: bool = False  # a flag that may be repeated, each time with one text; positional: one text or more
     path: bool = False  # a file or folder; written to JSON as an absolute path where it is there
     identity: bool = False  # part of what a run is: resuming it with another value is refused
 

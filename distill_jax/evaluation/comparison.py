@@ -12,13 +12,13 @@ from distill_jax.errors import UserError
 from distill_jax.evaluation.significance import Comparison, compare
 
 
-def read_correct(path: str) -> dict[str, bool]:
-    """Whether each example, by id, is right in a file that `distill-jax eval` wrote.
+def read_predictions(path: str) -> dict[str, dict[str, Any]]:
+    """The rows of a file that `distill-jax eval` wrote, by id; equal rows without an id are numbered.
 
     Raises:
       UserError: naming the line, for a row without `id` or `correct`, or an id that comes twice.
     """
-    correct: dict[str, bool] = {}
+    rows: dict[str, dict[str, Any]] = {}
     repeats = collections.Counter()
     for number, row in read_jsonl(pathlib.Path(path)):
         where = f"{path}, line {number}"
@@ -33,10 +33,10 @@ def read_correct(path: str) -> dict[str, bool]:
             if not CONTENT_ID.fullmatch(name):
                 raise UserError(f"{where}: the id {name!r} comes twice in this file")
             name = f"{name}, {repeats[name]}"  # equal rows without an id of their own
-        correct[name] = row["correct"]
-    if not correct:
+        rows[name] = row
+    if not rows:
         raise UserError(f"{path}: no rows in this file")
-    return correct
+    return rows
 
 
 def compare_files(first: str, second: str, *, resamples: int, seed: int) -> dict[str, Any]:
@@ -45,7 +45,9 @@ def compare_files(first: str, second: str, *, resamples: int, seed: int) -> dict
     Raises:
       UserError: when the files are not of the same examples.
     """
-    one, two = read_correct(first), read_correct(second)
+    one, two = (
+        {name: row["correct"] for name, row in read_predictions(path).items()} for path in (first, second)
+    )
     for path, own, others in ((first, one, two), (second, two, one)):
         missing = next(itertools.filterfalse(own.__contains__, others), None)
         if missing is not None:

@@ -86,6 +86,8 @@ class Evaluator:
             for row, example, label in zip(rows, examples, labels, strict=True):
                 right = task.is_right(example, label)
                 row |= {} if right is None else {"correct": right}
+                if right is not None and example.teacher_label is not None:
+                    row["teacher_correct"] = task.is_right(example, example.teacher_label)
             metrics |= _named("label", task.score_labels(examples, labels))
             agreement = main_score_against(task, examples, [e.teacher_label for e in examples], labels)
             metrics |= {} if agreement is None else {"teacher_agreement": agreement}

@@ -60,6 +60,20 @@ def paired_t_p(first: Sequence[float], second: Sequence[float]) -> float:
     return max(2 * float(t.sf(score, count - 1)), float(np.finfo(float).tiny))
 
 
+def seeds_interval(accuracies: Sequence[float], right: int, rows: int) -> tuple[float, float]:
+    """95%, of a method's accuracy: Student's over the seeds; of one seed Wilson's, of `right` in `rows`."""
+    return mean_interval(accuracies) if len(accuracies) > 1 else share_interval(right, rows)
+
+
+def seeds_p(first: Sequence[float], second: Sequence[float], correct: Sequence[Sequence[bool]]) -> float:
+    """p that two methods are one: Student's paired test over the seeds; of one seed McNemar's over the rows.
+
+    `first` and `second` are accuracies of the same seeds; `correct` says which rows the only run of either has
+    right.
+    """
+    return paired_t_p(first, second) if len(first) > 1 else compare(*correct, resamples=1).mcnemar_p
+
+
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """Two runs on the same rows.

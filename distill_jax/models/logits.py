@@ -111,7 +111,10 @@ def _forward(states, targets, weights, kernel, chunk, z_loss, cap):
         kernel_grad += transposed(x.astype(jnp.float32)) @ logits_grad
         return kernel_grad, (jnp.sum(w * loss), cross_entropy, correct, states_grad)
 
-    zeros, chunks = jnp.zeros(kernel.shape, jnp.float32), tuple(in_chunks(chunk, kernel.shape[1], states, targets, weights))
+    zeros, chunks = (
+        jnp.zeros(kernel.shape, jnp.float32),
+        tuple(in_chunks(chunk, kernel.shape[1], states, targets, weights)),
+    )
     kernel_grad, (loss, cross_entropy, correct, states_grad) = jax.lax.scan(body, zeros, chunks)
     tokens = states.shape[0]
     states_grad = states_grad.reshape(-1, states.shape[1])[:tokens].astype(states.dtype)

@@ -4,16 +4,20 @@ from collections.abc import Sequence
 
 import numpy as np
 
+BINS = 15
 
-def expected_calibration_error(confidences: Sequence[float], correct: Sequence[bool], bins: int = 15) -> float:
-    """Mean gap between confidence and accuracy, over equally wide bins of confidence weighed by their size.
 
-    Guo et al. 2017, "On Calibration of Modern Neural Networks", eq. 5; bin m of M is ((m-1)/M, m/M].
+def reliability(
+    confidences: Sequence[float], correct: Sequence[bool], bins: int = BINS
+) -> list[tuple[int, float, float]]:
+    """(rows, mean confidence, accuracy) of each bin of confidence that has rows, rising.
+
+    Guo et al. 2017, "On Calibration of Modern Neural Networks", section 2; bin m of M is ((m-1)/M, m/M].
 
     Args:
       confidences: probability of each prediction, in [0, 1].
       correct: whether it is right.
-      bins: M.
+      bins: M, all equally wide.
 
     Raises:
       ValueError: when there are none, or the lengths differ.
@@ -22,5 +26,17 @@ def expected_calibration_error(confidences: Sequence[float], correct: Sequence[b
     if stated.shape != right.shape or not stated.size:
         raise ValueError(f"{stated.size} confidences for {right.size} predictions")
     bin_of = np.clip(np.ceil(stated * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(bin_of, weights=stated - right, minlength=bins)
-    return float(np.abs(gaps).sum() / stated.size)
+    counts = np.bincount(bin_of, minlength=bins)
+    sums = [np.bincount(bin_of, weights=values, minlength=bins) for values in (stated, right)]
+    return [(int(n), float(s / n), float(r / n)) for n, s, r in zip(counts, *sums, strict=True) if n]
+
+
+def expected_calibration_error(
+    confidences: Sequence[float], correct: Sequence[bool], bins: int = BINS
+) -> float:
+    """Mean gap between confidence and accuracy, over the bins of `reliability` weighed by their rows.
+
+    Guo et al. 2017, eq. 3. Arguments and errors are those of `reliability`.
+    """
+    found = reliability(confidences, correct, bins)
+    return sum(rows * abs(stated - right) for rows, stated, right in found) / len(correct)

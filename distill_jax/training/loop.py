@@ -17,6 +17,7 @@ from distill_jax.training.nonfinite import Guard
 from distill_jax.training.partitioning import Partitioner
 from distill_jax.training.preemption import Preempted, Watch
 from distill_jax.training.step import means
+from distill_jax.training.trackers import Trackers
 from distill_jax.training.train_state import TrainState
 
 # Steps that may wait behind the one that runs, so that a device is never idle. On a CPU none does: the devices
@@ -27,9 +28,10 @@ STEPS_AHEAD = 2
 class _Log(Listener):
     """Metrics to the run's folder and to the listener."""
 
-    def __init__(self, model_dir: str, train_steps: int, start_step: int, listener: Listener):
-        self._writer, self._listener = MetricWriter(model_dir, start_step), listener
-        listener.begin(start_step, train_steps)
+    def __init__(self, config: TrainConfig, start_step: int, listener: Listener):
+        trackers = Trackers(config) if config.wandb or config.mlflow else None
+        self._writer, self._listener = MetricWriter(config.model_dir, start_step, trackers), listener
+        listener.begin(start_step, config.train_steps)
 
     def train(self, step: int, metrics: dict[str, float], speed: float, left: float) -> None:
         self._writer.write(step, metrics | {"tokens_per_second": speed})
@@ -119,7 +121,7 @@ class Loop:
         self._start = int(self.state.step)
         self._log = Listener()
         if distributed.is_primary():
-            self._log = _Log(self.config.model_dir, self.config.train_steps, self._start, self.listener)
+            self._log = _Log(self.config, self._start, self.listener)
         self._pending = _Pending(self.guard, self._start)
         self._means, self._scores = {}, {}
         self._began = self._logged = time.monotonic()
@@ -174,9 +176,13 @@ class Loop:
         self._logged = time.monotonic()
 
     def _tell(self, step: int) -> None:
-        """Logs the means of the steps since the last time, the tokens per second and the time left."""
+        """Logs the means of the steps since the last time, the tokens per second and the time left.
+
+        `device_seconds`, the time since then on all devices, adds up to the cost of the training.
+        """
         self._means, now = self._pending.average(), time.monotonic()
         speed = self._tokens * self.place.rows()[1] / (now - self._logged)
         left = (now - self._began) / (step - self._start) * (self.config.train_steps - step)
-        self._log.train(step, self._means, speed, left)
+        spent = {"device_seconds": (now - self._logged) * jax.device_count()}
+        self._log.train(step, self._means | spent, speed, left)
         self._tokens, self._logged = 0, now

@@ -1,19 +1,20 @@
-"""Writes metrics as JSON lines and TensorBoard scalars."""
+"""Writes metrics as JSON lines, TensorBoard scalars, and to the trackers that the configuration names."""
 
 import json
 import pathlib
 
 from distill_jax import files
+from distill_jax.training.trackers import Trackers
 
 
 class MetricWriter:
     """Appends to `<model_dir>/metrics.jsonl` and `<model_dir>/tensorboard/`.
 
     After a restart from step `start_step` the lines of later steps are dropped first: they belong to
-    updates that were lost, and will be written again.
+    updates that were lost, and will be written again. `trackers` get the same metrics.
     """
 
-    def __init__(self, model_dir: str, start_step: int = 0):
+    def __init__(self, model_dir: str, start_step: int = 0, trackers: Trackers | None = None):
         folder = pathlib.Path(model_dir)
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
@@ -21,7 +22,7 @@ class MetricWriter:
             lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
             kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= start_step]
             files.write_text(path, "".join(kept))
-        self._file = path.open("a")
+        self._file, self._trackers = path.open("a"), trackers
         from tensorboardX import SummaryWriter  # brings torch along where that is installed: seconds
 
         self._summary = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
@@ -33,8 +34,12 @@ class MetricWriter:
         self._file.flush()
         for name, value in named.items():
             self._summary.add_scalar(name, value, step)
+        if self._trackers is not None:
+            self._trackers.write(step, named)
 
     def close(self) -> None:
-        """Flushes and closes both."""
+        """Flushes and closes all of them."""
         self._file.close()
         self._summary.close()
+        if self._trackers is not None:
+            self._trackers.close()

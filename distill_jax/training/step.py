@@ -113,7 +113,11 @@ def make_train_step(
 
 
 def make_eval_step(
-    model, view_weights: Mapping[str, float], *, objective: Objective = CrossEntropy(), loss_chunk: int | None = None
+    model,
+    view_weights: Mapping[str, float],
+    *,
+    objective: Objective = CrossEntropy(),
+    loss_chunk: int | None = None,
 ) -> Callable[..., Metrics]:
     """Builds the jitted `(params, batch, teacher=None) -> metrics`: as the train step's, without dropout."""
 

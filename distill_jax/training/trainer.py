@@ -16,7 +16,7 @@ from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import Prepared
 from distill_jax.errors import UserError
 from distill_jax.models.families import Network, describe
-from distill_jax.training import distributed, loop, methods, partitioning
+from distill_jax.training import distributed, loop, methods, partitioning, trackers
 from distill_jax.training.build import Run, build
 from distill_jax.training.listener import Listener
 from distill_jax.training.losses import Objective
@@ -64,6 +64,7 @@ def train(
       UserError: for anything the user can set right, before the first step where possible.
       Preempted: when told to stop by SIGTERM, once everything is saved.
     """
+    trackers.check(config)
     distributed.initialize()
     run = build(config, model, optimizer, objective)
     distributed.first_alone(lambda: claim(run))

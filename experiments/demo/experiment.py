@@ -153,7 +153,13 @@ class Comparison:
         return self.settings.steps if budget == "equal steps" else self.equal_compute_steps
 
     def run(
-        self, method: str, budgets: Sequence[str], size: int, seed: int, rate: float, samples: int = 0
+        self,
+        method: str,
+        budgets: Sequence[str],
+        size: int,
+        seed: int,
+        rate: float,
+        samples: int | None = None,
     ) -> list[dict[str, Any]]:
         """Trains once, and evaluates at each budget.
 
@@ -163,21 +169,25 @@ class Comparison:
           size: training examples.
           seed: of the parameters, of the choice of examples and of their order.
           rate: learning rate.
-          samples: test rows to return with their predictions.
+          samples: test rows to predict rationales of too; None for no rows and no curve in the results.
 
         Returns:
-          A result for each budget.
+          A result for each budget; with `samples` also its `rows` of predictions and its `curve` of losses.
         """
         records = self._prepared(method, size, seed)
         step_fn = self.compiled(method, rate)
         loader = Loader(records.path, self.settings.rows[method], seed=seed)
         marks = {self.steps(budget): budget for budget in budgets}
-        state, results = self._state(rate, seed), []
+        state, results, curve = self._state(rate, seed), [], []
+        costs = {
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+            "flops": step_fn.cost_analysis()["flops"],
+        }
         seconds, began = np.zeros(2), np.array([time.monotonic(), time.process_time()])
         for step in range(1, max(marks) + 1):
             state, metrics = step_fn(state, next(loader))
-            if step % 20 == 0:
-                jax.block_until_ready(metrics)  # XLA on CPU queues steps without bound
+            if step % 20 == 0:  # which also waits: XLA on CPU queues steps without bound
+                curve.append({"step": step, "train/loss": float(metrics["loss"])})
             if step in marks:
                 jax.block_until_ready(state.params)
                 seconds += np.array([time.monotonic(), time.process_time()]) - began
@@ -190,18 +200,22 @@ class Comparison:
                     "steps": step,
                     "seconds": round(float(seconds[0]), 2),
                     "processor_seconds": round(float(seconds[1]), 2),
+                    "parameters": costs["parameters"],
+                    "flops": costs["flops"] * step,
                 }
-                results.append(result | self._scores(state.params, method, records.vocabulary, samples))
+                rows = self._rows(state.params, method, records.vocabulary, samples or 0)
+                result |= _scored([row["correct"] for row in rows])
+                results.append(result | ({} if samples is None else {"rows": rows, "curve": list(curve)}))
                 began = np.array([time.monotonic(), time.process_time()])
         return results
 
-    def arms(self, size: int, seed: int, samples: int = 0) -> Iterator[dict[str, Any]]:
-        """The results of all of `ARMS`; budgets with the same rate share a run."""
+    def arms(self, size: int, seed: int, samples: int | None = None) -> Iterator[dict[str, Any]]:
+        """The results of all of `ARMS`; budgets with the same rate share a run. See `run` for `samples`."""
         for method in dict.fromkeys(method for method, _ in ARMS):
             rates = {b: self.settings.rate(method, b, size) for m, b in ARMS if m == method}
             for rate in dict.fromkeys(rates.values()):
                 budgets = [budget for budget, own in rates.items() if own == rate]
-                shown = samples if method == "step_by_step" else 0
+                shown = 0 if samples and method != "step_by_step" else samples
                 yield from self.run(method, budgets, size, seed, rate, shown)
 
     def floors(self, size: int, seed: int) -> list[dict[str, Any]]:
@@ -218,17 +232,19 @@ class Comparison:
             for name, labels in rules.items()
         ]
 
-    def _scores(self, params: Any, method: str, vocabulary: str, samples: int) -> dict[str, Any]:
+    def _rows(self, params: Any, method: str, vocabulary: str, samples: int) -> list[dict[str, Any]]:
+        """The predictions of the test rows; rationales of the first `samples`."""
         task, views = registry.resolve(f"{self.settings.task}_{method}")
         student = {"model": self.model, "vocabulary": load_vocabulary(vocabulary), "task": task}
         student["lengths"] = {"inputs": 64, "targets": 28}
         split, of_labels = self.settings.split, types.SimpleNamespace(**student, views=views[:1])
         rows = Evaluator(of_labels, 250).evaluate(params, split).rows
-        scores = _scored([row["correct"] for row in rows])
         if samples:
             whole = types.SimpleNamespace(**student, views=views)
-            scores["samples"] = Evaluator(whole, samples, num_examples=samples).evaluate(params, split).rows
-        return scores
+            reasoned = Evaluator(whole, samples, num_examples=samples).evaluate(params, split).rows
+            for row, more in zip(rows, reasoned, strict=False):
+                row["predicted_rationale"] = more["predicted_rationale"]
+        return rows
 
 
 def joined(train: Sequence[Example], test: Sequence[Example]) -> list[str]:
@@ -258,8 +274,8 @@ def _of_seed(settings: Settings, seed: int, samples: int) -> list[dict[str, Any]
     """All results of a seed."""
     comparison, results = Comparison(settings), []
     for size in settings.train_sizes:
-        is_last = size == settings.train_sizes[-1]
-        results += comparison.arms(size, seed, samples if is_last else 0)
+        is_largest = size == max(settings.train_sizes)
+        results += comparison.arms(size, seed, samples if is_largest else None)
         results += comparison.floors(size, seed)
     return results
 

@@ -1,4 +1,4 @@
-"""Runs the demo's comparison, prints it, and writes report.html and results.json."""
+"""Runs the demo's comparison, prints it, and writes results.json, predictions, and the report of them."""
 
 import dataclasses
 import json
@@ -10,62 +10,56 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from distill_jax import files
 from distill_jax.errors import UserError
 from distill_jax.evaluation import html
 from distill_jax.experiments.demo import summary
 from distill_jax.experiments.demo.experiment import Settings, compare
-from distill_jax.experiments.plots import accuracy_figure
+from distill_jax.experiments.report import inputs, page
+
+LEAD = (
+    "A small T5 is trained on the generated task {task} by both methods, from the same random parameters. "
+    "Standard fine-tuning learns the label. Step-by-step learns the label and, as a second task, the "
+    "rationale. At test time both generate the label alone.",
+    "The pairs of words that the test rows compare are in no training row. Below the methods stand the rules "
+    "that know no kinds, learnt from the same training rows: the most frequent class; the wording alone; a "
+    "regression on single words; a lookup of the pair, then of the wording.",
+    "Equal steps: {steps} updates of about the same number of examples. Equal compute: as many more updates of "
+    "standard as it takes to reach the FLOPs of step-by-step, as XLA counts them. Each method's learning rate "
+    "was chosen on validation at that budget and size.",
+)
 
 
 def _samples(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Test rows with the predictions of the last step-by-step run."""
-    last = [r for r in results if r["method"] == "step_by_step" and "samples" in r][-1]
-    return last["samples"]
+    """Test rows with the predictions of the last step-by-step run, rationales too."""
+    rows = [r for r in results if r["method"] == "step_by_step" and "rows" in r][-1]["rows"]
+    return [row for row in rows if "predicted_rationale" in row]
 
 
-def _report(results: Sequence[dict[str, Any]], settings: Settings, seeds: int) -> str:
-    columns, rows = summary.table(results)
-    run_columns = ["method", "comparison", "train_examples", "seed", "accuracy"]
-    run_columns += ["learning_rate", "steps", "seconds"]
-    return html.page(
+def write(folder: pathlib.Path, results: Sequence[dict[str, Any]], settings: Settings, seeds: int) -> None:
+    """Writes results.json, the predictions and losses of the runs that have them, and the report."""
+    runs = []
+    for result in results:
+        run = {name: value for name, value in result.items() if name not in ("rows", "curve")}
+        if "rows" in result:
+            words = [str(result[name]) for name in ("method", "comparison", "train_examples", "seed")]
+            place = f"runs/{'-'.join(words).replace(' ', '-')}"
+            run |= {"run": place, "predictions": f"{place}/eval/{settings.split}.jsonl"}
+            for name, lines in (
+                (run["predictions"], result["rows"]),
+                (f"{place}/metrics.jsonl", result["curve"]),
+            ):
+                files.write_text(folder / name, "".join(f"{json.dumps(line)}\n" for line in lines))
+        runs.append(run)
+    figures = {"task": settings.task, "settings": dataclasses.asdict(settings), "runs": runs}
+    files.write_text(folder / "results.json", json.dumps(figures, indent=2) + "\n")
+    page.write(
+        folder,
+        inputs.read([str(folder / "results.json")], settings.split, None),
         "Distilling step-by-step against standard fine-tuning",
-        [
-            html.paragraph(
-                f"A small T5 is trained on the generated task `{settings.task}` by both methods, from the same "
-                "random parameters. Standard fine-tuning learns the label. Step-by-step learns the label and, "
-                "as a second task, the rationale. At test time both generate the label alone. "
-                f"{seeds} seed(s); test split of 1,000 examples."
-            ),
-            html.paragraph(
-                "The pairs of words that the test rows compare are in no training row. Below the methods "
-                "stand the rules that know no kinds, learnt from the same training rows: the most frequent "
-                "class; the wording alone; a regression on single words; a lookup of the pair, then of the "
-                "wording."
-            ),
-            accuracy_figure(results),
-            html.table(columns, rows),
-            html.paragraph(summary.how(results)),
-            html.paragraph(
-                f"Equal steps: {settings.steps} updates of about the same number of examples. Equal "
-                "compute: as many more updates of standard as it takes to reach the FLOPs of step-by-step, "
-                "as XLA counts them. Each method's learning rate was chosen on validation at that budget and "
-                "size."
-            ),
-            html.heading("Predictions of the step-by-step student"),
-            html.table(
-                ["input", "label", "predicted label", "predicted rationale"],
-                [
-                    [s["input"], s["label"], s["predicted_label"], s["predicted_rationale"]]
-                    for s in _samples(results)
-                ],
-            ),
-            html.heading("All runs"),
-            html.table(run_columns, [[r.get(c, "") for c in run_columns] for r in results]),
-            html.heading("Settings"),
-            html.code(json.dumps(dataclasses.asdict(settings), indent=2)),
-            html.paragraph("To repeat it:"),
-            html.code(f"distill-jax demo --task {settings.task} --seeds {seeds}"),
-        ],
+        [text.format(task=settings.task, steps=settings.steps) for text in LEAD],
+        f"distill-jax demo --task {settings.task} --seeds {seeds}",
+        [page.Section("Settings", [html.code(json.dumps(dataclasses.asdict(settings), indent=2))])],
     )
 
 
@@ -91,7 +85,7 @@ def run(task: str, seeds: int, output: str) -> int:
     """Runs the demo; the exit status.
 
     Raises:
-      UserError: see `checked_folder`.
+      UserError: see `checked_folder`; for a file that cannot be written.
     """
     folder = checked_folder(task, seeds, output)
     console = Console()
@@ -125,12 +119,6 @@ def run(task: str, seeds: int, output: str) -> int:
             markup=False,
             soft_wrap=True,
         )
-    figures = {
-        "task": task,
-        "settings": dataclasses.asdict(settings),
-        "runs": [{k: v for k, v in r.items() if k != "samples"} for r in results],
-    }
-    (folder / "results.json").write_text(json.dumps(figures, indent=2) + "\n")
-    (folder / "report.html").write_text(_report(results, settings, seeds), encoding="utf-8")
+    write(folder, results, settings, seeds)
     console.print(f"\n{folder}/report.html and {folder}/results.json: {time.monotonic() - began:.0f} s")
     return 0

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distill_jax.evaluation.significance import compare, mean_interval, paired_t_p, share_interval
+from distill_jax.evaluation.significance import seeds_interval, seeds_p
 from distill_jax.experiments.demo.experiment import ARMS
 
 NAMES = {
@@ -33,21 +33,17 @@ def of(results: Results, key: tuple[str, str], size: int) -> list[Mapping[str, A
 
 
 def interval(results: Results, key: tuple[str, str], size: int) -> tuple[float, float]:
-    """95%: Student's over the seeds, of one seed Wilson's over the rows."""
+    """Of an accuracy, 95%; see `significance.seeds_interval`."""
     runs = of(results, key, size)
-    if len(runs) > 1:
-        return mean_interval([run["accuracy"] for run in runs])
-    correct = runs[0]["correct"]
-    return share_interval(correct.count("1"), len(correct))
+    correct = runs[0].get("correct", "")
+    return seeds_interval([run["accuracy"] for run in runs], correct.count("1"), len(correct))
 
 
 def p_value(results: Results, key: tuple[str, str], other: tuple[str, str], size: int) -> float:
-    """That the two are one: Student's paired test over the seeds, of one seed McNemar's over the rows."""
-    runs, others = of(results, key, size), of(results, other, size)
-    if len(runs) > 1:
-        return paired_t_p([run["accuracy"] for run in runs], [run["accuracy"] for run in others])
-    rows = [[char == "1" for char in run["correct"]] for run in (runs[0], others[0])]
-    return compare(*rows, resamples=1).mcnemar_p
+    """That the two are one; see `significance.seeds_p`."""
+    both = of(results, key, size), of(results, other, size)
+    rows = [[char == "1" for char in runs[0].get("correct", "")] for runs in both]
+    return seeds_p(*([run["accuracy"] for run in runs] for runs in both), rows)
 
 
 def mean(results: Results, key: tuple[str, str], size: int) -> float:

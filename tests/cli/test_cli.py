@@ -56,6 +56,10 @@ def test_training_imports_no_tensorflow(tmp_path):
     assert cli.main(["eval", str(run), "--gin.EVAL_EXAMPLES=3", "--split", "test", *four]) == 0
     predictions = [json.loads(line) for line in (run / "eval/test-1.jsonl").read_text().splitlines()]
     assert len(predictions) == 3 and "predicted_rationale" in predictions[0]
+    assert all(row["teacher_correct"] for row in predictions)  # of this task the teacher is always right
+    assert cli.main(["report", str(run), "--output", str(tmp_path / "report")]) == 0
+    cost = (tmp_path / "report/tables/cost.md").read_text().splitlines()[2].split(" | ")
+    assert cost[0] == "| step_by_step" and cost[2] == "8 rows" and float(cost[5]) > 0 and cost[6] == "8"
     inputs = tmp_path / "in.jsonl"
     inputs.write_text('{"input": "b", "id": 7}\n\n{"input": "a"}\n')
     outputs = tmp_path / "out.jsonl"

@@ -61,7 +61,7 @@ def test_names_are_unique_in_a_command(cls):
 
 @pytest.mark.parametrize("cls", config.COMMANDS.values())
 def test_defaults_pass_their_own_checks_and_survive_json(cls):
-    required = {"str": "x", "int": 8}
+    required = {"str": "x", "int": 8, "tuple": ("x",)}
     values = {
         name: required[field.type.__name__]
         for name, field in cls.options().items()
