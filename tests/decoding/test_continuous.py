@@ -117,9 +117,9 @@ def test_a_long_row_does_not_hold_up_the_others(monkeypatch):
         return ended
 
     monkeypatch.setattr(continuous.Slots, "step", counted)
-    together(model, params, rows, 40, 8)
+    together(model, params, rows, 40, 3)
     order = np.argsort([len(row) for row in rows], kind="stable")
-    batches = [max(lengths[item] for item in order[start : start + 8]) for start in range(0, 37, 8)]
+    batches = [max(lengths[item] for item in order[start : start + 3]) for start in range(0, 37, 3)]
     assert sum(clock) < sum(batches)
 
 
