@@ -23,6 +23,24 @@ def train(config, **objects):
     return trainer.train(config, evaluator=make_evaluator, **objects)
 
 
+def pretrain(config, **objects):
+    """Pretrains a student on text: `pretrain(PretrainConfig(texts=("text.txt",), model_dir="runs/text"))`.
+
+    Args:
+      config: a `distill_jax.config.PretrainConfig`.
+      **objects: as of `train`.
+
+    Returns:
+      The last training metrics and those of the held-out text, `validation/text_perplexity` among them.
+
+    Raises:
+      UserError: for anything the user can set right.
+    """
+    from distill_jax.training import trainer
+
+    return trainer.train(config, **objects)
+
+
 def load(model_dir: str, step: int | str | None = None, batch_size: int = 64, weights: str = "float32"):
     """A trained student, ready to predict: `load("runs/svamp").predict(["…"], rationale=True)`.
 

@@ -6,14 +6,16 @@ A full or read-only disk is one line for the user, whichever library finds it so
 import codecs
 import contextlib
 import errno
+import gzip
 import io
 import itertools
 import os
 import pathlib
 import shutil
 import socket
+import zlib
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any
 
 from distill_jax.errors import UserError
 
@@ -23,6 +25,8 @@ _REFUSED = "EACCES EEXIST EIO EISDIR ELOOP ENAMETOOLONG ENOTDIR EPERM EROFS".spl
 _WORDS = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
 _PARTIAL = ".partial"
 _LFS = b"version https://git-lfs.github.com/spec/"
+_GZIP = b"\x1f\x8b"
+UNREADABLE = (OSError, UnicodeError, EOFError, zlib.error)  # of a text file, see `open_text`
 _numbers = itertools.count()  # tells the threads of a process apart
 
 
@@ -85,12 +89,16 @@ def atomic_write(
 def open_text(path: str | os.PathLike, newline: str | None = None) -> IO[str]:
     """Opens a text to read: UTF-8, or UTF-16 where it begins with its byte order mark, which is left out.
 
-    Raises OSError without the file, and when it is read UnicodeDecodeError for other bytes.
+    What gzip has compressed is decompressed. Raises OSError without the file, and when it is read one of
+    `UNREADABLE` for other bytes, or what was compressed and is cut short or damaged.
     """
-    file = open(path, "rb")
+    file: Any = open(path, "rb")
     try:
-        utf_16 = file.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)  # a pipe is read only once
-    except OSError:
+        if file.peek(2)[:2] == _GZIP:  # peeked at: a pipe is read only once
+            file.close()
+            file = gzip.open(path)
+        utf_16 = file.peek(2)[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    except (OSError, EOFError):
         file.close()
         raise
     return io.TextIOWrapper(file, "utf-16" if utf_16 else "utf-8-sig", newline=newline)
@@ -101,7 +109,7 @@ def read_text(path: str | os.PathLike) -> str:
     try:
         with open_text(path) as file:
             return file.read()
-    except (OSError, UnicodeError) as error:
+    except UNREADABLE as error:
         raise unreadable(path, error) from None
 
 
@@ -118,6 +126,20 @@ def unreadable(path: str | os.PathLike, error: Exception) -> UserError:
     if isinstance(error, UnicodeDecodeError):
         return UserError(f"{path}: not {error.encoding.upper()} text ({error.reason} at byte {error.start})")
     return UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+def refuse_existing(path: str | os.PathLike, advice: str) -> None:
+    """Raises a UserError, with the advice, where something is at the path that a folder is to be written to."""
+    if os.path.lexists(path):
+        raise UserError(f"{path}: is there already: {advice}, or remove it")
+
+
+def require_file(path: str | os.PathLike, option: str) -> None:
+    """Raises a UserError, which names the option, where there is no such file; a pipe or a device is one."""
+    if not os.path.exists(path):
+        raise UserError(f"{option} {path}: no such file")
+    if os.path.isdir(path):
+        raise UserError(f"{option} {path}: a folder: expected a file")
 
 
 def refuse_lfs_pointer(path: str | os.PathLike) -> None:

@@ -5,6 +5,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
+from distill_jax.config.data import Folders
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import Source
 from distill_jax.data.task import DistillationTask
@@ -41,7 +42,9 @@ def define_task(
 
 def import_module(name: str) -> None:
     """Imports a module that registers tasks; a UserError when there is none."""
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise UserError(f"{Folders.named('module')} {name!r}: expected a module's name, such as my_tasks")
     try:
         importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise UserError(f"MIXTURE_OR_TASK_MODULE {name!r}: {error}") from None
+        raise UserError(f"{Folders.named('module')} {name!r}: {error}") from None

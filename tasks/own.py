@@ -4,8 +4,10 @@ import dataclasses
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
+from distill_jax.config import data as config
+from distill_jax.config.data import hub_of
 from distill_jax.data.chat_forms import FIELD, forms_of
 from distill_jax.data.labels import class_names
 from distill_jax.data.sources import HeldOutSource, JoinedSource, Source, table_of
@@ -14,13 +16,27 @@ from distill_jax.data.task import DistillationTask
 from distill_jax.errors import UserError
 from distill_jax.tasks.definition import define_task, import_module
 
-HUBS = {"tfds": TfdsSource, "hf": HuggingFaceSource, "seqio": SeqioSource}
+HUBS = dict(zip(config.HUBS, (TfdsSource, HuggingFaceSource, SeqioSource), strict=True))
 
 
-def _hub(data: str) -> tuple[str, str] | None:
-    """(hub, name) of `tfds:NAME`, `hf:NAME` or `seqio:NAME`; None for a file."""
-    hub, colon, name = data.partition(":")
-    return (hub, name) if colon and hub in HUBS else None
+class Splits(TypedDict):
+    """Each split's file, or its name in a set of a hub."""
+
+    train: str
+    validation: NotRequired[str]
+    test: NotRequired[str]
+
+
+class Description(TypedDict):
+    """What `describe` returns, and a run's folder remembers."""
+
+    data: str
+    splits: Splits
+    rationales: str | None
+    columns: dict[str, str]
+    classes: list[str] | None
+    module: str | None
+    chat: NotRequired[dict[str, Any]]
 
 
 def describe(
@@ -31,7 +47,7 @@ def describe(
     columns: Mapping[str, str] | None = None,
     classes: Sequence[str] | None = None,
     module: str | None = None,
-) -> dict[str, Any]:
+) -> Description:
     """What `own_task` takes, with absolute paths, for a run's folder to remember; `chat` is for the server.
 
     Args:
@@ -44,10 +60,11 @@ def describe(
       module: Python module that registers the SeqIO task.
 
     Raises:
-      UserError: for a file of another kind than JSONL, CSV or Parquet, and for a class named twice.
+      UserError: for a file that is not there, has no rows or is of another kind than JSONL, CSV or Parquet, and
+        for a class named twice.
     """
     classes = class_names(classes)
-    hub = _hub(data)
+    hub = hub_of(data)
     files = {"train": data, "validation": validation, "test": test}
     if hub is None:
         kinds = {table_of(path) for path in files.values() if path}
@@ -58,6 +75,9 @@ def describe(
         splits = {split: str(pathlib.Path(path).absolute()) for split, path in files.items() if path}
     else:
         splits = {split: name for split, name in files.items() if name} | {"train": "train"}
+    for path in filter(None, [rationales, *([] if hub else files.values())]):
+        if next(table_of(path)({"all": [path]}).rows("all"), None) is None:
+            raise UserError(f"{path}: no rows")
     chat = forms_of(data) if hub is None else None
     return {
         "data": splits["train"] if hub is None else data,
@@ -72,7 +92,7 @@ def describe(
 
 def own_name(description: Mapping[str, Any]) -> str:
     """Name of the task: the file's or the set's, in lower case letters, digits and underscores."""
-    hub = _hub(description["data"])
+    hub = hub_of(description["data"])
     stem = hub[1] if hub else pathlib.Path(description["data"]).stem
     return re.sub(r"\W+", "_", stem).strip("_").lower() or "data"
 
@@ -81,7 +101,7 @@ def _source(description: Mapping[str, Any]) -> Source:
     if description["module"]:
         import_module(description["module"])
     splits, columns, classes = dict(description["splits"]), description["columns"], description["classes"]
-    hub, joined = _hub(description["data"]), description["rationales"]
+    hub, joined = hub_of(description["data"]), description["rationales"]
     if "validation" in splits:
         splits.setdefault("test", splits["validation"])
     if hub is not None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill_jax import tasks
+from distill_jax.config import PrepareConfig
 from distill_jax.data.sources import Source
 from distill_jax.data.task import LABEL_SOURCES, METHODS, DistillationTask
 from distill_jax.data.views import View
@@ -103,7 +104,8 @@ class Registry:
           UserError: for an unknown task, method or label source.
         """
         if label_source not in LABEL_SOURCES:
-            raise UserError(f"LABEL_SOURCE {label_source!r}: expected {' or '.join(LABEL_SOURCES)}")
+            option = PrepareConfig.named("label_source")
+            raise UserError(f"{option} {label_source!r}: expected {' or '.join(LABEL_SOURCES)}")
         name = mixture_or_task_name
         for method in ("label", "step_by_step"):
             if name.endswith(f"{method}_teacher"):

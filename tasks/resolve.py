@@ -4,17 +4,23 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from distill_jax.config import DataOptions
+from distill_jax.config import DataOptions, PretrainConfig
 from distill_jax.data.labels import class_names
+from distill_jax.data.sources import HeldOutSource, Source
+from distill_jax.data.sources.text import TextSource
 from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.errors import UserError
 from distill_jax.tasks import own, registry
+from distill_jax.tasks.definition import define_task
 
 
 @dataclasses.dataclass(frozen=True)
 class Resolved:
-    """What `resolve` gives: `name` is TASK_METHOD, `own_data` the description of own files or None."""
+    """What `resolve` gives.
+
+    `name` is TASK_METHOD, or "" for text; `own_data` is the description of own files, or None.
+    """
 
     name: str
     task: DistillationTask
@@ -22,8 +28,8 @@ class Resolved:
     own_data: Mapping[str, Any] | None
 
 
-def resolve(config: DataOptions) -> Resolved:
-    """Finds the task of a configuration, or makes one of the user's own data.
+def resolve(config: DataOptions | PretrainConfig) -> Resolved:
+    """Finds the task of a configuration, or makes one of the user's own data, or of text to pretrain on.
 
     Args:
       config: where it has no method or label source, step by step on reference labels.
@@ -31,6 +37,8 @@ def resolve(config: DataOptions) -> Resolved:
     Raises:
       UserError: when neither a task nor own data is given, or there is no such task.
     """
+    if isinstance(config, PretrainConfig):
+        return _of_text(config)
     method = getattr(config, "method_name", "step_by_step")
     own_data = None
     if config.data:
@@ -46,3 +54,14 @@ def resolve(config: DataOptions) -> Resolved:
     origin = {"data_dir": config.data_dir, "teacher": config.teacher, "own_data": own_data}
     task, views = registry.resolve(name, label_source, config.module, rate, **origin)
     return Resolved(name, task, views, own_data)
+
+
+def _of_text(config: PretrainConfig) -> Resolved:
+    """Text as a task: its examples are documents, and its view has neither labels nor rationales."""
+    task = config.task and registry.get_task(config.task, config.module, config.data_dir)
+    source: Source = TextSource(config.texts, config.column, task and task.source)
+    if config.held_out:
+        source = HeldOutSource(source, whole_inputs=True, share=config.held_out)
+    noise = None if config.is_causal else (config.noise_density, config.mean_noise_span_length)
+    text = define_task("text", source, label_prefix="", rationale_prefix="")
+    return Resolved("", text, (View("text", "input", noise=noise, window=config.window),), None)

@@ -170,6 +170,15 @@ def samples(monkeypatch):
     return SHARED / "samples"
 
 
+@pytest.fixture
+def shared_text():
+    """A compressed file of text, a document a line."""
+    paths = sorted((SHARED / "text").glob("*.txt.gz"))
+    if not paths:
+        pytest.skip("no text beside the repository")
+    return paths[0]
+
+
 def count_up(rng, name):
     first, second = rng.integers(0, 1000, 2)
     why = f"{first} and {second} more make {first + second}." * int(rng.integers(1, 4))

@@ -47,8 +47,7 @@ def convert(config: ConvertConfig) -> Converted:
     if remote.is_remote(destination):
         raise UserError(f"{destination}: write to a local folder, then copy it (gcloud storage cp -r)")
     folder = pathlib.Path(destination)
-    if folder.exists():
-        raise UserError(f"{destination}: is there already: choose another folder, or remove it")
+    files.refuse_existing(folder, "choose another folder")
     checkpoint = open_checkpoint(source, config.step)
     model = checkpoint.model_config(config.activations)
     if to.startswith("t5x") and model.family != "t5":

@@ -12,8 +12,17 @@ MODEL_DIR/
 import os
 import pathlib
 
+from distill_jax.errors import UserError
+
 RUN, CONFIG, DATA, SCORES, CHECKPOINTS = "run.json", "config.json", "data.json", "scores.json", "checkpoints"
 STATE, LOADER = "state", "loader"
+
+
+def require_run(model_dir: str | os.PathLike) -> None:
+    """Raises a UserError when a folder is not that of a run; loads nothing, so that it can be asked first."""
+    path = pathlib.Path(model_dir) / RUN
+    if not path.exists():
+        raise UserError(f"{path}: no such file: expected the folder of a run")
 
 
 def checkpoints_of(model_dir: str | os.PathLike) -> pathlib.Path:

@@ -18,9 +18,10 @@ from distill_jax.checkpoints.formats.orbax_trees import BEGINNING, is_tree, read
 from distill_jax.checkpoints.formats.parameters import to_arrays
 from distill_jax.checkpoints.layout import LOADER, SCORES, STATE, checkpoints_of
 from distill_jax.checkpoints.stores import reason
+from distill_jax.config import TrainConfig
 from distill_jax.errors import UserError
 
-_ADVICE = "choose another MODEL_DIR; a run resumes from its last complete checkpoint"
+_ADVICE = f"choose another {TrainConfig.named('model_dir')}; a run resumes from its last complete checkpoint"
 logger = logging.getLogger(__name__)
 
 
@@ -171,7 +172,7 @@ def steps(model_dir: str) -> list[int]:
     complete = _complete(model_dir)
     if not complete:
         folder = checkpoints_of(model_dir)
-        raise UserError(f"{folder}: no complete checkpoint in there: train first, or check MODEL_DIR")
+        raise UserError(f"{folder}: no complete checkpoint in there: train first, or check the folder")
     return complete
 
 

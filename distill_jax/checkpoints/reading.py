@@ -138,11 +138,17 @@ def _open_ours(path: str, root: pathlib.Path, step: int | str | None) -> Checkpo
     run = run_dir.load(str(root))
     number = orbax.pick_step(str(root), step)
     folder = checkpoints_of(root) / str(number)
-    parameters = unstack(read_tree(folder / STATE, "params"))
+    stored = read_tree(folder / STATE, "params")
+    parameters = unstack(stored)
+    if (is_stacked := stored.keys() != parameters.keys()) != bool(run.model.get("scan_layers")):
+        state = "stacked" if is_stacked else "not stacked"
+        raise UserError(
+            f"{root / RUN}: model.scan_layers is {not is_stacked}, but the layers of {folder} are {state}"
+        )
     if run.lora is not None:
         parameters = _on_base(path, run.lora, parameters)
     config = make_config(run.model | {"scan_layers": False})
-    check(path, parameters, config, RUN)
+    check(path, parameters, config, str(root / RUN))
     return Checkpoint(path, "distill-jax", number, parameters, config, root, folder)
 
 
@@ -168,12 +174,13 @@ def _on_base(path: str, description: Mapping[str, Any], adapters: Parameters) ->
 def restore_params(model_dir: str, step: int | str | None = "latest") -> Any:
     """As `orbax.restore_params`, with a run's adapters merged into their base.
 
-    Raises UserError also when the base cannot be loaded, or is another one.
+    Raises UserError also when `run.json` describes another network, or the base cannot be loaded or is another.
     """
     run = run_dir.load(model_dir)
+    checkpoint = _open_ours(model_dir, pathlib.Path(model_dir), step)
     if run.lora is None:
-        return orbax.restore_params(model_dir, step)
-    tree = to_tree(open_checkpoint(model_dir, step).parameters, bool(run.model.get("scan_layers")))
+        return orbax.restore_params(model_dir, checkpoint.step)
+    tree = to_tree(checkpoint.parameters, bool(run.model.get("scan_layers")))
     return jax.tree.map(jnp.asarray, tree)
 
 

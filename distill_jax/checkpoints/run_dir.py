@@ -6,14 +6,30 @@ import json
 import os
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from flax import traverse_util
 
 from distill_jax import files
-from distill_jax.checkpoints.layout import CHECKPOINTS, CONFIG, DATA, RUN
-from distill_jax.config import Options
+from distill_jax.checkpoints.json_types import require
+from distill_jax.checkpoints.layout import CHECKPOINTS, CONFIG, DATA, RUN, require_run
+from distill_jax.config import ModelOptions, Options, PrepareConfig, TrainConfig
+from distill_jax.config.options import check
 from distill_jax.errors import UserError
+from distill_jax.models.families import make_config
+from distill_jax.tasks.own import Description
+
+_FOLDER = TrainConfig.named("model_dir")
+
+
+class LoraDescription(TypedDict):
+    """Adapters: the fields of `models.lora.Lora`, the model beneath them, and the hash of its parameters."""
+
+    rank: int
+    alpha: float
+    targets: list[str]
+    base: str
+    fingerprint: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +54,9 @@ class Run:
     view_weights: dict[str, float]
     objective: str = "CrossEntropy()"
     teacher: str | None = None
-    own_data: dict[str, Any] | None = None
+    own_data: Description | None = None
     teacher_name: str | None = None
-    lora: dict[str, Any] | None = None
+    lora: LoraDescription | None = None
     format: int = 1
 
 
@@ -56,17 +72,17 @@ def claim(model_dir: str, run: Run, config: Options | None = None) -> None:
     """
     path = _path(model_dir)
     if "://" in model_dir:
-        raise UserError(f"MODEL_DIR {model_dir}: expected a folder: mount the bucket, such as with gcsfuse")
+        raise UserError(f"{_FOLDER} {model_dir}: expected a folder: mount the bucket, such as with gcsfuse")
     if path.exists():
         differing = _differing(model_dir, run, config)
         if differing:
             raise UserError(
-                f"{model_dir} holds a different run ({'; '.join(differing)}): "
-                "choose another MODEL_DIR, or delete this one"
+                f"{model_dir} holds a different run ({'; '.join(differing)}): choose another {_FOLDER}, or "
+                "delete this one"
             )
         return
     if (path.parent / CHECKPOINTS).exists():
-        raise UserError(f"{model_dir} holds checkpoints but no run.json: choose another MODEL_DIR")
+        raise UserError(f"{model_dir} holds checkpoints but no run.json: choose another {_FOLDER}")
     files.write_text(path, json.dumps(dataclasses.asdict(run), indent=2) + "\n")
 
 
@@ -130,11 +146,34 @@ def fingerprint(model_dir: str) -> str:
 
 
 def load(model_dir: str) -> Run:
-    """Reads `run.json`; raises UserError when there is none, or it cannot be read."""
+    """Reads `run.json`.
+
+    Raises:
+      UserError: when there is none, or it is not whole: names the first entry that is missing, of another kind
+        or out of range.
+    """
+    require_run(model_dir)
     path = _path(model_dir)
     try:
-        return Run(**json.loads(path.read_text()))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file: MODEL_DIR must be the folder of a run") from None
-    except (json.JSONDecodeError, TypeError) as error:
-        raise UserError(f"{path}: not a run description of this version: {error}") from error
+        values = json.loads(files.read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a run description of this version: {error}") from None
+    try:
+        require(values, Run)
+        run = Run(**values)
+        if run.lora is not None and run.lora["rank"] < 1:
+            raise UserError(f"lora.rank: expected 1 or more, got {run.lora['rank']}")
+        check(PrepareConfig.options()["task_feature_lengths"], run.task_feature_lengths)
+        _check_model(run.model)
+    except UserError as error:
+        raise UserError(f"{path}: not a run description of this version: {error}") from None
+    return run
+
+
+def _check_model(fields: dict[str, Any]) -> None:
+    """Raises UserError unless `families.make_config` makes the network of these fields."""
+    options = ModelOptions.options()
+    values = {name: check(options[name], value) for name, value in fields.items() if name in options}
+    if values.get("vocab_size") is None:
+        raise UserError("model.vocab_size is missing")
+    make_config(fields | values)

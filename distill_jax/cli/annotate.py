@@ -3,6 +3,7 @@
 import sys
 import time
 
+from distill_jax.checkpoints.layout import require_run
 from distill_jax.cli.common import command, quiet, with_extra
 from distill_jax.config import AnnotateConfig, SelectConfig, StoreExportConfig, StoreImportConfig
 from distill_jax.config.annotation import OutputOptions
@@ -130,6 +131,8 @@ def _store_export(config: StoreExportConfig) -> int:
 @command("select", "the rows to annotate next: those a student is least sure of")
 @with_extra
 def _select(config: SelectConfig) -> int:
+    if config.run:
+        require_run(config.run)
     from distill_jax.teachers.selection import select
 
     quiet()

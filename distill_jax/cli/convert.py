@@ -1,13 +1,19 @@
 """`distill-jax convert`: between our checkpoints, T5X's and Hugging Face's."""
 
 import logging
+import os
 
+from distill_jax import files
 from distill_jax.cli.common import command, quiet
 from distill_jax.config import ConvertConfig
+from distill_jax.errors import UserError
 
 
 @command("convert", "turn a checkpoint into one of ours, T5X's or Hugging Face's")
 def _convert(config: ConvertConfig) -> int:
+    if "://" not in config.source and not os.path.exists(config.source):  # before anything heavy is imported
+        raise UserError(f"{config.source}: no such folder")
+    files.refuse_existing(config.destination, "choose another folder")
     from distill_jax.checkpoints.convert import convert
 
     quiet(logging.CRITICAL)  # Orbax logs errors twice

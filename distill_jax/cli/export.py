@@ -2,12 +2,16 @@
 
 import logging
 
+from distill_jax import files
+from distill_jax.checkpoints.layout import require_run
 from distill_jax.cli.common import command, quiet
 from distill_jax.config import ExportConfig
 
 
 @command("export", "a student for transformers or CTranslate2, with a model card")
 def _export(config: ExportConfig) -> int:
+    require_run(config.model_dir)  # before anything heavy is imported
+    files.refuse_existing(config.folder, config.elsewhere)
     from distill_jax.export.run import export
 
     quiet(logging.CRITICAL)  # Orbax logs errors twice

@@ -7,6 +7,7 @@ import sys
 
 from distill_jax.cli.common import REGISTERED
 from distill_jax.config import COMMANDS
+from distill_jax.config.data import OwnData
 from distill_jax.config.flags import Parser, configuration
 from distill_jax.errors import UserError
 
@@ -43,7 +44,10 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     args = _parser().parse_args(argv)
     try:
-        return args.function(*([configuration(args)] if args.options else []))
+        config = [configuration(args)] if args.options else []
+        if config and isinstance(config[0], OwnData):
+            config[0].require_files()
+        return args.function(*config)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

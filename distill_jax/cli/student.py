@@ -1,7 +1,10 @@
 """`distill-jax eval`, `compare`, `infer` and `serve`: what is done with a trained student."""
 
 import json
+import sys
 
+from distill_jax import files
+from distill_jax.checkpoints.layout import require_run
 from distill_jax.cli.common import command, quiet
 from distill_jax.config import CompareConfig, EvalConfig, InferConfig, ServeConfig
 from distill_jax.errors import UserError
@@ -11,6 +14,7 @@ SERVE_EXTRA = ("aiohttp", "prometheus_client", "pydantic")
 
 @command("eval", "score a trained student")
 def _eval(config: EvalConfig) -> int:
+    require_run(config.model_dir)  # before anything heavy is imported
     from rich.console import Console
 
     from distill_jax.evaluation.run import evaluate_run
@@ -44,15 +48,22 @@ def _compare(config: CompareConfig) -> int:
 
 @command("infer", "predict labels and rationales for a file of inputs")
 def _infer(config: InferConfig) -> int:
+    require_run(config.model_dir)
+    if config.input != "-":
+        files.require_file(config.input, config.named("input"))
     from distill_jax.decoding.infer import infer_run
 
     quiet()
-    infer_run(config)
+    before, added = infer_run(config)
+    if config.output != "-":
+        resumed = f" after the {before} that were there" if before else ""
+        print(f"{config.output}: {added} rows{resumed}", file=sys.stderr)
     return 0
 
 
 @command("serve", "serve a trained student over HTTP, as OpenAI's API")
 def _serve(config: ServeConfig) -> int:
+    require_run(config.model_dir)
     try:
         from distill_jax.serving import listen
     except ModuleNotFoundError as error:

@@ -16,6 +16,7 @@ from distill_jax.config.data import (
 )
 from distill_jax.config.options import REQUIRED, Options, option
 from distill_jax.config.planning import DemoConfig, ModelsConfig, PlanConfig
+from distill_jax.config.pretraining import PretrainConfig, TextOptions
 from distill_jax.config.report import ReportConfig
 from distill_jax.config.sources import Sources, build, from_macros
 from distill_jax.config.student import (
@@ -28,7 +29,13 @@ from distill_jax.config.student import (
     SelectConfig,
     ServeConfig,
 )
-from distill_jax.config.training import MethodOptions, ModelOptions, OptimizerOptions, TrainConfig
+from distill_jax.config.training import (
+    MethodOptions,
+    ModelOptions,
+    OptimizerOptions,
+    TrainConfig,
+    TrainerOptions,
+)
 
 COMMANDS: dict[str, type[Options]] = {
     "demo": DemoConfig,
@@ -41,6 +48,7 @@ COMMANDS: dict[str, type[Options]] = {
     "store export": StoreExportConfig,
     "select": SelectConfig,
     "train": TrainConfig,
+    "pretrain": PretrainConfig,
     "eval": EvalConfig,
     "compare": CompareConfig,
     "report": ReportConfig,
@@ -54,4 +62,5 @@ COMMANDS: dict[str, type[Options]] = {
 
 __all__ = ["COMMANDS", "REQUIRED", "Options", "Sources", "build", "from_macros", "option"]
 __all__ += ["DataOptions", "Decoding", "MethodOptions", "ModelOptions", "OptimizerOptions", "RowsOptions"]
+__all__ += ["TextOptions", "TrainerOptions"]
 __all__ += [config.__name__ for config in COMMANDS.values()]

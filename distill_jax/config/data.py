@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from distill_jax import files
 from distill_jax.config.options import REQUIRED, Options, fixed, option
 from distill_jax.config.start import SCRATCH_VOCABULARY, VOCABULARY, StartOptions
 from distill_jax.errors import UserError
@@ -9,6 +10,7 @@ from distill_jax.errors import UserError
 FIELDS = ("id", "input", "label", "teacher_label", "rationale", "label_probs", "choices")
 METHODS = ("standard", "task_distillation", "step_by_step", "step_by_step_shared", "single_task")
 METHODS += ("rationale_input", "soft_labels", "logit_distillation")
+HUBS = ("tfds", "hf", "seqio")
 SPLITS = "train, validation or test"
 
 
@@ -16,6 +18,12 @@ def lengths(default: dict[str, int] | None, help: str = "tokens of a packed row"
     """The option TASK_FEATURE_LENGTHS: tokens of the inputs and the targets of a row."""
     names = {"flags": ("lengths",), "keys": ("inputs", "targets"), "metavar": "INPUTS,TARGETS"}
     return option(default, help, minimum=2, **names, **details)
+
+
+def hub_of(data: str) -> tuple[str, str] | None:
+    """(hub, name) of `tfds:NAME`, `hf:NAME` or `seqio:NAME`; None for a file."""
+    hub, colon, name = data.partition(":")
+    return (hub, name) if colon and hub in HUBS else None
 
 
 def _column(field: str) -> Any:
@@ -58,6 +66,13 @@ class OwnData(Columns):
     test_data: str | None = fixed(None, "likewise; default the validation rows", path=True)
     rationales: str | None = fixed(None, "file with the teacher's answers, joined by id", path=True)
 
+    def require_files(self) -> None:
+        """Raises a UserError for a file that is not there, before anything is imported or fetched for it."""
+        names = ["data", "validation_data", "test_data"] if self.data and not hub_of(self.data) else []
+        for name in [*names, "rationales", "classes_file"]:
+            if path := getattr(self, name):
+                files.require_file(path, self.named(name))
+
 
 class DataOptions(OwnData, Folders):
     """The task"""
@@ -82,20 +97,25 @@ class TokenOptions(Options):
     pack: bool = fixed(True, "several examples to a row, kept apart by segment ids")
 
 
-class SelectionOptions(Options):
+class ShareOptions(Options):
+    """How much of the data"""
+
+    data_fraction: float = fixed(1.0, "share of examples; nested, the same for each method", above=0, maximum=1)
+    num_examples: int | None = fixed(None, "or their number", minimum=1)
+    seed: int = fixed(0, "of parameters, data order, data share and dropout", macro="RANDOM_SEED", minimum=0)
+
+
+class SelectionOptions(ShareOptions):
     """Which examples, and which labels"""
 
     label_source: str = fixed("reference", "whose labels to train on", choices=("reference", "teacher"))
     rationale_rate: float | None = fixed(None, "rationales per label; default the task's, which is 1", above=0)
-    data_fraction: float = fixed(1.0, "share of examples; nested, the same for each method", above=0, maximum=1)
-    num_examples: int | None = fixed(None, "or their number", minimum=1)
     only_agreeing: bool = fixed(False, "only rows whose teacher label is right")
     min_rationale_words: int = fixed(0, "drop rows with a shorter rationale", minimum=0)
     max_rationale_words: int | None = fixed(None, "drop rows with a longer rationale", minimum=0)
     max_rationale_similarity: float | None = fixed(
         None, "drop rows nearer to an earlier rationale, by the Jaccard index of word triples", above=0, below=1
     )
-    seed: int = fixed(0, "of parameters, data order, data share and dropout", macro="RANDOM_SEED", minimum=0)
 
     @property
     def filters(self) -> dict[str, object]:
@@ -118,8 +138,8 @@ class MethodName(Options):
         named = method_in(self.mixture_or_task_name)
         if self.method and named in METHODS and named != self.method:
             raise UserError(
-                f"MIXTURE_OR_TASK_NAME {self.mixture_or_task_name!r} names the method {named}, METHOD is "
-                f"{self.method}: take the recipe of the same method"
+                f"{DataOptions.named('mixture_or_task_name')} {self.mixture_or_task_name!r} names the method "
+                f"{named}, {MethodName.named('method')} is {self.method}: take the recipe of the same method"
             )
 
     def identity(self) -> dict[str, object]:

@@ -85,7 +85,9 @@ class Parser(argparse.ArgumentParser):
         if not flag.startswith("-"):
             self.error(f"{argument!r} is one argument too many for {self.prog}")
         known = [name for name in self._option_string_actions if name.startswith("--")]
-        hint = nearest(flag, known) if self.options else "flags come after the command; see --help"
+        hint = "flags come after the command; see --help"
+        if self.options:
+            hint = nearest(flag, known, f"see {self.prog} --help")
         self.error(f"{self.prog} has no flag {flag}; {hint}")
 
     def _joined(self, args: list[str]) -> list[str]:

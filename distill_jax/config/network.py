@@ -4,6 +4,7 @@ from typing import Any
 
 from distill_jax.config.options import Options, option
 
+MOST_LAYERS = 1000
 # What a run may choose for any checkpoint.
 OF_A_RUN = {"dtype", "dropout_rate", "float32_attention_logits", "scan_layers", "scan_unroll", "remat"}
 
@@ -23,8 +24,10 @@ class ModelOptions(Options):
     num_kv_heads: int | None = option(
         None, "heads of keys and values, where queries share them; default the family's", minimum=1
     )
-    num_encoder_layers: int = option(8, "encoder layers; 0 of a decoder-only student", minimum=0)
-    num_decoder_layers: int = option(8, "decoder layers", minimum=1)
+    num_encoder_layers: int = option(
+        8, "encoder layers; 0 of a decoder-only student", minimum=0, maximum=MOST_LAYERS
+    )
+    num_decoder_layers: int = option(8, "decoder layers", minimum=1, maximum=MOST_LAYERS)
     head_dim: int = option(64, "width of a head", minimum=1)
     mlp_dim: int = option(1024, "width of the feed-forward layers", minimum=1)
     mlp_activations: tuple[str, ...] = option(

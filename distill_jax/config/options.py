@@ -21,6 +21,7 @@ from typing import Any
 from distill_jax.errors import UserError
 
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "required"})()
+ALL_OPTIONS = "see distill-jax options"
 _BOUNDS = (
     ("minimum", "of at least", operator.ge),
     ("above", "above", operator.gt),
@@ -47,7 +48,7 @@ class Option:
     metavar: str | None = None  # what help calls the value
     positional: bool = False  # given without a flag
     repeat: bool = False  # a flag that may be repeated, each time with one text; positional: one text or more
-    path: bool = False  # a file or folder; written to JSON as an absolute path where it is there
+    path: bool = False  # files or folders; written to JSON as absolute paths where they are there
     identity: bool = False  # part of what a run is: resuming it with another value is refused
 
 
@@ -85,14 +86,17 @@ def metavar_of(field: dataclasses.Field) -> str | None:
 
 
 def label_of(field: dataclasses.Field) -> str:
-    """How messages call an option: `train_steps (--steps, TRAIN_STEPS)`."""
-    return f"{field.name} ({', '.join([*flags_of(field)[:1], macro_of(field)])})"
+    """How messages call an option: `--steps (TRAIN_STEPS)`; a positional argument by what help calls it."""
+    name = next(iter(flags_of(field)), metavar_of(field))
+    return name if name == macro_of(field) else f"{name} ({macro_of(field)})"
 
 
-def nearest(name: str, known: Collection[str]) -> str:
-    """`did you mean X?`, or where nothing is near, what there is."""
+def nearest(name: str, known: Collection[str], otherwise: str = "") -> str:
+    """`did you mean X?`; where nothing is near what there is, or of more than a dozen names `otherwise`."""
     near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(known))}"
+    if near:
+        return f"did you mean {near[0]}?"
+    return otherwise if otherwise and len(known) > 12 else f"there are: {', '.join(sorted(known))}"
 
 
 @functools.cache
@@ -241,6 +245,10 @@ def parse_gin(field: dataclasses.Field, text: str) -> Any:
     return parse(field, stripped)
 
 
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if os.path.exists(path) else path
+
+
 @typing.dataclass_transform(kw_only_default=True, frozen_default=True, field_specifiers=(option, fixed))
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
@@ -266,6 +274,11 @@ class Options:
         """The fields by the name of their gin macro."""
         return {macro_of(field): field for field in dataclasses.fields(cls)}
 
+    @classmethod
+    def named(cls, name: str) -> str:
+        """How messages call the option of a field; see `label_of`."""
+        return label_of(cls.options()[name])
+
     def identity(self) -> dict[str, Any]:
         """The values, as in JSON, that make a run what it is."""
         fields = self.options()
@@ -275,8 +288,10 @@ class Options:
         """All values, ready for `json.dumps`; paths of what is there are absolute."""
         values = {name: getattr(self, name) for name in self.options()}
         for name, field in self.options().items():
-            if field.metadata["option"].path and values[name] and os.path.exists(values[name]):
-                values[name] = os.path.abspath(values[name])
+            if field.metadata["option"].path and values[name]:
+                several = isinstance(values[name], tuple)
+                paths = [_absolute(path) for path in (values[name] if several else [values[name]])]
+                values[name] = tuple(paths) if several else paths[0]
         return values
 
     @classmethod
@@ -288,5 +303,5 @@ class Options:
         """
         for name in values:
             if name not in cls.options():
-                raise UserError(f"no option {name!r}: {nearest(name, cls.options())}")
+                raise UserError(f"no option {name!r}: {nearest(name, cls.options(), ALL_OPTIONS)}")
         return cls(**{**values, **changes})

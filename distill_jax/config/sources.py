@@ -11,7 +11,7 @@ from distill_jax import files
 from distill_jax.config import gin_files
 from distill_jax.config.gin_files import Binding, Macro, Text
 from distill_jax.config.network import OF_A_RUN, ModelOptions
-from distill_jax.config.options import Options, check, macro_of, nearest, parse, parse_gin
+from distill_jax.config.options import ALL_OPTIONS, Options, check, macro_of, nearest, parse, parse_gin
 from distill_jax.config.start import SCRATCH, StartOptions
 from distill_jax.errors import UserError
 
@@ -71,7 +71,7 @@ def _saved(cls: type[Options], path: str) -> dict[str, Any]:
         raise UserError(f"--config {file}: expected an object of options and values")
     for name in values:
         if name not in cls.options():
-            raise UserError(f"--config {file}: no option {name!r}: {nearest(name, cls.options())}")
+            raise UserError(f"--config {file}: no option {name!r}: {nearest(name, cls.options(), ALL_OPTIONS)}")
     return values
 
 
@@ -119,7 +119,7 @@ def _read(field: dataclasses.Field, value: Any, where: str) -> Any:
 def _unknown(name: str, known: Mapping[str, Any]) -> str:
     if "." in name or "/" in name:
         return f"{name} binds a function's argument, which only T5X does; our engine takes macros, NAME = value"
-    return f"no option is called {name}; {nearest(name, known)}"
+    return f"no option is called {name}; {nearest(name, known, ALL_OPTIONS)}"
 
 
 def model_file(name: str) -> str:

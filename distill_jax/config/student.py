@@ -206,6 +206,11 @@ class ExportConfig(Options):
         """Where it is written."""
         return self.output or os.path.join(self.model_dir, "export", self.to)
 
+    @property
+    def elsewhere(self) -> str:
+        """What to do where `folder` cannot be written."""
+        return f"choose another folder with {self.named('output')}"
+
 
 class CompareConfig(Options):
     """The comparison"""

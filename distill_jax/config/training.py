@@ -103,6 +103,12 @@ class RunOptions(Options):
     )
     train_steps: int = option(10_000, "updates, those before a restart included", flags=("steps",), minimum=1)
     batch_size: int = fixed(64, "rows of a global batch (packed rows)", minimum=1)
+    batch_examples: int | None = fixed(
+        None,
+        "examples of a global batch on average, as the paper's code counts them: sets BATCH_SIZE to the number "
+        "of packed rows that hold about as many",
+        minimum=1,
+    )
     z_loss: float = fixed(0.0, "factor of log(Z)**2 per token", minimum=0)
     max_skipped_steps: int = option(
         10, "updates in a row that may be skipped because the loss or a gradient was not finite", minimum=0
@@ -117,21 +123,8 @@ class RunOptions(Options):
     mlflow: str | None = option(None, "MLflow server or folder for the metrics too", metavar="URI")
 
 
-class TrainConfig(
-    RunOptions, MeshOptions, OptimizerOptions, LoraOptions, ModelOptions, MethodOptions, RecordOptions
-):
-    """Train a student"""
-
-    def verify(self) -> None:
-        """There must be something to train on, and a teacher where one is asked."""
-        if not (self.data or self.mixture_or_task_name):
-            raise UserError(
-                "no value for MIXTURE_OR_TASK_NAME: give a task, such as svamp (distill-jax data list), "
-                "or your own data with --data"
-            )
-        if not self.model_dir:
-            file = re.sub(r"\W+", "_", pathlib.Path((self.data or "").rpartition(":")[2]).stem)
-            object.__setattr__(self, "model_dir", f"runs/{self.mixture or f'{file}_{self.method_name}'}")
+class TrainerOptions(RunOptions, MeshOptions, OptimizerOptions, LoraOptions, ModelOptions):
+    """What any training run has, whatever it is trained on"""
 
     @property
     def peak_learning_rate(self) -> float:
@@ -150,3 +143,18 @@ class TrainConfig(
     def identity(self) -> dict[str, Any]:
         """See `Options.identity`; the rate by its number, also where it is the default."""
         return super().identity() | {"learning_rate": self.peak_learning_rate}
+
+
+class TrainConfig(TrainerOptions, MethodOptions, RecordOptions):
+    """Train a student"""
+
+    def verify(self) -> None:
+        """There must be something to train on, and a teacher where one is asked."""
+        if not (self.data or self.mixture_or_task_name):
+            raise UserError(
+                f"no value for {self.named('mixture_or_task_name')}: give a task, such as svamp "
+                f"(distill-jax data list), or your own data with {self.named('data')}"
+            )
+        if not self.model_dir:
+            file = re.sub(r"\W+", "_", pathlib.Path((self.data or "").rpartition(":")[2]).stem)
+            object.__setattr__(self, "model_dir", f"runs/{self.mixture or f'{file}_{self.method_name}'}")

@@ -10,7 +10,9 @@ from typing import Any
 import grain
 import numpy as np
 
-from distill_jax.data.records import decode_row, encode_row, to_features
+from distill_jax.config import TrainConfig
+from distill_jax.data.documents import SpanCorruption
+from distill_jax.data.records import Segment, decode_row, to_features
 from distill_jax.errors import UserError
 
 Batch = dict[str, np.ndarray]
@@ -18,18 +20,32 @@ FOREVER = 1 << 48  # rows
 
 
 class _Rows:
-    """Records as a random-access source: number `i` is record `order(i // rows)[i % rows]`."""
+    """Records as a random-access source: number `i` is record `order(i // rows)[i % rows]`, decoded.
 
-    def __init__(self, records, order: Callable[[int], Sequence[int]], num_epochs: int | None):
+    With a `corruption` its windows are turned into pairs, other ones in each epoch.
+    """
+
+    def __init__(
+        self,
+        records,
+        order: Callable[[int], Sequence[int]],
+        num_epochs: int | None,
+        corruption: SpanCorruption | None,
+        seed: int,
+    ):
         self._records, self._order = records, order
+        self._corruption, self._seed = corruption, seed
         self._length = FOREVER if num_epochs is None else num_epochs * len(records)
 
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, number: int) -> bytes:
+    def __getitem__(self, number: int) -> Sequence[Segment]:
         epoch, place = divmod(number, len(self._records))
-        return self._records[int(self._order(epoch)[place])]
+        segments = decode_row(self._records[int(self._order(epoch)[place])])
+        if self._corruption is None:
+            return segments
+        return [self._corruption.corrupt(segment, self._seed, epoch) for segment in segments]
 
 
 def balanced_order(label_tokens: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
@@ -90,11 +106,13 @@ class Loader:
         process_count: int = 1,
     ):
         if batch_size < 1 or batch_size % process_count:
-            raise UserError(f"BATCH_SIZE {batch_size} does not divide by {process_count} hosts")
+            option = TrainConfig.named("batch_size")
+            raise UserError(f"{option} {batch_size} does not divide by {process_count} hosts")
         path = pathlib.Path(path)
         try:
             manifest = json.loads((path / "manifest.json").read_text())
             layout = [manifest[name] for name in ("task_feature_lengths", "soft", "top_k", "shared")]
+            corruption = manifest.get("corruption") and SpanCorruption(**manifest["corruption"])
             label_tokens = np.load(path / "label_tokens.npy")
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path}: no prepared records in there: {error}") from None
@@ -109,16 +127,16 @@ class Loader:
             return balanced_order(label_tokens, batch_size, seed, epoch)
 
         records = grain.sources.ArrayRecordDataSource([str(path / "rows.array_record")])
-        dataset = grain.MapDataset.source(_Rows(records, order, num_epochs))
+        dataset = grain.MapDataset.source(_Rows(records, order, num_epochs, corruption, seed))
         if num_epochs is not None:
             over = len(dataset) % batch_size
             if over and pad_last:
-                empty = [encode_row([])] * (batch_size - over)
+                empty: list[Sequence[Segment]] = [()] * (batch_size - over)
                 dataset = grain.MapDataset.concatenate([dataset, grain.MapDataset.source(empty)])
             elif over:
                 dataset = dataset[: len(dataset) - over]
         self._rows, self._batch_size = dataset, batch_size
-        dataset = dataset.map(lambda record: to_features(decode_row(record), *layout))
+        dataset = dataset.map(lambda segments: to_features(segments, *layout))
         dataset = dataset.batch(batch_size // process_count, drop_remainder=True, batch_fn=collate)
         dataset = dataset[process_index::process_count]
         options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
@@ -133,7 +151,7 @@ class Loader:
     def examples(self, batch: int) -> list[int]:
         """Numbers in their split of the examples in a global batch, of all hosts; batches count from 0."""
         rows = range(batch * self._batch_size, (batch + 1) * self._batch_size)
-        return sorted({segment.example for row in rows for segment in decode_row(self._rows[row])})
+        return sorted({segment.example for row in rows for segment in self._rows[row]})
 
     def get_state(self) -> dict[str, Any]:
         """The position, for JSON: after the batches handed out, whatever is read ahead."""

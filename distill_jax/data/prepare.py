@@ -20,7 +20,9 @@ import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
 from distill_jax import files
-from distill_jax.data import cache
+from distill_jax.config import PrepareConfig
+from distill_jax.data import cache, documents
+from distill_jax.data.documents import SpanCorruption
 from distill_jax.data.packing import pack as pack_rows
 from distill_jax.data.records import Segment, encode_row
 from distill_jax.data.schema import Example
@@ -30,10 +32,12 @@ from distill_jax.data.task import DistillationTask
 from distill_jax.data.tokenization import Counts, new_counts, tokenize
 from distill_jax.data.views import TASK_IDS, View, share_inputs, soften
 from distill_jax.data.vocabularies import load_vocabulary, train_vocabulary
+from distill_jax.data.vocabulary_base import EXTRA_IDS
 from distill_jax.errors import UserError
 
-FORMAT = 9  # raise it when the records would differ for the same arguments
+FORMAT = 10  # raise it when the records would differ for the same arguments
 WINDOW = 8192  # examples that are tokenized and packed together, and held in memory
+LENGTHS = PrepareConfig.named("task_feature_lengths")
 log = logging.getLogger("distill_jax")
 
 
@@ -47,10 +51,13 @@ class Prepared:
     manifest: dict[str, Any]  # what `manifest.json` holds: counts of rows, examples and tokens, and the fill
 
 
-def resolve_vocabulary(spec: str, task: DistillationTask, cache_dir: str | os.PathLike | None = None) -> str:
+def resolve_vocabulary(
+    spec: str, task: DistillationTask, cache_dir: str | os.PathLike | None = None, sentinels: int = 0
+) -> str:
     """`spec` itself, or for `train:SIZE` the folder of a vocabulary made of the task's train text.
 
-    All fields of the examples count, whatever the method, so that methods share one vocabulary.
+    All fields of the examples count, whatever the method, so that methods share one vocabulary. It has 100
+    sentinels, as T5's, or `sentinels` where these are more.
 
     Raises:
       UserError: for a size that is no number, or that the text is too small or too rich for.
@@ -61,12 +68,13 @@ def resolve_vocabulary(spec: str, task: DistillationTask, cache_dir: str | os.Pa
     if not size.isdecimal() or int(size) < 300:
         raise UserError(f"vocabulary {spec!r}: expected train:SIZE with a size of 300 or more")
     parts = [task.name, task.source.fingerprint("train"), task.label_prefix, task.rationale_prefix]
-    key = hash_of([*parts, size, FORMAT])
+    extra_ids = max(EXTRA_IDS, sentinels)
+    key = hash_of([*parts, size, FORMAT, *[extra_ids] * (extra_ids > EXTRA_IDS)])
     root = pathlib.Path(cache_dir or cache.cache_dir())
     folder = root / "vocabularies" / f"{task.name}-{size}-{key}"
     if not folder.exists():
         with files.new_folder(folder, cache.ADVICE) as temporary:
-            train_vocabulary(texts(task), int(size)).save(temporary)
+            train_vocabulary(texts(task), int(size), extra_ids).save(temporary)
     return str(folder)
 
 
@@ -78,8 +86,8 @@ def hash_of(value: Any) -> str:
 def texts(task: DistillationTask) -> Iterator[str]:
     """All text of a task's train split, whatever the method: what a vocabulary is trained on."""
     for example in task.source.examples("train"):
-        yield task.label_prefix + example.input
-        yield task.rationale_prefix + example.input
+        for prefix in dict.fromkeys((task.label_prefix, task.rationale_prefix)):
+            yield prefix + example.input
         for text in (example.label, example.teacher_label, example.rationale):
             if text is not None:
                 yield text
@@ -100,16 +108,27 @@ def checked(
         if needs_label and example.label is None:
             raise UserError(
                 f"{task.source.where(split, number)}: no label in this row: add it, or train on "
-                "the teacher's with LABEL_SOURCE='teacher'"
+                f"the teacher's: {PrepareConfig.named('label_source')} teacher"
             )
         yield number, example
 
 
-def in_rows(groups: Sequence[list[Segment]], lengths: Mapping[str, int], pack: bool) -> Iterable[list[Segment]]:
-    """The rows that groups of segments, of `tokenize`, are put into; without `pack` a row for each."""
+def in_rows(
+    groups: Sequence[list[Segment]],
+    lengths: Mapping[str, int],
+    pack: bool,
+    corruption: SpanCorruption | None = None,
+) -> Iterable[list[Segment]]:
+    """The rows that groups of segments, of `tokenize`, are put into; without `pack` a row for each.
+
+    With `corruption` the groups are windows, which have room for what they are turned into.
+    """
     if not pack:
         return groups
-    sizes = [(sum(len(s.inputs) for s in group), sum(len(s.targets) for s in group)) for group in groups]
+    if corruption is None:
+        sizes = [(sum(len(s.inputs) for s in group), sum(len(s.targets) for s in group)) for group in groups]
+    else:
+        sizes = [corruption.lengths(len(window.inputs)) for (window,) in groups]
     packed = pack_rows(np.array(sizes, np.int64).reshape(-1, 2), (lengths["inputs"], lengths["targets"]))
     return ([segment for item in row for segment in groups[item]] for row in packed)
 
@@ -171,18 +190,19 @@ def prepare(
     lengths = {name: task_feature_lengths.get(name) for name in ("inputs", "targets")}
     if any(not isinstance(n, int) or n < 2 for n in lengths.values()):
         raise UserError(
-            "TASK_FEATURE_LENGTHS: expected {'inputs': N, 'targets': N} with numbers from 2, got "
-            f"{dict(task_feature_lengths)}"
+            f"{LENGTHS}: expected inputs and targets with numbers from 2, got {dict(task_feature_lengths)}"
         )
     if not 0.0 < data_fraction <= 1.0:
-        raise UserError(f"DATA_FRACTION must lie in (0, 1], got {data_fraction}")
-    vocabulary = resolve_vocabulary(vocabulary, task, cache_dir)
+        raise UserError(f"{PrepareConfig.named('data_fraction')} must lie in (0, 1], got {data_fraction}")
+    vocabulary = resolve_vocabulary(vocabulary, task, cache_dir, documents.spans_of(views, lengths))
     tokenizer = load_vocabulary(vocabulary)
+    pretrains = [view for view in views if view.name == "text"]
+    corruption = documents.make_corruption(pretrains[0], tokenizer, lengths) if pretrains else None
     soft = any(view.soft for view in views)
     description = {
         "task": task.name,
         "split": split,
-        "views": [dataclasses.asdict(view) for view in views],
+        "views": [_described(view) for view in views],
         "vocabulary": tokenizer.fingerprint,
         "task_feature_lengths": lengths,
         "pack": pack,
@@ -198,6 +218,8 @@ def prepare(
         "data": task.source.fingerprint(split),
         "format": FORMAT,
     }
+    if corruption is not None:
+        description["corruption"] = dataclasses.asdict(corruption)
     key = hash_of(description)
     root = pathlib.Path(cache_dir or cache.cache_dir())
     kind = "soft_labels" if soft else "_".join(view.name for view in views)
@@ -207,11 +229,16 @@ def prepare(
         dropped = collections.Counter()
         examples = checked(keep(chosen, filters, task.agrees, dropped), task, split, views)
         counts, labels = new_counts(views), {}
+        random = np.random.default_rng(seed)
+
+        def groups_of(window: Sequence[tuple[int, Example]]) -> Sequence[list[Segment]]:
+            if pretrains:
+                return documents.windows(window, *pretrains, tokenizer, lengths, corruption, counts, random)
+            return tokenize(window, views, tokenizer, lengths, counts, task.classes, labels)
 
         def rows() -> Iterator[Sequence[Segment]]:
             while window := list(itertools.islice(examples, WINDOW)):
-                groups = tokenize(window, views, tokenizer, lengths, counts, task.classes, labels)
-                for row in in_rows(groups, lengths, pack):
+                for row in in_rows(groups_of(window), lengths, pack, corruption):
                     counts.rows += 1
                     yield row
 
@@ -226,6 +253,12 @@ def prepare(
     return Prepared(folder, key, vocabulary, manifest)
 
 
+def _described(view: View) -> dict[str, Any]:
+    """The fields of a view; of those that only one that pretrains has, those that are given."""
+    given = dataclasses.asdict(view).items()
+    return {name: value for name, value in given if name not in ("noise", "window") or value is not None}
+
+
 def _scoring(task: DistillationTask) -> list[str]:
     """The code of the functions by which a teacher's label is right."""
     functions = [*task.label_metric_fns, *filter(None, [task.label_postprocess_fn])]
@@ -235,7 +268,9 @@ def _scoring(task: DistillationTask) -> list[str]:
 def _check_targets(
     task: DistillationTask, views: Sequence[View], counts: Counts, dropped: Mapping[str, int]
 ) -> None:
-    filtered = ", ".join(f"{OPTIONS[reason]} {count} ({reason})" for reason, count in dropped.items())
+    filtered = ", ".join(
+        f"{PrepareConfig.named(OPTIONS[reason])} {count} ({reason})" for reason, count in dropped.items()
+    )
     if not counts.examples and dropped:
         raise UserError(f"{task.name} train: the filters dropped every example: {filtered}; loosen them")
     for view in views:
@@ -251,20 +286,29 @@ def _manifest(description: dict[str, Any], counts: Counts, dropped: Mapping[str,
         "encoder_fill": counts.encoder_tokens / (rows * lengths["inputs"]),
         "decoder_fill": counts.decoder_tokens / (rows * lengths["targets"]),
     }
-    return description | dataclasses.asdict(counts) | {"dropped": dict(dropped)} | fill
+    commonest = collections.Counter(counts.other_labels).most_common(3)
+    kept = {"other_labels": dict(commonest), "dropped": dict(dropped)}
+    return description | dataclasses.asdict(counts) | kept | fill
+
+
+def _counted(manifest: Mapping[str, Any]) -> str:
+    """The commonest labels of no class, with how often each stands there."""
+    texts = [f"{text[:40]!r} {count} times" for text, count in manifest["other_labels"].items()]
+    others = manifest["labels_of_no_class"] - sum(manifest["other_labels"].values())
+    return ", ".join([*texts, *([f"others {others} times"] if others else [])])
 
 
 def _warn(manifest: Mapping[str, Any], max_truncated: float) -> None:
     """Logs a line for each thing in the records that a student cannot learn from."""
     segments = sum(manifest["views"].values())
     problems = [
-        f"{cut} of {segments} {side} are longer than {length} tokens and were cut (raise TASK_FEATURE_LENGTHS)"
+        f"{cut} of {segments} {side} are longer than {length} tokens and were cut: raise {LENGTHS}"
         for side, length in manifest["task_feature_lengths"].items()
         if (cut := manifest[f"truncated_{side}"]) > max_truncated * segments
     ]
     counted = {
         "unknown_tokens": "tokens are unknown to the vocabulary",
-        "labels_of_no_class": "labels are none of the classes or choices",
+        "labels_of_no_class": f"labels are none of the classes or choices: {_counted(manifest)}",
         "null_rationales": "rationales are `nan`, `None` or the like: remove them",
     }
     problems += [f"{manifest[name]} {problem}" for name, problem in counted.items() if manifest[name]]

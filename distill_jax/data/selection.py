@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
+from distill_jax.config import PrepareConfig
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import Source
 from distill_jax.errors import UserError
 
 OPTIONS = {  # reason for which `keep` drops an example -> the option that asks for it
-    "no_reference_label": "ONLY_AGREEING",
-    "teacher_disagrees": "ONLY_AGREEING",
-    "rationale_too_short": "MIN_RATIONALE_WORDS",
-    "rationale_too_long": "MAX_RATIONALE_WORDS",
-    "near_duplicate_rationale": "MAX_RATIONALE_SIMILARITY",
+    "no_reference_label": "only_agreeing",
+    "teacher_disagrees": "only_agreeing",
+    "rationale_too_short": "min_rationale_words",
+    "rationale_too_long": "max_rationale_words",
+    "near_duplicate_rationale": "max_rationale_similarity",
 }
 PERMUTATIONS = 64  # of a MinHash: its estimate is off by about 1 / sqrt(64)
 Numbered = Iterator[tuple[int, Example]]
@@ -40,7 +41,8 @@ class Filters:
 
     def __post_init__(self):
         if self.max_similarity is not None and not 0.0 < self.max_similarity < 1.0:
-            raise UserError(f"MAX_RATIONALE_SIMILARITY must lie between 0 and 1, got {self.max_similarity}")
+            option = PrepareConfig.named("max_rationale_similarity")
+            raise UserError(f"{option} must lie between 0 and 1, got {self.max_similarity}")
 
 
 def share(source: Source, split: str, fraction: float, count: int | None, seed: int) -> Numbered:

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from distill_jax.config import PrepareConfig
 from distill_jax.data.labels import place_of
 from distill_jax.data.records import Segment
 from distill_jax.data.schema import Example
@@ -26,6 +27,7 @@ class Counts:
     decoder_tokens: int = 0  # of all targets
     unknown_tokens: int = 0  # among these, ids that stand for what the vocabulary cannot write
     labels_of_no_class: int = 0  # none of the row's choices or the task's classes
+    other_labels: dict[str, int] = dataclasses.field(default_factory=dict)  # these, by their text
     null_rationales: int = 0  # such as `nan` or `None`, which a program wrote for a missing one
     # The first ten pairs of labels with the same ids, which no student can tell apart.
     equal_labels: list[tuple[str, str]] = dataclasses.field(default_factory=list)
@@ -36,6 +38,13 @@ class Counts:
         tokens = vocabulary.frame(tokens, length)
         self.unknown_tokens += tokens.count(vocabulary.unk_id)
         return tokens
+
+    def compare_to_classes(self, text: str, place: int) -> None:
+        """Counts a label by its place among the classes, -1 of none; at most 10,000 texts are told apart."""
+        if place < 0:
+            self.labels_of_no_class += 1
+            if text in self.other_labels or len(self.other_labels) < 10_000:
+                self.other_labels[text] = self.other_labels.get(text, 0) + 1
 
     def compare_labels(self, ids: Mapping[str, Sequence[int]], seen: dict[tuple[int, ...], str]) -> None:
         """Adds to `equal_labels`; `seen` maps ids to the first text that has them, of at most 10,000 texts."""
@@ -96,7 +105,7 @@ def tokenize(
             if view.target == "rationale":
                 counts.null_rationales += example.rationale.strip().casefold() in NULLS
             elif options := example.choices or classes:
-                counts.labels_of_no_class += place_of(texts[1], options) < 0
+                counts.compare_to_classes(texts[1], place_of(texts[1], options))
             copies = view.copies(counts.with_target[view.name])
             counts.with_target[view.name] += 1
             counts.views[view.name] += copies
@@ -142,7 +151,8 @@ def _tokenize_soft(
             continue
         counts.with_target[view.name] += 1
         counts.views[view.name] += 1
-        counts.labels_of_no_class += label.reference < 0 and getattr(example, view.target) is not None
+        if (text := getattr(example, view.target)) is not None:
+            counts.compare_to_classes(text, label.reference)
         kept.append((number, example, label))
     choices = sorted({choice for _, _, label in kept for choice in label.choices})
     ids = dict(zip(choices, vocabulary.encode_targets(choices), strict=True))
@@ -154,9 +164,10 @@ def _tokenize_soft(
         flat = [token for choice in label.choices for token in (*ids[choice], vocabulary.eos_id)]
         sizes = [len(ids[choice]) + 1 for choice in label.choices]
         if len(flat) > lengths["targets"]:
+            option = PrepareConfig.named("task_feature_lengths")
             raise UserError(
                 f"example {example.id}: its {len(sizes)} labels take {len(flat)} tokens, but "
-                f"TASK_FEATURE_LENGTHS has {lengths['targets']} for targets: raise it"
+                f"{option} has {lengths['targets']} for targets: raise it"
             )
         source = counts.input(source, lengths["inputs"], vocabulary)
         counts.encoder_tokens += len(source)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from distill_jax.data.labels import place_of
 from distill_jax.data.schema import Example
 
-TASK_IDS = {"label": 1, "rationale": 2, "single_task": 3}  # of `decoder_task_ids`; 0 is padding
+TASK_IDS = {"label": 1, "rationale": 2, "single_task": 3, "text": 4}  # of `decoder_task_ids`; 0 is padding
 SHARED = "step_by_step_shared"  # the views are told apart by the decoder's first token
 METHODS = (
     "standard",
@@ -35,6 +35,10 @@ class View:
     rate: float = 1.0  # how often it is in the records: 2 is twice an epoch, 0.5 that of every second example
     start: int = 0  # the decoder's first input token; 0, T5's own, unless the views share their input
     soft: bool = False  # the targets are all the labels the row can have, with their probabilities: `soften`
+    # Of `text`, the view that pretrains: share of the tokens that span corruption takes out, and their mean
+    # number in a span; None where texts are continued.
+    noise: tuple[float, float] | None = None
+    window: int | None = None  # of `text`: tokens that go together; None for as many as fill a row
 
     def copies(self, number: int) -> int:
         """How often to take the view of the `number`-th example (from 0): `floor(n rate)` of n in all."""

@@ -4,6 +4,7 @@
 """
 
 import io
+import itertools
 import json
 import logging
 import os
@@ -86,6 +87,12 @@ class SentencePieceVocabulary(BaseVocabulary):
         self.vocab_size = self._processor.get_piece_size()
         self.fingerprint = f"sentencepiece-{digest(model + str(extra_ids).encode())}"
 
+    @property
+    def sentinels(self):
+        pieces = map(self._processor.id_to_piece, last_first := range(self.vocab_size - 1, -1, -1))
+        count = sum(1 for _ in itertools.takewhile(lambda piece: "extra_id" in piece, pieces))
+        return tuple(last_first[:count])
+
     def _encode_parts(self, parts):
         return self._processor.encode(parts, num_threads=os.cpu_count() or 1)
 
@@ -134,6 +141,11 @@ class TokenizerVocabulary(TokenizersVocabulary):
         self.extra_ids = sum(token.startswith("<extra_id_") for token in tokenizer.get_vocab())
         canonical = json.dumps(json.loads(content), sort_keys=True)
         self.fingerprint = f"tokenizer-{digest(canonical)}"
+
+    @property
+    def sentinels(self):
+        ids = (self._tokenizer.token_to_id(f"<extra_id_{number}>") for number in range(self.extra_ids))
+        return tuple(itertools.takewhile(lambda i: i is not None, ids))
 
     def _files(self):
         return description(kind="tokenizer") | {"tokenizer.json": self.content.encode()}

@@ -49,6 +49,11 @@ class BaseVocabulary:
     def _decode_ids(self, ids: list[int]) -> str:
         raise NotImplementedError
 
+    @property
+    def sentinels(self) -> tuple[int, ...]:
+        """Ids that stand for spans taken out of a text, sentinel 0 first; T5's count down from the last id."""
+        return ()
+
     def encode(self, text: str) -> list[int]:
         """Ids of a text, without the end token after it."""
         return self.encode_batch([text])[0]

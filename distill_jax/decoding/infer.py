@@ -41,11 +41,14 @@ def _skip_done(rows: Iterator, output: Output) -> None:
             )
 
 
-def infer_run(config: InferConfig) -> None:
+def infer_run(config: InferConfig) -> tuple[int, int]:
     """Predicts the label of each input, and its rationale if asked for; rows keep their order.
 
     The output has the input rows with the fields of `Prediction.row`. The same command, given again, resumes
     after its last whole row, and a sample depends on the seed and the number of its row alone.
+
+    Returns:
+      (rows that the output had, rows that were added).
 
     Raises:
       UserError: for bad input, an output of something else, and a student that predicts no such thing.
@@ -70,8 +73,10 @@ def infer_run(config: InferConfig) -> None:
     }
     with open_output(config.output, settings) as output:
         _skip_done(rows, output)
+        before = output.done
         while batch := list(itertools.islice(rows, window)):
             predictions = predictor.predict_examples(
                 [example for _, example in batch], request, range(output.done, output.done + len(batch))
             )
             output.append([{**row, **p.row()} for (row, _), p in zip(batch, predictions, strict=True)])
+        return before, output.done - before

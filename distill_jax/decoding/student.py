@@ -50,8 +50,8 @@ def load_student(model_dir: str, data_dir: str | None = None) -> Student:
     run = run_dir.load(model_dir)
     if not run.mixture_or_task_name:
         raise UserError(
-            f"{model_dir}: was converted without a task: convert it again with --task NAME, such as "
-            "svamp_step_by_step"
+            f"{model_dir}: was pretrained, or converted without a task: start a student from it with "
+            f"train --init {model_dir}, or convert it again with --task NAME, such as svamp_step_by_step"
         )
     origin = {"data_dir": data_dir, "teacher": run.teacher_name, "own_data": run.own_data}
     task, views = registry.resolve(run.mixture_or_task_name, run.label_source, run.module, **origin)

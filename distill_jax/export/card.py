@@ -86,6 +86,7 @@ def _front_matter(facts: Facts, config: ExportConfig) -> str:
     base, dataset = facts.base_on_hub, facts.dataset_on_hub
     lines.append(f"base_model: {_yaml(base)}" if base else "# base_model: ORG/NAME")
     lines.append(f"datasets:\n- {_yaml(dataset)}" if dataset else "# datasets: not of the hub")
+    # The hub counts sequence to sequence models under text-generation since it gave up text2text-generation.
     library = "transformers" if config.to == "huggingface" else "ctranslate2"
     lines += [f"library_name: {library}", "pipeline_tag: text-generation"]
     lines.append("\n".join(["tags:", "- distill_jax", "- distilling-step-by-step", f"- {family}"]))

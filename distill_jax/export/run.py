@@ -48,8 +48,7 @@ def export(config: ExportConfig) -> Exported:
     folder = pathlib.Path(config.folder)
     if remote.is_remote(config.folder):
         raise UserError(f"{config.folder}: write to a local folder, and give --push ORG/NAME to publish it")
-    if folder.exists():
-        raise UserError(f"{folder}: is there already: choose another folder with --output, or remove it")
+    files.refuse_existing(folder, config.elsewhere)
     student = load_student(config.model_dir, config.data_dir)
     if config.to == "ctranslate2":
         ctranslate.check(student.model.config)
@@ -61,7 +60,7 @@ def export(config: ExportConfig) -> Exported:
     lengths = student.lengths
     generation = {"max_new_tokens": lengths["targets"], "do_sample": False, "num_beams": 1}
     is_transformers = config.to == "huggingface"
-    with files.new_folder(folder, "choose another folder with --output") as temporary:
+    with files.new_folder(folder, config.elsewhere) as temporary:
         # CTranslate2's converter quantizes by itself, from whole weights.
         write_transformers(
             temporary,

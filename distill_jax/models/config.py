@@ -83,7 +83,7 @@ class ModelConfig:
             "heads": [("num_heads", self.num_heads)],
             "joined_kv": [("num_heads", self.num_heads)],
             "mlp": [("mlp_dim", self.mlp_dim)],
-            "vocab": [("VOCAB_SIZE", self.vocab_size)],
+            "vocab": [("vocab_size", self.vocab_size)],
         }
 
     def matrix_parameters(self) -> int:

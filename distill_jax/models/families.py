@@ -40,14 +40,15 @@ def make_config(fields: Mapping[str, Any]) -> ModelConfig:
     fields = dict(fields)
     family = fields.pop("model_family", T5Config.family)
     if family not in FAMILIES:
-        raise UserError(f"MODEL_FAMILY {family!r} is none of {', '.join(FAMILIES)}")
+        raise UserError(f"{ModelOptions.named('model_family')} {family!r} is none of {', '.join(FAMILIES)}")
     cls = FAMILIES[family][0]
     known = {field.name: field for field in dataclasses.fields(cls)}
     options = ModelOptions.options()
     for name, value in list(fields.items()):
         if name not in known:
             if name not in options or value != options[name].default:
-                raise UserError(f"{name.upper()} {value!r}: the family {family} has no such option")
+                option = ModelOptions.named(name) if name in options else name
+                raise UserError(f"{option} {value!r}: the family {family} has no such option")
             del fields[name]
         elif value is None and known[name].default is not dataclasses.MISSING:
             del fields[name]

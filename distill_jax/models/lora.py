@@ -15,8 +15,10 @@ import jax
 import jax.numpy as jnp
 from flax import traverse_util
 
+from distill_jax.config import TrainConfig
 from distill_jax.errors import UserError
 
+_TARGETS = TrainConfig.named("lora_targets")
 A, B = "lora_a", "lora_b"  # beside `kernel`
 NAMED = {"attention": r"attention/(query|key|value|out)/kernel$", "mlp": r"mlp/(wi|wi_0|wi_1|wo)/kernel$"}
 _KERNEL = re.compile(r"^(encoder|decoder)/layers(_\d+)?/.+/kernel$")
@@ -54,12 +56,12 @@ class Lora:
             try:
                 pattern = re.compile(NAMED.get(target, target))
             except re.error as error:
-                raise UserError(f"LORA_TARGETS {target!r}: no regular expression: {error}") from None
+                raise UserError(f"{_TARGETS} {target!r}: no regular expression: {error}") from None
             found = {name for name in kernels if pattern.search(name)}
             if not found:
                 there = f"{kernels[0]} to {kernels[-1]}" if kernels else "none"
                 raise UserError(
-                    f"LORA_TARGETS {target!r}: no kernel of a layer has such a name: expected "
+                    f"{_TARGETS} {target!r}: no kernel of a layer has such a name: expected "
                     f"{', '.join(NAMED)} or a regular expression; there are {there}"
                 )
             chosen |= found

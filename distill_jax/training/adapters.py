@@ -6,7 +6,8 @@ from typing import Any
 
 from distill_jax.checkpoints.formats.parameters import fingerprint
 from distill_jax.checkpoints.reading import Checkpoint
-from distill_jax.config import TrainConfig
+from distill_jax.checkpoints.run_dir import LoraDescription
+from distill_jax.config import PretrainConfig, TrainConfig
 from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.families import Network
@@ -32,7 +33,7 @@ class Base:
     path: str
     fingerprint: str
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> LoraDescription:
         """What `run.json` holds, for `checkpoints.reading` to load the model again."""
         lora = dataclasses.asdict(self.lora) | {"targets": list(self.lora.targets)}
         return lora | {"base": self.path, "fingerprint": self.fingerprint}
@@ -45,17 +46,21 @@ def lora_of(config: Any) -> Lora | None:
     return Lora(config.lora_rank, config.lora_alpha, config.lora_targets)
 
 
-def check_base(config: TrainConfig) -> None:
+def check_base(config: TrainConfig | PretrainConfig) -> None:
     """Raises UserError where adapters are asked for, but training starts from random weights."""
     if config.lora_rank and config.start is None:
         raise UserError(
-            f"LORA_RANK {config.lora_rank}: adapters need a trained model beneath them: give "
-            "INITIAL_CHECKPOINT_PATH (--init)"
+            f"{TrainConfig.named('lora_rank')} {config.lora_rank}: adapters need a trained model beneath them: "
+            f"give {TrainConfig.named('initial_checkpoint_path')}"
         )
 
 
 def load_base(
-    config: TrainConfig, model: Network, start: Checkpoint | None, vocabulary: Vocabulary, place: Partitioner
+    config: TrainConfig | PretrainConfig,
+    model: Network,
+    start: Checkpoint | None,
+    vocabulary: Vocabulary,
+    place: Partitioner,
 ) -> Base | None:
     """Loads what a run adapts, to where the mesh has it; None for a run that trains all weights.
 

@@ -10,8 +10,9 @@ import optax
 from distill_jax.checkpoints.orbax import latest_step
 from distill_jax.checkpoints.reading import Checkpoint
 from distill_jax.checkpoints.vocabulary import vocabulary_spec
-from distill_jax.config import TrainConfig
-from distill_jax.data.prepare import Prepared, checked, prepare
+from distill_jax.config import PretrainConfig, TrainConfig
+from distill_jax.data.documents import spans_of
+from distill_jax.data.prepare import Prepared, checked, prepare, resolve_vocabulary
 from distill_jax.data.selection import Filters
 from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
@@ -22,7 +23,7 @@ from distill_jax.models.lora import Lora
 from distill_jax.tasks.resolve import resolve
 from distill_jax.training import distributed, methods, partitioning
 from distill_jax.training.adapters import Base, check_base, load_base
-from distill_jax.training.initial import load_teacher, open_start
+from distill_jax.training.initial import check_start, load_teacher, open_start
 from distill_jax.training.losses import Objective
 from distill_jax.training.partitioning import Partitioner
 from distill_jax.training.stored_logits import store_top_k
@@ -48,7 +49,7 @@ class Run:
       place: the mesh and what is sharded over it.
     """
 
-    config: TrainConfig
+    config: TrainConfig | PretrainConfig
     name: str
     own_data: Mapping[str, Any] | None
     task: DistillationTask
@@ -77,7 +78,7 @@ class Run:
 
 
 def build(
-    config: TrainConfig,
+    config: TrainConfig | PretrainConfig,
     model: Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
     objective: Objective | None = None,
@@ -89,18 +90,26 @@ def build(
     Raises:
       UserError: for data, a teacher or a mesh that does not go together with the rest.
     """
-    model = model or methods.make_model(config)
-    check_base(config)
-    place = partitioning.make_partitioner(
-        model.config, config.batch_size, config.microbatches, config.mesh, config.partitioning
-    )
     named = resolve(config)
     weights = methods.view_weights(config)
     _check_views(named.name, named.views, weights)
     _look_at(named.task, ["train", "validation"] if config.eval_period else ["train"], named.views)
+    model = model or methods.make_model(config)
+    check_base(config)
+    rows = 0 if config.batch_examples else config.batch_size  # 0, for any mesh: the records decide
+    place = partitioning.make_partitioner(
+        model.config, rows, config.microbatches, config.mesh, config.partitioning
+    )
     start, spec = _start(config, model)
+    sentinels = spans_of(named.views, config.task_feature_lengths)
+    spec = distributed.first_alone(lambda: resolve_vocabulary(spec, named.task, sentinels=sentinels))
+    vocabulary = load_vocabulary(spec)
+    if start is not None:
+        check_start(start, vocabulary)
     records, validation = _prepare(config, named.task, named.views, spec)
-    vocabulary = load_vocabulary(records.vocabulary)
+    if config.batch_examples is not None:
+        rows = batch_rows(config.batch_examples, records.manifest, place.batch_unit(config.microbatches))
+        config = dataclasses.replace(config, batch_size=rows)
     model = with_vocabulary_size(model, vocabulary)
     partitioning.check_model(place, model.config, config.batch_size, config.microbatches)
     objective = objective or methods.make_objective(config)
@@ -137,7 +146,7 @@ def _look_at(task: DistillationTask, splits: Sequence[str], views: Sequence[View
         next(checked(enumerate(task.source.examples(split)), task, split, views), None)
 
 
-def _start(config: TrainConfig, model: Network) -> tuple[Checkpoint | None, str]:
+def _start(config: TrainConfig | PretrainConfig, model: Network) -> tuple[Checkpoint | None, str]:
     """The checkpoint to start from, where there is one and the run does not resume; and the vocabulary."""
     resumes, path = latest_step(config.model_dir) is not None, config.start
     if resumes and config.vocabulary is None:
@@ -159,7 +168,7 @@ def _start(config: TrainConfig, model: Network) -> tuple[Checkpoint | None, str]
 
 
 def _prepare(
-    config: TrainConfig, task: DistillationTask, views: Sequence[View], vocabulary: str
+    config: TrainConfig | PretrainConfig, task: DistillationTask, views: Sequence[View], vocabulary: str
 ) -> tuple[Prepared, Prepared | None]:
     """The training rows, and the validation rows where there are any to evaluate on."""
     common = {"task_feature_lengths": config.task_feature_lengths, "pack": config.pack, "seed": config.seed}
@@ -183,6 +192,21 @@ def _prepare(
     return records, validation if validation.manifest["rows"] else None
 
 
+def batch_rows(examples: int, manifest: Mapping[str, Any], unit: int) -> int:
+    """The rows of a batch that hold `examples` of prepared records on average: a multiple of `unit`, or one.
+
+    An example is one (inputs, targets) pair for each view, as in the reference code, whose batch of 64 has 64
+    labels and, step by step, as many rationales. So an epoch has as many steps as there.
+    """
+    in_a_row = max(manifest["with_target"].values()) / manifest["rows"]
+    rows = max(1, round(examples / in_a_row / unit)) * unit
+    held = rows * in_a_row
+    level = logging.WARNING if abs(held - examples) > 0.05 * examples else logging.INFO
+    label = TrainConfig.named("batch_examples")
+    log.log(level, "%s %d: batches of %d rows hold %.1f examples on average", label, examples, rows, held)
+    return rows
+
+
 def _with_stored_logits(
     config: TrainConfig, objective: Objective, model: Network, records: Prepared
 ) -> Prepared:
@@ -203,15 +227,16 @@ def with_vocabulary_size(model: Network, vocabulary: Vocabulary) -> Network:
     config = model.config
     if vocabulary.pad_id is None and config.pad_id == 0:
         raise UserError(
-            f"MODEL_FAMILY {config.family} takes id 0 for padding, which is a token of this vocabulary: give "
-            "one of T5's kind, or a decoder-only model"
+            f"{TrainConfig.named('model_family')} {config.family} takes id 0 for padding, which is a token of "
+            "this vocabulary: give one of T5's kind, or a decoder-only model"
         )
     if config.vocab_size is None:
         rounded = -(-vocabulary.vocab_size // 128) * 128
         return model.clone(config=dataclasses.replace(config, vocab_size=rounded))
     if config.vocab_size < vocabulary.vocab_size:
         raise UserError(
-            f"VOCAB_SIZE is {config.vocab_size}, but the vocabulary has {vocabulary.vocab_size} ids"
+            f"{TrainConfig.named('vocab_size')} is {config.vocab_size}, but the vocabulary has "
+            f"{vocabulary.vocab_size} ids"
         )
     return model
 
@@ -221,6 +246,6 @@ def _check_views(name: str, views: Sequence[View], view_weights: Mapping[str, fl
     names, weighed = {view.name for view in views}, set(view_weights)
     if names != weighed:
         raise UserError(
-            f"MIXTURE_OR_TASK_NAME {name!r} has the views {sorted(names)}, but the recipe weighs "
-            f"{sorted(weighed)}: take the recipe of the same method"
+            f"{TrainConfig.named('mixture_or_task_name')} {name!r} has the views {sorted(names)}, but the "
+            f"recipe weighs {sorted(weighed)}: take the recipe of the same method"
         )

@@ -1,17 +1,20 @@
 """Parameters from elsewhere: a student's first ones, and those of a white-box teacher."""
 
 import dataclasses
+import math
 from typing import Any
 
 from distill_jax.checkpoints.formats.parameters import check, to_arrays
 from distill_jax.checkpoints.hub import NotFetched
 from distill_jax.checkpoints.reading import Checkpoint, open_checkpoint
-from distill_jax.config import ModelOptions, Sources, build, gin_files
+from distill_jax.config import ModelOptions, Sources, TrainConfig, build, gin_files
 from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig
 from distill_jax.models.families import Network, canonical, make_config, make_network
 
+_START, _TEACHER = map(TrainConfig.named, ("initial_checkpoint_path", "teacher_checkpoint_path"))
+_VOCABULARY = TrainConfig.named("vocabulary")
 WITHOUT = "give a local folder of it with --init FOLDER, or train from scratch with --init none"
 
 
@@ -24,7 +27,7 @@ def open_start(path: str, model: Network) -> Checkpoint:
     try:
         checkpoint = open_checkpoint(path)
     except NotFetched as error:
-        raise UserError(f"INITIAL_CHECKPOINT_PATH {error}; {WITHOUT}") from None
+        raise UserError(f"{_START} {error}; {WITHOUT}") from None
     try:
         differing = _differing(checkpoint.config, model.config)
         if "model_family" not in differing:
@@ -32,12 +35,12 @@ def open_start(path: str, model: Network) -> Checkpoint:
         for name, (theirs, ours) in differing.items():
             raise UserError(
                 f"{path}: {name} is {theirs}, the model's gin file has {ours}: "
-                f"give --gin.{name.upper()}={theirs}"
+                f"give {ModelOptions.named(name)} {theirs}"
             )
     except UserError as error:
         fitting = [name for name in gin_files.models() if not _differing(checkpoint.config, _preset(name))]
         hint = f"; it is a --model {' or '.join(fitting)}" if checkpoint.config and fitting else ""
-        raise UserError(f"INITIAL_CHECKPOINT_PATH {error}{hint}") from None
+        raise UserError(f"{_START} {error}{hint}") from None
     return checkpoint
 
 
@@ -57,7 +60,14 @@ def _differing(theirs: ModelConfig | None, ours: ModelConfig) -> dict[str, tuple
     first, second = (canonical(config) if config else {} for config in (theirs, ours))
     names = sorted(first.keys() & second.keys(), key=lambda name: (name != "model_family", name))
     pairs = {name: (first[name], second[name]) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and None not in pair}
+    return {name: pair for name, pair in pairs.items() if None not in pair and not _equal(*pair)}
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two settings are the same; numbers may be rounded to float32, as GGUF files hold them."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-6)
+    return one == other
 
 
 def initial_params(
@@ -71,10 +81,14 @@ def initial_params(
       UserError: when the checkpoint is of a run with another vocabulary, or does not fit; names the parameter
         and both shapes.
     """
-    path = checkpoint.path
-    check(path, checkpoint.parameters, model.config, "the model's gin file")
-    _check_vocabulary(f"INITIAL_CHECKPOINT_PATH {path}", checkpoint, vocabulary)
+    check_start(checkpoint, vocabulary)
+    check(checkpoint.path, checkpoint.parameters, model.config, "the model's gin file")
     return to_arrays(checkpoint.parameters, model.config.scan_layers, shardings)
+
+
+def check_start(checkpoint: Checkpoint, vocabulary: Vocabulary) -> None:
+    """Raises UserError when the checkpoint to start from was trained with another vocabulary than this."""
+    _check_vocabulary(f"{_START} {checkpoint.path}", checkpoint, vocabulary)
 
 
 def load_teacher(path: str | None, vocabulary: Vocabulary) -> tuple[Network, Any]:
@@ -84,13 +98,13 @@ def load_teacher(path: str | None, vocabulary: Vocabulary) -> tuple[Network, Any
       UserError: when there is no teacher, or its vocabulary is not the student's.
     """
     if path is None:
-        raise UserError("this method needs a teacher: give TEACHER_CHECKPOINT_PATH (--teacher-checkpoint)")
+        raise UserError(f"this method needs a teacher: give {_TEACHER}")
     checkpoint = open_checkpoint(path)
     config = checkpoint.model_config()
-    _check_vocabulary(f"TEACHER_CHECKPOINT_PATH {path}", checkpoint, vocabulary)
+    _check_vocabulary(f"{_TEACHER} {path}", checkpoint, vocabulary)
     if config.vocab_size < vocabulary.vocab_size:
         raise UserError(
-            f"TEACHER_CHECKPOINT_PATH {path}: has {config.vocab_size} ids, the student's vocabulary "
+            f"{_TEACHER} {path}: has {config.vocab_size} ids, the student's vocabulary "
             f"{vocabulary.vocab_size}: both must have the same vocabulary"
         )
     return make_network(config), to_arrays(checkpoint.parameters)
@@ -103,11 +117,12 @@ def _check_vocabulary(option: str, checkpoint: Checkpoint, vocabulary: Vocabular
     own = checkpoint.vocabulary() if causal else None
     if own is not None and own.fingerprint != vocabulary.fingerprint:
         raise UserError(
-            f"{option}: has a vocabulary of its own: leave --vocabulary out, or give --vocabulary "
+            f"{option}: has a vocabulary of its own: leave {_VOCABULARY} out, or give --vocabulary "
             f"{checkpoint.folder}"
         )
     if run is not None and run.vocabulary not in ("", vocabulary.fingerprint):
         raise UserError(
             f"{option}: was trained with the vocabulary {run.vocabulary}, the student's is "
-            f"{vocabulary.fingerprint}: give --vocabulary {checkpoint.run_folder}"
+            f"{vocabulary.fingerprint}: give --vocabulary {checkpoint.run_folder}, or to start from it leave "
+            f"{_VOCABULARY} out"
         )

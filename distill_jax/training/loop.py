@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from distill_jax.checkpoints.orbax import Checkpointer
-from distill_jax.config import TrainConfig
+from distill_jax.config import PretrainConfig, TrainConfig
 from distill_jax.training import distributed
 from distill_jax.training.listener import Listener
 from distill_jax.training.metrics import MetricWriter
@@ -31,7 +31,6 @@ class _Log(Listener):
     def __init__(self, config: TrainConfig, start_step: int, listener: Listener):
         trackers = Trackers(config) if config.wandb or config.mlflow else None
         self._writer, self._listener = MetricWriter(config.model_dir, start_step, trackers), listener
-        listener.begin(start_step, config.train_steps)
 
     def train(self, step: int, metrics: dict[str, float], speed: float, left: float) -> None:
         self._writer.write(step, metrics | {"tokens_per_second": speed})
@@ -103,6 +102,7 @@ class Loop:
       train_step: (state, batch) -> (state, metrics).
       validate: (parameters) -> scores; None for none.
       best_by: (scores) -> what the best checkpoint is chosen by, of `DistillationTask`.
+      built: the run, for the listener.
     """
 
     state: TrainState
@@ -111,10 +111,11 @@ class Loop:
     checkpointer: Checkpointer
     guard: Guard
     place: Partitioner
-    config: TrainConfig
+    config: TrainConfig | PretrainConfig
     validate: Callable[[Any], dict[str, float]] | None
     best_by: Callable[[dict[str, float]], tuple[str, float] | None]
     listener: Listener
+    built: Any = None
 
     def run(self) -> dict[str, float]:
         """Steps, logs, validates and saves; returns and raises what `trainer.train` does."""
@@ -122,6 +123,7 @@ class Loop:
         self._log = Listener()
         if distributed.is_primary():
             self._log = _Log(self.config, self._start, self.listener)
+            self.listener.begin(self.built, self._start)
         self._pending = _Pending(self.guard, self._start)
         self._means, self._scores = {}, {}
         self._began = self._logged = time.monotonic()

@@ -9,6 +9,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
+from distill_jax.config import TrainConfig
 from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig
 
@@ -27,6 +28,7 @@ PRESETS: dict[str, tuple[Rules, str]] = {
     "tensor_parallel": (_ROWS + _TENSOR, "model"),
     "fully_sharded_tensor_parallel": (_ROWS + _TENSOR + _FSDP, "data"),
 }
+_MESH, _PARTITIONING, _BATCH_SIZE = map(TrainConfig.named, ("mesh", "partitioning", "batch_size"))
 DEFAULT = "fully_sharded_tensor_parallel"
 
 
@@ -43,12 +45,12 @@ def table(partitioning: str | Sequence) -> Rules:
     """
     if isinstance(partitioning, str):
         if partitioning not in PRESETS:
-            raise UserError(f"PARTITIONING {partitioning!r} is none of {', '.join(PRESETS)}")
+            raise UserError(f"{_PARTITIONING} {partitioning!r} is none of {', '.join(PRESETS)}")
         return PRESETS[partitioning][0]
     rules = tuple((name, tuple(to) if isinstance(to, list) else to) for name, to in partitioning)
     unknown = [(name, axis) for name, to in rules for axis in _axes(to) if axis not in AXES]
     for name, axis in unknown:
-        raise UserError(f"PARTITIONING: {name!r} goes to {axis!r}, which is none of {', '.join(AXES)}")
+        raise UserError(f"{_PARTITIONING}: {name!r} goes to {axis!r}, which is none of {', '.join(AXES)}")
     return rules
 
 
@@ -66,12 +68,12 @@ def mesh_sizes(mesh: Sizes | None, partitioning: str | Sequence, device_count: i
     sizes = {axis: mesh.get(axis, 1) for axis in AXES}
     for axis, size in mesh.items():
         if axis not in AXES:
-            raise UserError(f"MESH {dict(mesh)}: unknown axis {axis!r}: there are {', '.join(AXES)}")
+            raise UserError(f"{_MESH} {dict(mesh)}: unknown axis {axis!r}: there are {', '.join(AXES)}")
         if not isinstance(size, int) or (size < 1 and size != -1):
-            raise UserError(f"MESH {dict(mesh)}: {axis} must be a number from 1, or -1 for what is left")
+            raise UserError(f"{_MESH} {dict(mesh)}: {axis} must be a number from 1, or -1 for what is left")
     open_axes = [axis for axis, size in sizes.items() if size == -1]
     if len(open_axes) > 1:
-        raise UserError(f"MESH {dict(mesh)}: only one axis can be -1")
+        raise UserError(f"{_MESH} {dict(mesh)}: only one axis can be -1")
     for axis in open_axes:
         others = math.prod(size for size in sizes.values() if size != -1)
         sizes[axis] = max(device_count // others, 1)
@@ -98,7 +100,7 @@ def _misfit(
     used = {axis for _, to in rules for axis in _axes(to)}
     for axis, size in sizes.items():
         if size > 1 and axis not in used:
-            return f"nothing is spread over {axis}={size} by this PARTITIONING"
+            return f"nothing is spread over {axis}={size} by this {_PARTITIONING}"
     dims = config.sharded_sizes()
     for name, to in rules:
         parts = math.prod(sizes[axis] for axis in _axes(to))
@@ -108,15 +110,20 @@ def _misfit(
     shards = batch_shards(sizes, rules)
     if batch_size % (shards * microbatches):
         needed = f"{shards} shard(s) of rows and {microbatches} microbatch(es)"
-        return f"BATCH_SIZE {batch_size} does not divide over {needed}"
+        return f"{_BATCH_SIZE} {batch_size} does not divide over {needed}"
     if batch_size % hosts:
-        return f"BATCH_SIZE {batch_size} does not divide over {hosts} hosts"
+        return f"{_BATCH_SIZE} {batch_size} does not divide over {hosts} hosts"
     return None
 
 
 def batch_shards(sizes: Sizes, rules: Rules) -> int:
     """The number of shards of a batch's rows."""
     return math.prod(sizes[axis] for axis in _axes(dict(rules).get("batch")))
+
+
+def batch_unit(sizes: Sizes, rules: Rules, microbatches: int, hosts: int) -> int:
+    """What the rows of a batch must be a multiple of."""
+    return math.lcm(batch_shards(sizes, rules) * microbatches, hosts)
 
 
 def valid_meshes(
@@ -151,9 +158,9 @@ def check(
     reason = _misfit(sizes, rules, config, batch_size, microbatches, devices, hosts)
     if reason is None:
         return
-    parts = math.lcm(batch_shards(sizes, rules) * microbatches, hosts)
-    nearest_batch = max(1, round(batch_size / parts)) * parts
-    if reason.startswith("BATCH_SIZE"):
+    unit = batch_unit(sizes, rules, microbatches, hosts)
+    nearest_batch = max(1, round(batch_size / unit)) * unit
+    if reason.startswith(_BATCH_SIZE):
         reason += f": the nearest that does is {nearest_batch}"
 
     def distance(other: Sizes) -> float:
@@ -163,4 +170,4 @@ def check(
     hint = "no mesh can be used with this batch size"
     if near:
         hint = f"the nearest meshes that can be used: {'; '.join(map(describe, near[:3]))}"
-    raise UserError(f"MESH {describe(sizes)}: {reason}; {hint}")
+    raise UserError(f"{_MESH} {describe(sizes)}: {reason}; {hint}")

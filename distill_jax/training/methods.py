@@ -4,19 +4,19 @@ from collections.abc import Mapping
 
 import optax
 
-from distill_jax.config import TrainConfig
+from distill_jax.config import PretrainConfig, TrainConfig
 from distill_jax.models.families import Network, make_config, make_network
 from distill_jax.training import losses, optimizers, schedules
 from distill_jax.training.losses import CrossEntropy, LogitDistillation, Objective, SoftLabels
 from distill_jax.training.programs import remembered
 
 
-def make_model(config: TrainConfig) -> Network:
+def make_model(config: TrainConfig | PretrainConfig) -> Network:
     """The network; its `vocab_size` may be open (None)."""
     return make_network(make_config(config.shape))
 
 
-def view_weights(config: TrainConfig) -> Mapping[str, float]:
+def view_weights(config: TrainConfig | PretrainConfig) -> Mapping[str, float]:
     """The weight of each view's mean loss: as given, else the method's."""
     if config.view_weights is not None:
         return config.view_weights
@@ -25,7 +25,7 @@ def view_weights(config: TrainConfig) -> Mapping[str, float]:
     return losses.single_task_weights() if config.method_name == "single_task" else losses.standard_weights()
 
 
-def make_objective(config: TrainConfig) -> Objective:
+def make_objective(config: TrainConfig | PretrainConfig) -> Objective:
     """The loss of the method; a white-box teacher is put in by `build`."""
     if config.method_name == "soft_labels":
         return SoftLabels(temperature=config.temperature, cross_entropy_weight=config.cross_entropy_weight)
@@ -35,7 +35,7 @@ def make_objective(config: TrainConfig) -> Objective:
     return CrossEntropy()
 
 
-def make_schedule(config: TrainConfig) -> optax.Schedule:
+def make_schedule(config: TrainConfig | PretrainConfig) -> optax.Schedule:
     """The learning rate by step."""
     arguments = {"learning_rate": config.peak_learning_rate, "warmup_steps": config.warmup_steps}
     if config.schedule in ("linear", "cosine"):
@@ -49,7 +49,7 @@ def _named(module, name: str, *args, **options):
     return getattr(module, name)(*args, **options)
 
 
-def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+def make_optimizer(config: TrainConfig | PretrainConfig) -> optax.GradientTransformation:
     """The optimizer with its schedule."""
     common = {"weight_decay": config.weight_decay, "decay_all": config.decay_all}
     if config.clip_norm is not None:

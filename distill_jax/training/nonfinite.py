@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from distill_jax.config import TrainConfig
 from distill_jax.errors import UserError
 
 
@@ -42,6 +43,7 @@ class Guard:
         if self.in_a_row > self.limit:
             raise UserError(
                 f"step {step}: the loss, a gradient or the update was not finite, as in {self.in_a_row} steps "
-                f"in a row (MAX_SKIPPED_STEPS is {self.limit}): their examples are in {path}; look at "
-                "these, lower the learning rate, or clip gradients. The run resumes from its last checkpoint"
+                f"in a row ({TrainConfig.named('max_skipped_steps')} is {self.limit}): their examples are in "
+                f"{path}; look at these, lower the learning rate, or clip gradients. The run resumes from its "
+                "last checkpoint"
             )

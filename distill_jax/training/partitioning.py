@@ -12,10 +12,21 @@ from flax.linen import partitioning as flax_partitioning
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from distill_jax.config import TrainConfig
 from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig
 from distill_jax.models.lora import Lora
-from distill_jax.training.mesh import AXES, Rules, Sizes, batch_shards, check, describe, mesh_sizes, table
+from distill_jax.training.mesh import (
+    AXES,
+    Rules,
+    Sizes,
+    batch_shards,
+    batch_unit,
+    check,
+    describe,
+    mesh_sizes,
+    table,
+)
 from distill_jax.training.programs import remembered
 
 
@@ -72,6 +83,10 @@ class Partitioner:
             self.state(shapes, model, lora),
         )
 
+    def batch_unit(self, microbatches: int) -> int:
+        """What the rows of a batch must be a multiple of."""
+        return batch_unit(self.mesh.shape, self.rules, microbatches, jax.process_count())
+
     def rows(self) -> tuple[int, int]:
         """(number of this host's share of the rows of a batch, how many shares there are).
 
@@ -89,8 +104,9 @@ class Partitioner:
         even = len({len(rows) for rows in shares}) == 1 and sum(map(len, shares)) == shards
         if not even or any(rows[-1] - rows[0] != len(rows) - 1 for rows in shares):
             raise UserError(
-                f"MESH {describe(self.mesh.shape)} spreads the rows of a batch unevenly over hosts: choose the "
-                "axis `model` so that it divides the devices of a host, or is a multiple of them"
+                f"{TrainConfig.named('mesh')} {describe(self.mesh.shape)} spreads the rows of a batch unevenly "
+                "over hosts: choose the axis `model` so that it divides the devices of a host, or is a "
+                "multiple of them"
             )
         return shares.index(share), len(shares)
 

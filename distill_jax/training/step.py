@@ -1,5 +1,6 @@
 """The jitted train and eval steps: a batch of features in, a new state and sums of metrics out."""
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -132,13 +133,18 @@ def make_eval_step(
 
 
 def means(metrics: Mapping[str, float]) -> dict[str, float]:
-    """Sums over one or more batches -> means per view: `<view>_loss` and `<view>_token_accuracy`."""
+    """Sums over one or more batches -> means per view: `<view>_loss` and `<view>_token_accuracy`.
+
+    Of the view `text` also `text_perplexity`.
+    """
     out = {}
     for view in TASK_IDS:
         tokens = float(metrics.get(f"{view}_tokens", 0.0))
         if tokens:
             out[f"{view}_loss"] = float(metrics[f"{view}_cross_entropy"]) / tokens
             out[f"{view}_token_accuracy"] = float(metrics[f"{view}_correct"]) / tokens
+    if "text_loss" in out:
+        out["text_perplexity"] = math.exp(min(out["text_loss"], 700.0))  # of larger ones is no float
     if metrics.get("divergence_count"):
         out["divergence"] = float(metrics["divergence"]) / float(metrics["divergence_count"])
     return out

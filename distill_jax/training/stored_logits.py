@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from distill_jax import files
+from distill_jax.config import TrainConfig
 from distill_jax.data import cache
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import Prepared, hash_of, write_rows
@@ -91,7 +92,7 @@ def store_top_k(
     model, params = load_teacher(teacher_checkpoint_path, load_vocabulary(records.vocabulary))
     ids_in_use = min(vocab_size or model.config.vocab_size, model.config.vocab_size)
     if not 1 <= k <= ids_in_use:
-        raise UserError(f"TEACHER_TOP_K: expected 1 to {ids_in_use}, got {k}")
+        raise UserError(f"{TrainConfig.named('teacher_top_k')}: expected 1 to {ids_in_use}, got {k}")
     key = hash_of([records.key, _fingerprint(params), k, ids_in_use, temperature])
     name = records.path.name.removesuffix(records.key)
     folder = records.path.parent / f"{name}top{k}-{key}"

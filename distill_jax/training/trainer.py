@@ -11,7 +11,7 @@ import optax
 
 from distill_jax.checkpoints import run_dir
 from distill_jax.checkpoints.orbax import Checkpointer, latest_step
-from distill_jax.config import TrainConfig
+from distill_jax.config import PretrainConfig, TrainConfig
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import Prepared
 from distill_jax.errors import UserError
@@ -38,7 +38,7 @@ class Evaluator(Protocol):
 
 
 def train(
-    config: TrainConfig,
+    config: TrainConfig | PretrainConfig,
     *,
     model: Network | None = None,
     optimizer: optax.GradientTransformation | None = None,
@@ -46,7 +46,7 @@ def train(
     evaluator: Callable[[Run], Evaluator] | None = None,
     listener: Listener | None = None,
 ) -> dict[str, float]:
-    """Trains a student, from the latest checkpoint in its folder if there is one.
+    """Trains or pretrains a student, from the latest checkpoint in its folder if there is one.
 
     One of several processes ends when another is gone, as `distributed.initialize` says.
 
@@ -103,7 +103,7 @@ def claim(run: Run) -> None:
         run_dir.write_data(config.model_dir, run.records.manifest)
 
 
-def _check_steps(config: TrainConfig) -> None:
+def _check_steps(config: TrainConfig | PretrainConfig) -> None:
     """Tells of a schedule that other steps than before make jump; refuses it where it has ended."""
     before = (run_dir.read_config(config.model_dir) or {}).get("train_steps")
     now, done = config.train_steps, latest_step(config.model_dir)
@@ -117,8 +117,8 @@ def _check_steps(config: TrainConfig) -> None:
         )
     schedules = [methods.make_schedule(dataclasses.replace(config, train_steps=n)) for n in (before, now)]
     old, new = (float(schedule(done)) for schedule in schedules)
-    text = "TRAIN_STEPS was %d, now %d: the %s learning rate after step %d is %g instead of %g"
-    log.warning(text, before, now, config.schedule, done, new, old)
+    text = "%s was %d, now %d: the %s learning rate after step %d is %g instead of %g"
+    log.warning(text, config.named("train_steps"), before, now, config.schedule, done, new, old)
 
 
 def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, float]:
@@ -147,6 +147,7 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
         validate=_validation(run, evaluator) if config.eval_period else None,
         best_by=run.task.best_by,
         listener=listener,
+        built=run,
     ).run()
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import struct
 
+import numpy as np
 import pytest
 from public_configs import PUBLIC
 
@@ -88,13 +89,24 @@ def test_flan_t5_is_t5_1_1s_networks():
         ("t5gemma/small", {"mlp_dim": 1088}, r"parameter .*shape \[512, 1024\], .* asks for \[512, 1088\]"),
         ("smollm2/135m", {"rope_base": 10000.0}, "rope_base is 100000.0, the model's gin file has 10000.0"),
         ("t5gemma/small", {"final_logit_cap": 0.0}, "final_logit_cap is 30.0"),
-        ("t5gemma/small", {"sliding_window": 512}, "--gin.SLIDING_WINDOW=4096; it is a --model t5gemma/small$"),
+        (
+            "t5gemma/small",
+            {"sliding_window": 512},
+            r"give --sliding-window \(SLIDING_WINDOW\) 4096; it is a --model t5gemma/small$",
+        ),
     ],
 )
 def test_a_wrong_size_or_rotation_is_found(name, change, message, tmp_path):
     write_zeros(tmp_path / "folder", PUBLIC[checkpoint_of(name)])
     with pytest.raises(UserError, match=message):
         open_start(str(tmp_path / "folder"), network_of(name, **change))
+
+
+def test_a_number_that_was_rounded_to_float32_is_the_same(tmp_path):
+    write_zeros(tmp_path / "folder", PUBLIC[checkpoint_of("smollm2/135m")])
+    rounded = float(np.float32(1e-5))
+    assert rounded != 1e-5
+    open_start(str(tmp_path / "folder"), network_of("smollm2/135m", norm_epsilon=rounded))
 
 
 def test_the_default_start_is_that_of_the_default_network():

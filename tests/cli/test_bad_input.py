@@ -2,11 +2,17 @@
 
 import errno
 import json
+import pathlib
+import re
+import shutil
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from distill_jax.cli import main as cli
 from distill_jax.data import prepare as prepare_module
+from distill_jax.data.vocabularies import train_vocabulary
 
 TRAIN = ("train", "svamp", "--model", "byt5/tiny", "--lengths", "64,32", "--steps", "1", "--batch-size", "2")
 
@@ -84,7 +90,9 @@ def test_unknown_names(capsys, tmp_path):
     assert "did you mean svamp?" in error_of(capsys, "train", "svmap", *folder)
     assert "did you mean TRAIN_STEPS?" in error_of(capsys, *TRAIN, *folder, "--gin.TRAIN_STEPZ=1")
     assert "models/t5_1_1/giant.gin" in error_of(capsys, "train", "svamp", "--model", "t5_1_1/giant", *folder)
-    assert "MIXTURE_OR_TASK_MODULE 'no_module'" in error_of(capsys, *TRAIN, *folder, "--module", "no_module")
+    assert "--module (MIXTURE_OR_TASK_MODULE) 'no_module'" in error_of(
+        capsys, *TRAIN, *folder, "--module", "no_module"
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -116,7 +124,84 @@ def test_folder_of_another_run(capsys, tmp_path):
     line = error_of(capsys, *TRAIN, *folder, "--seed", "3")
     assert "holds a different run (seed was 0, now 3)" in line or "seed was 0, now 3" in line
     assert (tmp_path / "run" / "run.json").read_text() == before
-    assert "choose another MODEL_DIR" in line
+    assert "choose another --model-dir (MODEL_DIR)" in line
+
+
+@pytest.fixture
+def damaged(make_run, tmp_path):
+    """(changes) -> the folder of a run whose `run.json` has other entries of the model."""
+
+    def make(**changes):
+        folder = tmp_path / "damaged"
+        shutil.copytree(make_run("step_by_step"), folder, dirs_exist_ok=True)
+        description = json.loads((folder / "run.json").read_text())
+        description["model"] |= changes
+        (folder / "run.json").write_text(json.dumps(description))
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"num_heads": 4}, r"parameter \S+ has shape .*/run.json asks for \["),
+        ({"num_encoder_layers": 2}, r"no parameter encoder/layers_1/\S+: \S+/run.json asks for"),
+        ({"scan_layers": True}, "run.json: model.scan_layers is True, but the layers of .* are not stacked"),
+        ({"emb_dim": "16"}, r"run.json: .*--emb-dim \(EMB_DIM\): expected a whole number"),
+        ({"emb_dim": 10**30}, "run.json"),
+        ({"head_dim": 10**18, "mlp_dim": 10**18}, "run.json"),
+    ],
+)
+def test_a_description_that_is_not_the_checkpoints(capsys, damaged, tmp_path, changes, message):
+    run = str(damaged(**changes))
+    (tmp_path / "in.jsonl").write_text('{"input": "a"}\n')
+    for command in (
+        ("eval", run, "--eval-examples", "1"),
+        ("infer", run, "--input", str(tmp_path / "in.jsonl"), "--output", str(tmp_path / "out.jsonl")),
+        ("serve", run, "--port", "0"),
+        ("export", run),
+        ("convert", run, str(tmp_path / "new"), "--to", "huggingface"),
+        ("train", "entailment", "--init", run, "--vocabulary", "bytes", "--model-dir", str(tmp_path / "run")),
+    ):
+        assert re.search(message, line := error_of(capsys, *command)), line
+        assert "Traceback" not in line
+    assert not any((tmp_path / name).exists() for name in ("out.jsonl", "new", "run"))
+
+
+@pytest.mark.parametrize("given", ["train:400", "sentences"])
+def test_another_vocabulary_than_the_checkpoints_is_refused_as_that(capsys, make_run, tmp_path, given):
+    """The network of `sentences` has as many ids as that of the run; that of `train:400` has more."""
+    if given == "sentences":
+        given = str(tmp_path / given)
+        train_vocabulary(["a b c"] * 9, 300, extra_ids=20).save(given)
+    run = make_run("step_by_step")
+    shape = json.loads((pathlib.Path(run) / "run.json").read_text())["model"]
+    sizes = [
+        f"--{name.replace('_', '-')}={shape[name]}" for name in ("emb_dim", "num_heads", "head_dim", "mlp_dim")
+    ]
+    sizes += ["--num-encoder-layers=1", "--num-decoder-layers=1", "--vocab-size=none", "--mlp-activations=relu"]
+    command = ("train", "entailment", *sizes, "--init", run, "--model-dir", str(tmp_path / "run"))
+    line = error_of(capsys, *command, "--vocabulary", given)
+    assert f"--init (INITIAL_CHECKPOINT_PATH) {run}: was trained with the vocabulary bytes" in line
+    assert f"give --vocabulary {run}, or to start from it leave --vocabulary (VOCABULARY) out" in line
+
+
+@pytest.mark.parametrize("command", ["train", "prepare", "data show", "data stats"])
+def test_own_data_without_rows(capsys, tmp_path, monkeypatch, command):
+    monkeypatch.setattr("distill_jax.checkpoints.hub.fetch", lambda *arguments, **options: pytest.fail())
+    empty = {"a.csv": "", "b.csv": "question,answer\n", "c.jsonl": "\n", "d.parquet": None}
+    for name, text in empty.items():
+        path = tmp_path / name
+        if text is None:
+            pyarrow.parquet.write_table(pyarrow.table({"input": pyarrow.array([], "string")}), path)
+        else:
+            path.write_text(text)
+        assert error_of(capsys, *command.split(), "--data", str(path)) == f"error: {path}: no rows"
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"input": "a", "label": "b"}\n')
+    more = ("--data", str(rows), "--validation-data", str(tmp_path / "c.jsonl"))
+    assert error_of(capsys, *command.split(), *more) == f"error: {tmp_path / 'c.jsonl'}: no rows"
 
 
 def test_own_data(capsys, tmp_path):

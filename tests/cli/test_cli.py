@@ -36,7 +36,31 @@ def test_help_imports_nothing_heavy():
     assert out.stdout.strip().splitlines()[-1] == "[]"
 
 
-def test_training_imports_no_tensorflow(tmp_path):
+def test_what_is_cheap_to_check_is_checked_before_jax_is_imported(tmp_path):
+    (tmp_path / "run.json").touch()
+    (tmp_path / "out").mkdir()
+    run, none = str(tmp_path), str(tmp_path / "none")
+    commands = [[name, none] for name in ("eval", "infer", "serve", "export")]
+    commands += [["infer", run, "--input", none], ["export", run, "--output", f"{run}/out"]]
+    commands += [["convert", none, "new", "--to", "t5x"], ["convert", run, f"{run}/out", "--to", "t5x"]]
+    commands += [[name, "--data", f"{none}.csv"] for name in ("train", "prepare", "data show", "data stats")]
+    commands += [["select", "rows.jsonl", "--run", none, "--count", "1"]]
+    code = (
+        "import sys\n"
+        "sys.modules['jax'] = sys.modules['flax'] = sys.modules['numpy'] = None\n"
+        "from distill_jax.cli import main as cli\n"
+        f"print([cli.main(words[0].split() + words[1:]) for words in {commands}])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == str([1] * len(commands))
+    lines = out.stderr.splitlines()
+    assert len(lines) == len(commands) and all(line.startswith("error: ") for line in lines)
+    assert all(
+        "no such file" in line or "no such folder" in line or "is there already" in line for line in lines
+    )
+
+
+def test_training_imports_no_tensorflow(tmp_path, capsys):
     code = (
         "import sys\n"
         "from distill_jax.cli import main as cli\n"
@@ -52,6 +76,11 @@ def test_training_imports_no_tensorflow(tmp_path):
     assert out.stdout.strip().splitlines()[-1] == "[]"
 
     run = tmp_path / "run"
+    *_, last = lines = out.stderr.splitlines()
+    said = [line.split()[0] for line in lines]
+    assert said[:6] == ["student", "start", "rows", "vocabulary", "devices", "folder"]
+    assert lines[0].startswith("student     t5, ") and lines[1] == "start       random weights"
+    assert said.index("compiling") < said.index("step") and last == f"next: distill-jax eval {run}"
     four = ["--batch-size", "4"]
     assert cli.main(["eval", str(run), "--gin.EVAL_EXAMPLES=3", "--split", "test", *four]) == 0
     predictions = [json.loads(line) for line in (run / "eval/test-1.jsonl").read_text().splitlines()]
@@ -65,6 +94,9 @@ def test_training_imports_no_tensorflow(tmp_path):
     outputs = tmp_path / "out.jsonl"
     flags = ["infer", str(run), "--input", str(inputs), "--output", str(outputs), "--rationale", *four]
     assert cli.main(flags) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == f"{outputs}: 2 rows"
+    assert cli.main(flags) == 0
+    assert capsys.readouterr().err.splitlines()[-1] == f"{outputs}: 0 rows after the 2 that were there"
     rows = [json.loads(line) for line in outputs.read_text().splitlines()]
     assert [row["input"] for row in rows] == ["b", "a"] and rows[0]["id"] == 7
     assert all(isinstance(row["predicted_rationale"], str) for row in rows)
@@ -92,9 +124,11 @@ def test_mistakes_give_one_line(capsys, tmp_path):
     train = ["train", "entailment", "--model-dir", str(tmp_path / "a")]
     assert "models/t5_9/huge.gin" in fails(capsys, *train, "--model", "t5_9/huge")
     assert "did you mean TRAIN_STEPS" in fails(capsys, *train, "--gin.TRAIN_STEP=3")
-    assert "no value for MIXTURE_OR_TASK_NAME" in fails(capsys, "train")
+    assert "no value for TASK (MIXTURE_OR_TASK_NAME)" in fails(capsys, "train")
     assert "no such file" in fails(capsys, "eval", str(tmp_path))
-    assert "infer" not in fails(capsys, "infer", str(tmp_path), "--input", str(tmp_path / "no"))
+    assert "run.json: no such file" in fails(capsys, "infer", str(tmp_path))
+    (tmp_path / "run.json").touch()
+    assert "--input (INPUT)" in fails(capsys, "infer", str(tmp_path), "--input", str(tmp_path / "no"))
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"input": "x"}\n{"inputs": "y"}\n')
     assert "line 2" in fails(capsys, "infer", str(tmp_path), "--input", str(bad))
@@ -110,5 +144,5 @@ def test_module_entry_points_answer_without_flags():
             cwd=root,
         )
         assert out.returncode == 1
-        missing = "MIXTURE_OR_TASK_NAME" if module == "train" else "MODEL_DIR"
+        missing = "TASK (MIXTURE_OR_TASK_NAME)" if module == "train" else "MODEL_DIR"
         assert out.stderr.strip().splitlines()[-1].startswith(f"error: no value for {missing}")

@@ -40,11 +40,18 @@ def test_misspelled_flags_and_macros(capsys, command):
     assert f"{valued} needs a value" in fails(capsys, *words, valued)
 
 
+def test_a_long_list_of_names_is_not_printed(capsys):
+    line = fails(capsys, "train", "svamp", "--qqqqq", "1")
+    assert line == "error: distill-jax train has no flag --qqqqq; see distill-jax train --help"
+    assert fails(capsys, "train", "svamp", "--gin.QQQQQ=1").endswith("called QQQQQ; see distill-jax options")
+    assert "there are: " in fails(capsys, "models", "--qqqqq", "1")
+
+
 def test_gin_flags_in_both_forms(capsys):
     assert "no such file" in fails(capsys, "train", "--gin_file", "none.gin")
     assert "no such file" in fails(capsys, "train", "--gin_file=none.gin")
     files = ["--gin_file", "models/t5_1_1/tiny.gin", "--gin_file", "recipes/standard.gin"]
-    assert "no value for MIXTURE_OR_TASK_NAME" in fails(capsys, "train", *files, "--gin.MODEL_DIR=run")
+    assert "no value for TASK (MIXTURE_OR_TASK_NAME)" in fails(capsys, "train", *files, "--gin.MODEL_DIR=run")
     assert "no option is called VOCAB_SIZE" in fails(
         capsys, "prepare", "svamp", "--gin_file=models/t5_1_1/tiny.gin"
     )

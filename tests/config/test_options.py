@@ -1,8 +1,10 @@
 """An option is said once: its flag, macro, help, check, JSON and docs row follow from its field."""
 
+import ast
 import dataclasses
 import json
 import pathlib
+import re
 
 import pytest
 
@@ -14,6 +16,7 @@ from distill_jax.errors import UserError
 from distill_jax.models.families import FAMILIES
 from distill_jax.scoring import uncertainty
 
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 TASK = {"mixture_or_task_name": "svamp", "model_dir": "run"}
 
 
@@ -43,7 +46,7 @@ def test_a_new_field_is_flag_macro_help_check_identity_and_docs_row(tmp_path):
     )
     (row,) = [line for line in docs.rows(WithNewOption) if "warm_restarts" in line]
     assert row.startswith("| `--restarts`, `--warm-restarts` | `WARM_RESTARTS` | `warm_restarts` |")
-    with pytest.raises(UserError, match=r"warm_restarts \(--restarts, WARM_RESTARTS\): expected .* at least 0"):
+    with pytest.raises(UserError, match=r"^--restarts \(WARM_RESTARTS\): expected .* at least 0"):
         WithNewOption(**TASK, warm_restarts=-1)
     made = WithNewOption(**TASK, warm_restarts=3)
     assert made.identity()["warm_restarts"] == 3
@@ -69,6 +72,7 @@ def test_defaults_pass_their_own_checks_and_survive_json(cls):
     }
     values |= {"to": "t5x"} if cls is config.ConvertConfig else {}
     values |= {"mixture_or_task_name": "svamp"} if cls is config.TrainConfig else {}
+    values |= {"task": "svamp"} if cls is config.PretrainConfig else {}
     values |= {"devices": 8} if cls is config.PlanConfig else {}
     made = cls(**values)
     assert cls.from_json(json.loads(json.dumps(made.to_json()))) == made
@@ -79,19 +83,19 @@ def test_defaults_pass_their_own_checks_and_survive_json(cls):
     [
         (
             ["--steps", "1e1"],
-            r"train_steps \(--steps, TRAIN_STEPS\): expected a whole number of at least 1, got '1e1'",
+            r"--steps \(TRAIN_STEPS\): expected a whole number of at least 1, got '1e1'",
         ),
         (["--gin.TRAIN_STEPS=1e1"], "expected a whole number"),
         (["--steps", "0"], "of at least 1, got 0"),
         (["--steps", "-3"], "of at least 1, got -3"),
         (["--steps", "²"], "got '²'"),
         (["--gin.LOG_PERIOD=0"], "LOG_PERIOD"),
-        (["--learning-rate", "nan"], "learning_rate"),
+        (["--learning-rate", "nan"], "LEARNING_RATE"),
         (["--dropout-rate", "1"], "below 1"),
         (["--data-fraction", "0"], "above 0"),
         (["--divergence", "foward_kl"], "did you mean forward_kl"),
         (["--lengths", "512"], "inputs=N,targets=N or N,N"),
-        (["--lengths", "512,x"], "task_feature_lengths"),
+        (["--lengths", "512,x"], "TASK_FEATURE_LENGTHS"),
         (["--mesh", "data=two"], "MESH"),
         (["--mesh", "data=2,data=3"], "MESH"),
         (["--gin.PACK=maybe"], "PACK"),
@@ -173,9 +177,9 @@ def test_the_method_is_in_the_name_or_beside_it():
 
 
 def test_python_gets_the_same_checks():
-    with pytest.raises(UserError, match="batch_size"):
+    with pytest.raises(UserError, match=r"--batch-size \(BATCH_SIZE\)"):
         config.TrainConfig(**TASK, batch_size=2.5)
-    with pytest.raises(UserError, match="pack"):
+    with pytest.raises(UserError, match=r"--pack \(PACK\)"):
         config.TrainConfig(**TASK, pack=1)
     with pytest.raises(UserError, match="no value for MODEL_DIR"):
         config.EvalConfig()
@@ -203,6 +207,32 @@ def test_choices_are_those_of_the_code():
 def test_the_page_of_options_is_up_to_date():
     path = pathlib.Path(__file__).parents[2] / "docs/options.md"
     assert path.read_text(encoding="utf-8") == docs.page(), "run: distill-jax options > docs/options.md"
+
+
+def test_messages_have_the_names_of_options_from_their_fields():
+    """No text of ours names a macro: `Options.named` gives the flag and the macro. T5X has macros alone."""
+    macros = {name for cls in config.COMMANDS.values() for name in cls.by_macro() if "_" in name}
+    macro = re.compile(rf"\b({'|'.join(macros | {'MESH', 'PARTITIONING'})})\b")
+    root = pathlib.Path(__file__).parents[2]
+    files = [*root.glob("distill_jax/**/*.py"), *root.glob("tasks/*.py")]
+    own = [path for path in files if path.relative_to(root).parts[1] not in ("config", "t5x")]
+    assert len(own) > 100
+    for path in own:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docs = {
+            ast.get_docstring(node, clean=False)
+            for node in ast.walk(tree)
+            if hasattr(node, "body") and isinstance(node, DOCUMENTED)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value not in docs:
+                assert not macro.search(node.value), f"{path}, line {node.lineno}: {node.value!r}"
+
+
+def test_an_option_is_named_by_flag_and_macro():
+    assert config.TrainConfig.named("initial_checkpoint_path") == "--init (INITIAL_CHECKPOINT_PATH)"
+    assert config.TrainConfig.named("mixture_or_task_name") == "TASK (MIXTURE_OR_TASK_NAME)"
+    assert config.EvalConfig.named("model_dir") == "MODEL_DIR"
 
 
 def test_t5xs_names_stay():

@@ -154,7 +154,7 @@ def test_packed_rows(toy):
 
 @pytest.mark.parametrize(("batch_size", "hosts"), [(6, 4), (0, 1), (1, 2)])
 def test_batch_size_divides_by_hosts(path, batch_size, hosts):
-    with pytest.raises(UserError, match=f"BATCH_SIZE {batch_size}"):
+    with pytest.raises(UserError, match=rf"--batch-size \(BATCH_SIZE\) {batch_size}"):
         Loader(path, batch_size, seed=0, process_count=hosts)
 
 

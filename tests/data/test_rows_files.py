@@ -307,11 +307,12 @@ def test_a_message_names_the_filter_that_dropped_the_rows(tmp_path):
         return str(raised.value)
 
     assert message(Filters(agreeing=True)) == (
-        "t train: the filters dropped every example: ONLY_AGREEING 3 (teacher_disagrees), "
-        "ONLY_AGREEING 1 (no_reference_label); loosen them"
+        "t train: the filters dropped every example: --only-agreeing (ONLY_AGREEING) 3 "
+        "(teacher_disagrees), --only-agreeing (ONLY_AGREEING) 1 (no_reference_label); loosen them"
     )
     assert message(Filters(max_words=0), "rationale").endswith(
-        "none of the 1 examples has a rationale; the filters dropped MAX_RATIONALE_WORDS 3 (rationale_too_long)"
+        "none of the 1 examples has a rationale; the filters dropped --max-rationale-words "
+        "(MAX_RATIONALE_WORDS) 3 (rationale_too_long)"
     )
 
 
@@ -351,6 +352,21 @@ def test_the_key_has_the_classes_and_the_functions_of_the_filter(tmp_path):
     assert (one_left, both) == (1, 2) and plain != lowered
 
 
+def test_labels_of_no_class_are_named(tmp_path, caplog):
+    labels = ["yes", *["maybe"] * 3, *["never"] * 2, "so", "no", "so", "so", "so"]
+    rows = [{"input": str(n), "label": label, "teacher_label": "yes"} for n, label in enumerate(labels)]
+    task = task_of(write(tmp_path / "t.jsonl", rows), classes=("yes", "no"))
+    options = {"vocabulary": "bytes", "task_feature_lengths": LENGTHS, "cache_dir": tmp_path}
+    expected = "9 labels are none of the classes or choices: 'so' 4 times, 'maybe' 3 times, 'never' 2 times"
+    for method in ("standard", "soft_labels"):
+        caplog.clear()
+        assert prepare(task, task.views(method), "train", **options).manifest["labels_of_no_class"] == 9
+        assert expected in caplog.text
+    write(tmp_path / "t.jsonl", [row | {"label": f"{row['label']}{n % 5}"} for n, row in enumerate(rows)])
+    prepare(task, task.views("standard"), "train", **options)
+    assert caplog.text.strip().endswith("1 times, others 8 times")
+
+
 def test_what_a_student_cannot_learn_is_counted_and_told(tmp_path, caplog):
     rows = [
         {"input": "one 鯨", "label": "ｙｅｓ", "rationale": "nan"},
@@ -365,7 +381,7 @@ def test_what_a_student_cannot_learn_is_counted_and_told(tmp_path, caplog):
     assert manifest["equal_labels"] == [["ｙｅｓ", "yes"]]  # SentencePiece's NFKC writes both alike
     for part in (
         "2 rationales are `nan`",
-        "1 labels are none of the classes",
+        "1 labels are none of the classes or choices: 'other' 1 times",
         "'ｙｅｓ' and 'yes' have the same tokens",
     ):
         assert any(part in message and message.startswith("warning: t train: ") for message in caplog.messages)

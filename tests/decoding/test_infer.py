@@ -31,6 +31,7 @@ def run(folder, inputs, output, *flags):
 
 
 def fails(capsys, *arguments):
+    capsys.readouterr()
     assert run(*arguments) == 1
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("error: ")

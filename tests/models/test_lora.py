@@ -127,7 +127,7 @@ def test_what_has_an_adapter():
     places += ("encoder_decoder_attention/query", "encoder_decoder_attention/value")
     assert found == {f"decoder/layers_1/{place}/{part}" for place in places for part in (A, B)}
     for target in ("nothing", "logits_dense", "embedding"):
-        with pytest.raises(UserError, match=f"LORA_TARGETS '{target}': no kernel of a layer.*attention, mlp"):
+        with pytest.raises(UserError, match=f"LORA_TARGETS. '{target}': no kernel of a layer.*attention, mlp"):
             dataclasses.replace(LORA, targets=("mlp", target)).init(params, 0)
     with pytest.raises(UserError, match="no regular expression"):
         dataclasses.replace(LORA, targets=("(",)).init(params, 0)

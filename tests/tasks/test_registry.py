@@ -59,7 +59,7 @@ def test_unknown_names(toy, name, expected):
 
 
 def test_unknown_label_source_and_module(toy):
-    with pytest.raises(UserError, match="LABEL_SOURCE 'golden'"):
+    with pytest.raises(UserError, match=r"--label-source \(LABEL_SOURCE\) 'golden'"):
         resolve("toy_standard", "golden")
     with pytest.raises(UserError, match="no_such_module"):
         get_task("toy", "no_such_module")

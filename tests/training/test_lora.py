@@ -160,7 +160,7 @@ def test_another_base_is_refused_by_name(data, base, adapted, tmp_path):
 
 
 def test_adapters_of_nothing_are_refused(data, tmp_path):
-    with pytest.raises(UserError, match="LORA_RANK 2: adapters need a trained model beneath them.*--init"):
+    with pytest.raises(UserError, match=r"--lora-rank \(LORA_RANK\) 2: adapters need a trained model .*--init"):
         train(data, tmp_path / "run", **LORA)
 
 
@@ -170,4 +170,4 @@ def test_the_options_are_flags(data, base, tmp_path, capsys):
     command += ["--vocabulary", "bytes", "--lengths", "96,64", "--batch-size", "2", "--steps", "1"]
     command += ["--init", base, "--model-dir", str(tmp_path / "run"), "--eval-period", "0"]
     assert cli.main([*command, "--lora-rank", "2", "--lora-targets", "attention,nothing"]) == 1
-    assert "error: LORA_TARGETS 'nothing': no kernel" in capsys.readouterr().err
+    assert "error: --lora-targets (LORA_TARGETS) 'nothing': no kernel" in capsys.readouterr().err

@@ -62,7 +62,7 @@ def test_without_a_network_one_line_says_what_to_do_and_nothing_is_left(capsys, 
     assert train() == 1
     line = one_line(capsys)
     assert line.startswith(
-        "error: INITIAL_CHECKPOINT_PATH hf://google/t5-v1_1-small: cannot be fetched from http://"
+        "error: --init (INITIAL_CHECKPOINT_PATH) hf://google/t5-v1_1-small: cannot be fetched from http://"
     )
     assert line.endswith("give a local folder of it with --init FOLDER, or train from scratch with --init none")
     assert [path.name for path in pathlib.Path().iterdir()] == ["my.csv"]

@@ -136,7 +136,7 @@ def test_mistakes(teacher, records, tmp_path):
     with pytest.raises(UserError, match="soft_labels has classes instead"):
         store_top_k(soft, teacher, 2)
     options = {"mixture_or_task_name": "entailment_logit_distillation"}
-    with pytest.raises(UserError, match="give TEACHER_CHECKPOINT_PATH"):
+    with pytest.raises(UserError, match=r"give --teacher-checkpoint \(TEACHER_CHECKPOINT_PATH\)"):
         train(tmp_path / "a", **options)
     with pytest.raises(UserError, match="was trained with the vocabulary bytes"):
         train(tmp_path / "b", teacher_checkpoint_path=teacher, **options | {"vocabulary": "train:600"})

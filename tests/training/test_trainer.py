@@ -147,7 +147,7 @@ def test_the_recipe_must_fit_the_mixture(tmp_path):
 
 
 def test_too_small_a_vocabulary_size_is_refused(tmp_path):
-    with pytest.raises(UserError, match="VOCAB_SIZE is 128, but the vocabulary has"):
+    with pytest.raises(UserError, match=r"--vocab-size \(VOCAB_SIZE\) is 128, but the vocabulary has"):
         train(tmp_path, 1, vocab_size=128)
 
 
@@ -157,7 +157,7 @@ def test_a_full_disk_stops_with_one_line(tmp_path, monkeypatch):
 
     monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
     with pytest.raises(
-        UserError, match="no space left on the disk: free some, or choose another MODEL_DIR; a run resumes"
+        UserError, match="no space left on the disk: free some, or choose another --model-dir .*; a run resumes"
     ):
         train(tmp_path, 3)
 
@@ -232,7 +232,7 @@ def test_more_steps_after_a_schedule_has_ended_are_refused_and_before_it_told(tm
         train(tmp_path, 10, listener=Stop(), **options)
     train(tmp_path, 8, **options)
     assert (
-        "TRAIN_STEPS was 10, now 8: the linear learning rate after step 5 is 0.00375 instead of 0.005"
+        "--steps (TRAIN_STEPS) was 10, now 8: the linear learning rate after step 5 is 0.00375 instead of 0.005"
         in caplog.text
     )
     with pytest.raises(

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
-from distill_jax.errors import UserError
+from distill_jax.errors import UserError, words_of
 from distill_jax.models import lora
 from distill_jax.models.config import ModelConfig, T5Config
 from distill_jax.models.families import make_network
@@ -201,7 +201,10 @@ def check(
         theirs = file_names.get(name)
         return f"{name} ({theirs} there)" if theirs else name
 
-    expected = expected_shapes(config)
+    try:
+        expected = expected_shapes(config)
+    except (ArithmeticError, TypeError, ValueError) as error:  # sizes that no array or layer can have
+        raise UserError(f"{where}: {source} has sizes of no network: {words_of(error)[:200]}") from error
     for name, shape in expected.items():
         if name not in parameters:
             raise UserError(

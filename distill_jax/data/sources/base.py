@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from distill_jax import files
+from distill_jax.config import DataOptions
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.files import unreadable
@@ -53,7 +54,7 @@ def data_folder(data_dir: str | os.PathLike | None) -> pathlib.Path:
     value = data_dir or os.environ.get("DISTILL_JAX_DATA_DIR")
     if not value:
         raise UserError(
-            "this task reads files: say where with --data-dir DIR, --gin.DATA_DIR=DIR or DISTILL_JAX_DATA_DIR"
+            f"this task reads files: say where with {DataOptions.named('data_dir')} or DISTILL_JAX_DATA_DIR"
         )
     if not pathlib.Path(value).is_dir():
         raise UserError(f"data directory {value}: no such folder")
@@ -73,7 +74,7 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield number, line
-    except (UnicodeDecodeError, OSError) as error:
+    except files.UNREADABLE as error:
         raise unreadable(path, error) from None
 
 

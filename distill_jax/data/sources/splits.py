@@ -23,32 +23,33 @@ def held_out(rows: int, share: float = 0.1) -> np.ndarray:
 
 
 class HeldOutSource:
-    """A `source` without validation split, of whose train rows a tenth is held out as one.
+    """A `source` without validation split, of whose train rows a share is held out as one.
 
     Where it has no test split either, the rows held out are the test split too. A single row, of which nothing
     is left to train on, is a UserError.
 
     Args:
       source: has a train split.
-      whole_inputs: hold out a tenth of the distinct inputs (with their choices), each with all of its rows, so
+      whole_inputs: hold out a share of the distinct inputs (with their choices), each with all of its rows, so
         that no validation row is in train as well. Where no input comes twice, this is the same split.
+      share: of the rows, or of the distinct inputs, that are held out.
     """
 
-    def __init__(self, source: Source, whole_inputs: bool = False):
-        self.source = source
+    def __init__(self, source: Source, whole_inputs: bool = False, share: float = 0.1):
+        self.source, self._share = source, share
         self.splits = tuple(dict.fromkeys(["train", "validation", "test", *source.splits]))
         self._whole_inputs = whole_inputs
         self._known: tuple[str, np.ndarray] | None = None  # fingerprint of train, and its mask
 
     def located(self, data_dir=None, teacher=None) -> "HeldOutSource":
-        return HeldOutSource(located(self.source, data_dir, teacher), self._whole_inputs)
+        return HeldOutSource(located(self.source, data_dir, teacher), self._whole_inputs, self._share)
 
     def _is_part(self, split: str) -> bool:
         return split in ("train", "validation") or split not in self.source.splits
 
     def _rows(self, split: str) -> np.ndarray:
         """Numbers of the whole train split's rows that belong to `split`."""
-        mask = self._mask() if self._whole_inputs else held_out(self.source.size("train"))
+        mask = self._mask() if self._whole_inputs else held_out(self.source.size("train"), self._share)
         return np.flatnonzero(~mask if split == "train" else mask)
 
     def _mask(self) -> np.ndarray:
@@ -58,7 +59,7 @@ class HeldOutSource:
             inputs: dict[str, int] = {}
             names = (content_id(e.input, e.choices) for e in self.source.examples("train"))
             numbers = np.array([inputs.setdefault(name, len(inputs)) for name in names], np.int64)
-            self._known = fingerprint, held_out(len(inputs))[numbers]
+            self._known = fingerprint, held_out(len(inputs), self._share)[numbers]
         return self._known[1]
 
     def examples(self, split: str) -> Iterator[Example]:
@@ -81,7 +82,9 @@ class HeldOutSource:
         if not self._is_part(split):
             return self.source.fingerprint(split)
         part = "train" if split == "train" else "held out"
-        return fingerprint_of(self.source.fingerprint("train"), part, *["whole inputs"] * self._whole_inputs)
+        share = [] if self._share == 0.1 else [str(self._share)]
+        whole = ["whole inputs"] * self._whole_inputs
+        return fingerprint_of(self.source.fingerprint("train"), part, *whole, *share)
 
     def where(self, split: str, number: int) -> str:
         if not self._is_part(split):

@@ -108,7 +108,7 @@ class CsvSource(_TableSource):
                     yield number, row
         except csv.Error as error:
             raise UserError(f"{path}, line {reader.line_num}: invalid CSV ({error})") from None
-        except (UnicodeDecodeError, OSError) as error:
+        except files.UNREADABLE as error:
             raise unreadable(path, error) from None
 
 
@@ -140,13 +140,18 @@ def _refuse_twins(path: pathlib.Path, names: Sequence[str]) -> None:
 TABLES = {".jsonl": JsonlSource, ".json": JsonlSource, ".csv": CsvSource, ".parquet": ParquetSource}
 
 
+def ending(path: str | os.PathLike) -> str:
+    """The ending of a file's name, in small letters, without `.gz`."""
+    return pathlib.Path(pathlib.Path(path).name.lower().removesuffix(".gz")).suffix
+
+
 def table_of(path: str | os.PathLike) -> type[_TableSource]:
     """The source of a file's kind, by its ending.
 
     Raises:
       UserError: for another ending, and for a Git LFS pointer.
     """
-    kind = TABLES.get(pathlib.Path(path).suffix.lower())
+    kind = TABLES.get(ending(path))
     if kind is None:
         raise UserError(f"{path}: expected a file that ends in {', '.join(sorted(TABLES))}")
     if os.path.isfile(path):
