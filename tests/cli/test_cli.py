@@ -69,7 +69,7 @@ def test_training_imports_no_tensorflow(tmp_path, capsys):
         "print(sorted({'tensorflow', 'seqio'} & set(sys.modules)))"
     )
     flags = ["train", "entailment", "--model", "byt5/tiny", "--steps", "1", "--batch-size", "2"]
-    flags += ["--lengths", "128,16", "--model-dir", str(tmp_path / "run")]
+    flags += ["--lengths", "128,64", "--model-dir", str(tmp_path / "run")]
     flags += ["--gin.NUM_EXAMPLES=8", "--gin.EVAL_EXAMPLES=2", "--gin.NUM_ENCODER_LAYERS=1", "--gin.EMB_DIM=32"]
     out = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, env=os.environ)
     assert out.returncode == 0, out.stderr
