@@ -4,7 +4,7 @@ Compilation takes most of the tests' time. XLA leaves out what only makes progra
 the compiled programs of the session, for all of pytest's workers and their children. JAX notes no place in the
 sources for each operation that it traces.
 
-A worker gets whole files. Those that take longest come first, so that none is left for the end.
+A worker gets whole files. Those of training come first: they take longest, and none is left for the end.
 """
 
 import collections
@@ -45,17 +45,6 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("untimed")
 PROGRAMS = collections.Counter()  # "held": compiled since they were last forgotten
 MANY_PROGRAMS = 400
-LONGEST_FIRST = (
-    "training/test_processes.py",
-    "training/test_partitioning.py",
-    "training/test_trainer.py",
-    "training/test_step.py",
-    "training/test_methods.py",
-    "training/test_stored_logits.py",
-    "experiments/test_with_teacher.py",
-    "experiments/test_demo.py",
-    "test_two_students.py",
-)
 
 
 def pytest_configure(config):
@@ -99,8 +88,7 @@ def usual_garbage_collection():
 
 
 def pytest_collection_modifyitems(items):
-    places = {f"tests/{path}": place for place, path in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: places.get(item.nodeid.partition("::")[0], len(places)))
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/training/"))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -40,7 +40,8 @@ def compile_job(job: Job) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory() as folder:
         flags = (
-            f"--xla_force_host_platform_device_count={job.devices} --xla_dump_to={folder} "
+            f"{os.environ.get('XLA_FLAGS', '')} --xla_dump_to={folder} "
+            f"--xla_force_host_platform_device_count={job.devices} "
             f"--xla_dump_hlo_as_text --xla_dump_hlo_pass_re={_DUMP} --xla_dump_hlo_module_re=.*train_step.* "
             "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
         )

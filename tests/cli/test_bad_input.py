@@ -117,7 +117,8 @@ def test_full_disk(svamp, capsys, monkeypatch):
 
 @pytest.mark.slow
 def test_folder_of_another_run(capsys, tmp_path):
-    folder = ("--model-dir", str(tmp_path / "run"), "--gin.EVAL_PERIOD=0")
+    small = ("--gin.NUM_ENCODER_LAYERS=1", "--gin.EMB_DIM=32", "--gin.MLP_DIM=64")
+    folder = ("--model-dir", str(tmp_path / "run"), "--gin.EVAL_PERIOD=0", *small)
     assert cli.main([*TRAIN, *folder]) == 0
     before = (tmp_path / "run" / "run.json").read_text()
     line = error_of(capsys, *TRAIN, *folder, "--seed", "3")

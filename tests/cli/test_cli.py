@@ -70,7 +70,7 @@ def test_training_imports_no_tensorflow(tmp_path, capsys):
     )
     flags = ["train", "entailment", "--model", "byt5/tiny", "--steps", "1", "--batch-size", "2"]
     flags += ["--lengths", "128,64", "--model-dir", str(tmp_path / "run")]
-    flags += ["--gin.NUM_EXAMPLES=8", "--gin.EVAL_EXAMPLES=2"]
+    flags += ["--gin.NUM_EXAMPLES=8", "--gin.EVAL_EXAMPLES=2", "--gin.NUM_ENCODER_LAYERS=1", "--gin.EMB_DIM=32"]
     out = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True, env=os.environ)
     assert out.returncode == 0, out.stderr
     assert out.stdout.strip().splitlines()[-1] == "[]"
@@ -81,7 +81,8 @@ def test_training_imports_no_tensorflow(tmp_path, capsys):
     assert said[:6] == ["student", "start", "rows", "vocabulary", "devices", "folder"]
     assert lines[0].startswith("student     t5, ") and lines[1] == "start       random weights"
     assert said.index("compiling") < said.index("step") and last == f"next: distill-jax eval {run}"
-    assert cli.main(["eval", str(run), "--gin.EVAL_EXAMPLES=3", "--split", "test"]) == 0
+    four = ["--batch-size", "4"]
+    assert cli.main(["eval", str(run), "--gin.EVAL_EXAMPLES=3", "--split", "test", *four]) == 0
     predictions = [json.loads(line) for line in (run / "eval/test-1.jsonl").read_text().splitlines()]
     assert len(predictions) == 3 and "predicted_rationale" in predictions[0]
     assert all(row["teacher_correct"] for row in predictions)  # of this task the teacher is always right
@@ -91,7 +92,7 @@ def test_training_imports_no_tensorflow(tmp_path, capsys):
     inputs = tmp_path / "in.jsonl"
     inputs.write_text('{"input": "b", "id": 7}\n\n{"input": "a"}\n')
     outputs = tmp_path / "out.jsonl"
-    flags = ["infer", str(run), "--input", str(inputs), "--output", str(outputs), "--rationale"]
+    flags = ["infer", str(run), "--input", str(inputs), "--output", str(outputs), "--rationale", *four]
     assert cli.main(flags) == 0
     assert capsys.readouterr().err.splitlines()[-1] == f"{outputs}: 2 rows"
     assert cli.main(flags) == 0

@@ -10,15 +10,14 @@ from distill_jax.decoding.search import beam_decode
 from distill_jax.errors import UserError
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
+from distill_jax.training import train_state
 
 
 @functools.cache
 def student(scan_layers):
     sizes = {"emb_dim": 16, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2, "head_dim": 8}
     model = Transformer(T5Config(vocab_size=24, **sizes, mlp_dim=32, scan_layers=scan_layers))
-    tokens = jnp.ones((1, 4), jnp.int32)
-    init = jax.jit(functools.partial(model.init, enable_dropout=False))
-    return model, init(jax.random.key(0), tokens, tokens, tokens)["params"]
+    return model, train_state.init_params(model, 0)
 
 
 @pytest.mark.parametrize("scan_layers", [False, True])

@@ -11,6 +11,7 @@ import pytest
 from distill_jax.decoding import search
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
+from distill_jax.training import train_state
 
 EOS = 1
 
@@ -27,9 +28,7 @@ def small(vocab_size=12, **changes):
         "mlp_activations": ("gelu", "linear"),
     }
     model = Transformer(T5Config(**shape | changes))
-    tokens = jnp.ones((1, 4), jnp.int32)
-    init = jax.jit(functools.partial(model.init, enable_dropout=False))
-    params = init(jax.random.key(3), tokens, tokens, tokens)["params"]
+    params = train_state.init_params(model, 3)
     # Larger logits than at the start of training: hypotheses should differ clearly.
     return model, jax.tree.map(lambda x: x * 1.5, params)
 

@@ -1,5 +1,6 @@
 """The demo with a teacher: figures by hand, and a tiny run through training, the server, HTTP and the store."""
 
+import dataclasses
 import json
 import math
 
@@ -9,7 +10,7 @@ pytest.importorskip("aiohttp")
 pytest.importorskip("openai")
 
 from distill_jax.cli import main as cli
-from distill_jax.experiments.demo import teacher_report
+from distill_jax.experiments.demo import students, teacher_report
 from distill_jax.experiments.demo.with_teacher import Settings
 from distill_jax.serving import app
 from distill_jax.serving.generation import Generation, Piece
@@ -77,6 +78,10 @@ def test_the_whole_of_it_at_a_small_scale_and_with_another_seed(
     monkeypatch.setattr(app, "generate", answers)
     small = Settings(rows=12, teacher_steps=2, steps=2)
     monkeypatch.setattr(teacher_report, "Settings", lambda task: small)
+    shape = {"num_encoder_layers": 1, "num_decoder_layers": 1, "mlp_dim": 32}
+    student = dataclasses.replace(students.STUDENT, emb_dim=16, **shape)
+    monkeypatch.setattr(students.train, "__defaults__", (student,))
+    monkeypatch.setattr(students, "TEACHER", dataclasses.replace(student, emb_dim=32))
     output = tmp_path / "out"
     command = ["demo", "--with-teacher", "--output", str(output)]
     assert cli.main(command) == 0

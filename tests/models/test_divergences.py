@@ -14,6 +14,8 @@ from distill_jax.models import divergences
 from distill_jax.models.logits import token_log_probs
 
 KINDS = divergences.DIVERGENCES
+token_divergence = jax.jit(divergences.token_divergence, static_argnames=("kind", "beta"))
+top_k_divergence = jax.jit(divergences.top_k_divergence, static_argnames=("kind", "beta"))
 
 
 def logits_of(*probabilities):
@@ -25,14 +27,12 @@ def test_token_divergences_by_hand():
     teacher, student = logits_of(0.75, 0.25), logits_of(0.5, 0.5)
     forward = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
     reverse = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
-    np.testing.assert_allclose(divergences.token_divergence(student, teacher), [forward], rtol=1e-5)
-    np.testing.assert_allclose(
-        divergences.token_divergence(student, teacher, "reverse_kl"), [reverse], rtol=1e-5
-    )
+    np.testing.assert_allclose(token_divergence(student, teacher), [forward], rtol=1e-5)
+    np.testing.assert_allclose(token_divergence(student, teacher, "reverse_kl"), [reverse], rtol=1e-5)
     m = (0.25 * 0.75 + 0.75 * 0.5, 0.25 * 0.25 + 0.75 * 0.5)  # beta p + (1 - beta) q, beta = 1/4
     of_p = 0.75 * math.log(0.75 / m[0]) + 0.25 * math.log(0.25 / m[1])
     of_q = 0.5 * math.log(0.5 / m[0]) + 0.5 * math.log(0.5 / m[1])
-    found = divergences.token_divergence(student, teacher, "jensen_shannon", beta=0.25)
+    found = token_divergence(student, teacher, "jensen_shannon", beta=0.25)
     np.testing.assert_allclose(found, [0.25 * of_p + 0.75 * of_q], rtol=1e-5)
 
 
@@ -40,17 +40,15 @@ def test_the_temperature_softens_both_and_its_square_keeps_the_gradients():
     teacher, student = jnp.array([[4.0, 0.0]]), jnp.array([[0.0, 0.0]])
     p = 1.0 / (1.0 + math.exp(-2.0))  # softmax(4 / 2, 0)
     expected = 4.0 * (p * math.log(p / 0.5) + (1 - p) * math.log((1 - p) / 0.5))
-    np.testing.assert_allclose(
-        divergences.token_divergence(student, teacher, temperature=2.0), [expected], rtol=1e-5
-    )
+    np.testing.assert_allclose(token_divergence(student, teacher, temperature=2.0), [expected], rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_divergence_is_zero_for_equals_and_never_below(kind):
     rng = np.random.default_rng(0)
     student, teacher = (jnp.asarray(rng.normal(size=(50, 9)) * 3, jnp.float32) for _ in range(2))
-    np.testing.assert_allclose(divergences.token_divergence(teacher, teacher, kind), 0.0, atol=1e-5)
-    assert (divergences.token_divergence(student, teacher, kind) > 0).all()
+    np.testing.assert_allclose(token_divergence(teacher, teacher, kind), 0.0, atol=1e-5)
+    assert (token_divergence(student, teacher, kind) > 0).all()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -59,24 +57,22 @@ def test_extreme_logits_stay_finite(kind):
     teacher = jnp.array([[-1e4, 1e4, 0.0], [1e4, 0.0, -1e4], [-1e4, 1e4, 1e4]])
 
     def total(student):
-        return divergences.token_divergence(student, teacher, kind).sum()
+        return token_divergence(student, teacher, kind).sum()
 
     value, grad = jax.value_and_grad(total)(student)
     assert np.isfinite(value) and np.isfinite(grad).all()
     ids = jnp.array([[1], [0], [2]])
     log_probs = jnp.take_along_axis(jax.nn.log_softmax(teacher), ids, axis=-1)
-    value, grad = jax.value_and_grad(lambda s: divergences.top_k_divergence(s, ids, log_probs, kind).sum())(
-        student
-    )
+    value, grad = jax.value_and_grad(lambda s: top_k_divergence(s, ids, log_probs, kind).sum())(student)
     assert np.isfinite(value) and np.isfinite(grad).all()
 
 
 def test_forward_kl_has_the_gradient_of_cross_entropy():
     rng = np.random.default_rng(1)
     student, teacher = (jnp.asarray(rng.normal(size=(1, 6)), jnp.float32) for _ in range(2))
-    grad = jax.grad(lambda s: divergences.token_divergence(s, teacher).sum())(student)
+    grad = jax.grad(lambda s: token_divergence(s, teacher).sum())(student)
     np.testing.assert_allclose(grad, jax.nn.softmax(student) - jax.nn.softmax(teacher), atol=1e-6)
-    to_teacher = jax.grad(lambda t: divergences.token_divergence(student, t).sum())(teacher)
+    to_teacher = jax.grad(lambda t: token_divergence(student, t).sum())(teacher)
     np.testing.assert_array_equal(to_teacher, 0.0)
 
 
@@ -85,11 +81,11 @@ def test_forward_kl_has_the_gradient_of_cross_entropy():
 def test_the_likeliest_tokens_bound_the_whole_from_below(kind, temperature):
     rng = np.random.default_rng(2)
     student, teacher = (jnp.asarray(rng.normal(size=(4, 8)) * 2, jnp.float32) for _ in range(2))
-    whole = divergences.token_divergence(student, teacher, kind, temperature)
+    whole = token_divergence(student, teacher, kind, temperature)
     known = []
     for k in range(1, 9):
         log_probs, ids = jax.lax.top_k(jax.nn.log_softmax(teacher / temperature), k)
-        known.append(divergences.top_k_divergence(student, ids, log_probs, kind, temperature))
+        known.append(top_k_divergence(student, ids, log_probs, kind, temperature))
     np.testing.assert_allclose(known[-1], whole, rtol=1e-4, atol=1e-6)
     assert (np.diff(np.stack(known), axis=0) > -1e-5).all()  # more tokens, more of the divergence
     assert (known[2] < whole).all()
@@ -97,9 +93,9 @@ def test_the_likeliest_tokens_bound_the_whole_from_below(kind, temperature):
 
 def test_the_rest_is_one_outcome_by_hand():
     teacher, student = logits_of(0.5, 0.3, 0.2), logits_of(0.2, 0.5, 0.3)
-    found = divergences.top_k_divergence(student, jnp.array([[0]]), jnp.log(jnp.array([[0.5]])))
+    found = top_k_divergence(student, jnp.array([[0]]), jnp.log(jnp.array([[0.5]])))
     np.testing.assert_allclose(found, [0.5 * math.log(0.5 / 0.2) + 0.5 * math.log(0.5 / 0.8)], rtol=1e-5)
-    assert divergences.token_divergence(student, teacher) > found
+    assert token_divergence(student, teacher) > found
 
 
 def test_class_divergence_by_hand():
@@ -137,9 +133,9 @@ def test_class_divergence_at_extreme_scores():
 @pytest.mark.parametrize("beta", [0.0, 1.0])
 def test_what_is_refused(beta):
     with pytest.raises(ValueError, match="beta"):
-        divergences.token_divergence(jnp.zeros((1, 2)), jnp.zeros((1, 2)), "jensen_shannon", beta=beta)
+        token_divergence(jnp.zeros((1, 2)), jnp.zeros((1, 2)), "jensen_shannon", beta=beta)
     with pytest.raises(ValueError, match="unknown divergence 'kl'"):
-        divergences.token_divergence(jnp.zeros((1, 2)), jnp.zeros((1, 2)), "kl")
+        token_divergence(jnp.zeros((1, 2)), jnp.zeros((1, 2)), "kl")
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 100])
@@ -155,7 +151,7 @@ def test_chunks_change_neither_divergence_nor_gradients(chunk):
         )
 
     def whole(states, kernel):
-        return jnp.sum(weights * divergences.token_divergence(states @ kernel, teacher))
+        return jnp.sum(weights * token_divergence(states @ kernel, teacher))
 
     found, expected = (jax.value_and_grad(f, (0, 1))(states, kernel) for f in (ours, whole))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5), found, expected)
@@ -182,10 +178,10 @@ def compiled(kind, k):
     """Jitted values and gradients by the student's logits, of all teacher logits and of stored tokens."""
 
     def live(student, teacher, temperature):
-        return divergences.token_divergence(student, teacher, kind, temperature)
+        return token_divergence(student, teacher, kind, temperature)
 
     def stored(student, ids, log_probs, temperature):
-        return divergences.top_k_divergence(student, ids, log_probs, kind, temperature)
+        return top_k_divergence(student, ids, log_probs, kind, temperature)
 
     def top_k(teacher, temperature):
         teacher = jnp.clip(teacher / temperature, -1e30, 1e30)
@@ -248,16 +244,16 @@ def test_ids_beyond_the_student_are_left_out_by_hand():
     student = logits_of(0.4, 0.3, 0.1, 0.2)
     known = jnp.array([[9, 0, 1]]), jnp.log(jnp.array([[0.5, 0.25, 0.125]]))
     expected = 0.5 * math.log(0.5 / 0.4) + 0.25 * math.log(0.25 / 0.3) + 0.25 * math.log(0.25 / 0.3)
-    np.testing.assert_allclose(divergences.top_k_divergence(student, *known), [expected], rtol=1e-5)
-    nothing = divergences.top_k_divergence(student, jnp.array([[9]]), jnp.zeros((1, 1)))
+    np.testing.assert_allclose(top_k_divergence(student, *known), [expected], rtol=1e-5)
+    nothing = top_k_divergence(student, jnp.array([[9]]), jnp.zeros((1, 1)))
     np.testing.assert_allclose(nothing, [0.0], atol=1e-6)
 
 
 def test_a_token_that_the_teacher_rules_out_costs_reverse_kl_its_least_probability():
     student, known = logits_of(0.5, 0.5), (jnp.array([[0, 1]]), jnp.array([[0.0, -jnp.inf]]))
-    found = divergences.top_k_divergence(student, *known, "reverse_kl")
+    found = top_k_divergence(student, *known, "reverse_kl")
     np.testing.assert_allclose(found, [math.log(0.5) - 0.5 * divergences.RULED_OUT], rtol=1e-5)
-    live = divergences.token_divergence(student, jnp.array([[0.0, -jnp.inf]]), "reverse_kl")
+    live = token_divergence(student, jnp.array([[0.0, -jnp.inf]]), "reverse_kl")
     np.testing.assert_allclose(live, found, rtol=1e-6)
 
 
@@ -293,5 +289,5 @@ def test_token_divergence_is_that_of_torch(kind):
     log_q, log_p = (torch.log_softmax(torch.tensor(x) / 2.0, -1) for x in (student, teacher))
     pair = (log_q, log_p) if kind == "forward_kl" else (log_p, log_q)
     expected = 4.0 * torch.nn.functional.kl_div(*pair, log_target=True, reduction="none").sum(-1)
-    found = divergences.token_divergence(student, teacher, kind, 2.0)
+    found = token_divergence(student, teacher, kind, 2.0)
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4)

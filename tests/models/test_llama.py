@@ -113,8 +113,9 @@ def test_the_prefix_is_read_once_for_all_that_continue_it(student):
     batch = batch_of([segments(2, shared=True)], shared=True)
     whole = logits_of(model, params, batch)
     inputs, kept = batch["encoder_input_tokens"], batch["encoder_segment_ids"]
-    encoded = model.apply({"params": params}, inputs, kept, enable_dropout=False, method="encode")
-    states = model.apply(
+    apply = jax.jit(model.apply, static_argnames=("method", "enable_dropout", "decode"))
+    encoded = apply({"params": params}, inputs, kept, enable_dropout=False, method="encode")
+    states = apply(
         {"params": params},
         *(encoded, inputs, batch["decoder_input_tokens"], kept, batch["decoder_segment_ids"]),
         decoder_cross_segment_ids=batch["decoder_cross_segment_ids"],
@@ -182,7 +183,9 @@ def test_the_config_goes_to_json_and_back():
     ],
 )
 def test_sizes_are_those_of_the_published_models(size, count):
-    config = make_config(build(ModelOptions, Sources(model=size)).shape)
+    config = make_config(
+        build(ModelOptions, Sources(model=size), scan_layers=True).shape
+    )  # one layer is traced
     model, tokens = make_network(config), jnp.ones((1, 8), jnp.int32)
     shapes = jax.eval_shape(
         lambda key: model.init(key, tokens, tokens, tokens, enable_dropout=False)["params"], jax.random.key(0)

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,7 @@ from distill_jax.models.config import T5Config
 from distill_jax.models.encoder_decoder import output_kernel
 from distill_jax.models.families import make_config
 from distill_jax.models.t5 import Transformer
+from distill_jax.training import train_state
 
 FIELDS = {
     "vocab_size": 32,
@@ -97,7 +100,9 @@ def test_logical_axes_are_those_of_t5x():
     ],
 )
 def test_sizes_are_those_of_the_published_models(size, count):
-    config = make_config(build(ModelOptions, Sources(model=size)).shape)
+    config = make_config(
+        build(ModelOptions, Sources(model=size), scan_layers=True).shape
+    )  # one layer is traced
     assert sum(x.size for x in jax.tree.leaves(shapes_of(config)["params"])) == count
 
 
@@ -107,8 +112,9 @@ def test_scanned_layers_compute_the_same(tied, unroll):
     unrolled = Transformer(T5Config(**FIELDS, **changes))
     scanned = Transformer(T5Config(**FIELDS, **changes, scan_layers=True, scan_unroll=unroll, remat="full"))
     tokens = jnp.array([[3, 4, 5, 1, 0], [6, 7, 1, 0, 0]])
-    params = unrolled.init(jax.random.key(0), tokens, tokens, tokens, enable_dropout=False)["params"]
+    params = train_state.init_params(unrolled, 0)
 
+    @functools.partial(jax.jit, static_argnums=0)
     def logits(model, params):
         return model.apply({"params": params}, tokens, tokens, tokens, enable_dropout=False)
 
@@ -122,10 +128,11 @@ def test_scanned_layers_compute_the_same(tied, unroll):
 def test_hidden_states_times_the_output_kernel_are_the_logits(tied):
     model = Transformer(T5Config(**FIELDS, logits_via_embedding=tied))
     tokens = jnp.array([[3, 4, 5, 1]])
-    params = model.init(jax.random.key(0), tokens, tokens, tokens, enable_dropout=False)["params"]
-    states = model.apply({"params": params}, tokens, tokens, tokens, enable_dropout=False, method="hidden")
+    params = train_state.init_params(model, 0)
+    apply = jax.jit(functools.partial(model.apply, enable_dropout=False), static_argnames="method")
+    states = apply({"params": params}, tokens, tokens, tokens, method="hidden")
     kernel, scale = output_kernel(params, model.config)
-    logits = model.apply({"params": params}, tokens, tokens, tokens, enable_dropout=False)
+    logits = apply({"params": params}, tokens, tokens, tokens)
     np.testing.assert_allclose((states * scale) @ kernel, logits, atol=1e-5)
 
 

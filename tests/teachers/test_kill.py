@@ -11,7 +11,7 @@ import time
 import pytest
 from teacher_helpers import examples, lines
 
-ROWS = 1000
+ROWS, KILLS = 500, 5
 
 
 def stored(path) -> set[str]:
@@ -21,7 +21,7 @@ def stored(path) -> set[str]:
 
 
 @pytest.mark.slow
-def test_a_thousand_rows_with_ten_kills(loopback, tmp_path):
+def test_rows_are_stored_once_whatever_is_killed(loopback, tmp_path):
     data, store, output = tmp_path / "rows.jsonl", tmp_path / "store.jsonl", tmp_path / "out.jsonl"
     rows = examples(ROWS)
     data.write_text("".join(json.dumps({"id": row.id, "input": row.input}) + "\n" for row in rows))
@@ -33,7 +33,7 @@ def test_a_thousand_rows_with_ten_kills(loopback, tmp_path):
     rng, before, repeated, killed = random.Random(0), set(), set(), 0
     asked_before = 0
     by_input = {row.input: row.id for row in rows}
-    while killed < 10:
+    while killed < KILLS:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         grown = len(before) + rng.randint(5, 90)
         while process.poll() is None and len(stored(store)) < grown:

@@ -19,8 +19,8 @@ NUM_DECODER_LAYERS = 1
 HEAD_DIM = 6
 MLP_DIM = 48
 MLP_ACTIVATIONS = ('relu',)
-MIXTURE_OR_TASK_NAME = 'arithmetic_step_by_step'
-TASK_FEATURE_LENGTHS = {'inputs': 128, 'targets': 128}
+MIXTURE_OR_TASK_NAME = 'entailment_step_by_step'
+TASK_FEATURE_LENGTHS = {'inputs': 112, 'targets': 40}
 SCHEDULE = 'constant'
 LEARNING_RATE = 1e-3
 NUM_EXAMPLES = 100
@@ -30,23 +30,28 @@ EVAL_PERIOD = 0
 """
 
 
+def arguments(folder, *, steps, period=10, mesh=None, extra=()):
+    """Of the command that trains in `folder`."""
+    gin = folder.parent / "mini.gin"
+    gin.write_text(MODEL)
+    return [
+        f"--gin_file={gin}",
+        f"--gin.MODEL_DIR={folder}",
+        f"--gin.TRAIN_STEPS={steps}",
+        f"--gin.CHECKPOINT_PERIOD={period}",
+        f"--gin.MESH={mesh}",
+        *extra,
+    ]
+
+
 class Job:
     """Processes that train in `folder`; their output is in `folder/../<name>.<n>.log`."""
 
-    def __init__(self, folder, cache, count, *, steps, period=10, devices=1, mesh=None, extra=()):
-        gin = folder.parent / "mini.gin"
-        gin.write_text(MODEL)
+    def __init__(self, folder, cache, count, *, devices=1, **options):
+        flags, steps = arguments(folder, **options), options["steps"]
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             port = found.getsockname()[1]
-        flags = [
-            f"--gin_file={gin}",
-            f"--gin.MODEL_DIR={folder}",
-            f"--gin.TRAIN_STEPS={steps}",
-            f"--gin.CHECKPOINT_PERIOD={period}",
-            f"--gin.MESH={mesh}",
-            *extra,
-        ]
         environment = os.environ | {
             "DISTILL_JAX_CACHE": str(cache),
             "JAX_PLATFORMS": "cpu",

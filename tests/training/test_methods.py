@@ -26,6 +26,7 @@ def train(data, folder, method, steps, *flags):
     command = ["train", "--data", data, *COLUMNS, "--method", method, "--model", "byt5/tiny", *flags]
     command += ["--steps", str(steps), "--batch-size", "2", "--lengths", "96,64", "--model-dir", str(folder)]
     gin = {"EVAL_PERIOD": 0, "CHECKPOINT_PERIOD": 2, "LOG_PERIOD": 1, "SCHEDULE": "@schedules.constant()"}
+    gin |= {"NUM_ENCODER_LAYERS": 1, "EMB_DIM": 32, "MLP_DIM": 64}
     return cli.main([*command, *(f"--gin.{name}={value}" for name, value in gin.items())])
 
 

@@ -69,16 +69,12 @@ def test_factored_moments_lie_as_the_axes_they_keep():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "cases",
-    [("unrolled 1", "unrolled 2", "scan 1", "scan 2"), ("umt5", "llama", "t5gemma", "t5gemma2", "adapters")],
-)
-def test_every_preset_gives_the_curve_of_a_single_device(cases):
+def test_every_preset_gives_the_curve_of_a_single_device():
     """In one process of 8 simulated devices: `sharded_curves.CASES` says which preset trains what."""
     flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
     script = pathlib.Path(__file__).parent / "sharded_curves.py"
     done = subprocess.run(
-        [sys.executable, str(script), *cases],
+        [sys.executable, str(script)],
         env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
         text=True,
         capture_output=True,
@@ -88,9 +84,7 @@ def test_every_preset_gives_the_curve_of_a_single_device(cases):
     found = {}
     for line in map(json.loads, done.stdout.splitlines()):
         found.setdefault(line["case"], {})[line["preset"]] = line["losses"]
-    assert set(found) == set(cases)
-    presets = set().union(*found.values()) - {None}
-    assert presets == set(mesh.PRESETS) or "t5gemma" in cases
+    assert len(found) == 7 and set().union(*found.values()) - {None} == set(mesh.PRESETS)
     for case, curves in found.items():
         single = curves.pop(None)
         assert len(single) == 12 and single[-1] < single[0] and curves

@@ -1,5 +1,6 @@
 """Runs of several real processes on this machine: the same curve, whatever dies on the way."""
 
+import concurrent.futures
 import importlib.util
 import pathlib
 import shutil
@@ -7,6 +8,8 @@ import signal
 
 import numpy as np
 import pytest
+
+from distill_jax.cli import main as cli
 
 _spec = importlib.util.spec_from_file_location("processes", pathlib.Path(__file__).parent / "processes.py")
 processes = importlib.util.module_from_spec(_spec)
@@ -40,41 +43,31 @@ def cache(root):
     return root / "cache"
 
 
+def train_here(folder, cache, **options):
+    """Trains in this process, which has one device; the losses."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DISTILL_JAX_CACHE", str(cache))
+        assert cli.main(["train", *processes.arguments(folder, mesh={"data": 1}, **options)]) == 0
+    return losses(folder)
+
+
 @pytest.fixture(scope="module")
 def expected(root, cache):
-    """The curve of one process with four devices that nothing disturbs."""
-    job = Job(root / "one", cache, 1, steps=STEPS, devices=4, mesh=MESH)
-    assert job.wait() == [0], job.output()
-    return losses(root / "one")
+    """The curve of one device that nothing disturbs."""
+    return train_here(root / "one", cache, steps=STEPS, period=STEPS)
 
 
-@pytest.fixture(scope="module")
-def two(root, cache, expected):
-    """A run of two processes with two devices each, to step 10, evaluated there."""
-    extra = ["--gin.EVAL_PERIOD=10", "--gin.EVAL_EXAMPLES=3"]
-    job = Job(root / "two", cache, 2, steps=10, devices=2, mesh=MESH, extra=extra)
-    assert job.wait() == [0, 0], job.output()
-    assert '"validation/label_accuracy"' in (root / "two" / "metrics.jsonl").read_text()
-    return root / "two"
-
-
-def test_two_processes_train_the_same_run_and_one_goes_on_with_it(two, cache, expected):
-    same(losses(two), expected, 10)
-    assert steps(two) == [10]
-    alone = Job(two, cache, 1, steps=14, mesh={"data": 1})
-    assert alone.wait() == [0], alone.output()
-    same(losses(two), expected, 14)
-
-
-def test_four_processes_train_the_same_run_and_three_go_on_with_it(root, cache, expected):
+def test_four_processes_train_the_same_run_and_fewer_go_on_with_it(root, cache, expected):
+    """With parameters sharded over four processes, then over three, then in one."""
     folder = root / "four"
-    four = Job(folder, cache, 4, steps=10, mesh={"fsdp": 2, "model": 2})
+    four = Job(folder, cache, 4, steps=6, mesh={"fsdp": 2, "model": 2})
     assert four.wait() == [0] * 4, four.output()
-    same(losses(folder), expected, 10)
-    three = Job(folder, cache, 3, steps=14, mesh={"fsdp": 3})
+    same(losses(folder), expected, 6)
+    three = Job(folder, cache, 3, steps=9, mesh={"fsdp": 3})
     assert three.wait() == [0] * 3, three.output()
-    same(losses(folder), expected, 14)
-    assert steps(folder) == [10, 14]
+    same(losses(folder), expected, 9)
+    assert steps(folder) == [6, 9]
+    same(train_here(folder, cache, steps=12), expected, 12)
 
 
 def reached(job, folder, when):
@@ -92,37 +85,55 @@ def reached(job, folder, when):
     )
 
 
-@pytest.mark.parametrize(("when", "lost"), [("start", 1), ("step", 0), ("checkpoint", 1)])
-def test_a_kill_ends_the_other_and_both_resume(root, cache, expected, two, when, lost):
-    folder = root / f"killed_{when}_{lost}"
+def killed(root, cache, when, lost):
+    """The folder of a run of two processes; one of them was killed, and the other ended after it."""
+    folder = root / f"killed_{when}"
     job = Job(folder, cache, 2, steps=STEPS, period=5, devices=2, mesh=MESH)
     reached(job, folder, when)
     job.processes[lost].send_signal(signal.SIGKILL)
     status = job.processes[1 - lost].wait(60)
     assert status != 0, job.output(1 - lost)
-    if when == "checkpoint":
-        saved = steps(folder)
-        assert saved and saved[-1] < STEPS
-        again = Job(folder, cache, 2, steps=STEPS, period=5, devices=2, mesh=MESH)
-        assert again.wait() == [0, 0], again.output()
-        same(losses(folder), expected, STEPS)
-        assert steps(folder)[-1] == STEPS
+    return folder
 
 
-def test_sigterm_to_one_process_saves_in_all(root, cache, expected, two):
+def test_a_kill_ends_the_other_and_both_resume(root, cache, expected):
+    """Runs that are killed at different places wait at once for a sign of life of the process that is gone."""
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(killed, root, cache, *case) for case in (("start", 1), ("step", 0))]
+        folder = pool.submit(killed, root, cache, "checkpoint", 1).result()
+        for run in runs:
+            run.result()
+    saved = steps(folder)
+    assert saved and saved[-1] < STEPS
+    last = min(saved[-1] + 5, STEPS)
+    extra = [f"--gin.EVAL_PERIOD={last}", "--gin.EVAL_EXAMPLES=3"]
+    again = Job(folder, cache, 2, steps=last, period=5, devices=2, mesh=MESH, extra=extra)
+    assert again.wait() == [0, 0], again.output()
+    assert '"validation/label_accuracy"' in (folder / "metrics.jsonl").read_text()
+    same(losses(folder), expected, last)
+    assert steps(folder)[-1] == last
+
+
+@pytest.fixture(scope="module")
+def stopped(root, cache, expected):
+    """A run of two processes with two devices each, one of which is told to stop."""
     folder = root / "stopped"
     job = Job(folder, cache, 2, steps=STEPS, period=1000, devices=2, mesh=MESH)
     job.until(lambda: len(losses(folder)) >= 3)
     job.processes[1].send_signal(signal.SIGTERM)
     assert job.wait() == [143, 143], job.output()
-    (saved,) = steps(folder)
-    assert f"saved at step {saved} of {STEPS}" in job.output()
-    same(losses(folder), expected, saved)
+    return job
 
 
-def test_an_error_of_one_process_ends_all(root, cache, two):
-    shutil.copytree(two, root / "other")
-    job = Job(root / "other", cache, 2, steps=20, devices=2, mesh=MESH, extra=["--gin.RANDOM_SEED=7"])
+def test_sigterm_to_one_process_saves_in_all(stopped, expected):
+    (saved,) = steps(stopped.folder)
+    assert f"saved at step {saved} of {STEPS}" in stopped.output()
+    same(losses(stopped.folder), expected, saved)
+
+
+def test_an_error_of_one_process_ends_all(root, cache, stopped):
+    shutil.copytree(stopped.folder, root / "other")
+    job = Job(root / "other", cache, 2, steps=STEPS, devices=2, mesh=MESH, extra=["--gin.RANDOM_SEED=7"])
     statuses = job.wait(90)
     assert 0 not in statuses
     assert "holds a different run" in job.output()
