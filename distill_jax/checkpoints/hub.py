@@ -133,9 +133,10 @@ def _cached(
 ) -> pathlib.Path | None:
     """The whole copy in the cache, of the conversion too; None where there is none."""
     import huggingface_hub
+    from huggingface_hub import constants
 
-    try:
-        repositories = huggingface_hub.scan_cache_dir().repos
+    try:  # the client's default would be the folder of the moment in which it was imported
+        repositories = huggingface_hub.scan_cache_dir(constants.HF_HUB_CACHE).repos
     except huggingface_hub.errors.CacheNotFound:
         return None
     refs = [ref for each in repositories if each.repo_id == repository for ref in each.refs]

@@ -107,8 +107,8 @@ def _drop_checkpoints(config: TrainConfig) -> None:
 
 
 def _steps(config: TrainConfig, epochs: float) -> int:
-    rows = build_run(config).records.manifest["rows"]
-    return math.ceil(epochs * rows / config.batch_size)
+    run = build_run(config)  # `batch_examples` decides its batch size
+    return math.ceil(epochs * run.records.manifest["rows"] / run.config.batch_size)
 
 
 class _Clock(Listener):
@@ -176,7 +176,7 @@ def record(
         **cell.place(),
         "train_examples": data["examples"],
         "train_rows": data["rows"],
-        "batch_size": config.batch_size,
+        "batch_size": run_dir.load(config.model_dir).batch_size,
         "steps": config.train_steps,
         "learning_rate": config.peak_learning_rate,
         "chosen": runs[chosen]["values"],

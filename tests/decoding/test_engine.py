@@ -133,17 +133,17 @@ def test_the_encoder_runs_once_however_many_targets(params, monkeypatch):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"num_beams": 0}, "num_beams"),
+        ({"num_beams": 0}, "NUM_BEAMS"),
         (
             {"num_beams": 2, "length_penalty": -0.1},
             "LENGTH_PENALTY.: .* at least 0 and up to 10, got -0.1",
         ),
-        ({"num_beams": 2, "length_penalty": float("nan")}, "length_penalty"),
+        ({"num_beams": 2, "length_penalty": float("nan")}, "LENGTH_PENALTY"),
         ({"num_beams": 2, "length_penalty": 50.0}, "up to 10"),  # no float32 holds length ** 50
         ({"num_beams": 2, "beam_rule": "t5"}, "did you mean t5x"),
         ({"temperature": -1.0}, "temperature"),
         ({"temperature": float("nan")}, "temperature"),
-        ({"temperature": 1.0, "top_p": 0.0}, "top_p"),
+        ({"temperature": 1.0, "top_p": 0.0}, "TOP_P"),
         ({"temperature": 1.0, "num_beams": 2}, "exclude"),
         ({"top_k": 3}, "temperature above 0"),
         ({"n_best": 2}, "as many beams"),

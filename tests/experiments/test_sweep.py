@@ -224,7 +224,8 @@ def test_a_cell_is_the_run_by_hand_chosen_on_validation_and_runs_once(write, ins
 
 def test_a_cell_whose_data_has_gone_is_listed_and_the_others_run(write, inside, capsys, tmp_path):
     gone = str(tmp_path / "gone.jsonl")
-    path = write(by_method={"standard": {"data": gone}}, epochs=1, steps=None, keep_checkpoints=False)
+    by_method = {"standard": {"data": gone}, "step_by_step": {"batch_examples": 4}}
+    path = write(by_method=by_method, epochs=1, steps=None, keep_checkpoints=False)
     assert sweep(path) == 1
     assert [name.partition("-")[0] for name in inside] == ["standard", "step_by_step"]  # not tried again
     printed = capsys.readouterr().out
@@ -232,7 +233,7 @@ def test_a_cell_whose_data_has_gone_is_listed_and_the_others_run(write, inside, 
     assert failed.startswith("failed: standard-mini-1-seed0-") and f"{gone}: no such file" in failed
     lost, found = results_of(path)["cells"]
     assert lost["method"] == "standard" and f"{gone}: no such file" in lost["error"] and "test" not in lost
-    assert found["method"] == "step_by_step" and found["steps"] == 6  # 24 rows, 4 in a batch
+    assert found["method"] == "step_by_step" and (found["steps"], found["batch_size"]) == (3, 8)  # of 24 rows
     assert not list((tmp_path / "out").glob("cells/*/*/checkpoints"))
 
 

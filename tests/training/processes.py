@@ -29,6 +29,13 @@ LOG_PERIOD = 1
 EVAL_PERIOD = 0
 """
 
+TRAIN = """
+import runpy
+from distill_jax.training import distributed
+distributed.SHUTDOWN_SECONDS = 5
+runpy.run_module("distill_jax.train", run_name="__main__")
+"""
+
 
 def arguments(folder, *, steps, period=10, mesh=None, extra=()):
     """Of the command that trains in `folder`."""
@@ -72,7 +79,7 @@ class Job:
             with log.open("w") as out:
                 self.processes.append(
                     subprocess.Popen(
-                        [sys.executable, "-m", "distill_jax.train", *flags],
+                        [sys.executable, "-c", TRAIN, *flags],
                         env=environment | own,
                         stdout=out,
                         stderr=subprocess.STDOUT,

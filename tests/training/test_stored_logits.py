@@ -107,10 +107,10 @@ def test_a_teacher_of_more_ids_than_the_student(teacher, records, tmp_path):
         batch = next(Loader(stored.path, 8, seed=0, shuffle=False))
         assert batch["decoder_teacher_ids"].max() < (vocab_size or 512)
         np.testing.assert_allclose(float(eval_step(student, batch)["loss"]), live, rtol=1e-4)
-    with pytest.raises(UserError, match="TEACHER_TOP_K: expected 1 to 384, got 385"):
+    with pytest.raises(UserError, match=r"\(TEACHER_TOP_K\): expected 1 to 384, got 385"):
         store_top_k(records, str(tmp_path), 385, vocab_size=384)
     method = {"mixture_or_task_name": "entailment_logit_distillation", "teacher_checkpoint_path": str(tmp_path)}
-    with pytest.raises(UserError, match="TEACHER_TOP_K: expected 1 to 384, got 385"):  # of a run
+    with pytest.raises(UserError, match=r"\(TEACHER_TOP_K\): expected 1 to 384, got 385"):  # of a run
         train(tmp_path / "student", teacher_top_k=385, **method)
 
 
@@ -130,7 +130,7 @@ def test_training_on_stored_tokens_needs_no_teacher_in_memory(teacher, tmp_path,
 
 
 def test_mistakes(teacher, records, tmp_path):
-    with pytest.raises(UserError, match="TEACHER_TOP_K: expected 1 to 384, got 385"):
+    with pytest.raises(UserError, match=r"\(TEACHER_TOP_K\): expected 1 to 384, got 385"):
         store_top_k(records, teacher, 385)
     soft = dataclasses.replace(records, manifest=records.manifest | {"soft": True})
     with pytest.raises(UserError, match="soft_labels has classes instead"):
