@@ -94,11 +94,7 @@ class MeshOptions(Options):
         "fully_sharded_tensor_parallel", "a preset or a table of what is sharded over which axis"
     )
     microbatches: int = option(1, "gradient accumulation: parts of a batch, to save memory", minimum=1)
-    loss_chunk: int | None = option(
-        None,
-        "tokens whose logits a shard of the batch holds at once; default by the vocabulary, 2,088 of T5's",
-        minimum=1,
-    )
+    loss_chunk: int = option(2048, "tokens whose logits a shard of the batch holds at once", minimum=1)
 
 
 class RunOptions(Options):

@@ -160,7 +160,7 @@ def weighted_divergence(states, kernel, weights, chunk, divergence, known, kerne
       states: [tokens, emb_dim], the student's.
       kernel: [emb_dim, vocab].
       weights: float32 [tokens].
-      chunk: most tokens of a chunk, of each shard of the batch; see `in_chunks`.
+      chunk: tokens per chunk, of each shard of the batch.
       divergence: (student logits [chunk, vocab], *chunks of `known`, *`kernels`) -> [chunk].
       known: what is known of the teacher, arrays [tokens, ...].
       kernels: output projections that `divergence` needs, [emb_dim, vocab].
@@ -175,7 +175,7 @@ def weighted_divergence(states, kernel, weights, chunk, divergence, known, kerne
             x, w, *chunks = xs
             return total + jnp.sum(w * divergence(project(x, kernel, cap), *chunks, *kernels)), None
 
-        chunks = in_chunks(chunk, kernel.shape[1], states, weights, *known)
+        chunks = in_chunks(chunk, states, weights, *known)
         return jax.lax.scan(body, jnp.zeros((), jnp.float32), tuple(chunks))[0]
 
     split = len(known)

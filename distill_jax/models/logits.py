@@ -12,8 +12,6 @@ import jax.numpy as jnp
 from distill_jax.models.product import transposed
 from distill_jax.models.sharding import by_shard
 
-LOGITS = 2**26  # of a chunk by default: 256 MiB, 2,088 tokens of T5's vocabulary, 262 of Gemma's
-
 
 def softcap(logits: jax.Array, cap: float) -> jax.Array:
     """`cap * tanh(logits / cap)`, Gemma 2's (arXiv:2408.00118, section 2); the logits themselves for 0."""
@@ -41,22 +39,14 @@ def _pick(logits, targets):
     return jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
 
 
-def in_chunks(chunk, vocab, *arrays):
-    """Pads token-major arrays to full chunks of equal size: [tokens, ...] -> [chunks, at most `chunk`, ...].
-
-    Args:
-      chunk: tokens; None for as many as have `LOGITS` logits.
-      vocab: logits of a token.
-      *arrays: [tokens, ...].
-    """
-    tokens = arrays[0].shape[0]
-    count = max(-(-tokens // (chunk or max(LOGITS // vocab, 1))), 1)
-    chunk = max(-(-tokens // count), 1)
-    pad = chunk * count - tokens
+def in_chunks(chunk, *arrays):
+    """Pads token-major arrays to full chunks: [tokens, ...] -> [chunks, at most `chunk`, ...]."""
+    chunk = min(chunk, arrays[0].shape[0])
+    pad = -arrays[0].shape[0] % chunk
     return [jnp.pad(a, [(0, pad)] + [(0, 0)] * (a.ndim - 1)).reshape(-1, chunk, *a.shape[1:]) for a in arrays]
 
 
-def weighted_cross_entropy(states, kernel, targets, weights, chunk=None, z_loss=0.0, cap=0.0):
+def weighted_cross_entropy(states, kernel, targets, weights, chunk=2048, z_loss=0.0, cap=0.0):
     """Weighted sum of token cross entropies, from decoder states, in chunks of tokens.
 
     The logits [tokens, vocab] are never in memory as a whole. The weights are known in the forward pass, so
@@ -67,7 +57,7 @@ def weighted_cross_entropy(states, kernel, targets, weights, chunk=None, z_loss=
       kernel: [emb_dim, vocab], the output projection.
       targets: int32 [tokens].
       weights: float32 [tokens]; not differentiated.
-      chunk: most tokens of a chunk, of each shard of the batch; see `in_chunks`.
+      chunk: tokens per chunk, of each shard of the batch.
       z_loss: factor of `log(Z)**2` added to each token's loss, as in T5X (Mesh TensorFlow).
       cap: of the logits, see `project`.
 
@@ -90,7 +80,7 @@ def _cross_entropy(states, targets, weights, kernel, chunk, z_loss, cap):
         _, _, loss, cross_entropy, correct = _chunk_terms(x, kernel, t, z_loss, cap)
         return None, (jnp.sum(w * loss), cross_entropy, correct)
 
-    chunks = tuple(in_chunks(chunk, kernel.shape[1], states, targets, weights))
+    chunks = tuple(in_chunks(chunk, states, targets, weights))
     _, (loss, cross_entropy, correct) = jax.lax.scan(body, None, chunks)
     tokens = states.shape[0]
     return loss.sum(), cross_entropy.reshape(-1)[:tokens], correct.reshape(-1)[:tokens]
@@ -111,10 +101,7 @@ def _forward(states, targets, weights, kernel, chunk, z_loss, cap):
         kernel_grad += transposed(x.astype(jnp.float32)) @ logits_grad
         return kernel_grad, (jnp.sum(w * loss), cross_entropy, correct, states_grad)
 
-    zeros, chunks = (
-        jnp.zeros(kernel.shape, jnp.float32),
-        tuple(in_chunks(chunk, kernel.shape[1], states, targets, weights)),
-    )
+    zeros, chunks = jnp.zeros(kernel.shape, jnp.float32), tuple(in_chunks(chunk, states, targets, weights))
     kernel_grad, (loss, cross_entropy, correct, states_grad) = jax.lax.scan(body, zeros, chunks)
     tokens = states.shape[0]
     states_grad = states_grad.reshape(-1, states.shape[1])[:tokens].astype(states.dtype)
@@ -141,7 +128,7 @@ def token_log_probs(states, kernel, targets, chunk, cap=0.0):
             logits = project(x, kernel, cap)
             return None, _pick(logits, t) - jax.nn.logsumexp(logits, axis=-1)
 
-        chunks = in_chunks(chunk, kernel.shape[1], states, targets)
+        chunks = in_chunks(chunk, states, targets)
         return jax.lax.scan(body, None, tuple(chunks))[1].reshape(-1)[: states.shape[0]]
 
     return by_shard(log_probs, (states, targets), (kernel,), ("embed", "vocab"), jnp.ravel)

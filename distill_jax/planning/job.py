@@ -21,7 +21,7 @@ class Job:
     lengths: Mapping[str, int]
     microbatches: int = 1
     optimizer: str = "adamw"
-    loss_chunk: int | None = None
+    loss_chunk: int = 2048
     partition: str | Sequence = mesh.DEFAULT
     lora: Lora | None = None
 

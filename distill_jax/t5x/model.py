@@ -41,7 +41,7 @@ class DistillationModel(models.EncoderDecoderModel):
       objective: of `training.losses`.
       teacher_checkpoint_path: of an objective with a white-box teacher.
       num_beams: 1 decodes greedily, as our engine does by default; more is T5X's beam search.
-      loss_chunk: tokens whose logits are held at a time; None for 256 MiB of them.
+      loss_chunk: tokens whose logits are held at a time.
       z_loss: factor of `log(Z)**2` per token, in training.
       label_smoothing: must be 0.
       loss_normalizing_factor: must be None: the loss is normalised already.
@@ -62,7 +62,7 @@ class DistillationModel(models.EncoderDecoderModel):
         objective: Objective = CrossEntropy(),
         teacher_checkpoint_path: str | None = None,
         num_beams: int = 1,
-        loss_chunk: int | None = None,
+        loss_chunk: int = 2048,
         z_loss: float = 0.0,
         label_smoothing: float = 0.0,
         loss_normalizing_factor: float | str | None = None,

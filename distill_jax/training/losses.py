@@ -97,9 +97,7 @@ def decoder_states(params: Any, model: Network, batch: Batch, key: jax.Array | N
     return (states * scale).reshape(-1, states.shape[-1]), kernel
 
 
-def _weighted_cross_entropy(
-    model: Network, states, kernel, batch: Batch, loss_chunk: int | None, z_loss: float
-):
+def _weighted_cross_entropy(model: Network, states, kernel, batch: Batch, loss_chunk: int, z_loss: float):
     """The weighted sum of token cross entropies, and the sums of the views' metrics."""
     tokens = [batch[name].reshape(-1) for name in ("decoder_target_tokens", "weights")]
     settings = (loss_chunk, z_loss, model.config.logits_cap)

@@ -39,7 +39,7 @@ def make_train_step(
     objective: Objective = CrossEntropy(),
     seed: int = 0,
     microbatches: int = 1,
-    loss_chunk: int | None = None,
+    loss_chunk: int = 2048,
     z_loss: float = 0.0,
     shardings: TrainState | None = None,
     lora: Lora | None = None,
@@ -118,7 +118,7 @@ def make_eval_step(
     view_weights: Mapping[str, float],
     *,
     objective: Objective = CrossEntropy(),
-    loss_chunk: int | None = None,
+    loss_chunk: int = 2048,
 ) -> Callable[..., Metrics]:
     """Builds the jitted `(params, batch, teacher=None) -> metrics`: as the train step's, without dropout."""
 

@@ -158,7 +158,7 @@ def _train_step(place: Partitioner, model, optimizer, view_weights, objective, l
 
 
 @remembered
-def _eval_step(place: Partitioner, model, view_weights, objective, loss_chunk: int | None) -> Callable:
+def _eval_step(place: Partitioner, model, view_weights, objective, loss_chunk: int) -> Callable:
     del place  # under whose rules it is traced
     return make_eval_step(model, dict(view_weights), objective=objective, loss_chunk=loss_chunk)
 
