@@ -297,7 +297,7 @@ def test_same_predictions_and_metrics(counting, build, trained, num_beams):
             lengths=LENGTHS,
         ),
         batch_size=16,
-        request=Request(decoding=Decoding(num_beams=num_beams)),
+        request=Request(decoding=Decoding(num_beams=num_beams, beam_rule="t5x", length_penalty=0.6)),
     ).evaluate(trained, "validation")
     texts, metrics = predictions_of_t5x(build(), trained, num_beams)
     assert texts["counting_label"] == [row["predicted_label"] for row in mine.rows]
