@@ -145,6 +145,15 @@ def _curve(folder: pathlib.Path) -> list[dict[str, float]]:
         raise UserError(f"{path}: expected metrics with a `step` in each line: {error!r}") from None
 
 
+# What the entries of a record have to be, where they are there.
+_KINDS: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(("method", "model", "label_source", "correct", "run", "predictions"), (str, "a text")),
+    **dict.fromkeys(("accuracy", "fraction", "seconds", "flops", "learning_rate"), ((int, float), "a number")),
+    **dict.fromkeys(("parameters", "train_examples", "seed", "steps"), (int, "a whole number")),
+    **dict.fromkeys(("test", "device"), (dict, "an object")),
+}
+
+
 def _file(path: str) -> Input:
     """The runs of a sweep's or the demo's results, and of a file of floors."""
     try:
@@ -153,7 +162,9 @@ def _file(path: str) -> Input:
         raise UserError(f"{path}: not JSON: {error}") from None
     parts = {name: values.get(name) for name in ("cells", "runs", "floors")} if isinstance(values, dict) else {}
     lists = [part for part in parts.values() if part is not None]
-    if not lists or not all(isinstance(each, dict) for part in lists for each in part):
+    if not lists or not all(
+        isinstance(part, list) and all(isinstance(e, dict) for e in part) for part in lists
+    ):
         raise UserError(
             f"{path}: expected the folder of a run, the results.json of a sweep or of the demo, or a file of "
             "floors"
@@ -196,11 +207,22 @@ def _floors(path: str, floors: Sequence[Mapping[str, Any]], split: str | None) -
 
 def _add_cell(found: Input, path: str, number: int, cell: Mapping[str, Any]) -> None:
     """Adds a record of a file of results, or the reason why it is not shown."""
+    for name, (kinds, expected) in _KINDS.items():
+        value = cell.get(name)
+        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
+            raise UserError(f"{path}, run {number}: {name}: expected {expected}, got {value!r:.60}")
     test, correct = cell.get("test") or {}, cell.get("correct")
+    if correct is not None and not re.fullmatch("[01]*", correct):
+        raise UserError(
+            f"{path}, run {number}: correct: expected 0 or 1 for each test row, got {correct!r:.60}"
+        )
+    if correct and "right" in test and (test["right"], test["total"]) != (correct.count("1"), len(correct)):
+        right = f"{correct.count('1')} of {len(correct)}"
+        raise UserError(f"{path}, run {number}: test says {test['right']} of {test['total']}, correct {right}")
     words = [str(cell[name]) for name in ("method", "model", "fraction", "seed") if cell.get(name) is not None]
     where = f"{path}, run {number} ({' '.join(words)})"
     accuracy = test["right"] / test["total"] if test.get("total") else cell.get("accuracy")
-    if accuracy is None or "method" not in cell:
+    if accuracy is None or not cell.get("method"):
         found.notes.append(f"{where} is not shown: {cell.get('error') or 'it has no accuracy'!s:.200}")
         return
     beside, rows = pathlib.Path(path).parent, None

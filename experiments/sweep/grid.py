@@ -108,6 +108,17 @@ class Sweep:
         return by_name[name]
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that comes twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                raise UserError(f"line {node.value[place][0].start_mark.line + 1}: the key {key!r} comes twice")
+        return super().construct_mapping(node, deep)
+
+
 def read(path: str) -> Sweep:
     """Reads a sweep's file.
 
@@ -116,9 +127,11 @@ def read(path: str) -> Sweep:
         and for a value of another kind or outside its range.
     """
     try:
-        found = yaml.safe_load(files.read_text(path))
+        found = yaml.load(files.read_text(path), _Loader)
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    except UserError as error:
+        raise UserError(f"{path}, {error}") from None
     try:
         _check_keys(found, KEYS, "the file")
         grids = found.pop("grids", [{}])
@@ -154,6 +167,8 @@ def _cells(grid: Mapping[str, Any]) -> Iterator[Cell]:
         if method not in METHODS:
             raise UserError(f"by_method: no method {method!r}: {nearest(method, METHODS)}")
         _check_options(TrainConfig, options, f"by_method, {method}")
+        if both := sorted(options.keys() & grid.get("search", {}).keys()):
+            raise UserError(f"by_method, {method}: {both[0]} is searched too: give it in one of both")
     evaluation = {"rationale": False, **grid.get("eval", {})}
     _check_options(EvalConfig, evaluation, "eval")
     build(EvalConfig, texts=evaluation, model_dir="")

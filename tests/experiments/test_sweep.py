@@ -142,6 +142,10 @@ def test_steps_by_share_and_options_by_model_and_method(write):
             {"search": {"learning_rates": [1]}},
             "search: no option 'learning_rates': did you mean learning_rate?",
         ),
+        (
+            {"search": {"alpha": [0.5]}, "by_method": {"standard": {"alpha": 0.1}}},
+            "by_method, standard: alpha is searched too",
+        ),
         ({"search": {"learning_rate": 1}}, "search: learning_rate: expected a list of values, got 1"),
         ({"task": "entailmnt", "train": {}}, "unknown task 'entailmnt': did you mean entailment?"),
         ({"eval": {"label_bye": "rank"}}, "eval: no option 'label_bye': did you mean label_by?"),
@@ -164,6 +168,7 @@ def test_files_that_are_no_sweep_are_one_line(tmp_path, capsys):
     for text, message in (
         ("a: [", "not YAML"),
         ("- a", "the file: expected keys with values"),
+        ("a: 1\nseeds: [0]\nseeds: [1]\n", "sweep.yaml, line 3: the key 'seeds' comes twice"),
         ("seeds: [0]", "no key 'methods'"),
         ("methods: [standard]", "give a task, such as svamp"),
     ):
@@ -213,6 +218,12 @@ def test_a_cell_is_the_run_by_hand_chosen_on_validation_and_runs_once(write, ins
 
     before = (tmp_path / "out/results.json").read_text()
     assert sweep(path) == 0 and len(inside) == 1
+    assert (tmp_path / "out/results.json").read_text() == before
+    # A damaged record is made again of the figures that are there.
+    (damaged,) = (tmp_path / "out").glob("cells/*/result.json")
+    damaged.write_text(damaged.read_text()[:100])
+    assert sweep(path) == 0 and inside.pop() == inside[0]
+    assert f"{damaged}: damaged" in capsys.readouterr().err
     assert (tmp_path / "out/results.json").read_text() == before
     # Another value to search adds its run alone.
     metrics = {each: each.stat().st_mtime_ns for each in (tmp_path / "out").glob("cells/*/*/metrics.jsonl")}
