@@ -11,7 +11,7 @@ from rich.table import Table
 
 from distill_jax import files
 from distill_jax.errors import UserError
-from distill_jax.evaluation.significance import mean_interval, share_interval
+from distill_jax.evaluation.significance import seeds_interval
 from distill_jax.experiments import floors, results
 from distill_jax.experiments.sweep.grid import Sweep
 from distill_jax.experiments.sweep.results import read_result
@@ -109,19 +109,13 @@ def table(cells: Records, rules: Records, planned: int) -> tuple[list[str], list
     return columns, rows
 
 
-def interval(records: Records) -> tuple[float, float]:
-    """95%: Student's over the seeds, of one seed Wilson's over the test rows."""
-    if len(records) > 1:
-        return mean_interval([accuracy(each) for each in records])
-    return share_interval(records[0]["test"]["right"], records[0]["test"]["total"])
-
-
 def _cell(records: Records, planned: int) -> str:
     if not records:
         return ""
-    low, high = (100 * end for end in interval(records))
+    accuracies, test = [accuracy(each) for each in records], records[0]["test"]
+    low, high = (100 * end for end in seeds_interval(accuracies, test["right"], test["total"]))
     seeds = f", {len(records)} of {planned} seeds" if len(records) < planned else ""
-    mean = 100 * statistics.fmean(map(accuracy, records))
+    mean = 100 * statistics.fmean(accuracies)
     return f"{mean:.1f}% ({low:.1f} to {high:.1f}{seeds})"
 
 

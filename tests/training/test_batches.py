@@ -5,24 +5,13 @@ import json
 import logging
 
 import pytest
+from tiny_student import TINY
 
 from distill_jax.checkpoints import run_dir
 from distill_jax.config import TrainConfig
 from distill_jax.data.loader import Loader
-from distill_jax.models.config import T5Config
 from distill_jax.training import trainer
 from distill_jax.training.build import batch_rows, build
-
-SHAPE = T5Config(
-    vocab_size=None,
-    emb_dim=16,
-    num_heads=2,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    head_dim=8,
-    mlp_dim=32,
-    dropout_rate=0.0,
-)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,7 +23,7 @@ def cache(tmp_path_factory):
 
 def config_of(folder, **changes):
     options = {
-        **dataclasses.asdict(SHAPE),
+        **dataclasses.asdict(TINY),
         "model_dir": str(folder),
         "mixture_or_task_name": "entailment_step_by_step",
         "task_feature_lengths": {"inputs": 192, "targets": 96},

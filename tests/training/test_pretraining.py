@@ -10,6 +10,7 @@ import zlib
 import numpy as np
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader
+from tiny_student import TINY
 
 import distill_jax
 from distill_jax.checkpoints import orbax
@@ -19,22 +20,10 @@ from distill_jax.data.records import decode_row
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.decoding.student import load_student
 from distill_jax.errors import UserError
-from distill_jax.models.config import T5Config
 from distill_jax.training import train_state, trainer
 from distill_jax.training.build import build
 
-SHAPE = dataclasses.asdict(
-    T5Config(
-        vocab_size=None,
-        emb_dim=16,
-        num_heads=2,
-        num_encoder_layers=1,
-        num_decoder_layers=1,
-        head_dim=8,
-        mlp_dim=32,
-        dropout_rate=0.0,
-    )
-)
+SHAPE = dataclasses.asdict(TINY)
 LLAMA = {"model_family": "llama", "vocab_size": 384, "num_encoder_layers": 0, "logits_via_embedding": True}
 LLAMA |= {"num_kv_heads": 2, "mlp_activations": ("gelu", "linear")}
 

@@ -5,13 +5,13 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from tiny_student import TINY
 
 from distill_jax.config import TrainConfig
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import prepare
 from distill_jax.data.vocabularies import ByteVocabulary
 from distill_jax.errors import UserError
-from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
 from distill_jax.tasks import registry
 from distill_jax.training import trainer
@@ -21,16 +21,6 @@ from distill_jax.training.step import make_eval_step
 from distill_jax.training.stored_logits import store_top_k
 
 pytestmark = pytest.mark.slow
-CONFIG = T5Config(
-    vocab_size=None,
-    emb_dim=16,
-    num_heads=2,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    head_dim=8,
-    mlp_dim=32,
-    dropout_rate=0.0,
-)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -42,7 +32,7 @@ def cache(tmp_path_factory):
 
 def train(folder, **changes):
     options = {
-        **dataclasses.asdict(CONFIG),
+        **dataclasses.asdict(TINY),
         "model_dir": str(folder),
         "mixture_or_task_name": "entailment_step_by_step",
         "task_feature_lengths": {"inputs": 96, "targets": 48},
@@ -99,7 +89,7 @@ def test_a_teacher_of_more_ids_than_the_student(teacher, records, tmp_path):
     _, student = load_teacher(teacher, ByteVocabulary())
     objective = LogitDistillation(model)
     eval_step = make_eval_step(
-        Transformer(dataclasses.replace(CONFIG, vocab_size=384)), step_by_step_weights(), objective=objective
+        Transformer(dataclasses.replace(TINY, vocab_size=384)), step_by_step_weights(), objective=objective
     )
     live = float(eval_step(student, next(Loader(records.path, 8, seed=0, shuffle=False)), params)["loss"])
     for k, vocab_size in ((384, 384), (512, None)):

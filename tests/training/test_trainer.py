@@ -8,28 +8,19 @@ import signal
 import jax
 import numpy as np
 import pytest
+from tiny_student import TINY
 
 from distill_jax.checkpoints import orbax as checkpoints
 from distill_jax.config import Sources, TrainConfig, build
 from distill_jax.decoding.student import load_student
 from distill_jax.errors import UserError
 from distill_jax.evaluation.evaluator import Evaluator, make_evaluator
-from distill_jax.models.config import T5Config
 from distill_jax.tasks import registry
 from distill_jax.training import loop, optimizers, schedules, trainer
 from distill_jax.training.listener import Listener
 from distill_jax.training.preemption import Preempted
 
-CONFIG = T5Config(
-    vocab_size=None,
-    emb_dim=16,
-    num_heads=2,
-    num_encoder_layers=1,
-    num_decoder_layers=1,
-    head_dim=8,
-    mlp_dim=32,
-    dropout_rate=0.1,
-)
+CONFIG = dataclasses.replace(TINY, dropout_rate=0.1)
 
 
 @pytest.fixture(scope="module", autouse=True)
