@@ -6,6 +6,7 @@ on the mesh that shards over every axis; llama also over as many heads of keys a
 
 import dataclasses
 import functools
+import gc
 import json
 
 import jax
@@ -19,7 +20,7 @@ from distill_jax.training import losses, optimizers, partitioning, start, train_
 from distill_jax.training.mesh import describe
 from distill_jax.training.step import make_train_step
 
-STEPS, ROWS = 12, 16
+STEPS, ROWS = 6, 16
 ALL_AXES = "fully_sharded_tensor_parallel"
 MESHES = {
     "data_parallel": None,
@@ -64,7 +65,7 @@ def batches():
 
 @functools.cache
 def student(family, scan):
-    """Config, optimizer and first state as numpy arrays, the same where it is created sharded."""
+    """Config, optimizer and first state as numpy arrays."""
     config = make_config(
         {
             "model_family": family,
@@ -82,13 +83,17 @@ def student(family, scan):
     )
     model = make_network(config)
     optimizer = optimizers.adafactor(1e-2, min_dim_size_to_factor=16) if scan else optimizers.adamw(1e-2)
-    state = jax.device_get(train_state.create(train_state.init_params(model, 0), optimizer))
-    place = placed(config, 1, ALL_AXES)
-    shardings = place.state(start.state_shapes(model, optimizer), model)
+    return config, optimizer, jax.device_get(train_state.create(train_state.init_params(model, 0), optimizer))
+
+
+def check_creation(family, scan):
+    """A state is the same where it is created sharded: what is drawn does not depend on where it lies."""
+    config, optimizer, state = student(family, scan)
+    model = make_network(config)
+    shardings = placed(config, 1, ALL_AXES).state(start.state_shapes(model, optimizer), model)
     create = lambda: train_state.create(train_state.init_params(model, 0), optimizer)  # noqa: E731
     sharded = jax.jit(create, out_shardings=shardings)()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), sharded, state)
-    return config, optimizer, state
 
 
 def placed(config, microbatches, preset):
@@ -134,6 +139,11 @@ def curve(case, preset=None):
 
 
 def main() -> None:
+    jax.config.update("jax_enable_compilation_cache", False)  # no other process has these programs
+    gc.freeze()  # as in conftest.py
+    gc.set_threshold(50_000, 20, 20)
+    for family in (("llama", False), ("llama", True)):
+        check_creation(*family)
     for case in CASES:
         for preset in (None, *CASES[case][-1]):
             mesh, found = curve(case, preset)
