@@ -74,7 +74,7 @@ def test_seconds_to_start_are_checked(monkeypatch, seconds):
 MEMBER = """
 import sys, time
 from distill_jax.training import distributed
-distributed.SHUTDOWN_SECONDS = 5
+distributed.SHUTDOWN_SECONDS = 2
 distributed.initialize()
 print("joined", flush=True)
 kind = sys.argv[1]
@@ -139,7 +139,7 @@ def ends_without_others(process_id):
         "COORDINATOR_ADDRESS": address,
         "NUM_PROCESSES": "2",
         "PROCESS_ID": process_id,
-        "DISTRIBUTED_START_SECONDS": "2",
+        "DISTRIBUTED_START_SECONDS": "1",
     }
     done = subprocess.run(
         [sys.executable, "-c", MEMBER, "works"],
