@@ -26,6 +26,7 @@ TEACHERS = {
 }
 INT8 = ["qwix>=0.1.8"]
 SLURM = ["submitit>=1.5"]
+DOCS = ["zensical>=0.0.73"]  # builds the manual; the successor of MkDocs Material
 SERVE = ["aiohttp>=3.10", "prometheus-client", "pydantic>=2"]
 
 setup(
@@ -94,6 +95,7 @@ setup(
         "slurm": SLURM,
         "wandb": ["wandb"],
         "mlflow": ["mlflow"],
+        "docs": DOCS,
         # The clients' tests need no key and no network: they talk to a server on the loopback.
         "test": [
             *TEACHERS["teachers"],
@@ -102,6 +104,7 @@ setup(
             *SERVE,
             *INT8,
             *SLURM,
+            *DOCS,
             "datasets>=4",
             "hypothesis",
             "import-linter",
