@@ -1,7 +1,6 @@
 """Writes tickets.csv: 400 generated support tickets, the queue that each belongs to, and why.
 
-A ticket names a thing and what is wrong with it. The queue follows from what is wrong, not from the thing, so that a
-student has to tell the two apart.
+A ticket names a thing and what is wrong with it. The queue follows from what is wrong, not from the thing.
 """
 
 import csv
