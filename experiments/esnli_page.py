@@ -20,8 +20,8 @@ RESULTS = results.FOLDER / "esnli_smollm2.json"
 README, PAGE = pathlib.Path("README.md"), pathlib.Path("docs/esnli.md")
 MARKS = "<!-- esnli -->\n", "<!-- /esnli -->"
 
-README_TEXT = """SmolLM2-135M, pretrained, on real premise/hypothesis pairs (e-SNLI, small: 7,839 rows of train, PaLM 540B's
-answers as the teacher). {passing} {finished} Label accuracy on {rows:,} test rows:
+README_TEXT = """SmolLM2-135M, pretrained, on real premise/hypothesis pairs (e-SNLI, small: 7,839 rows of train,
+PaLM 540B's answers as the teacher). {passing} {finished} Label accuracy on {rows:,} test rows:
 
 {table}
 {how}. *words* is a logistic regression: a student below it proves nothing. [docs/esnli.md](docs/esnli.md)
