@@ -53,6 +53,7 @@ setup(
     package_data={
         "distill_jax.gin_configs": ["**/*.gin"],
         "distill_jax.planning": ["parameters.json"],
+        "distill_jax.serving": ["page.css", "page.js"],
         "distill_jax.teachers": ["prompts/*.yaml"],
     },
     install_requires=[

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import logging
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence, Set
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -55,8 +55,8 @@ class MicroBatcher:
       max_queue: items that may wait; None for no limit.
       max_wait: seconds that an item waits for others.
       on_batch: called with the number of items of each batch.
-      shape: (key, items) -> what decides which programs run a batch. A batch of a shape that has not run yet
-        may have to compile them: it runs in a second thread, and those of known shapes pass it. None for one
+      programs: (key, items) -> names of the programs that a batch needs. A batch with one that has not run yet
+        may have to compile it: it runs in a second thread, and batches without new ones pass it. None for one
         thread.
     """
 
@@ -68,13 +68,13 @@ class MicroBatcher:
         max_queue: int | None = None,
         max_wait: float = 0.0,
         on_batch: Callable[[int], None] = lambda size: None,
-        shape: Callable[[Hashable, list[Any]], Hashable] | None = None,
+        programs: Callable[[Hashable, list[Any]], Set[Hashable]] | None = None,
     ):
         self._run, self._batch_size, self._on_batch = run, batch_size, on_batch
-        self._max_queue, self._max_wait, self._shape = max_queue, max_wait, shape
+        self._max_queue, self._max_wait, self._programs = max_queue, max_wait, programs
         self._queues: dict[Hashable, collections.deque[_Entry]] = {}
         self._known: set[Hashable] = set()
-        self._lanes = [_Lane("microbatch")] + ([] if shape is None else [_Lane("microbatch-new")])
+        self._lanes = [_Lane("microbatch")] + ([] if programs is None else [_Lane("microbatch-new")])
         self.closed = False
         self.waiting = 0
 
@@ -143,10 +143,10 @@ class MicroBatcher:
         return next((pair for pair in by_age if self._lane_of(pair[0]) is lane), None)
 
     def _lane_of(self, key: Hashable) -> _Lane:
-        if self._shape is None:
+        if self._programs is None:
             return self._lanes[0]
         items = [entry.item for entry in self._next(key)]
-        return self._lanes[self._shape(key, items) not in self._known]
+        return self._lanes[not self._programs(key, items) <= self._known]
 
     def _next(self, key: Hashable) -> list[_Entry]:
         """What the next batch of a key would hold."""
@@ -168,8 +168,8 @@ class MicroBatcher:
             else:
                 answers = [error]
         else:
-            if self._shape is not None:
-                self._known.add(self._shape(key, items))
+            if self._programs is not None:
+                self._known |= self._programs(key, items)
         for entry, answer in zip(batch, answers, strict=True):
             if entry.answer.done():  # its caller has given up
                 continue

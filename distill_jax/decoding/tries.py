@@ -38,9 +38,11 @@ def build_tries(choices: Sequence[Sequence[Sequence[int]]]) -> Tries:
 
     def grow(texts: Sequence[tuple[int, ...]]) -> int:
         """The root of a new trie. A loop, as texts may share more tokens than Python's stack holds."""
-        root: dict[int, int] = {}
-        # The texts that are left at a place, their next token, and where the node goes: parent and token.
-        pending = [(list({text: number for number, text in reversed(list(enumerate(texts)))}.values()), 0, root, 0)]
+        root, distinct = {}, {}
+        for number, text in enumerate(texts):
+            distinct.setdefault(text, number)
+        # The numbers of the texts that are left, their next token's place, and the node's parent and token.
+        pending = [(list(distinct.values()), 0, root, 0)]
         while pending:
             numbers, depth, parent, token = pending.pop()
             if len(numbers) == 1:

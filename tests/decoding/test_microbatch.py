@@ -160,7 +160,7 @@ def test_of_a_batch_that_fails_only_the_guilty_items_do(caplog):
     assert "a batch of 5 failed" in caplog.text
 
 
-def test_a_new_shape_holds_up_no_known_one():
+def test_a_new_program_holds_up_no_known_one():
     compiled, order = threading.Event(), []
 
     def run(key, items):
@@ -170,7 +170,7 @@ def test_a_new_shape_holds_up_no_known_one():
         return items
 
     async def main():
-        batcher = MicroBatcher(run, batch_size=4, shape=lambda key, items: (key, len(items)))
+        batcher = MicroBatcher(run, batch_size=4, programs=lambda key, items: {(key, len(items))})
         await batcher.submit("known", [0])
         new = [asyncio.create_task(batcher.submit("new", [n])) for n in range(2)]
         await asyncio.sleep(0.01)  # a batch of two of them
