@@ -35,7 +35,7 @@ def page(name: str, student: Student, *, needs_key: bool) -> tuple[str, str]:
     fields = [
         _field("Text", '<textarea name="text" rows="4" required autofocus></textarea>'),
         _field("Rationale of the teacher", '<textarea name="rationale" rows="2"></textarea>') * reads_rationale,
-        _field(choices, '<textarea name="choices" rows="2"></textarea>'),
+        _field(choices, f'<textarea name="choices" rows="{1 if told["classes"] else 2}"></textarea>'),
         _field("Key", '<input name="key" type="password" autocomplete="off">') * needs_key,
         '<button type="submit">Ask</button>',
     ]

@@ -116,7 +116,7 @@ def test_a_stream_says_the_same(make_run):
         deltas = [chunk.choices[0].delta.content or "" for chunk in chunks]
         assert "".join(deltas) == whole.choices[0].message.content
         assert chunks[0].choices[0].delta.role == "assistant"
-        assert chunks[0].choices[0].logprobs == whole.choices[0].logprobs
+        assert chunks[0].choices[0].logprobs.to_dict() == whole.choices[0].logprobs.to_dict()
         assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
         assert usage.usage == whole.usage and not usage.choices
         prompt = {"model": "m:label", "prompt": ["A late parcel"]}

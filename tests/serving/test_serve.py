@@ -196,6 +196,10 @@ def serving(folder, *flags):
         "0",
         "--name",
         "student",
+        "--batch-size",
+        "4",
+        "--warm-up",
+        "16",
         *flags,
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
