@@ -25,6 +25,7 @@ from distill_jax.serving.batches import Generate, Item, make_items, programs
 from distill_jax.serving.generation import JSON, Form, forms, generate
 from distill_jax.serving.limits import check_settings, check_texts
 from distill_jax.serving.middleware import Metrics, around
+from distill_jax.serving.openapi import Route
 from distill_jax.serving.requests import BadRequest, CompletionRequest
 
 MAX_BODY = 16 << 20  # bytes
@@ -56,27 +57,25 @@ class Server:
         """The application; its batcher closes with it."""
         middleware = around(self.metrics, self._key, self.config)
         app = web.Application(middlewares=[middleware], client_max_size=MAX_BODY)
-        chat, prompt, predict = requests.ChatRequest, requests.PromptRequest, requests.PredictRequest
-        routes = (
-            openapi.Route("GET", "/", self._page, "A page to try a text by hand"),
-            openapi.Route("GET", "/health", self._health, "200 when it is ready, else 503"),
-            openapi.Route("GET", "/metrics", self._metrics, "Figures in Prometheus' text format"),
-            openapi.Route("GET", "/v1/models", self._models, "The models"),
-            openapi.Route("GET", "/v1/models/{model}", self._model, "One of them"),
-            openapi.Route("POST", "/v1/chat/completions", self._chat, "OpenAI's chat completions", chat),
-            openapi.Route("POST", "/v1/completions", self._completions, "OpenAI's text completions", prompt),
-            openapi.Route("POST", "/predict", self._predict, "Labels, rationales, probabilities", predict),
-        )
-        for route in routes:
-            app.router.add_route(route.method, route.path, route.handler)
-        described = openapi.description(self._name, routes, needs_key=self._key is not None)
-
-        async def description(request: web.Request) -> web.Response:
-            return web.json_response(described)
-
-        app.router.add_get("/openapi.json", description)
+        for route in self._routes():
+            add = app.router.add_get if route.body is None else app.router.add_post
+            add(route.path, route.handler)
         app.on_shutdown.append(lambda app: self.batcher.close())
         return app
+
+    def _routes(self) -> list[Route]:
+        chat, prompt, predict = requests.ChatRequest, requests.PromptRequest, requests.PredictRequest
+        return [
+            Route("/", self._page, "A page to try a text by hand"),
+            Route("/openapi.json", self._openapi, "These routes, and the bodies of requests"),
+            Route("/health", self._health, "200 when it is ready, else 503"),
+            Route("/metrics", self._metrics, "Figures in Prometheus' text format"),
+            Route("/v1/models", self._models, "The models"),
+            Route("/v1/models/{model}", self._model, "One of them"),
+            Route("/v1/chat/completions", self._chat, "OpenAI's chat completions", chat),
+            Route("/v1/completions", self._completions, "OpenAI's text completions", prompt),
+            Route("/predict", self._predict, "Labels, rationales, probabilities", predict),
+        ]
 
     def _programs(self, key: Request | Generate, items: list[Item]) -> set[tuple]:
         return programs(self._predictor.engine, key, items)
@@ -138,6 +137,10 @@ class Server:
         text, policy = page.page(self._name, self._predictor.student, needs_key=self._key is not None)
         headers = {"Content-Security-Policy": policy, "Cache-Control": "no-store"}
         return web.Response(text=text, content_type="text/html", headers=headers)
+
+    async def _openapi(self, request: web.Request) -> web.Response:
+        document = openapi.description(self._name, self._routes(), needs_key=self._key is not None)
+        return web.json_response(document)
 
     async def _health(self, request: web.Request) -> web.Response:
         status = "stopping" if self.batcher.closed else "starting" if self.starting else "ok"

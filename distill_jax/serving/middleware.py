@@ -1,6 +1,7 @@
 """What stands around every route: the key, the metrics, and errors as OpenAI's clients read them."""
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import time
@@ -53,9 +54,10 @@ def around(metrics: Metrics, key: str | None, config: ServeConfig) -> Callable:
         metrics.requests.labels(route, response.status).inc()
         metrics.seconds.labels(route).observe(time.monotonic() - began)
         try:
-            async with asyncio.timeout(config.client_timeout):
-                await response.prepare(request)
-                await response.write_eof()
+            with contextlib.suppress(ConnectionError):  # the client has gone, which aiohttp finds too
+                async with asyncio.timeout(config.client_timeout):
+                    await response.prepare(request)
+                    await response.write_eof()
         except TimeoutError:
             LOG.warning("a client of %s took no answer within %g s", request.path, config.client_timeout)
             if request.transport is not None:

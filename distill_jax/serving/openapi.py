@@ -37,9 +37,8 @@ _STATUSES = {
 
 @dataclasses.dataclass(frozen=True)
 class Route:
-    """A route of the application; `body` is the model of its request's body."""
+    """A route of the application: a GET, or with `body`, the model of its request's body, a POST."""
 
-    method: str
     path: str
     handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     summary: str
@@ -57,7 +56,7 @@ def description(name: str, routes: Sequence[Route], *, needs_key: bool) -> dict[
         "components": {"schemas": schemas["$defs"] | {"Error": _ERROR}},
     }
     for route in routes:
-        document["paths"].setdefault(route.path, {})[route.method.lower()] = _operation(route)
+        document["paths"][route.path] = {"get" if route.body is None else "post": _operation(route)}
     if needs_key:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]

@@ -46,6 +46,9 @@ KEYS = st.one_of(
 JSON = st.recursive(
     LEAVES, lambda each: st.lists(each, max_size=4) | st.dictionaries(KEYS, each, max_size=4), max_leaves=8
 )
+ROWS = st.fixed_dictionaries({"input": TEXTS}, optional={"choices": JSON | st.lists(TEXTS), "rationale": JSON})
+MESSAGES = st.fixed_dictionaries({"role": st.just("user") | JSON, "content": JSON})
+VALUES = JSON | st.lists(ROWS, min_size=1, max_size=3) | st.lists(MESSAGES, min_size=1, max_size=3)
 
 
 def answered(server, key, items):
@@ -100,8 +103,9 @@ def outcome(client, path, body, **headers):
 
 
 @settings(max_examples=150)
-@given(st.sampled_from(PATHS), st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=3), st.booleans())
+@given(st.sampled_from(PATHS), st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3), st.booleans())
 @example("/predict", {"inputs": [{"input": "x", "choices": ["\udc00"]}]}, True)
+@example("/predict", {"inputs": [{"input": "x", "choices": 5}]}, True)
 @example("/v1/completions", {"seed": 10**4000}, True)
 @example(
     "/v1/chat/completions", {"response_format": {"type": "json_schema", "json_schema": {"schema": 3}}}, True
