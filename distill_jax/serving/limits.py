@@ -19,9 +19,10 @@ def check_texts(examples: Sequence[Example], config: ServeConfig, vocabulary: Vo
     """Raises BadRequest for more inputs, texts or choices than `config` allows."""
     if len(examples) > config.max_queue:
         raise BadRequest(f"{len(examples)} inputs in a request: at most {config.max_queue} can wait")
+    most = max((len(example.choices or ()) for example in examples), default=0)
+    if most > config.max_choices:
+        raise BadRequest(f"{most} choices: at most {config.max_choices} for an input")
     choices = [choice for example in examples for choice in example.choices or ()]
-    if len(choices) > config.max_choices:
-        raise BadRequest(f"{len(choices)} choices: at most {config.max_choices} in a request")
     texts = [text for example in examples for text in (example.input, example.rationale or "")]
     characters = sum(map(len, texts)) + sum(map(len, choices))
     if characters > config.max_text:

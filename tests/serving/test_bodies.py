@@ -8,12 +8,12 @@ from distill_jax.config import Decoding
 from distill_jax.data.chat_forms import ChatForms
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import load_vocabulary
-from distill_jax.decoding.predict import Request
+from distill_jax.decoding.predict import Choice, Prediction, Request
 from distill_jax.errors import UserError
 from distill_jax.serving.generation import Generation, Piece, forms
 from distill_jax.serving.requests import BadRequest, ChatRequest, PredictRequest, PromptRequest
 from distill_jax.serving.requests import validated as read
-from distill_jax.serving.responses import cut, events, response_body
+from distill_jax.serving.responses import cut, events, prediction, response_body
 
 LABEL, RATIONALE = View("label", "label", "[label] "), View("rationale", "rationale", "[rationale] ")
 BYTES = load_vocabulary("bytes")
@@ -171,6 +171,16 @@ def test_a_stream_has_what_the_body_has():
     assert begun["choices"][0]["finish_reason"] is None and begun["usage"] is None
     assert ended["choices"] == [{"index": 0, "finish_reason": "stop", "logprobs": None, "delta": {}}]
     assert usage["choices"] == [] and usage["usage"] == body["usage"]
+
+
+def test_no_more_is_returned_than_was_asked_for():
+    texts = tuple(Choice(letter, 0.0) for letter in "abcd")
+    answer = Prediction(label="a", labels=texts, rationale="a", rationales=texts)
+    for by, labels in (("generate", 3), ("rank", 4)):  # all labels are ranked
+        asked = read(PredictRequest, {"inputs": ["x"], "n_best": 3, "temperature": 1, "label_by": by})
+        assert asked.request.decoding.n_best == 4
+        body = prediction(answer, asked)
+        assert len(body["labels"]) == labels and len(body["rationales"]) == 3
 
 
 def test_the_forms_of_an_answer():
