@@ -16,6 +16,7 @@ from distill_jax.serving.app import Server
 from distill_jax.serving.connections import limited
 
 GRACE = 60.0  # seconds that running requests get when the server stops
+LINGER = 10.0  # seconds in which a client may still send the rest of a body that was answered already
 
 
 @contextlib.asynccontextmanager
@@ -25,7 +26,12 @@ async def listening(server: Server, host: str, port: int) -> AsyncIterator[str]:
     Queued requests are answered before it ends. Raises UserError for an address that is taken or not allowed.
     """
     # The time that a connection may be kept alive also counts until the head of its first request has come.
-    options = {"keepalive_timeout": server.config.client_timeout, "handler_cancellation": True}
+    patience = server.config.client_timeout
+    options = {
+        "keepalive_timeout": patience,
+        "lingering_time": min(patience, LINGER),
+        "handler_cancellation": True,
+    }
     runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=GRACE, **options)
     await runner.setup()
     listener = None

@@ -90,7 +90,7 @@ def test_slow_clients_are_cut_off(predictor):
 
 
 def test_who_takes_no_answer_is_cut_off(predictor, monkeypatch, caplog):
-    large = listen.web.Response(text="x" * (64 << 20))
+    large = listen.web.Response(text="x" * (24 << 20))
 
     async def answer(self, request):
         return large
