@@ -26,7 +26,8 @@ TEACHERS = {
 }
 INT8 = ["qwix>=0.1.8"]
 SLURM = ["submitit>=1.5"]
-SERVE = ["aiohttp>=3.10", "prometheus-client", "pydantic>=2"]
+# aiohttp 3.14.5 closes a connection that sends no request.
+SERVE = ["aiohttp>=3.14.5", "prometheus-client", "pydantic>=2.10"]
 
 setup(
     name="distill_jax",
