@@ -81,8 +81,8 @@ def run(config: ServeConfig, tell: Callable[[str], None]) -> None:
     """Loads a student and serves it until SIGINT or SIGTERM.
 
     The key that clients must send is read from the environment variable DISTILL_JAX_SERVE_KEY. `tell` is called
-    with the address once the usual programs are compiled, and when the server stops. Raises UserError for a
-    folder that is no run, or an address that is taken or not allowed.
+    with the address, again once the usual programs are compiled, and when the server stops. Raises UserError
+    for a folder that is no run, or an address that is taken or not allowed.
     """
     predictor = Predictor(config.model_dir, config.step, config.batch_size, config.weights)
     server = Server(predictor, config, os.environ.get("DISTILL_JAX_SERVE_KEY") or None)
@@ -93,6 +93,8 @@ def run(config: ServeConfig, tell: Callable[[str], None]) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         async with listening(server, config.host, config.port) as address:
+            if config.warm_up:
+                tell(f"listening on {address}: compiling for inputs of up to {config.warm_up} tokens")
             stopped, warm_up = asyncio.create_task(stop.wait()), asyncio.create_task(server.warm_up())
             await asyncio.wait([stopped, warm_up], return_when=asyncio.FIRST_COMPLETED)
             if warm_up.done():
