@@ -228,21 +228,16 @@ class PredictRequest(Body):
 Kind = TypeVar("Kind", bound=Body)
 
 
-def read(kind: type[Kind], body: bytes) -> Kind:
+def read(kind: type[Kind], text: bytes) -> Kind:
     """A body of JSON in UTF-8 as a model.
 
     Raises BadRequest for what is no such JSON, texts that no encoding can hold among it, and for anything that
     cannot be done, naming the field; UserError for settings that exclude each other.
     """
     try:
-        fields = pydantic_core.from_json(body, allow_inf_nan=False)
+        body = pydantic_core.from_json(text, allow_inf_nan=False)
     except ValueError as error:
         raise BadRequest(f"the body is no JSON in UTF-8: {error}") from None
-    return validated(kind, fields)
-
-
-def validated(kind: type[Kind], body: Any) -> Kind:
-    """The fields of a body as a model; raises as `read`."""
     if not isinstance(body, Mapping):
         raise BadRequest("the body is no JSON object")
     try:

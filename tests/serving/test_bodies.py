@@ -10,13 +10,17 @@ from distill_jax.data.views import View
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.decoding.predict import Choice, Prediction, Request
 from distill_jax.errors import UserError
+from distill_jax.serving import requests
 from distill_jax.serving.generation import Generation, Piece, forms
 from distill_jax.serving.requests import BadRequest, ChatRequest, PredictRequest, PromptRequest
-from distill_jax.serving.requests import validated as read
 from distill_jax.serving.responses import cut, events, prediction, response_body
 
 LABEL, RATIONALE = View("label", "label", "[label] "), View("rationale", "rationale", "[rationale] ")
 BYTES = load_vocabulary("bytes")
+
+
+def read(kind, fields):
+    return requests.read(kind, json.dumps(fields).encode())
 
 
 def chat(**changes):
