@@ -27,7 +27,8 @@ TEACHERS = {
 INT8 = ["qwix>=0.1.8"]
 SLURM = ["submitit>=1.5"]
 DOCS = ["zensical>=0.0.73"]  # builds the manual; the successor of MkDocs Material
-SERVE = ["aiohttp>=3.10", "prometheus-client", "pydantic>=2"]
+# aiohttp 3.14.5 closes a connection that sends no request.
+SERVE = ["aiohttp>=3.14.5", "prometheus-client", "pydantic>=2.10"]
 
 setup(
     name="distill_jax",
@@ -54,6 +55,7 @@ setup(
     package_data={
         "distill_jax.gin_configs": ["**/*.gin"],
         "distill_jax.planning": ["parameters.json"],
+        "distill_jax.serving": ["page.css", "page.js"],
         "distill_jax.teachers": ["prompts/*.yaml"],
     },
     install_requires=[

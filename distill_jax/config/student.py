@@ -152,6 +152,16 @@ class ServeConfig(StudentOptions):
     max_queue: int = option(1024, "inputs that may wait; more get 429", minimum=1)
     max_wait_ms: float = option(2.0, "milliseconds that an input waits for others", minimum=0)
     timeout: float = option(120.0, "seconds until a request is given up", above=0)
+    client_timeout: float = option(
+        30.0, "seconds that a client may take for a request's head, its body, the answer, and between", above=0
+    )
+    max_connections: int = option(512, "open at a time; more get 503", minimum=1)
+    max_n: int = option(16, "answers to an input, and beams, at most", minimum=1)
+    max_text: int = option(1_000_000, "characters of a request's texts in all, at most", minimum=1)
+    max_choices: int = option(128, "labels to choose from for an input, at most", minimum=1)
+    max_choice_tokens: int = option(256, "of each such label, at most", minimum=1)
+    max_choices_tokens: int = option(16_384, "of all such labels in a request, at most", minimum=1)
+    warm_up: int = option(64, "compile for inputs of up to so many tokens before it is ready", minimum=0)
 
 
 class ConvertConfig(Options):

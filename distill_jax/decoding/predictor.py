@@ -92,7 +92,8 @@ def to_example(number: int, item: str | Mapping[str, Any]) -> Example:
     if not isinstance(rationale, str | None):
         raise UserError(f"input {number}: expected a text under `rationale`, got {rationale!r:.60}")
     if choices is not None:
-        if isinstance(choices, str) or not choices or not all(isinstance(choice, str) for choice in choices):
+        is_list = isinstance(choices, Sequence) and not isinstance(choices, str | Mapping)
+        if not is_list or not choices or not all(isinstance(choice, str) for choice in choices):
             raise UserError(f"input {number}: expected a list of texts under `choices`, got {choices!r:.60}")
         choices = tuple(dict.fromkeys(choices))
     return Example(f"input {number}", fields["input"], rationale=rationale, choices=choices)
