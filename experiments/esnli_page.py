@@ -59,6 +59,10 @@ not known.
 """
 
 
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def _parts(figures: Mapping[str, Any], path: pathlib.Path) -> dict[str, Any]:
     """What both texts are filled with."""
     records = [cell for cell in figures["cells"] if "test" in cell]
@@ -75,9 +79,9 @@ def _parts(figures: Mapping[str, Any], path: pathlib.Path) -> dict[str, Any]:
     ]
     return {
         "table": markdown(*table.table(records, figures["floors"], planned)),
-        "how": table.how(records).capitalize(),
-        "passing": " ".join(Cells(inputs.read([str(path)], "test", None).runs).passing()).capitalize(),
-        "finished": f"{len(records)} of {len(figures['cells'])} cells are finished.",
+        "how": _sentence(table.how(records)),
+        "passing": _sentence(" ".join(Cells(inputs.read([str(path)], "test", None).runs).passing())),
+        "finished": f"Finished: {len(records)} of {len(figures['cells'])} cells.",
         "rows": records[0]["test"]["total"],
         "cells": markdown(["cell", "rows", "steps", "test accuracy", "processor minutes"], cells),
     }
