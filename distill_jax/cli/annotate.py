@@ -7,9 +7,7 @@ from distill_jax.checkpoints.layout import require_run
 from distill_jax.cli.common import command, quiet, with_extra
 from distill_jax.config import AnnotateConfig, SelectConfig, StoreExportConfig, StoreImportConfig
 from distill_jax.config.annotation import OutputOptions
-from distill_jax.errors import UserError
-
-STOPPED = 3  # exit status when a budget or a signal ended the run
+from distill_jax.errors import Status, UserError
 
 
 @command("annotate", "labels and rationales from a teacher LLM")
@@ -39,7 +37,7 @@ def _annotate(config: AnnotateConfig) -> int:
                     raise
                 print(error, file=sys.stderr)  # nothing to deliver yet is no error of a run that was stopped
     if outcome.stopped:
-        return STOPPED
+        return Status.STOPPED
     if outcome.failed:
         raise UserError(f"{outcome.failed} requests got no answer: the same command asks for them again")
     return 0

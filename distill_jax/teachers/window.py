@@ -33,6 +33,7 @@ class Window:
         self._limit = float(min(FIRST, most))
         self._open, self._changed = 0, asyncio.Condition()
         self._doubling, self._halved, self._quickest = True, 0, float("inf")
+        self._told = False  # of time-outs
 
     @property
     def limit(self) -> int:
@@ -75,5 +76,6 @@ class Window:
     def _halve(self, error: TeacherError) -> None:
         self._doubling, self._halved = False, self._halved + 1
         self._limit = max(1.0, self._limit // 2)
-        tell = logger.info if self._halved > 1 else logger.warning
+        tell = logger.warning if error.timed_out and not self._told else logger.info
         tell("%s: from now on at most %d requests at a time, more when answers come again", error, self.limit)
+        self._told |= error.timed_out
