@@ -21,6 +21,15 @@ Every command with options takes these too:
 | flag | what |
 | --- | --- |
 """
+_COMPLETION = """
+A shell completes commands, flags and their values by the script that `distill-jax completion` prints:
+
+```sh
+source <(distill-jax completion bash)                                      # in ~/.bashrc
+distill-jax completion zsh > ~/.zfunc/_distill-jax                         # a folder of $fpath, before compinit
+distill-jax completion fish > ~/.config/fish/completions/distill-jax.fish
+```
+"""
 _STATUSES = """
 The exit status of a command:
 
@@ -49,7 +58,7 @@ def page() -> str:
     """The whole page."""
     parts = [_HEAD]
     parts += [f"| `{flag} {metavar}` | {text} |\n" for flag, (metavar, text) in SOURCES.items()]
-    parts += [_STATUSES, *(f"| {status.value} | {status.meaning} |\n" for status in Status)]
+    parts += [_COMPLETION, _STATUSES, *(f"| {status.value} | {status.meaning} |\n" for status in Status)]
     for command, cls in COMMANDS.items():
         parts.append(f"\n## {command}\n\n`distill_jax.config.{cls.__name__}`")
         parts.append("; takes `--model`" if has_model(cls) else "")

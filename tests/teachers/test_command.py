@@ -65,12 +65,8 @@ def test_what_comes_out_is_what_train_reads(loopback, tmp_path, data, capsys):
     shown = page.read_text()
     assert "<table>" in shown and "So the answer is" in shown and "default@" in shown
     figures = json.loads(page.with_suffix(".json").read_text())
-    assert (
-        figures["samples"] == 36
-        and figures["with_label_probs"] == 12
-        and figures["accuracy"] is None
-        and figures["usd"] is None
-    )
+    assert (figures["samples"], figures["with_label_probs"]) == (36, 12)
+    assert figures["accuracy"] is None and figures["usd"] is None
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
