@@ -21,7 +21,7 @@ from distill_jax.teachers.prices import Price
 from distill_jax.teachers.records import paid, records
 from distill_jax.teachers.retrying import retrying, with_retries
 from distill_jax.teachers.store import Store
-from distill_jax.teachers.window import Window
+from distill_jax.teachers.window import FIRST, Window
 
 logger = logging.getLogger(__name__)
 _LET_OTHERS = 50  # rows looked up between two chances for the running requests
@@ -150,7 +150,8 @@ class Annotator(AnnotationRun):
         super().__init__(*args, **kwargs)
         self._requests = Pace(self._limits.requests_per_minute, self._pause.sleep)
         self._tokens = Pace(self._limits.tokens_per_minute, self._pause.sleep)
-        self._window = Window(self._limits.concurrency, self._limits.timeout)
+        most = self._limits.concurrency
+        self._window = Window(most, self._limits.timeout, most if self._client.batches else FIRST)
         self._running: set[str] = set()
         self._turn, self._begun = asyncio.Lock(), asyncio.Event()
         self._failing = 0

@@ -169,6 +169,7 @@ class Client:
     protocol: str = "chat"  # how prompts are laid out: `chat`, `completions`, or a client's own
     endpoint: str  # its address, for the provenance
     parser: str | None = None  # of its answers, where they do not follow the prompt's answer form
+    batches: bool = False  # whether it answers together what it is asked at a time, in this process
 
     async def complete(self, request: Request) -> Reply:
         """At most `len(request.samples)` answers; raises TeacherError."""

@@ -10,7 +10,7 @@ from distill_jax.teachers.messages import TeacherError
 
 logger = logging.getLogger(__name__)
 Answered = TypeVar("Answered")
-FIRST = 4  # requests at a time at the beginning
+FIRST = 4  # requests at a time, to a server that is not known yet
 _SLOW = 0.25  # share of the time-out: an answer that takes longer may have waited in the server's queue
 
 
@@ -26,11 +26,12 @@ class Window:
     Args:
       most: requests at a time.
       timeout: seconds of a request.
+      first: requests at a time at the beginning.
     """
 
-    def __init__(self, most: int, timeout: float):
+    def __init__(self, most: int, timeout: float, first: int):
         self._most, self._slow = most, _SLOW * timeout
-        self._limit = float(min(FIRST, most))
+        self._limit = float(min(first, most))
         self._open, self._changed = 0, asyncio.Condition()
         self._doubling, self._halved, self._quickest = True, 0, float("inf")
         self._told = False  # of time-outs

@@ -87,6 +87,14 @@ def test_a_server_that_keeps_up_gets_all_it_may(store):
     assert client.most_open == outcome.at_a_time == 32 and outcome.timed_out == 0
 
 
+def test_a_model_in_this_process_is_asked_for_whole_batches(store):
+    """The first answers, then all that are allowed: one round, where a server would have had four."""
+    client = Slots(slots=64, seconds=50.0, timeout=60.0)
+    client.batches = True
+    ask(store, client, 3 + 32, concurrency=32)
+    assert client.most_open == 32
+
+
 def test_time_outs_halve_what_is_sent_and_answers_let_it_grow(store, caplog):
     """One slot of 25 s against 60 s: of the first requests, those that wait longest time out."""
     client = Slots(slots=1, seconds=25.0, timeout=60.0)
