@@ -45,8 +45,9 @@ class LabelProbs:
             return f"the server sends no log-probabilities: leave --logprobs out, {_OTHERWISE}"
         if self._plan.structured:
             return (
-                "with --structured some servers send log-probabilities from before the grammar, those of other "
-                "words: have llama.cpp send those after it (--temperature 1 --extra-body "
-                f"'{{\"post_sampling_probs\": true}}'), or leave --structured out, {_OTHERWISE}"
+                "with --structured some servers send log-probabilities from before the grammar, where the "
+                "labels are seldom among the likeliest tokens: show demonstrations, have llama.cpp send those "
+                "from after it (--temperature 1 --extra-body '{\"post_sampling_probs\": true}'), leave "
+                f"--structured out, {_OTHERWISE}"
             )
         return f"the labels are not among the likeliest tokens: raise --logprobs, {_OTHERWISE}"
