@@ -88,11 +88,11 @@ def test_a_server_that_keeps_up_gets_all_it_may(store):
 
 
 def test_a_model_in_this_process_is_asked_for_whole_batches(store):
-    """The first answers, then all that are allowed: one round, where a server would have had four."""
+    """After the first answers as many as are allowed, where a server would have got seven, then fourteen."""
     client = Slots(slots=64, seconds=50.0, timeout=60.0)
     client.batches = True
-    ask(store, client, 3 + 32, concurrency=32)
-    assert client.most_open == 32
+    ask(store, client, 40, concurrency=32)
+    assert client.most_open >= 29
 
 
 def test_time_outs_halve_what_is_sent_and_answers_let_it_grow(store, caplog):
