@@ -53,7 +53,7 @@ def test_what_is_cheap_to_check_is_checked_before_jax_is_imported(tmp_path):
         "import sys\n"
         "sys.modules['jax'] = sys.modules['flax'] = sys.modules['numpy'] = None\n"
         "from distill_jax.cli import main as cli\n"
-        f"print([cli.main(words[0].split() + words[1:]) for words in {commands}])"
+        f"print([int(cli.main(words[0].split() + words[1:])) for words in {commands}])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == str([1] * len(commands))
