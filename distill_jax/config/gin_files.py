@@ -83,7 +83,7 @@ def model_file(name: str, search_paths: Sequence[str] = ()) -> str:
     """
     usual = "t5_1_1/"
     file = f"models/{name if '/' in name else usual + name}.gin"
-    if not any(pathlib.Path(folder, file).is_file() for folder in (*search_paths, _shipped())):
+    if not any(pathlib.Path(folder, file).is_file() for folder in ("", *search_paths, _shipped())):
         known = [model.removeprefix("" if "/" in name else usual) for model in models()]
         raise UserError(f"--model {name}: no such model; {nearest(name, known, 'see distill-jax models')}")
     return file
