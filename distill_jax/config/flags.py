@@ -90,7 +90,9 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):
         """As argparse's, after values that begin with a dash are joined to their flags."""
         args = list(sys.argv[1:] if args is None else args)
-        if self.commands and args and not args[0].startswith("-") and args[0] not in self.commands:
+        if self.commands and not args:
+            self.error(f"{self.prog} needs a command; there are: {', '.join(sorted(self.commands))}")
+        if self.commands and not args[0].startswith("-") and args[0] not in self.commands:
             self.error(f"{self.prog} has no command {args[0]!r}; {nearest(args[0], self.commands)}")
         namespace, rest = super().parse_known_args(self._joined(args) if self.options else args, namespace)
         if self.options and rest:
