@@ -178,7 +178,7 @@ def test_bad_rows_are_named_and_what_was_done_stays(make_run, inputs, tmp_path, 
 def test_settings_are_checked_before_anything_is_loaded(make_run, inputs, tmp_path, capsys):
     output = tmp_path / "out.jsonl"
     assert "as many beams" in fails(capsys, "nowhere", inputs, output, "--n-best", "2")
-    assert "expected jsonl or csv or parquet or None, got 'xml'" in fails(
+    assert "expected jsonl or csv or parquet or text or None, got 'xml'" in fails(
         capsys, "nowhere", inputs, output, "--gin.INPUT_FORMAT=xml"
     )
     assert "predicts no rationale" in fails(capsys, make_run("standard"), inputs, output, "--rationale")
