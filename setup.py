@@ -81,6 +81,7 @@ setup(
         "scipy",
         "sentencepiece",
         "seqio>=0.0.20",
+        "shtab>=1.13",  # completion of commands and flags; from 1.13 on it knows fish
         "tensorboardX",
         "tensorflow-datasets",
         "tensorstore>=0.1.80",

@@ -1,8 +1,10 @@
 """What several commands share."""
 
 import functools
+import json
 import logging
 from collections.abc import Callable
+from typing import Any
 
 from distill_jax.config import Options
 from distill_jax.errors import UserError
@@ -34,6 +36,11 @@ def with_extra(function: Callable[..., int]) -> Callable[..., int]:
             raise UserError(f"{error}: pip install 'distill_jax[teachers]'") from None
 
     return run
+
+
+def print_json(value: Any) -> None:
+    """What `--json` prints: one value, alone on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def quiet(level: int = logging.ERROR) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from distill_jax import files
-from distill_jax.config.options import REQUIRED, Options, fixed, option
+from distill_jax.config.options import REQUIRED, JsonOption, Options, fixed, option
 from distill_jax.config.start import SCRATCH_VOCABULARY, VOCABULARY, StartOptions
 from distill_jax.errors import UserError
 
@@ -181,13 +181,12 @@ class ShowConfig(DataOptions):
     count: int = option(3, "examples", minimum=1)
 
 
-class StatisticsConfig(DataOptions):
+class StatisticsConfig(JsonOption, DataOptions):
     """What to count"""
 
     split: str | None = option(None, "default all")
     vocabulary: str = option(SCRATCH_VOCABULARY, VOCABULARY)
     task_feature_lengths: dict[str, int] | None = lengths(None)
-    json: bool = option(False, "print JSON")
 
 
 class ImportConfig(Options):

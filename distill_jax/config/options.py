@@ -92,7 +92,7 @@ def label_of(field: dataclasses.Field) -> str:
 
 
 def nearest(name: str, known: Collection[str], otherwise: str = "") -> str:
-    """`did you mean X?`; where nothing is near what there is, or of more than a dozen names `otherwise`."""
+    """`did you mean X?`; where nothing is near all names, or `otherwise` where these are more than a dozen."""
     near = difflib.get_close_matches(name, known, n=1)
     if near:
         return f"did you mean {near[0]}?"
@@ -305,3 +305,9 @@ class Options:
             if name not in cls.options():
                 raise UserError(f"no option {name!r}: {nearest(name, cls.options(), ALL_OPTIONS)}")
         return cls(**{**values, **changes})
+
+
+class JsonOption(Options):
+    """What is printed"""
+
+    json: bool = option(False, "print JSON alone on standard output")

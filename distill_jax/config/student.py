@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from distill_jax.config.data import SPLITS, RowsOptions, lengths
-from distill_jax.config.options import REQUIRED, Options, option
+from distill_jax.config.options import REQUIRED, JsonOption, Options, option
 from distill_jax.errors import UserError
 
 
@@ -84,7 +84,7 @@ class LabelOptions(Options):
     )
 
 
-class EvalConfig(LabelOptions, StudentOptions):
+class EvalConfig(JsonOption, LabelOptions, StudentOptions):
     """The evaluation"""
 
     split: str = option("test", SPLITS)
@@ -100,10 +100,12 @@ class EvalConfig(LabelOptions, StudentOptions):
 class InferConfig(Decoding, LabelOptions, StudentOptions):
     """Inputs and outputs"""
 
-    input: str = option("-", "JSONL, CSV or Parquet; - is standard input")
+    input: str = option("-", "JSONL, CSV, Parquet or plain text; - is standard input")
     output: str = option("-", "JSONL, continued where it stopped; - is standard output")
     input_format: str | None = option(
-        None, "default by the file's ending, else jsonl", choices=("jsonl", "csv", "parquet")
+        None,
+        "text: an input a line; default by the file's ending, else jsonl",
+        choices=("jsonl", "csv", "parquet", "text"),
     )
     input_column: str = option("input", "column of the text", metavar="COLUMN")
     choices_column: str = option("choices", "labels to rank, for a task without classes", metavar="COLUMN")
@@ -223,11 +225,10 @@ class ExportConfig(Options):
         return f"choose another folder with {self.named('output')}"
 
 
-class CompareConfig(Options):
+class CompareConfig(JsonOption):
     """The comparison"""
 
     first: str = option(REQUIRED, "predictions of `distill-jax eval`", positional=True, metavar="A.jsonl")
     second: str = option(REQUIRED, "another run's, of the same examples", positional=True, metavar="B.jsonl")
     resamples: int = option(10_000, "bootstrap samples", minimum=1)
     seed: int = option(0, "of these", macro="RANDOM_SEED", minimum=0)
-    json: bool = option(False, "print JSON")

@@ -218,6 +218,8 @@ def prepare(
         "data": task.source.fingerprint(split),
         "format": FORMAT,
     }
+    if soft:
+        description["refuses"] = "rows without label_probs"  # older records may have nothing else
     if corruption is not None:
         description["corruption"] = dataclasses.asdict(corruption)
     key = hash_of(description)
@@ -278,6 +280,12 @@ def _check_targets(
             after = f"; the filters dropped {filtered}" if filtered else ""
             needed = view.target if not view.soft else "label_probs or teacher_label among its classes"
             raise UserError(f"{task.name} train: none of the {counts.examples} examples has a {needed}{after}")
+        if view.soft and counts.without_label_probs == counts.views[view.name]:
+            raise UserError(
+                f"{task.name} train: none of the {counts.examples} examples has label_probs, which soft labels "
+                "are made of: have the teacher give them (distill-jax annotate --logprobs 5, or --samples 5 "
+                "for shares of votes), or train with --method task_distillation on its labels"
+            )
 
 
 def _manifest(description: dict[str, Any], counts: Counts, dropped: Mapping[str, int]) -> dict[str, Any]:
@@ -309,6 +317,7 @@ def _warn(manifest: Mapping[str, Any], max_truncated: float) -> None:
     counted = {
         "unknown_tokens": "tokens are unknown to the vocabulary",
         "labels_of_no_class": f"labels are none of the classes or choices: {_counted(manifest)}",
+        "without_label_probs": "examples have no label_probs: the teacher counts as certain of their label",
         "null_rationales": "rationales are `nan`, `None` or the like: remove them",
     }
     problems += [f"{manifest[name]} {problem}" for name, problem in counted.items() if manifest[name]]

@@ -28,6 +28,7 @@ class Counts:
     unknown_tokens: int = 0  # among these, ids that stand for what the vocabulary cannot write
     labels_of_no_class: int = 0  # none of the row's choices or the task's classes
     other_labels: dict[str, int] = dataclasses.field(default_factory=dict)  # these, by their text
+    without_label_probs: int = 0  # soft labels of a teacher that counts as certain, for want of `label_probs`
     null_rationales: int = 0  # such as `nan` or `None`, which a program wrote for a missing one
     # The first ten pairs of labels with the same ids, which no student can tell apart.
     equal_labels: list[tuple[str, str]] = dataclasses.field(default_factory=list)
@@ -151,6 +152,7 @@ def _tokenize_soft(
             continue
         counts.with_target[view.name] += 1
         counts.views[view.name] += 1
+        counts.without_label_probs += example.label_probs is None
         if (text := getattr(example, view.target)) is not None:
             counts.compare_to_classes(text, label.reference)
         kept.append((number, example, label))

@@ -229,6 +229,7 @@ class BatchAnnotator(AnnotationRun):
         """The store's lines of an answer; none for an error, which is counted."""
         response = answer.get("response")
         response = response if isinstance(response, Mapping) else {}
+        self.outcome.asked += job.name not in self._failed
         try:
             if response.get("status_code") != 200:
                 message = error_message(answer.get("error")) or error_message(response.get("body"))

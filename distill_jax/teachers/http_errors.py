@@ -14,6 +14,7 @@ from distill_jax.teachers.messages import TeacherError
 from distill_jax.teachers.secrets import redact
 
 _TRANSIENT = (408, 409, 425, 429)
+_TIMED_OUT = (408, 504)
 _FATAL = (401, 402, 403, 404, 405)
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
 _PAGE = 100_000  # characters of a page that are read
@@ -71,6 +72,7 @@ def status_error(
         retry_after=retry_after(headers or {}),
         status=status,
         fatal=status in _FATAL or no_credit,
+        timed_out=status in _TIMED_OUT,
     )
 
 
@@ -138,7 +140,8 @@ def _plain(text: str, depth: int) -> str:
 
 def no_answer(timeout: float) -> TeacherError:
     """The error of a request that took longer than `timeout` seconds."""
-    return TeacherError(f"no answer within {timeout:g} s", transient=True)
+    advice = "--timeout SECONDS gives it longer, --concurrency N asks for less at a time"
+    return TeacherError(f"no answer within {timeout:g} s ({advice})", transient=True, timed_out=True)
 
 
 def unknown_error(error: BaseException, what: str = "") -> TeacherError:

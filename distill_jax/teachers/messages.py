@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from distill_jax.data.schema import Example
 
+_OVERLOADED = (429, 503, 529)  # 529 is Anthropic's
 REFUSAL = "refusal"  # why an answer ended, where it says that the teacher will not answer
 # Why an answer ended, in the endpoints' words, without case, `_` and `-`.
 _CUT = {"length", "maxtokens", "modellength", "maxlength", "maxoutputtokens", "modelcontextwindowexceeded"}
@@ -139,6 +140,7 @@ class TeacherError(Exception):
 
     `transient`: another attempt may succeed, after the `retry_after` seconds that the endpoint asks to wait.
     `fatal`: every other request would fail too: a wrong key, an unknown model, no credit. `status` is HTTP's.
+    `timed_out`: there was no answer in time.
     """
 
     def __init__(
@@ -149,9 +151,16 @@ class TeacherError(Exception):
         retry_after: float | None = None,
         fatal: bool = False,
         status: int | None = None,
+        timed_out: bool = False,
     ):
         super().__init__(message)
         self.transient, self.retry_after, self.fatal, self.status = transient, retry_after, fatal, status
+        self.timed_out = timed_out
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether fewer requests at a time may help."""
+        return self.timed_out or self.status in _OVERLOADED
 
 
 class Client:
@@ -160,6 +169,7 @@ class Client:
     protocol: str = "chat"  # how prompts are laid out: `chat`, `completions`, or a client's own
     endpoint: str  # its address, for the provenance
     parser: str | None = None  # of its answers, where they do not follow the prompt's answer form
+    batches: bool = False  # whether it answers together what it is asked at a time, in this process
 
     async def complete(self, request: Request) -> Reply:
         """At most `len(request.samples)` answers; raises TeacherError."""

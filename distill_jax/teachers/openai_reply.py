@@ -1,6 +1,7 @@
 """A body of OpenAI's protocol as an answer, however odd: what is odd is left out, a paid text is kept."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -203,9 +204,16 @@ def _tokens(logprobs: Mapping[str, Any]) -> Iterator[Token]:
             )
         return
     for token in logprobs.get("content") or ():
-        alternatives = token.get("top_logprobs") or ()
-        others = ((token_text(each), each.get("logprob")) for each in alternatives)
-        yield Token(token_text(token), float(token["logprob"]), _numbers(others))
+        alternatives = token.get("top_logprobs") or token.get("top_probs") or ()
+        others = ((token_text(each), _logprob(each)) for each in alternatives)
+        yield Token(token_text(token), _logprob(token), _numbers(others))
+
+
+def _logprob(token: Mapping[str, Any]) -> float:
+    """The log-probability of a token; llama.cpp's `post_sampling_probs` has its probability."""
+    if "prob" not in token:
+        return float(token["logprob"])
+    return math.log(token["prob"]) if token["prob"] else -math.inf
 
 
 def token_text(token: Mapping[str, Any]) -> str:

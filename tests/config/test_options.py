@@ -74,6 +74,7 @@ def test_defaults_pass_their_own_checks_and_survive_json(cls):
     values |= {"mixture_or_task_name": "svamp"} if cls is config.TrainConfig else {}
     values |= {"task": "svamp"} if cls is config.PretrainConfig else {}
     values |= {"devices": 8} if cls is config.PlanConfig else {}
+    values |= {"shell": "zsh"} if cls is config.CompletionConfig else {}
     made = cls(**values)
     assert cls.from_json(json.loads(json.dumps(made.to_json()))) == made
 

@@ -251,6 +251,7 @@ def test_an_answer_is_joined_by_id_however_its_input_is_written(tmp_path):
 
 TRAIN = [
     {"id": f"t{n}", "input": f"row {n}", "teacher_label": ("no", "yes")[n % 2], "rationale": "because"}
+    | ({} if n % 3 else {"label_probs": [0.7, 0.3]})
     for n in range(12)
 ]
 VALIDATION = [{"id": f"v{n}", "input": f"row {n}", "label": ("no", "yes")[n % 2]} for n in range(4)]
@@ -355,6 +356,7 @@ def test_the_key_has_the_classes_and_the_functions_of_the_filter(tmp_path):
 def test_labels_of_no_class_are_named(tmp_path, caplog):
     labels = ["yes", *["maybe"] * 3, *["never"] * 2, "so", "no", "so", "so", "so"]
     rows = [{"input": str(n), "label": label, "teacher_label": "yes"} for n, label in enumerate(labels)]
+    rows[0]["label_probs"] = [0.9, 0.1]
     task = task_of(write(tmp_path / "t.jsonl", rows), classes=("yes", "no"))
     options = {"vocabulary": "bytes", "task_feature_lengths": LENGTHS, "cache_dir": tmp_path}
     expected = "9 labels are none of the classes or choices: 'so' 4 times, 'maybe' 3 times, 'never' 2 times"
@@ -365,6 +367,21 @@ def test_labels_of_no_class_are_named(tmp_path, caplog):
     write(tmp_path / "t.jsonl", [row | {"label": f"{row['label']}{n % 5}"} for n, row in enumerate(rows)])
     prepare(task, task.views("standard"), "train", **options)
     assert caplog.text.strip().endswith("1 times, others 8 times")
+
+
+def test_soft_labels_need_probabilities(tmp_path, caplog):
+    """Rows that all lack them are refused, with their number; some rows without are counted and told."""
+    options = {"vocabulary": "bytes", "task_feature_lengths": LENGTHS, "cache_dir": tmp_path}
+
+    def made(rows):
+        task = task_of(write(tmp_path / "t.jsonl", rows), classes=("no", "yes"))
+        return prepare(task, task.views("soft_labels"), "train", **options).manifest
+
+    hard = [{name: value for name, value in row.items() if name != "label_probs"} for row in TRAIN]
+    with pytest.raises(UserError, match="none of the 12 examples has label_probs.*--logprobs 5.*task_distill"):
+        made(hard)
+    assert made(TRAIN)["without_label_probs"] == 8
+    assert "8 examples have no label_probs: the teacher counts as certain of their label" in caplog.text
 
 
 def test_what_a_student_cannot_learn_is_counted_and_told(tmp_path, caplog):

@@ -78,8 +78,8 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
         raise unreadable(path, error) from None
 
 
-def read_jsonl(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (line number from 1, object) of each line that is not blank.
+def read_jsonl(path: pathlib.Path, advice: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (line number from 1, object) of each line that is not blank; errors of JSON end with the advice.
 
     Raises:
       UserError: for a file that cannot be read, and for a line that is not a JSON object, or has a key twice.
@@ -99,7 +99,7 @@ def read_jsonl(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
             # The decoder's own text counts lines of its argument, not of the file.
             what = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
             hint = "" if line.endswith("\n") else "; the file may be cut short"
-            raise UserError(f"{path}, line {number}: invalid JSON ({what}){hint}") from None
+            raise UserError(f"{path}, line {number}: invalid JSON ({what}){hint}{advice}") from None
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: expected a JSON object, got {row!r:.40}")
         if twice:

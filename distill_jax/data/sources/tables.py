@@ -78,15 +78,30 @@ class _TableSource:
 
 
 class JsonlSource(_TableSource):
-    """JSON lines, an object each."""
+    """JSON lines, an object each; `advice` ends the error of a line that is none."""
+
+    unit, advice = "line", ""
+
+    def _rows(self, path):
+        return read_jsonl(path, self.advice)
+
+    def _count(self, path):
+        return sum(1 for _ in read_lines(path))
+
+
+class TextLines(_TableSource):
+    """Plain text, an input a line; blank lines are left out, counted and told."""
 
     unit = "line"
 
     def _rows(self, path):
-        return read_jsonl(path)
-
-    def _count(self, path):
-        return sum(1 for _ in read_lines(path))
+        rows = number = 0
+        for rows, (number, line) in enumerate(read_lines(path), 1):  # noqa: B007, read after the loop
+            if "\0" in line:
+                raise UserError(f"{path}, line {number}: a NUL character: expected plain text, an input a line")
+            yield number, {"input": line.removesuffix("\n")}
+        if number > rows:
+            logger.warning("warning: %s: %d blank lines left out", path, number - rows)
 
 
 class CsvSource(_TableSource):
