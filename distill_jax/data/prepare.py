@@ -35,7 +35,7 @@ from distill_jax.data.vocabularies import load_vocabulary, train_vocabulary
 from distill_jax.data.vocabulary_base import EXTRA_IDS
 from distill_jax.errors import UserError
 
-FORMAT = 10  # raise it when the records would differ for the same arguments
+FORMAT = 11  # raise it when the records would differ for the same arguments
 WINDOW = 8192  # examples that are tokenized and packed together, and held in memory
 LENGTHS = PrepareConfig.named("task_feature_lengths")
 log = logging.getLogger("distill_jax")
@@ -310,6 +310,7 @@ def _warn(manifest: Mapping[str, Any], max_truncated: float) -> None:
         "unknown_tokens": "tokens are unknown to the vocabulary",
         "labels_of_no_class": f"labels are none of the classes or choices: {_counted(manifest)}",
         "null_rationales": "rationales are `nan`, `None` or the like: remove them",
+        "null_labels": "labels are `nan`, `None` or the like: remove them, or name the class in --classes",
     }
     problems += [f"{manifest[name]} {problem}" for name, problem in counted.items() if manifest[name]]
     if manifest["split"] == "train":

@@ -7,15 +7,16 @@ _NAMES = "think(?:ing)?|thoughts?|reasoning|analysis|reflection|scratchpad|seed:
 # Tags of DeepSeek, Qwen, Anthropic and others; of MedGemma; of Kimi; of Magistral; of Cohere and others; the
 # channels of gpt-oss.
 _TAG = re.compile(
-    rf"<(?P<xml>/?)(?:{_NAMES})\s{{0,9}}>|<\|(?P<bar>/?)think\|>|<unused9(?:4>thought|(?P<unused>5)>)|◁(?P<kimi>/?)think▷|\[(?P<magistral>/?)THINK\]"
+    rf"<(?P<xml>/?)(?:{_NAMES})\s{{0,9}}>|<\|(?P<bar>/?)think(?:ing)?\|>|<unused9(?:4>thought|(?P<unused>5)>)|◁(?P<kimi>/?)think▷|\[(?P<magistral>/?)THINK\]"
     r"|<\|(?P<token>begin_of_thought|end_of_thought|START_THINKING|END_THINKING)\|>"
     r"|(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>(?P<channel>analysis|commentary|final)<\|message\|>",
     re.IGNORECASE,
 )
 _CLOSING = ("/", "5", "end_of_thought", "end_thinking", "final")
 _CONTROL = re.compile(
-    r"<\|[\w ]{1,40}\|>|<｜[\w▁ ]{1,40}｜>|</?s>|\[/?INST\]"
-    r"|<(?:eos|bos|pad|end_of_turn|start_of_turn|endoftext|end_of_utterance|unk)>|</(?:answer|final_answer|response|output)>"
+    r"<\|[\w ]{1,40}\|>|<｜[\w▁ ]{1,40}｜>|\[\|[\w ]{1,40}\|\]|</?s>|\[/?(?:INST|EOS)\]"
+    r"|<(?:eos|bos|pad|end_of_turn|start_of_turn|endoftext|end_of_utterance|unk)>|</(?:answer|final_answer|response|output)>",
+    re.IGNORECASE,
 )
 # What a chat's template or a model puts before an answer.
 _HEADER = re.compile(
@@ -82,4 +83,4 @@ def ended(text: str) -> str:
 
 def harmless(text: str) -> str:
     """`text` in which `</s>`, `<|im_end|>` and the like are not tokens of the student: a space parts them."""
-    return _CONTROL.sub(lambda token: f"{token[0][0]} {token[0][1:]}", text) if "<" in text else text
+    return _CONTROL.sub(lambda token: f"{token[0][0]} {token[0][1:]}", text)

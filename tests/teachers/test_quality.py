@@ -189,6 +189,10 @@ def test_tasks_compare_labels_their_own_way():
         ("Let us think", "length", None, "cut"),
         ("It is. So the answer is billing.\n", "length", "billing", ""),
         ("I can't. So the answer is billing.", "refusal", None, "refused"),
+        ("It is. So the answer is bill", "abort", None, "broken"),
+        ("It is. So the answer is bill", "insufficient_system_resource", None, "broken"),
+        ("It is. So the answer is bill", "FinishReason.MAX_TOKENS", None, "cut"),
+        ("It is. So the answer is billing.", "stop_sequence", "billing", ""),
         ("<think>So the answer is shipping.</think>\nIt is. So the answer is billing.", "stop", "billing", ""),
         (
             "Hm. So the answer is no.\n</think>It</s> is. So the answer is billing<|im_end|>",
