@@ -140,6 +140,8 @@ def _refuse(field: dataclasses.Field, value: Any) -> typing.NoReturn:
 
 
 def _number(field: dataclasses.Field, value: Any, kinds: tuple[type, ...]) -> Any:
+    if isinstance(value, numbers.Integral) and abs(value) >= 1 << 63:
+        _refuse(field, value)
     if isinstance(value, numbers.Integral) and int in kinds:
         value = int(value)
     elif float in kinds:
