@@ -123,7 +123,7 @@ def read_sample(
     what the model thought before it, where it did.
     """
     text = parsing.well_formed(line["text"])
-    parts = thinking.split(text)
+    parts = thinking.split(text, line["parser"])
     thought = parsing.well_formed(line.get("thinking") or "") or parts.thinking
     answer = thinking.ended(parsing.cut(parts.answer, line["sampling"].get("stop", ())))
     why = trouble(line.get("finish"), answer)

@@ -36,16 +36,19 @@ class Parts(NamedTuple):
     start: int  # of the last stretch of the answer
 
 
-def split(text: str) -> Parts:
+def split(text: str, form: str = "") -> Parts:
     """Parts what is between the tags of thinking from the rest.
 
     A closing tag without an opening one ends thinking that began with the text; an opening one without a
-    closing one makes all that follows thinking.
+    closing one makes all that follows thinking. A tag that stands in the `form` of answers is no thinking: a
+    prompt may ask for its rationale in one.
     """
     thought: list[str] = []
     answered: list[str] = []
     position, inside = 0, False
     for tag in _TAG.finditer(text):
+        if tag[0] in form:
+            continue
         piece = text[position : tag.start()]
         closing = (next(filter(None, tag.groups()), "")).lower() in _CLOSING
         if closing and not inside:
@@ -57,13 +60,13 @@ def split(text: str) -> Parts:
     (thought if inside else answered).append(text[position:])
     start = len(text) if inside else position
     thinking = "\n".join(filter(None, (ended(piece).strip() for piece in thought)))
-    return Parts(thinking, _begun(ended("".join(answered))), start)
+    return Parts(thinking, _begun(ended("".join(answered)), form), start)
 
 
-def _begun(text: str) -> str:
-    """`text` without the control tokens before it, such as `<|im_start|>assistant`."""
+def _begun(text: str, form: str) -> str:
+    """`text` without the control tokens before it that are not in a form, such as `<|im_start|>assistant`."""
     for _ in range(3):
-        if not (header := _HEADER.match(text)):
+        if not (header := _HEADER.match(text)) or header[0].strip() in form:
             break
         text = text[header.end() :]
     return text

@@ -215,6 +215,21 @@ def test_answers_that_are_cut_refused_or_carry_markup(text, finish, label, probl
     assert label is None or sample.rationale in ("It is.", "It is \ufffd.", "It< /s> is.")
 
 
+@pytest.mark.parametrize("thought", ["", "<think>Hm. </reasoning></think>\n"])
+def test_tags_of_the_prompts_own_form_are_no_thinking(thought):
+    form = "<reasoning>{rationale}</reasoning>\n<answer>{label}</answer>"
+    text = f"{thought}<reasoning>It is.</reasoning>\n<answer>billing</answer><|im_end|>"
+    line = {"text": text, "finish": "stop", "parser": f"form:{form}", "sampling": {}}
+    sample = read_sample(line, None, str)
+    assert (sample.label, sample.rationale) == ("billing", "It is.")
+    line = {
+        "text": "<answer>x</answer> since",
+        "parser": "form:<answer>{label}</answer> {rationale}",
+        "sampling": {},
+    }
+    assert (read_sample(line, None, str).label, read_sample(line, None, str).rationale) == ("x", "since")
+
+
 def test_labels_that_begin_others_share_nothing():
     tokens = [
         Token("1", math.log(0.7), {"1": math.log(0.7), "9": math.log(0.3)}),
