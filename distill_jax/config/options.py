@@ -128,7 +128,7 @@ def expected(field: dataclasses.Field) -> str:
         words[0] += f" or {','.join('N' for _ in entry.keys)}" if entry.keys else ""
     else:
         words = [_WORDS[kind] for kind in kinds if not (kind is str and entry.choices)]
-    if words and (bounds := [f"{word} {bound:g}" for word, _, bound in _bounds(field)]):
+    if words and (bounds := [f"{word} {bound:.15g}" for word, _, bound in _bounds(field)]):
         words[0] += f" {' and '.join(bounds)}"
     return " or ".join([*words, *entry.choices, *(["None"] if optional else [])])
 
