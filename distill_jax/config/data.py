@@ -102,7 +102,13 @@ class ShareOptions(Options):
 
     data_fraction: float = fixed(1.0, "share of examples; nested, the same for each method", above=0, maximum=1)
     num_examples: int | None = fixed(None, "or their number", minimum=1)
-    seed: int = fixed(0, "of parameters, data order, data share and dropout", macro="RANDOM_SEED", minimum=0)
+    seed: int = fixed(
+        0,
+        "of parameters, data order, data share and dropout",
+        macro="RANDOM_SEED",
+        minimum=0,
+        maximum=(1 << 32) - 1,
+    )
 
 
 class SelectionOptions(ShareOptions):

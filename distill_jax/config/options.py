@@ -128,7 +128,7 @@ def expected(field: dataclasses.Field) -> str:
         words[0] += f" or {','.join('N' for _ in entry.keys)}" if entry.keys else ""
     else:
         words = [_WORDS[kind] for kind in kinds if not (kind is str and entry.choices)]
-    if words and (bounds := [f"{word} {bound:g}" for word, _, bound in _bounds(field)]):
+    if words and (bounds := [f"{word} {bound:.15g}" for word, _, bound in _bounds(field)]):
         words[0] += f" {' and '.join(bounds)}"
     return " or ".join([*words, *entry.choices, *(["None"] if optional else [])])
 
@@ -140,6 +140,8 @@ def _refuse(field: dataclasses.Field, value: Any) -> typing.NoReturn:
 
 
 def _number(field: dataclasses.Field, value: Any, kinds: tuple[type, ...]) -> Any:
+    if isinstance(value, numbers.Integral) and abs(value) >= 1 << 63:
+        _refuse(field, value)
     if isinstance(value, numbers.Integral) and int in kinds:
         value = int(value)
     elif float in kinds:

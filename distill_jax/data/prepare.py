@@ -319,6 +319,7 @@ def _warn(manifest: Mapping[str, Any], max_truncated: float) -> None:
         "labels_of_no_class": f"labels are none of the classes or choices: {_counted(manifest)}",
         "without_label_probs": "examples have no label_probs: the teacher counts as certain of their label",
         "null_rationales": "rationales are `nan`, `None` or the like: remove them",
+        "null_labels": "labels are `nan`, `None` or the like: remove them, or name the class in --classes",
     }
     problems += [f"{manifest[name]} {problem}" for name, problem in counted.items() if manifest[name]]
     if manifest["split"] == "train":

@@ -30,6 +30,7 @@ class Counts:
     other_labels: dict[str, int] = dataclasses.field(default_factory=dict)  # these, by their text
     without_label_probs: int = 0  # soft labels of a teacher that counts as certain, for want of `label_probs`
     null_rationales: int = 0  # such as `nan` or `None`, which a program wrote for a missing one
+    null_labels: int = 0  # likewise, where classes and choices are not known
     # The first ten pairs of labels with the same ids, which no student can tell apart.
     equal_labels: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
@@ -56,7 +57,7 @@ class Counts:
                 self.equal_labels.append(pair)
 
 
-NULLS = {"nan", "none", "null", "na", "n/a", "<na>"}  # what pandas and others write for a missing text
+NULLS = set("nan none null na n/a #n/a <na> nat".split())  # what pandas and others write for a missing text
 
 
 def new_counts(views: Sequence[View]) -> Counts:
@@ -107,6 +108,8 @@ def tokenize(
                 counts.null_rationales += example.rationale.strip().casefold() in NULLS
             elif options := example.choices or classes:
                 counts.compare_to_classes(texts[1], place_of(texts[1], options))
+            else:
+                counts.null_labels += texts[1].strip().casefold() in NULLS
             copies = view.copies(counts.with_target[view.name])
             counts.with_target[view.name] += 1
             counts.views[view.name] += copies

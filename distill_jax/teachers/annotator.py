@@ -28,6 +28,7 @@ _LET_OTHERS = 50  # rows looked up between two chances for the running requests
 _FAILURES_SHOWN = 5
 _FAILURES_IN_A_ROW = 20  # end a run
 _FIRST_FAILURES = 3  # end it too, where no request was answered and asking again would not help
+_HEAD_START = 5.0  # seconds in which the first request is alone: a wrong key is asked about once
 
 
 @dataclasses.dataclass
@@ -188,8 +189,10 @@ class Annotator(AnnotationRun):
 
     async def _work(self, jobs: AsyncIterator[Job], number: int) -> None:
         """One of the requests at a time; all but the first few wait until one of these was answered."""
-        if number >= _FIRST_FAILURES:
-            await self._begun.wait()
+        if number:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_HEAD_START if number < _FIRST_FAILURES else None):
+                    await self._begun.wait()
         try:
             await self._ask_all(jobs)
         finally:

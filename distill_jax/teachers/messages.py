@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,18 +11,21 @@ from distill_jax.data.schema import Example
 
 _OVERLOADED = (429, 503, 529)  # 529 is Anthropic's
 REFUSAL = "refusal"  # why an answer ended, where it says that the teacher will not answer
-# Why an answer ended, in the endpoints' words, without case, `_` and `-`.
-_CUT = {"length", "maxtokens", "modellength", "maxlength", "maxoutputtokens", "modelcontextwindowexceeded"}
-_REFUSED = {REFUSAL, "contentfilter", "contentfiltered", "safety", "prohibitedcontent", "blocklist", "spii"}
-_REFUSED |= {"recitation", "guardrailintervened", "sensitive"}
+# Why an answer ended, in the endpoints' words -> what is wrong with it.
+_TROUBLES = (
+    (r"refus|filter|safety|prohibit|block|spii|recitation|guardrail|sensitive|moderat|toxic", "refused"),
+    (r"length|max\w{0,20}tokens|token.?limit|context.?window", "cut"),
+    (r"abort|error|cancel|interrupt|insufficient|incomplete|malformed|time.?(?:limit|out)", "broken"),
+)
 
 
 def trouble(finish: str | None, text: str) -> str:
-    """What is wrong with an answer that ended for the reason `finish`: `refused`, `cut`, `empty` or nothing."""
-    reason = (finish or "").casefold().replace("_", "").replace("-", "")
-    if reason in _REFUSED:
-        return "refused"
-    return "cut" if reason in _CUT else "" if text.strip() else "empty"
+    """What is wrong with an answer that ended for the reason `finish`.
+
+    `refused`; `cut` by the limit of tokens; `broken` off by the endpoint; `empty`; or "", nothing.
+    """
+    found = (name for pattern, name in _TROUBLES if re.search(pattern, finish or "", re.IGNORECASE))
+    return next(found, "" if text.strip() else "empty")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +109,7 @@ class Answer:
 
     @property
     def trouble(self) -> str:
-        """Why it can have no vote: `refused`, `cut` or `empty`; "" for an answer that may have one."""
+        """Why it can have no vote, see `trouble`; "" for an answer that may have one."""
         return trouble(self.finish, self.text)
 
 

@@ -100,6 +100,7 @@ PROBLEMS = {
     "unparsed": "cannot be parsed",
     "cut": "cut by the token limit (--max-tokens)",
     "refused": "refused",
+    "broken": "broken off by the endpoint (another --seed asks again)",
     "empty": "empty (--max-tokens, where the model thinks first)",
     "unknown_label": "names none of the possible labels",
     "arithmetic": "calculates wrongly",
@@ -122,11 +123,11 @@ def read_sample(
     what the model thought before it, where it did.
     """
     text = parsing.well_formed(line["text"])
-    parts = thinking.split(text)
+    parts = thinking.split(text, line["parser"])
     thought = parsing.well_formed(line.get("thinking") or "") or parts.thinking
     answer = thinking.ended(parsing.cut(parts.answer, line["sampling"].get("stop", ())))
     why = trouble(line.get("finish"), answer)
-    if why in ("refused", "empty"):
+    if why in ("refused", "broken", "empty"):
         return Sample(text, None, None, why)
     label, rationale = parsing.parser(line["parser"])(answer)
     if label is None and options and why != "cut":

@@ -64,7 +64,8 @@ def data_folder(data_dir: str | os.PathLike | None) -> pathlib.Path:
 def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
     """Yields (number from 1, text) of each line that is not blank.
 
-    Lines end in a line feed, a carriage return, or both; a line of white space of any script is blank.
+    Lines end in a line feed, a carriage return, or both; a line of white space of any script is blank. A byte
+    order mark before a line, as between files that were joined, is left out.
 
     Raises:
       UserError: for a file that cannot be read, or is neither UTF-8 nor UTF-16 with a byte order mark.
@@ -72,6 +73,7 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
     try:
         with files.open_text(path) as file:
             for number, line in enumerate(file, 1):
+                line = line.lstrip("\ufeff")
                 if line.strip():
                     yield number, line
     except files.UNREADABLE as error:

@@ -22,6 +22,7 @@ class _TableSource:
     """Files of rows, one or more a split; the other arguments are those of `Columns`."""
 
     unit = "row"
+    typed = True  # whether a number differs from its text
 
     def __init__(
         self,
@@ -30,7 +31,7 @@ class _TableSource:
         needs_target: bool = True,
         classes: Sequence[str] | None = None,
     ):
-        self._columns = Columns(columns, needs_target, classes)
+        self._columns = Columns(columns, needs_target, classes, self.typed)
         self._paths = {split: [pathlib.Path(p) for p in of_split] for split, of_split in paths.items()}
         self.splits = tuple(self._paths)
         self._told: set[str] = set()  # splits whose repeated choices were told
@@ -106,6 +107,8 @@ class TextLines(_TableSource):
 
 class CsvSource(_TableSource):
     """CSV files with a header; `label_probs` is a JSON list."""
+
+    typed = False
 
     def _rows(self, path):
         csv.field_size_limit(1 << 30)
