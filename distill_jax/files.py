@@ -6,9 +6,12 @@ A full or read-only disk is one line for the user, whichever library finds it so
 import codecs
 import contextlib
 import errno
+import fcntl
 import gzip
 import io
 import itertools
+import json
+import logging
 import os
 import pathlib
 import shutil
@@ -27,6 +30,8 @@ _PARTIAL = ".partial"
 _LFS = b"version https://git-lfs.github.com/spec/"
 _GZIP = b"\x1f\x8b"
 UNREADABLE = (OSError, UnicodeError, EOFError, zlib.error)  # of a text file, see `open_text`
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+log = logging.getLogger("distill_jax")
 _numbers = itertools.count()  # tells the threads of a process apart
 
 
@@ -117,6 +122,38 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a whole UTF-8 file; see `atomic_write`."""
     with atomic_write(path) as file:
         file.write(text)
+
+
+def json_lines(path: str | os.PathLike) -> tuple[list[Any], list[int]]:
+    """The values of a file of JSON lines, and the numbers of the lines that are none: cut short or damaged.
+
+    Raises OSError when it cannot be read.
+    """
+    values, bad = [], []
+    for number, line in enumerate(pathlib.Path(path).read_bytes().removesuffix(b"\n").split(b"\n"), 1):
+        try:
+            values.append(json.loads(line.decode()))
+        except (ValueError, RecursionError):
+            bad.append(number)
+    return values, bad
+
+
+def lock(file: int | IO, path: str | os.PathLike, refusal: str) -> None:
+    """Takes the lock of an open file, until it is closed or the process ends.
+
+    Where the file system has no locks, a warning says so. Raises UserError, `path` and the refusal, when another
+    process has it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{path}: {refusal}") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        log.warning(
+            "warning: %s: no locks (flock) on this file system: let no other process write there", path
+        )
 
 
 def unreadable(path: str | os.PathLike, error: Exception) -> UserError:

@@ -2,7 +2,6 @@
 
 import pathlib
 
-from distill_jax import files
 from distill_jax.checkpoints import hub, remote
 from distill_jax.checkpoints.formats.tokenizer_files import read_tokenizer
 from distill_jax.checkpoints.layout import RUN
@@ -72,8 +71,4 @@ def _none(start: str):
 
 def _stored(vocabulary: Vocabulary) -> str:
     """A folder of the cache that holds a vocabulary, by its fingerprint."""
-    folder = cache.cache_dir() / "vocabularies" / digest(vocabulary.fingerprint)
-    if not folder.exists():
-        with files.new_folder(folder, cache.ADVICE) as temporary:
-            vocabulary.save(temporary)
-    return str(folder)
+    return str(cache.made(cache.cache_dir() / "vocabularies" / digest(vocabulary.fingerprint), vocabulary.save))
