@@ -151,9 +151,7 @@ def lock(file: int | IO, path: str | os.PathLike, refusal: str) -> None:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        log.warning(
-            "warning: %s: no locks (flock) on this file system: let no other process write there", path
-        )
+        log.warning("warning: %s: no locks (flock) on this file system: let no other process write there", path)
 
 
 def unreadable(path: str | os.PathLike, error: Exception) -> UserError:

@@ -75,7 +75,9 @@ def resolve_vocabulary(
     key = hash_of([*parts, size, FORMAT, *[extra_ids] * (extra_ids > EXTRA_IDS)])
     root = pathlib.Path(cache_dir or cache.cache_dir())
     folder = root / "vocabularies" / f"{task.name}-{size}-{key}"
-    return str(cache.made(folder, lambda to: train_vocabulary(texts(task), int(size), extra_ids).save(to), verify))
+    return str(
+        cache.made(folder, lambda to: train_vocabulary(texts(task), int(size), extra_ids).save(to), verify)
+    )
 
 
 def hash_of(value: Any) -> str:

@@ -72,7 +72,9 @@ def decode_row(record: bytes) -> list[Segment]:
 
 def damaged(path: pathlib.Path, error: Exception) -> UserError:
     """The error, in words, of a file of prepared records that cannot be read."""
-    return UserError(f"{path}: damaged ({words_of(error):.200}): delete the folder {path.parent}: it is prepared anew")
+    return UserError(
+        f"{path}: damaged ({words_of(error):.200}): delete the folder {path.parent}: it is prepared anew"
+    )
 
 
 def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
@@ -80,13 +82,11 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
         values = json.loads(path.read_text())
-        return values if isinstance(values, dict) else _refuse(values)
+        if not isinstance(values, dict):
+            raise ValueError(f"expected an object, got {values!r:.40}")
     except (OSError, ValueError) as error:
         raise damaged(path, error) from None
-
-
-def _refuse(values: Any):
-    raise ValueError(f"expected an object, got {values!r:.40}")
+    return values
 
 
 def open_rows(folder: pathlib.Path) -> tuple[Any, np.ndarray]:

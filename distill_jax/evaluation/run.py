@@ -59,7 +59,8 @@ def evaluate_run(config: EvalConfig) -> RunEvaluation:
     evaluator = Evaluator(student, config.batch_size, request, config.eval_examples)
     results: list[dict[str, Any]] = []
     for step, kind in itertools.product(steps, weights):
-        evaluation = evaluator.evaluate(quantize(student.params(step), kind), config.split)
+        params = quantize(student.params(step, config.verify_checksums), kind)
+        evaluation = evaluator.evaluate(params, config.split)
         suffix = "" if config.label_by == "generate" else f"-{config.label_by}"
         suffix += "" if kind == "float32" else f"-{kind}"
         predictions = folder / f"{config.split}-{step}{suffix}.jsonl"
