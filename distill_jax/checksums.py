@@ -1,7 +1,7 @@
 """Checksums of a folder's files: written beside them, and compared before they are used.
 
-`checksums.txt` has a line for each file, its XXH3 of 128 bits and its name, as the tool `xxhsum` writes and reads
-them (https://xxhash.com); the first line, a comment, has the checksum of those below it.
+`checksums.txt` has a line for each file, its XXH3 of 128 bits and its name, as the tool `xxhsum` writes and
+reads them (https://xxhash.com); the first line, a comment, has the checksum of those below it.
 """
 
 import hashlib

@@ -124,25 +124,34 @@ def write_text(path: str | os.PathLike, text: str) -> None:
         file.write(text)
 
 
-def json_lines(path: str | os.PathLike) -> tuple[list[Any], list[int]]:
-    """The values of a file of JSON lines, and the numbers of the lines that are none: cut short or damaged.
+def json_lines(path: str | os.PathLike, needs: str) -> tuple[list[dict[str, Any]], list[int]]:
+    """The objects of a file of JSON lines, and the numbers of the lines that are none: cut short or damaged.
 
-    Raises OSError when it cannot be read.
+    An object has to have a whole number under `needs`. Raises UserError when the file cannot be read.
     """
-    values, bad = [], []
-    for number, line in enumerate(pathlib.Path(path).read_bytes().removesuffix(b"\n").split(b"\n"), 1):
+    rows, bad = [], []
+    try:
+        lines = pathlib.Path(path).read_bytes().splitlines()
+    except OSError as error:
+        raise unreadable(path, error) from None
+    for number, line in enumerate(lines, 1):
         try:
-            values.append(json.loads(line.decode()))
+            row = json.loads(line.decode())
+            is_row = isinstance(row, dict) and isinstance(row.get(needs), int)
         except (ValueError, RecursionError):
+            is_row = False
+        if is_row:
+            rows.append(row)
+        else:
             bad.append(number)
-    return values, bad
+    return rows, bad
 
 
 def lock(file: int | IO, path: str | os.PathLike, refusal: str) -> None:
     """Takes the lock of an open file, until it is closed or the process ends.
 
-    Where the file system has no locks, a warning says so. Raises UserError, `path` and the refusal, when another
-    process has it.
+    Where the file system has no locks, a warning says so. Raises UserError, `path` and the refusal, when
+    another process has it.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

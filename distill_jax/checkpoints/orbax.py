@@ -55,13 +55,14 @@ class Scores:
         try:
             fields = json.loads(text)
             return cls(fields["metric"], {int(step): score for step, score in fields["by_step"].items()})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}: no validation scores of a run: {error!r}: delete this file") from None
 
 
-def _load_scores(model_dir: str) -> Scores:
+def load_scores(model_dir: str) -> Scores:
+    """The validation scores of a run, none where it has no file of them; UserError when that is damaged."""
     path = pathlib.Path(model_dir) / SCORES
-    return Scores.from_json(path.read_text(), path) if path.exists() else Scores()
+    return Scores.from_json(path.read_bytes(), path) if path.exists() else Scores()
 
 
 class _KeepBest(preservation_policy.PreservationPolicy):
@@ -96,7 +97,7 @@ class Checkpointer:
 
     def __init__(self, model_dir: str, *, keep: int | None, keep_best: int):
         self._model_dir = model_dir
-        self._scores = _load_scores(model_dir)
+        self._scores = load_scores(model_dir)
         policies = [preservation_policy.LatestN(keep), _KeepBest(self._scores, keep_best)]
         policy = None if keep is None else preservation_policy.AnyPreservationPolicy(policies)
         options = ocp.CheckpointManagerOptions(
@@ -219,7 +220,7 @@ def pick_step(model_dir: str, step: int | str | None = "latest") -> int:
             )
         return complete[-1]
     if step == "best":
-        best = _load_scores(model_dir).best(complete)
+        best = load_scores(model_dir).best(complete)
         if not best:
             raise UserError(
                 f"{model_dir}: no checkpoint has a validation score, so that none is the best: choose latest "
@@ -234,7 +235,7 @@ def pick_step(model_dir: str, step: int | str | None = "latest") -> int:
 
 def score(model_dir: str, step: int) -> tuple[str, float] | None:
     """(metric, score) of a checkpoint's validation, larger is better; None where there was none."""
-    scores = _load_scores(model_dir)
+    scores = load_scores(model_dir)
     value = scores.by_step.get(step)
     return None if value is None or scores.metric is None else (scores.metric, value)
 

@@ -29,7 +29,8 @@ def require_whole(model_dir: str, step: int) -> None:
     folder = checkpoints_of(model_dir) / str(step)
     if faults := damage(model_dir, step):
         good = [other for other in step_folders(model_dir) if other != step and not damage(model_dir, other)]
-        others = f"whole are the steps {good}: take one with --step" if good else "no other step is whole"
+        others = f"the steps {good} are whole: take one of them (--step, or {folder.parent}/STEP)"
+        others = others if good else "no other step is whole"
         raise UserError(f"{folder / faults[0]}: the checkpoint is damaged; {others}")
     _warn_of_none(folder)
 

@@ -84,7 +84,7 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
         values = json.loads(path.read_text())
         if not isinstance(values, dict):
             raise ValueError(f"expected an object, got {values!r:.40}")
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, error) from None
     return values
 

@@ -1,27 +1,33 @@
 """Writes metrics as JSON lines, TensorBoard scalars, and to the trackers that the configuration names."""
 
 import json
+import logging
 import pathlib
 
 from distill_jax import files
+from distill_jax.checkpoints.layout import METRICS
 from distill_jax.training.trackers import Trackers
+
+log = logging.getLogger("distill_jax")
 
 
 class MetricWriter:
     """Appends to `<model_dir>/metrics.jsonl` and `<model_dir>/tensorboard/`.
 
     After a restart from step `start_step` the lines of later steps are dropped first: they belong to
-    updates that were lost, and will be written again. `trackers` get the same metrics.
+    updates that were lost, and will be written again. So are lines that are cut short or damaged, which a
+    warning names. `trackers` get the same metrics.
     """
 
     def __init__(self, model_dir: str, start_step: int = 0, trackers: Trackers | None = None):
         folder = pathlib.Path(model_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "metrics.jsonl"
+        path = folder / METRICS
         if path.exists():
-            lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-            kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= start_step]
-            files.write_text(path, "".join(kept))
+            rows, bad = files.json_lines(path, "step")
+            if bad:
+                log.warning("warning: %s: dropped the lines %s, cut short or damaged", path, bad)
+            files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= start_step))
         self._file, self._trackers = path.open("a"), trackers
         from tensorboardX import SummaryWriter  # brings torch along where that is installed: seconds
 

@@ -1,5 +1,7 @@
 import json
 
+import pytest
+
 from distill_jax.training.metrics import MetricWriter
 
 
@@ -23,3 +25,17 @@ def test_lines_of_lost_steps_are_dropped_on_restart(tmp_path):
         (3, 30.0),
     ]
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+GARBAGE = (b'{"step": 3, "tra', b"\x00\xff", b"[1]\n{}", b'{"step": 3, "a": }', b'{"step": "3"}', b"[" * 10_000)
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
+def test_garbage_in_the_metrics_is_dropped_and_told_of(tmp_path, caplog, garbage):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1, "a": 1}\n' + garbage + b'\n{"step": 2, "a": 1}\n' + garbage)
+    writer = MetricWriter(str(tmp_path), start_step=2)
+    writer.write(3, {"loss": 0})
+    writer.close()
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
+    assert f"warning: {path}: dropped the lines [2, " in caplog.text
