@@ -163,6 +163,23 @@ def lock(file: int | IO, path: str | os.PathLike, refusal: str) -> None:
         log.warning("warning: %s: no locks (flock) on this file system: let no other process write there", path)
 
 
+def append_line(path: str | os.PathLike, line: str) -> None:
+    """Adds a line to a UTF-8 file, whole or not at all; a line before it that was cut short is ended first.
+
+    Raises UserError as `disk_errors`.
+    """
+    with disk_errors(path), open(path, "ab+", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        data = line.encode() + b"\n" if file.read(1) in (b"", b"\n") else b"\n" + line.encode() + b"\n"
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.truncate(size)
+            raise
+
+
 def unreadable(path: str | os.PathLike, error: Exception) -> UserError:
     """The error, in words, of a file that could not be read."""
     if isinstance(error, FileNotFoundError):

@@ -8,6 +8,7 @@ from typing import Any
 
 from distill_jax import files
 from distill_jax.checkpoints import orbax as checkpoints
+from distill_jax.checkpoints.layout import METRICS
 from distill_jax.config import Decoding, EvalConfig
 from distill_jax.decoding.predict import Request
 from distill_jax.decoding.quantization import quantize
@@ -70,8 +71,7 @@ def evaluate_run(config: EvalConfig) -> RunEvaluation:
         settings = {"step": step, "split": config.split, "label_by": config.label_by}
         settings |= {} if kind == "float32" else {"weights": kind}
         results.append({**settings, **evaluation.metrics, **figures})
-        with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(results[-1], ensure_ascii=False) + "\n")
+        files.append_line(folder / METRICS, json.dumps(results[-1], ensure_ascii=False))
     how = {"rank": "labels ranked", "constrain": "labels constrained"}.get(config.label_by, "labels generated")
     if config.weights != "float32":
         how += f", {' and '.join(weights)} weights"
