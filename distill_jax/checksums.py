@@ -23,14 +23,20 @@ def exist(folder: pathlib.Path) -> bool:
 def write(folder: pathlib.Path, leave_out: Collection[str] = ()) -> None:
     """Writes the checksums of all files below a folder, but those of the names in `leave_out`.
 
-    Files that have one already are not read again. Raises UserError as `files.atomic_write`.
+    Files that have one already are not read again: their lines stay, in a file that is replaced whole. Raises
+    OSError and UserError when they cannot be written.
     """
-    sums = _read(folder) if exist(folder) else {}
+    are_more = exist(folder)
+    sums = _read(folder) if are_more else {}
     for path in _files(folder):
         if path not in sums and path not in leave_out:
             sums[path] = _sum_of(folder / path)
     lines = "".join(f"{digest}  {path}\n" for path, digest in sorted(sums.items()))
-    files.write_text(folder / NAME, f"# {_sum(lines)} of these lines\n{lines}")
+    text = f"# {_sum(lines)} of these lines\n{lines}"
+    if are_more:
+        files.write_text(folder / NAME, text)
+    else:  # of a folder that does not have its name yet
+        (folder / NAME).write_text(text)
 
 
 def damaged(folder: pathlib.Path) -> list[str]:

@@ -25,7 +25,7 @@ from distill_jax.errors import UserError
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = "EACCES EEXIST EIO EISDIR ELOOP ENAMETOOLONG ENOTDIR EPERM EROFS".split()
 # Libraries that write by themselves (TensorStore, Arrow) raise errors of their own with the system's words.
-_WORDS = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
+_WORDS = {os.strerror(number): number for number in (*_FULL, errno.EROFS)}
 _PARTIAL = ".partial"
 _LFS = b"version https://git-lfs.github.com/spec/"
 _GZIP = b"\x1f\x8b"

@@ -2,7 +2,9 @@
 
 import functools
 import logging
+import sys
 from collections.abc import Callable
+from typing import Any
 
 from distill_jax.config import Options
 from distill_jax.errors import UserError
@@ -36,6 +38,15 @@ def with_extra(function: Callable[..., int]) -> Callable[..., int]:
     return run
 
 
-def quiet(level: int = logging.ERROR) -> None:
-    """Silences Orbax, which logs every file it opens."""
-    logging.getLogger("absl").setLevel(level)
+def quiet() -> None:
+    """Silences Orbax, which logs every file it opens, and every error that it raises.
+
+    Where a save fails, TensorStore prints an error of its own for each write that was still under way.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    sys.excepthook = functools.partial(_but_closed_loops, sys.excepthook)
+
+
+def _but_closed_loops(tell: Callable[..., None], kind: type, error: BaseException, trace: Any) -> None:
+    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
+        tell(kind, error, trace)

@@ -84,6 +84,8 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
         values = json.loads(path.read_text())
         if not isinstance(values, dict):
             raise ValueError(f"expected an object, got {values!r:.40}")
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no prepared records in there: {path.name} is missing") from None
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, error) from None
     return values
