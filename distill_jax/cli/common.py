@@ -44,9 +44,9 @@ def quiet() -> None:
     Where a save fails, TensorStore prints an error of its own for each write that was still under way.
     """
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    sys.excepthook = functools.partial(_but_closed_loops, sys.excepthook)
+    sys.unraisablehook = functools.partial(_but_closed_loops, sys.unraisablehook)
 
 
-def _but_closed_loops(tell: Callable[..., None], kind: type, error: BaseException, trace: Any) -> None:
-    if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-        tell(kind, error, trace)
+def _but_closed_loops(tell: Callable[[Any], None], unraisable: Any) -> None:
+    if not (unraisable.exc_type is RuntimeError and str(unraisable.exc_value) == "Event loop is closed"):
+        tell(unraisable)

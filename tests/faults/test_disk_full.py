@@ -2,7 +2,10 @@
 
 import contextlib
 import json
+import logging
 import resource
+import sys
+import types
 
 import jax.numpy as jnp
 import pytest
@@ -100,12 +103,16 @@ def test_a_line_is_added_whole_after_one_that_was_cut_short(tmp_path):
     assert files.json_lines(path, "step") == ([{"step": 1}, {"step": 2}], [2])
 
 
-def test_what_orbax_leaves_behind_is_not_told(monkeypatch):
+def test_writes_that_orbax_gave_up_are_not_told(tmp_path, monkeypatch):
     told = []
-    monkeypatch.setattr("sys.excepthook", lambda *error: told.append(error[1]))
-    monkeypatch.setattr(common.logging.getLogger("absl"), "level", 0)
+    monkeypatch.setattr("sys.unraisablehook", lambda unraisable: told.append(unraisable.exc_value))
+    monkeypatch.setattr(logging.getLogger("absl"), "level", 0)
     common.quiet()
+    with disk_of(2000), pytest.raises(UserError, match=FULL):
+        save(tmp_path, 1)
     other = RuntimeError("another")
-    for error in (RuntimeError("Event loop is closed"), other):
-        common.sys.excepthook(type(error), error, None)
+    sys.unraisablehook(types.SimpleNamespace(exc_type=RuntimeError, exc_value=other))
+    sys.unraisablehook(
+        types.SimpleNamespace(exc_type=RuntimeError, exc_value=RuntimeError("Event loop is closed"))
+    )
     assert told == [other]
