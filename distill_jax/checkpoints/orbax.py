@@ -177,8 +177,8 @@ class Checkpointer:
 
     def close(self) -> None:
         """Waits for what is being saved, and lets go of the folder."""
-        self.wait()
-        self._manager.close()
+        with files.disk_errors(self._manager.directory, ADVICE):
+            self._manager.close()
 
 
 def step_folders(model_dir: str) -> list[int]:

@@ -3,12 +3,12 @@
 import contextlib
 import json
 import logging
-import resource
 import sys
 import types
 
 import jax.numpy as jnp
 import pytest
+from small_disk import FULL, disk_of
 
 from distill_jax import files
 from distill_jax.checkpoints import whole
@@ -16,22 +16,8 @@ from distill_jax.checkpoints.orbax import Checkpointer, step_folders
 from distill_jax.cli import common
 from distill_jax.data.vocabularies import ByteVocabulary
 from distill_jax.errors import UserError
-from distill_jax.training.metrics import MetricWriter
 from distill_jax.training.nonfinite import Guard
 from distill_jax.training.train_state import TrainState
-
-FULL = "no space left on the disk: free some, or choose another"
-
-
-@contextlib.contextmanager
-def disk_of(size):
-    """Lets no file grow beyond so many bytes."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def save(folder, step):
@@ -64,16 +50,7 @@ def test_a_checkpoint_is_saved_whole_or_not_at_all(tmp_path):
     assert not whole.damage(str(tmp_path), 100)
 
 
-def metrics(folder):
-    writer = MetricWriter(str(folder), start_step=0)
-    try:
-        writer.write(1, {"loss": 1.0})
-    finally:
-        writer.close()
-
-
 WRITES = {
-    "metrics": metrics,
     "skipped": lambda folder: Guard(str(folder), 1, lambda step: [1], True).observe(1, True),
     "vocabulary": lambda folder: ByteVocabulary().save(folder),
     "line": lambda folder: files.append_line(folder / "lines", "1234"),

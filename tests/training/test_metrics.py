@@ -1,7 +1,9 @@
 import json
 
 import pytest
+from small_disk import FULL, disk_of
 
+from distill_jax.errors import UserError
 from distill_jax.training.metrics import MetricWriter
 
 
@@ -39,3 +41,20 @@ def test_garbage_in_the_metrics_is_dropped_and_told_of(tmp_path, caplog, garbage
     writer.close()
     assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [1, 2, 3]
     assert f"warning: {path}: dropped the lines [2, " in caplog.text
+
+
+@pytest.mark.parametrize("size", [0, 10, 30, 60])
+def test_a_full_disk_is_one_line_and_leaves_no_half_a_line(tmp_path, size):
+    """Of TensorBoard's file, which is larger, too."""
+    with pytest.raises(UserError, match=FULL), disk_of(size):
+        writer = MetricWriter(str(tmp_path), start_step=0)
+        try:
+            writer.write(1, {"loss": 1.0})
+        finally:
+            writer.close()
+    path = tmp_path / "metrics.jsonl"
+    assert not path.exists() or path.read_text() in ("", '{"step": 1, "train/loss": 1.0}\n')
+    writer = MetricWriter(str(tmp_path), start_step=0)
+    writer.write(1, {"loss": 1.0})
+    writer.close()
+    assert [line["step"] for line in lines(tmp_path)] == [1]
