@@ -42,7 +42,7 @@ def fetch(url: str, weights: bool = True, verify: bool = True) -> pathlib.Path:
       NotFetched: when it cannot be fetched, and is not in the cache.
     """
     folder = _fetch(url, weights)
-    for path in sorted(folder.glob("*.safetensors")) if verify else ():
+    for path in sorted(folder.glob("*.safetensors")) if weights and verify else ():
         file = path.resolve()
         if re.fullmatch("[0-9a-f]{64}", file.name) and _sha256(file) != file.name:
             raise UserError(f"{path}: damaged, its SHA-256 is another: delete {file}: it is fetched anew")

@@ -39,7 +39,7 @@ def vocabulary_spec(given: str | None, start: str | None, opened: Checkpoint | N
         return SCRATCH_VOCABULARY
     if opened is None and start.startswith("hf://"):
         return _stored(_read(start, start))
-    checkpoint = opened or open_checkpoint(start)
+    checkpoint = opened or open_checkpoint(start, verify=False)  # no parameter of it is read
     vocabulary = checkpoint.vocabulary()
     if vocabulary is None and checkpoint.format in _PUBLISHED:
         return _PUBLISHED[checkpoint.format]
