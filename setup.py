@@ -86,6 +86,7 @@ setup(
         "tensorflow-datasets",
         "tensorstore>=0.1.80",
         "tokenizers>=0.22",
+        "xxhash>=3",  # the checksums of checkpoints: ten times as fast as the standard library's CRC
     ],
     extras_require={
         **TEACHERS,

@@ -3,6 +3,7 @@
 import functools
 import json
 import logging
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,15 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def quiet(level: int = logging.ERROR) -> None:
-    """Silences Orbax, which logs every file it opens."""
-    logging.getLogger("absl").setLevel(level)
+def quiet() -> None:
+    """Silences Orbax, which logs every file it opens, and every error that it raises.
+
+    Where a save fails, TensorStore prints an error of its own for each write that was still under way.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    sys.unraisablehook = functools.partial(_but_closed_loops, sys.unraisablehook)
+
+
+def _but_closed_loops(tell: Callable[[Any], None], unraisable: Any) -> None:
+    if not (unraisable.exc_type is RuntimeError and str(unraisable.exc_value) == "Event loop is closed"):
+        tell(unraisable)

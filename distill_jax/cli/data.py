@@ -135,6 +135,7 @@ def _prepare(config: PrepareConfig) -> int:
         num_examples=config.num_examples,
         filters=Filters(**config.filters),
         seed=config.seed,
+        verify=config.verify_checksums,
     )
     manifest = prepared.manifest
     print(

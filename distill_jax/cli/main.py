@@ -18,6 +18,7 @@ MODULES = (
     "train",
     "sweep",
     "student",
+    "check",
     "report",
     "plan",
     "convert",

@@ -6,6 +6,7 @@ parsers and the page docs/options.md, which follow from the same fields. Does wi
 """
 
 from distill_jax.config.annotation import AnnotateConfig, StoreExportConfig, StoreImportConfig
+from distill_jax.config.checking import CheckConfig
 from distill_jax.config.completion import CompletionConfig
 from distill_jax.config.data import (
     DataOptions,
@@ -53,6 +54,7 @@ COMMANDS: dict[str, type[Options]] = {
     "train": TrainConfig,
     "pretrain": PretrainConfig,
     "eval": EvalConfig,
+    "check": CheckConfig,
     "compare": CompareConfig,
     "report": ReportConfig,
     "infer": InferConfig,

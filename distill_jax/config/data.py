@@ -3,6 +3,7 @@
 from typing import Any
 
 from distill_jax import files
+from distill_jax.config.checking import VerifyOption
 from distill_jax.config.options import REQUIRED, JsonOption, Options, fixed, option
 from distill_jax.config.start import SCRATCH_VOCABULARY, VOCABULARY, StartOptions
 from distill_jax.errors import UserError
@@ -173,7 +174,7 @@ def method_in(name: str | None) -> str | None:
     return next((method for method in (*METHODS, "label", "rationale") if name.endswith(f"_{method}")), None)
 
 
-class PrepareConfig(MethodName, RecordOptions):
+class PrepareConfig(VerifyOption, MethodName, RecordOptions):
     """Tokenize and pack a task ahead of training"""
 
     task_feature_lengths: dict[str, int] = lengths({"inputs": 512, "targets": 256})

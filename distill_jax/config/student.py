@@ -4,6 +4,7 @@ import os
 import re
 from typing import Any
 
+from distill_jax.config.checking import VerifyOption
 from distill_jax.config.data import SPLITS, RowsOptions, lengths
 from distill_jax.config.options import REQUIRED, JsonOption, Options, option
 from distill_jax.errors import UserError
@@ -62,7 +63,7 @@ class Decoding(Options):
         return Decoding(**{name: getattr(self, name) for name in Decoding.options()})
 
 
-class StudentOptions(Options):
+class StudentOptions(VerifyOption):
     """The student"""
 
     model_dir: str = option(REQUIRED, "the run's folder", positional=True, path=True)
@@ -116,7 +117,7 @@ class InferConfig(Decoding, LabelOptions, StudentOptions):
     rationale: bool = option(False, "predict rationales too")
 
 
-class SelectConfig(RowsOptions):
+class SelectConfig(VerifyOption, RowsOptions):
     """What to select"""
 
     count: int = option(REQUIRED, "rows to choose", minimum=1)
@@ -166,7 +167,7 @@ class ServeConfig(StudentOptions):
     warm_up: int = option(64, "compile for inputs of up to so many tokens before it is ready", minimum=0)
 
 
-class ConvertConfig(Options):
+class ConvertConfig(VerifyOption):
     """The conversion"""
 
     source: str = option(
@@ -185,7 +186,7 @@ class ConvertConfig(Options):
     shard_gb: float = option(5.0, "size of a Hugging Face file at most", above=0)
 
 
-class ExportConfig(Options):
+class ExportConfig(VerifyOption):
     """What is exported"""
 
     model_dir: str = option(REQUIRED, "the run's folder", positional=True, path=True)

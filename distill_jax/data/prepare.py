@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from distill_jax import files
 from distill_jax.config import PrepareConfig
 from distill_jax.data import cache, documents
 from distill_jax.data.documents import SpanCorruption
 from distill_jax.data.packing import pack as pack_rows
-from distill_jax.data.records import Segment, encode_row
+from distill_jax.data.records import Segment, encode_row, read_manifest
 from distill_jax.data.schema import Example
 from distill_jax.data.selection import OPTIONS, Filters, keep, share
 from distill_jax.data.sources.base import code_of
@@ -52,12 +51,16 @@ class Prepared:
 
 
 def resolve_vocabulary(
-    spec: str, task: DistillationTask, cache_dir: str | os.PathLike | None = None, sentinels: int = 0
+    spec: str,
+    task: DistillationTask,
+    cache_dir: str | os.PathLike | None = None,
+    sentinels: int = 0,
+    verify: bool = True,
 ) -> str:
     """`spec` itself, or for `train:SIZE` the folder of a vocabulary made of the task's train text.
 
     All fields of the examples count, whatever the method, so that methods share one vocabulary. It has 100
-    sentinels, as T5's, or `sentinels` where these are more.
+    sentinels, as T5's, or `sentinels` where these are more. With `verify` a damaged one is made anew.
 
     Raises:
       UserError: for a size that is no number, or that the text is too small or too rich for.
@@ -72,10 +75,9 @@ def resolve_vocabulary(
     key = hash_of([*parts, size, FORMAT, *[extra_ids] * (extra_ids > EXTRA_IDS)])
     root = pathlib.Path(cache_dir or cache.cache_dir())
     folder = root / "vocabularies" / f"{task.name}-{size}-{key}"
-    if not folder.exists():
-        with files.new_folder(folder, cache.ADVICE) as temporary:
-            train_vocabulary(texts(task), int(size), extra_ids).save(temporary)
-    return str(folder)
+    return str(
+        cache.made(folder, lambda to: train_vocabulary(texts(task), int(size), extra_ids).save(to), verify)
+    )
 
 
 def hash_of(value: Any) -> str:
@@ -168,6 +170,7 @@ def prepare(
     seed: int = 0,
     cache_dir: str | os.PathLike | None = None,
     max_truncated: float = 0.05,
+    verify: bool = True,
 ) -> Prepared:
     """Prepares a split, or finds it prepared.
 
@@ -181,6 +184,7 @@ def prepare(
       data_fraction, num_examples, seed: see `selection.share`.
       filters: which of these to keep; the manifest has the numbers of those dropped.
       max_truncated: warns when a larger share of the inputs or the targets is cut.
+      verify: compares what is found prepared with its checksums; a damaged set is prepared anew.
 
     Raises:
       UserError: for unusable arguments or data, and for a full disk.
@@ -194,7 +198,7 @@ def prepare(
         )
     if not 0.0 < data_fraction <= 1.0:
         raise UserError(f"{PrepareConfig.named('data_fraction')} must lie in (0, 1], got {data_fraction}")
-    vocabulary = resolve_vocabulary(vocabulary, task, cache_dir, documents.spans_of(views, lengths))
+    vocabulary = resolve_vocabulary(vocabulary, task, cache_dir, documents.spans_of(views, lengths), verify)
     tokenizer = load_vocabulary(vocabulary)
     pretrains = [view for view in views if view.name == "text"]
     corruption = documents.make_corruption(pretrains[0], tokenizer, lengths) if pretrains else None
@@ -226,7 +230,8 @@ def prepare(
     root = pathlib.Path(cache_dir or cache.cache_dir())
     kind = "soft_labels" if soft else "_".join(view.name for view in views)
     folder = root / "prepared" / f"{task.name}_{kind}-{split}-{key}"
-    if not folder.exists():
+
+    def make(temporary: pathlib.Path) -> None:
         chosen = share(task.source, split, data_fraction, num_examples, seed)
         dropped = collections.Counter()
         examples = checked(keep(chosen, filters, task.agrees, dropped), task, split, views)
@@ -244,13 +249,14 @@ def prepare(
                     counts.rows += 1
                     yield row
 
-        with files.new_folder(folder, cache.ADVICE) as temporary:
-            write_rows(temporary / "rows.array_record", rows())
-            if split == "train":
-                _check_targets(task, views, counts, dropped)
-            text = json.dumps(_manifest(description, counts, dropped), indent=2)
-            (temporary / "manifest.json").write_text(text + "\n")
-    manifest = json.loads((folder / "manifest.json").read_text())
+        write_rows(temporary / "rows.array_record", rows())
+        if split == "train":
+            _check_targets(task, views, counts, dropped)
+        text = json.dumps(_manifest(description, counts, dropped), indent=2)
+        (temporary / "manifest.json").write_text(text + "\n")
+
+    cache.made(folder, make, verify)
+    manifest = read_manifest(folder)
     _warn(manifest, max_truncated)
     return Prepared(folder, key, vocabulary, manifest)
 

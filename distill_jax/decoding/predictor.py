@@ -20,13 +20,18 @@ class Predictor:
     """
 
     def __init__(
-        self, model_dir: str, step: int | str | None = None, batch_size: int = 64, weights: str = "float32"
+        self,
+        model_dir: str,
+        step: int | str | None = None,
+        batch_size: int = 64,
+        weights: str = "float32",
+        verify: bool = True,
     ):
         if batch_size < 1:
             raise UserError(f"batch_size: expected 1 or more, got {batch_size}")
         self.student = load_student(str(model_dir))
         self.step = checkpoints.pick_step(str(model_dir), step)
-        self.engine = self.student.engine(self.step, batch_size, weights)
+        self.engine = self.student.engine(self.step, batch_size, weights, verify)
 
     def predict(
         self,
