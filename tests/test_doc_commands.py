@@ -252,7 +252,8 @@ def arguments(command: str) -> list[str]:
     argv = words[1:] if words[0] == "distill-jax" else [words[2].removeprefix("distill_jax."), *words[3:]]
     if argv[0] == "train":
         return [*argv, *FLAGS]
-    return [argv[0], *(FEW if argv[0] in ("eval", "infer", "serve", "select") else ()), *argv[1:]]
+    few = {name: FEW for name in ("eval", "infer", "select")} | {"serve": [*FEW, "--warm-up=0"]}
+    return [argv[0], *few.get(argv[0], ()), *argv[1:]]
 
 
 def run_command(argv: list[str], source: str) -> None:
