@@ -15,10 +15,9 @@ from filelock import FileLock
 import distill_jax
 from distill_jax.cli import main as cli
 from distill_jax.config import EvalConfig, TrainConfig
-from distill_jax.errors import UserError
 from distill_jax.evaluation.run import evaluate_run
 from distill_jax.evaluation.significance import mean_interval, share_interval
-from distill_jax.experiments.sweep import cell, grid, run, table
+from distill_jax.experiments.sweep import grid, run, table
 from distill_jax.experiments.sweep.results import read_result
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -58,25 +57,6 @@ def write(tmp_path, monkeypatch):
         return str(path)
 
     return write
-
-
-@pytest.fixture
-def inside(monkeypatch):
-    """Cells run in this process; the list of their names in that order."""
-    started = []
-
-    def execute(command, log, devices, stops):
-        file, root, name = command[4], pathlib.Path(command[6]), command[8]
-        started.append(name)
-        try:
-            cell.run(grid.read(file).cell(name), root)
-        except UserError as error:
-            pathlib.Path(log).write_text(f"error: {error}\n")
-            return 1
-        return 0
-
-    monkeypatch.setattr(run, "execute", execute)
-    return started
 
 
 def sweep(path, *flags):
