@@ -3,12 +3,12 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from distill_jax.data.labels import meant, spelled
 from distill_jax.data.schema import FIELDS, Example
-from distill_jax.data.sources.base import encodable, text_of
+from distill_jax.data.sources.base import encodable, known_columns, text_of
 from distill_jax.errors import UserError
 
 TARGETS = ("label", "teacher_label", "rationale", "label_probs")
@@ -51,12 +51,32 @@ class Columns:
         if unknown:
             raise UserError(f"unknown field {min(unknown)!r}: expected one of {', '.join(FIELDS)}")
         self.columns = {field: field for field in FIELDS} | dict(columns or {})
+        self._given = dict(columns or {})
         self._needs_target, self._classes = needs_target, tuple(classes or ())
 
     @property
     def key(self) -> str:
         """Changes when rows would be read otherwise."""
         return json.dumps([self.columns, *self._classes] if self._classes else self.columns, sort_keys=True)
+
+    def checked(
+        self, name: str, rows: Iterable[tuple[str, Mapping[str, Any]]]
+    ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """(place, row) of all rows of `name`, as they come: one of them may lack a column, but not all.
+
+        Raises:
+          UserError: after the last row, for a column that was given and that no row has.
+        """
+        missing = {f: column for f, column in self._given.items() if not _PLACEHOLDER.search(column)}
+        known: dict[str, None] = {}
+        for where, row in rows:
+            if missing:
+                missing = {field: column for field, column in missing.items() if column not in row}
+                known |= dict.fromkeys(row)
+            yield where, row
+        if missing and known:
+            field, column = next(iter(missing.items()))
+            raise UserError(f"{name}: no row has {column!r} for {field}: {known_columns(known, column)}")
 
     def _value(self, where: str, row: Mapping[str, Any], field: str) -> Any:
         """What a field's column holds; None where it is not there, null or NaN (pandas' null)."""
@@ -157,7 +177,10 @@ class Columns:
             below = _BELOW_0.fullmatch(str(row.get(self.columns["label"])))
             number = below[0].strip() if below else ""
             hint = f" ({number} says that there is none: leave such rows out)" if below else ""
-            raise UserError(f"{where}: no label and no rationale{hint}: expected one of {expected}")
+            absent = [self.columns[field] for field in TARGETS if self.columns[field] not in row]
+            given = next((column for column in absent if column in self._given.values()), "")
+            there = f"; {known_columns(row, given)}" if absent else ""
+            raise UserError(f"{where}: no label and no rationale{hint}: expected one of {expected}{there}")
         listed, choices = self._listed(where, row), self._choices(where, row)
         probs = fields["label_probs"]
         if (

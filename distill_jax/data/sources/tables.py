@@ -49,8 +49,7 @@ class _TableSource:
 
     def examples(self, split: str) -> Iterator[Example]:
         repeated, first = 0, ""
-        for path, number, row in self.rows(split):
-            where = f"{path}, {self.unit} {number}"
+        for where, row in self._placed(split):
             yield self._columns.example(where, None, row)
             if self._columns.repeats_choice(where, row):
                 repeated, first = repeated + 1, first or where
@@ -62,8 +61,15 @@ class _TableSource:
 
     def inputs(self, split: str) -> Iterator[tuple[Mapping[str, Any], Example]]:
         """Rows of a split and what a student needs of each: no label; the id is its place, `FILE, line N`."""
-        for path, number, row in self.rows(split):
-            yield row, self._columns.input(f"{path}, {self.unit} {number}", row)
+        for where, row in self._placed(split):
+            yield row, self._columns.input(where, row)
+
+    def _placed(self, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """(its place, row) of each row; in the first split, train, each column asked for must be in some row."""
+        rows = ((f"{path}, {self.unit} {number}", row) for path, number, row in self.rows(split))
+        if split != self.splits[0]:
+            return rows
+        return self._columns.checked(", ".join(map(str, self._paths[split])), rows)
 
     def size(self, split: str) -> int:
         return sum(map(self._count, self._paths[split]))
