@@ -40,12 +40,19 @@ def test_several_texts_and_the_perplexity_of_what_is_held_out(tmp_path, capsys):
         (["empty.txt"], "empty.txt: no text in there: expected a document a line"),
         (["none.txt"], "none.txt: no such file"),
         ([], "no value for TEXT (TEXTS): give text files, or a task such as svamp with --task (TASK)"),
+        (["one.txt"], "one.txt, line 1: the only row is held out for validation: give more text, a document a"),
+        (
+            ["two.txt", "--window", "99"],
+            "--window (WINDOW) 99: a row of --lengths (TASK_FEATURE_LENGTHS) 40,16 has room for a window of 44",
+        ),
         (["--task", "svam"], "unknown task 'svam': did you mean svamp?"),
     ],
 )
 def test_bad_input_is_one_line(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.txt").write_text("\n \n")
+    (tmp_path / "one.txt").write_text("a b c\n")
+    (tmp_path / "two.txt").write_text("a b c\nd e f\n")
     assert pretrain(*words) == 1
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1].startswith("error: ") and message in lines[-1]

@@ -33,16 +33,24 @@ class HeldOutSource:
       whole_inputs: hold out a share of the distinct inputs (with their choices), each with all of its rows, so
         that no validation row is in train as well. Where no input comes twice, this is the same split.
       share: of the rows, or of the distinct inputs, that are held out.
+      advice: what to do about a single row, for the error.
     """
 
-    def __init__(self, source: Source, whole_inputs: bool = False, share: float = 0.1):
-        self.source, self._share = source, share
+    def __init__(
+        self,
+        source: Source,
+        whole_inputs: bool = False,
+        share: float = 0.1,
+        advice: str = "give more, or validation data",
+    ):
+        self.source, self._share, self._advice = source, share, advice
         self.splits = tuple(dict.fromkeys(["train", "validation", "test", *source.splits]))
         self._whole_inputs = whole_inputs
         self._known: tuple[str, np.ndarray] | None = None  # fingerprint of train, and its mask
 
     def located(self, data_dir=None, teacher=None) -> "HeldOutSource":
-        return HeldOutSource(located(self.source, data_dir, teacher), self._whole_inputs, self._share)
+        source = located(self.source, data_dir, teacher)
+        return HeldOutSource(source, self._whole_inputs, self._share, self._advice)
 
     def _is_part(self, split: str) -> bool:
         return split in ("train", "validation") or split not in self.source.splits
@@ -73,7 +81,7 @@ class HeldOutSource:
         if split == "train" and not rows and (count := self.source.size("train")):
             where = self.source.where("train", 0)
             only = "the only row" if count == 1 else f"the only input there is, in {count} rows,"
-            raise UserError(f"{where}: {only} is held out for validation: give more, or validation data")
+            raise UserError(f"{where}: {only} is held out for validation: {self._advice}")
 
     def size(self, split: str) -> int:
         return len(self._rows(split)) if self._is_part(split) else self.source.size(split)

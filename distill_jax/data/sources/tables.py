@@ -65,7 +65,7 @@ class _TableSource:
             yield row, self._columns.input(where, row)
 
     def _placed(self, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """(its place, row) of each row; in the first split, train, each column asked for must be in some row."""
+        """(place, row) of each row; in the first split, train, each column given must be in some row."""
         rows = ((f"{path}, {self.unit} {number}", row) for path, number, row in self.rows(split))
         if split != self.splits[0]:
             return rows
