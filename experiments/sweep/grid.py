@@ -33,7 +33,7 @@ DEFAULTS = {"eval_period": 0, "keep_checkpoints": 1, "keep_best_checkpoints": 0}
 # How a run is carried out: with another value a cell is the same.
 NO_CONTENT = {"log_period", "checkpoint_period", "keep_checkpoints", "keep_best_checkpoints", "loss_chunk"}
 NO_CONTENT |= {"microbatches", "mesh", "partitioning", "max_skipped_steps", "data_dir"}
-OF_THE_SWEEP = {"model_dir", "mixture_or_task_name", *AXES.values()}
+OF_THE_SWEEP = {"model_dir", "mixture_or_task_name", "epochs", *AXES.values()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

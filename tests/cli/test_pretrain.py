@@ -1,5 +1,6 @@
 """`distill-jax pretrain` from the command line."""
 
+import json
 import re
 
 import pytest
@@ -31,7 +32,13 @@ def test_several_texts_and_the_perplexity_of_what_is_held_out(tmp_path, capsys):
     assert perplexity == pytest.approx(2.718281828**loss, rel=0.01)
     config = str(tmp_path / "run")
     again = ["--config", config, "--model-dir", str(tmp_path / "again")]
-    assert cli.main(["pretrain", *again]) == 0
+    assert cli.main(["pretrain", *again, "--json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events] == ["begin", "train", "validation", "end"]
+    assert events[2]["text_perplexity"] == pytest.approx(perplexity, abs=0.01)
+    assert events[3]["best"] == {"step": 2, "metric": "text_loss", "score": pytest.approx(loss, abs=1e-3)}
+    assert cli.main(["pretrain", "--config", config, "--quiet"]) == 0  # which has ended
+    assert not "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ def test_what_the_cells_read_is_looked_at_before_any_of_them_runs(write, inside,
         "--init (INITIAL_CHECKPOINT_PATH) lost: no such file or folder",
         "--vocabulary (VOCABULARY) lost/words: no such file or folder",
     ]
-    assert [line.strip() for line in problems] == [f"--data (DATA): {gone}: no such file", *checkpoints]
+    assert [line.strip() for line in problems] == [f"--data (DATA) {gone}: no such file", *checkpoints]
     path = write(task="svamp", train={name: value for name, value in TRAIN.items() if name != "classes"})
     assert sweep(path) == 1
     assert "this task reads files: say where with --data-dir" in capsys.readouterr().err
