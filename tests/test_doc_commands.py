@@ -39,7 +39,7 @@ CLASSES = {"billing": "bill", "shipping": "parcel", "other": "song"}  # class ->
 SHAPE = {"emb_dim": 16, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1, "head_dim": 8}
 SHAPE |= {"mlp_dim": 32, "vocab_size": 512}  # more than any vocabulary here has: one program for all
 TINY = SHAPE | {"initial_checkpoint_path": "none", "vocabulary": "bytes", "train_steps": 2, "batch_size": 4}
-TINY |= {"batch_examples": None, "learning_rate": 1e-3, "warmup_steps": 0, "schedule": "linear"}
+TINY |= {"epochs": None, "batch_examples": None, "learning_rate": 1e-3, "warmup_steps": 0, "schedule": "linear"}
 TINY |= {"task_feature_lengths": {"inputs": 64, "targets": 32}, "eval_examples": 2}
 FEW = ["--batch-size=4"]  # of what decodes: programs for few sizes
 FLAGS = {name: f"{flags_of(TrainConfig.options()[name])[0]}={text_of(value)}" for name, value in TINY.items()}

@@ -117,7 +117,7 @@ def build(
         config = dataclasses.replace(config, batch_size=rows)
     if config.epochs is not None:
         steps = math.ceil(config.epochs * records.manifest["rows"] / config.batch_size)
-        config = dataclasses.replace(config, train_steps=steps)
+        config = dataclasses.replace(config, train_steps=steps, epochs=None)  # as config.json is to have it
     model = with_vocabulary_size(model, vocabulary)
     partitioning.check_model(place, model.config, config.batch_size, config.microbatches)
     objective = objective or methods.make_objective(config)
