@@ -5,6 +5,7 @@ import sys
 from distill_jax.cli import host_memory
 from distill_jax.cli.common import command, quiet
 from distill_jax.config import PretrainConfig, TrainConfig, TrainerOptions
+from distill_jax.errors import UserError
 
 
 @command("train", "train a student")
@@ -23,6 +24,8 @@ def _run(name: str, config: TrainerOptions) -> int:
 
     resolve(config)  # an unknown task, or a file without rows, before JAX is imported
     host_memory.keep_freed()  # before JAX starts its threads
+    import jax
+
     import distill_jax
     from distill_jax.cli.progress import JsonLines, ProgressBar, Quiet
     from distill_jax.training.preemption import EXIT_STATUS, Preempted
@@ -31,6 +34,13 @@ def _run(name: str, config: TrainerOptions) -> int:
     listener = Quiet() if config.quiet else JsonLines() if config.json else ProgressBar()
     try:
         getattr(distill_jax, name)(config, listener=listener)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            f"out of memory ({str(error).splitlines()[0]:.200}): lower {config.named('batch_size')} or "
+            f"{config.named('task_feature_lengths')}, or split the batch with {config.named('microbatches')} 4"
+        ) from error
     except Preempted as stop:
         print(f"{str(stop).splitlines()[0]}; the same command resumes from there", file=sys.stderr)
         return EXIT_STATUS

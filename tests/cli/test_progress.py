@@ -2,8 +2,10 @@
 
 import types
 
+import jax
 import pytest
 
+import distill_jax
 from distill_jax.cli import main as cli
 from distill_jax.cli import progress
 
@@ -21,6 +23,22 @@ def test_a_pipe_gets_a_line_each_ten_seconds_and_the_last(monkeypatch, capsys):
     assert head == f"{'rows':12}3" and lines[0] == "compiling the first step"
     text = "loss 1.000  label 0.500  1,234 tokens/s  9 s left"
     assert lines[1:] == [f"step {step}/40  {text}" for step in (10, 30, 40)]
+
+
+@pytest.mark.parametrize(("words", "status"), [("RESOURCE_EXHAUSTED: 34.8GiB", 1), ("INTERNAL: other", None)])
+def test_memory_that_is_not_there_is_one_line(words, status, monkeypatch, capsys):
+    def fails(config, listener):
+        raise jax.errors.JaxRuntimeError(words)
+
+    monkeypatch.setattr(distill_jax, "train", fails)
+    train = ["train", "entailment", "--init", "none"]
+    if status is None:
+        with pytest.raises(jax.errors.JaxRuntimeError):
+            cli.main(train)
+        return
+    assert cli.main(train) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: out of memory ({words}): lower --batch-size (BATCH_SIZE) or --lengths")
 
 
 def test_the_version(capsys):
