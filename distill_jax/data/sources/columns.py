@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from distill_jax.data.labels import meant, spelled
@@ -59,22 +59,20 @@ class Columns:
         """Changes when rows would be read otherwise."""
         return json.dumps([self.columns, *self._classes] if self._classes else self.columns, sort_keys=True)
 
-    def checked(
-        self, name: str, rows: Iterable[tuple[str, Mapping[str, Any]]]
-    ) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """(place, row) of all rows of `name`, as they come: one of them may lack a column, but not all.
+    def require(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Reads `rows` of `name` until each column that was given has been in one: not all need to have it.
 
         Raises:
-          UserError: after the last row, for a column that was given and that no row has.
+          UserError: for a column that no row has, naming those that there are and the nearest.
         """
         missing = {f: column for f, column in self._given.items() if not _PLACEHOLDER.search(column)}
         known: dict[str, None] = {}
-        for where, row in rows:
-            if missing:
-                missing = {field: column for field, column in missing.items() if column not in row}
-                known |= dict.fromkeys(row)
-            yield where, row
-        if missing and known:
+        for row in rows if missing else ():
+            missing = {field: column for field, column in missing.items() if column not in row}
+            if not missing:
+                return
+            known |= dict.fromkeys(row)
+        if known:
             field, column = next(iter(missing.items()))
             raise UserError(f"{name}: no row has {column!r} for {field}: {known_columns(known, column)}")
 

@@ -58,11 +58,10 @@ class _HubSource:
 
     def examples(self, split: str) -> Iterator[Example]:
         theirs = self._splits[split]
-        rows = ((self.where(split, number), row) for number, row in enumerate(self.rows(theirs)))
         if split == self.splits[0]:  # train
-            rows = self._columns.checked(f"{self.hub}:{self.name}, {theirs}", rows)
-        for number, (where, row) in enumerate(rows):
-            yield self._columns.example(where, f"{theirs}-{number}", row)
+            self._columns.require(f"{self.hub}:{self.name}, {theirs}", self.rows(theirs))
+        for number, row in enumerate(self.rows(theirs)):
+            yield self._columns.example(self.where(split, number), f"{theirs}-{number}", row)
 
     def size(self, split: str) -> int:
         return sum(1 for _ in self.rows(self._splits[split]))

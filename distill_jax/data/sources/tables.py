@@ -66,10 +66,11 @@ class _TableSource:
 
     def _placed(self, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """(place, row) of each row; in the first split, train, each column given must be in some row."""
-        rows = ((f"{path}, {self.unit} {number}", row) for path, number, row in self.rows(split))
-        if split != self.splits[0]:
-            return rows
-        return self._columns.checked(", ".join(map(str, self._paths[split])), rows)
+        if split == self.splits[0]:
+            rows = (row for _, _, row in self.rows(split))
+            self._columns.require(", ".join(map(str, self._paths[split])), rows)
+        for path, number, row in self.rows(split):
+            yield f"{path}, {self.unit} {number}", row
 
     def size(self, split: str) -> int:
         return sum(map(self._count, self._paths[split]))
