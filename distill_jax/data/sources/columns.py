@@ -51,7 +51,7 @@ class Columns:
         if unknown:
             raise UserError(f"unknown field {min(unknown)!r}: expected one of {', '.join(FIELDS)}")
         self.columns = {field: field for field in FIELDS} | dict(columns or {})
-        self._given = dict(columns or {})
+        self._given = {field: column for field, column in self.columns.items() if column != field}
         self._needs_target, self._classes = needs_target, tuple(classes or ())
 
     @property
