@@ -108,11 +108,10 @@ def test_a_column_that_no_row_has_is_refused_and_one_that_some_have_is_not(kind,
         path.write_text("input,label,why\nx,y,z\n")
     source = kind({"train": [path]}, {"rationale": "wy"})
     message = "no row has 'wy' for rationale: there are input, label, why; did you mean why?"
-    for stream in (source.examples, source.inputs):
-        with pytest.raises(UserError, match=re.escape(f"{path}: {message}")):
-            list(stream("train"))
+    with pytest.raises(UserError, match=re.escape(f"{path}: {message}")):
+        next(source.examples("train"))
     source = kind({"train": [path]}, {"rationale": "why"})
-    assert len(list(source.examples("train"))) == len(list(source.inputs("train"))) > 0
+    assert len(list(source.examples("train"))) == path.read_text().count("z") + (ending == "jsonl")
     (tmp_path / "test.jsonl").write_text('{"input": "x", "label": "y"}\n')
     splits = {"train": [tmp_path / "a.jsonl"], "test": [tmp_path / "test.jsonl"]}
     if ending == "jsonl":  # rows to test on need no rationale

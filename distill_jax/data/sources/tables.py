@@ -48,8 +48,12 @@ class _TableSource:
                 yield path, number, row
 
     def examples(self, split: str) -> Iterator[Example]:
+        if split == self.splits[0]:  # train
+            name = ", ".join(map(str, self._paths[split]))
+            self._columns.require(name, (row for _, _, row in self.rows(split)))
         repeated, first = 0, ""
-        for where, row in self._placed(split):
+        for path, number, row in self.rows(split):
+            where = f"{path}, {self.unit} {number}"
             yield self._columns.example(where, None, row)
             if self._columns.repeats_choice(where, row):
                 repeated, first = repeated + 1, first or where
@@ -61,16 +65,8 @@ class _TableSource:
 
     def inputs(self, split: str) -> Iterator[tuple[Mapping[str, Any], Example]]:
         """Rows of a split and what a student needs of each: no label; the id is its place, `FILE, line N`."""
-        for where, row in self._placed(split):
-            yield row, self._columns.input(where, row)
-
-    def _placed(self, split: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """(place, row) of each row; in the first split, train, each column given must be in some row."""
-        if split == self.splits[0]:
-            rows = (row for _, _, row in self.rows(split))
-            self._columns.require(", ".join(map(str, self._paths[split])), rows)
         for path, number, row in self.rows(split):
-            yield f"{path}, {self.unit} {number}", row
+            yield row, self._columns.input(f"{path}, {self.unit} {number}", row)
 
     def size(self, split: str) -> int:
         return sum(map(self._count, self._paths[split]))
