@@ -147,7 +147,9 @@ def write_inputs(folder: pathlib.Path) -> None:
     write_benchmarks(folder / "datasets")
     sweep = {"task": "entailment", "methods": ["standard"], "models": {"tiny": SHAPE}, "steps": 2}
     sweep |= {"fractions": [0.001], "eval": {"eval_examples": 2, "batch_size": 4}}
-    sweep["train"] = {name: value for name, value in TINY.items() if name not in {*SHAPE, "train_steps"}}
+    sweep["train"] = {
+        name: value for name, value in TINY.items() if name not in {*SHAPE, "train_steps", "epochs"}
+    }
     (folder / "experiments/sweeps").mkdir(parents=True)
     (folder / "experiments/sweeps/entailment.yaml").write_text(json.dumps(sweep))
 
