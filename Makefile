@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test lint bench
+.PHONY: setup demo test lint site bench
 
 setup: .venv/installed
 
@@ -26,6 +26,10 @@ lint: setup
 	@rm -rf build/lint && mkdir -p build/lint && cp -r distill_jax benchmarks build/lint/
 	@cp -r tasks experiments build/lint/distill_jax/
 	cd build/lint && ../../$(BIN)/lint-imports ../../pyproject.toml
+	$(MAKE) --no-print-directory site
+
+site: setup
+	$(BIN)/zensical build --strict
 
 .venv/bench: .venv/installed requirements-bench.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-bench.txt

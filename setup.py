@@ -26,7 +26,9 @@ TEACHERS = {
 }
 INT8 = ["qwix>=0.1.8"]
 SLURM = ["submitit>=1.5"]
-SERVE = ["aiohttp>=3.10", "prometheus-client", "pydantic>=2"]
+DOCS = ["zensical>=0.0.73"]  # builds the manual; the successor of MkDocs Material
+# aiohttp 3.14.5 closes a connection that sends no request.
+SERVE = ["aiohttp>=3.14.5", "prometheus-client", "pydantic>=2.10"]
 
 setup(
     name="distill_jax",
@@ -53,6 +55,7 @@ setup(
     package_data={
         "distill_jax.gin_configs": ["**/*.gin"],
         "distill_jax.planning": ["parameters.json"],
+        "distill_jax.serving": ["page.css", "page.js"],
         "distill_jax.teachers": ["prompts/*.yaml"],
     },
     install_requires=[
@@ -78,10 +81,12 @@ setup(
         "scipy",
         "sentencepiece",
         "seqio>=0.0.20",
+        "shtab>=1.13",  # completion of commands and flags; from 1.13 on it knows fish
         "tensorboardX",
         "tensorflow-datasets",
         "tensorstore>=0.1.80",
         "tokenizers>=0.22",
+        "xxhash>=3",  # the checksums of checkpoints: ten times as fast as the standard library's CRC
     ],
     extras_require={
         **TEACHERS,
@@ -94,6 +99,7 @@ setup(
         "slurm": SLURM,
         "wandb": ["wandb"],
         "mlflow": ["mlflow"],
+        "docs": DOCS,
         # The clients' tests need no key and no network: they talk to a server on the loopback.
         "test": [
             *TEACHERS["teachers"],
@@ -102,6 +108,7 @@ setup(
             *SERVE,
             *INT8,
             *SLURM,
+            *DOCS,
             "datasets>=4",
             "hypothesis",
             "import-linter",

@@ -86,18 +86,15 @@ def watch(command: list[str], store: pathlib.Path, phase: str) -> None:
 def answer_inside(data: str, store: str, concurrency: int) -> None:
     """`annotate` with a teacher inside the process."""
     from distill_jax.config import AnnotateConfig
-    from distill_jax.teachers.messages import Answer, Reply
+    from distill_jax.teachers.messages import Answer, Client, Reply
     from distill_jax.teachers.session import Session
 
-    class Inside:
-        protocol, endpoint, parser = "chat", "inside", None
+    class Inside(Client):
+        endpoint = "inside"
 
         async def complete(self, request):
             text = f"There are {len(request.prompt.question)} of them. So the answer is neutral."
             return Reply([Answer(text, "stop")], 90, 12, "m", "cmpl-0")
-
-        async def close(self):
-            pass
 
     classes = ("entailment", "neutral", "contradiction")
     config = AnnotateConfig(source=data, model="m", classes=classes, store=store, concurrency=concurrency)

@@ -41,7 +41,13 @@ def pretrain(config, **objects):
     return trainer.train(config, **objects)
 
 
-def load(model_dir: str, step: int | str | None = None, batch_size: int = 64, weights: str = "float32"):
+def load(
+    model_dir: str,
+    step: int | str | None = None,
+    batch_size: int = 64,
+    weights: str = "float32",
+    verify: bool = True,
+):
     """A trained student, ready to predict: `load("runs/svamp").predict(["…"], rationale=True)`.
 
     Args:
@@ -49,13 +55,14 @@ def load(model_dir: str, step: int | str | None = None, batch_size: int = 64, we
       step: of a checkpoint: a number, `latest` (or None) or `best`.
       batch_size: inputs per batch.
       weights: quantization of the weights: `float32` (none), `bfloat16` or `int8`.
+      verify: compare the checkpoint's files with their checksums first.
 
     Returns:
       A `distill_jax.decoding.predictor.Predictor`.
 
     Raises:
-      UserError: when it is not the folder of a run, or has no such checkpoint.
+      UserError: when it is not the folder of a run, has no such checkpoint, or that is damaged.
     """
     from distill_jax.decoding.predictor import Predictor
 
-    return Predictor(model_dir, step, batch_size, weights)
+    return Predictor(model_dir, step, batch_size, weights, verify)

@@ -6,9 +6,12 @@ A full or read-only disk is one line for the user, whichever library finds it so
 import codecs
 import contextlib
 import errno
+import fcntl
 import gzip
 import io
 import itertools
+import json
+import logging
 import os
 import pathlib
 import shutil
@@ -22,11 +25,13 @@ from distill_jax.errors import UserError
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = "EACCES EEXIST EIO EISDIR ELOOP ENAMETOOLONG ENOTDIR EPERM EROFS".split()
 # Libraries that write by themselves (TensorStore, Arrow) raise errors of their own with the system's words.
-_WORDS = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
+_WORDS = {os.strerror(number): number for number in (*_FULL, errno.EROFS)}
 _PARTIAL = ".partial"
 _LFS = b"version https://git-lfs.github.com/spec/"
 _GZIP = b"\x1f\x8b"
 UNREADABLE = (OSError, UnicodeError, EOFError, zlib.error)  # of a text file, see `open_text`
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+log = logging.getLogger("distill_jax")
 _numbers = itertools.count()  # tells the threads of a process apart
 
 
@@ -117,6 +122,62 @@ def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a whole UTF-8 file; see `atomic_write`."""
     with atomic_write(path) as file:
         file.write(text)
+
+
+def json_lines(path: str | os.PathLike, needs: str) -> tuple[list[dict[str, Any]], list[int]]:
+    """The objects of a file of JSON lines, and the numbers of the lines that are none: cut short or damaged.
+
+    An object has to have a whole number under `needs`. Raises UserError when the file cannot be read.
+    """
+    rows, bad = [], []
+    try:
+        lines = pathlib.Path(path).read_bytes().splitlines()
+    except OSError as error:
+        raise unreadable(path, error) from None
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line.decode())
+            is_row = isinstance(row, dict) and isinstance(row.get(needs), int)
+        except (ValueError, RecursionError):
+            is_row = False
+        if is_row:
+            rows.append(row)
+        else:
+            bad.append(number)
+    return rows, bad
+
+
+def lock(file: int | IO, path: str | os.PathLike, refusal: str) -> None:
+    """Takes the lock of an open file, until it is closed or the process ends.
+
+    Where the file system has no locks, a warning says so. Raises UserError, `path` and the refusal, when
+    another process has it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{path}: {refusal}") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        log.warning("warning: %s: no locks (flock) on this file system: let no other process write there", path)
+
+
+def append_line(path: str | os.PathLike, line: str) -> None:
+    """Adds a line to a UTF-8 file, whole or not at all; a line before it that was cut short is ended first.
+
+    Raises UserError as `disk_errors`.
+    """
+    with disk_errors(path), open(path, "ab+", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        data = line.encode() + b"\n" if file.read(1) in (b"", b"\n") else b"\n" + line.encode() + b"\n"
+        try:
+            while data:
+                data = data[file.write(data) :]
+        except OSError:
+            file.truncate(size)
+            raise
 
 
 def unreadable(path: str | os.PathLike, error: Exception) -> UserError:

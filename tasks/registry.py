@@ -4,7 +4,6 @@ Registering has no other effect; `distill_jax.t5x.seqio_tasks.register` gives Se
 """
 
 import dataclasses
-import difflib
 import importlib
 import inspect
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 from distill_jax import tasks
 from distill_jax.config import PrepareConfig
+from distill_jax.config.options import nearest
 from distill_jax.data.sources import Source
 from distill_jax.data.task import LABEL_SOURCES, METHODS, DistillationTask
 from distill_jax.data.views import View
@@ -73,9 +73,7 @@ class Registry:
         if name not in self._tasks and name in self._modules:
             importlib.import_module(f"distill_jax.tasks.{self._modules[name]}")
         if name not in self._tasks:
-            near = difflib.get_close_matches(name, self.names(), n=1)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise UserError(f"unknown task {name!r}: {hint}there are {', '.join(self.names())}")
+            raise UserError(f"unknown task {name!r}: {nearest(name, self.names())}")
         return self._tasks[name].located(data_dir, teacher)
 
     def resolve(
@@ -120,10 +118,12 @@ class Registry:
             if rationale_rate is not None:
                 task = dataclasses.replace(task, rationale_rate=rationale_rate)
             return task, task.views(method, label_source)
-        raise UserError(
-            f"unknown mixture or task {mixture_or_task_name!r}: expected TASK_METHOD with TASK of "
-            f"{', '.join(self.names())} and METHOD of {', '.join(METHODS)}"
+        known = [f"{task}_{method}" for task in self.names() for method in METHODS]
+        expected = (
+            f"expected TASK_METHOD, with TASK of {', '.join(self.names())}, METHOD of {', '.join(METHODS)}"
         )
+        hint = nearest(mixture_or_task_name, known, expected)
+        raise UserError(f"unknown mixture or task {mixture_or_task_name!r}: {hint}")
 
 
 REGISTRY = Registry(tasks.MODULES)

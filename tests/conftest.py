@@ -4,7 +4,8 @@ Compilation takes most of the tests' time. XLA leaves out what only makes progra
 the compiled programs of the session, for all of pytest's workers and their children. JAX notes no place in the
 sources for each operation that it traces.
 
-A worker gets whole files. Those of training come first: they take longest, and none is left for the end.
+A worker gets whole files. Those of training come first: they take longest, and none is left for the end. Next
+come those of no folder, in which whole commands run and which the alphabet has last.
 """
 
 import collections
@@ -89,7 +90,8 @@ def usual_garbage_collection():
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/training/"))
+    first = ("tests/training/", "tests/test_")
+    items.sort(key=lambda item: [not item.nodeid.startswith(prefix) for prefix in first])
 
 
 @pytest.fixture(scope="module", autouse=True)

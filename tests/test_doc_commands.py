@@ -285,7 +285,8 @@ def arguments(command: str) -> list[str]:
         said = ["vocabulary"] if "--vocabulary" in start or start.get("--init", "none") != "none" else []
         said += ["initial_checkpoint_path"] if "--init" in start else []
         return [*argv, *(flag for name, flag in FLAGS.items() if name not in said)]
-    return [argv[0], *(FEW if argv[0] in ("eval", "infer", "serve", "select") else ()), *argv[1:]]
+    few = {name: FEW for name in ("eval", "infer", "select")} | {"serve": [*FEW, "--warm-up=0"]}
+    return [argv[0], *few.get(argv[0], ()), *argv[1:]]
 
 
 def run_command(argv: list[str], source: str) -> None:

@@ -50,7 +50,7 @@ def test_a_command_of_the_docs_is_read(page, command, tmp_path, monkeypatch):
             assert f'"{flag}"' in text or f"{flag[2:].replace('-', '_')}:" in text, f"{page}: {flag}"
         return
     arguments = [DOORS[rest[1]], *rest[2:]] if first == "python" else rest
-    args = main._parser().parse_args(arguments)  # exits with status 2 for a flag or word that it does not know
+    args = main.parser().parse_args(arguments)  # exits with status 2 for a flag or word that it does not know
     try:
         if args.options:
             configuration(args)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distill_jax import files
+from distill_jax import checksums, files
 from distill_jax.checkpoints import remote, run_dir
 from distill_jax.checkpoints.formats.huggingface import write_huggingface
 from distill_jax.checkpoints.formats.orbax_trees import write_tree
@@ -48,7 +48,7 @@ def convert(config: ConvertConfig) -> Converted:
         raise UserError(f"{destination}: write to a local folder, then copy it (gcloud storage cp -r)")
     folder = pathlib.Path(destination)
     files.refuse_existing(folder, "choose another folder")
-    checkpoint = open_checkpoint(source, config.step)
+    checkpoint = open_checkpoint(source, config.step, config.verify_checksums)
     model = checkpoint.model_config(config.activations)
     if to.startswith("t5x") and model.family != "t5":
         raise UserError(f"{source}: a {model.family} cannot be written as {to}: T5X has only T5")
@@ -82,6 +82,7 @@ def convert(config: ConvertConfig) -> Converted:
         else:
             others = {"step": np.asarray(number, np.int32)}
             write_tree(temporary / CHECKPOINTS, number, "params", parameters, others, ocdbt=config.ocdbt)
+            checksums.write(temporary / CHECKPOINTS / str(number))
     task = run.mixture_or_task_name or None
     return Converted(checkpoint.format, len(checkpoint.parameters), words is not None, task)
 

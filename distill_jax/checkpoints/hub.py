@@ -3,6 +3,7 @@
 The client's own variables hold: HF_ENDPOINT, HF_HOME, HF_TOKEN, HF_HUB_OFFLINE.
 """
 
+import hashlib
 import logging
 import pathlib
 import queue
@@ -29,16 +30,31 @@ class NotFetched(UserError):
     """What is not in the cache cannot be had from the hub: no network, no permission, no such thing."""
 
 
-def fetch(url: str, weights: bool = True) -> pathlib.Path:
+def fetch(url: str, weights: bool = True, verify: bool = True) -> pathlib.Path:
     """The local folder of `hf://ORG/NAME[@REVISION]`, with its tokenizer alone if not `weights`.
 
     Without an answer of the hub in `SECONDS` it is the copy in the cache, if that is whole. A repository that
-    has only pickles is read from the hub's own conversion of them to safetensors.
+    has only pickles is read from the hub's own conversion of them to safetensors. With `verify` the weights are
+    compared with the SHA-256 that the hub keeps of large files, which is their name in its cache.
 
     Raises:
-      UserError: when the URL is none, or there are no safetensors.
+      UserError: when the URL is none, there are no safetensors, or they are damaged.
       NotFetched: when it cannot be fetched, and is not in the cache.
     """
+    folder = _fetch(url, weights)
+    for path in sorted(folder.glob("*.safetensors")) if weights and verify else ():
+        file = path.resolve()
+        if re.fullmatch("[0-9a-f]{64}", file.name) and _sha256(file) != file.name:
+            raise UserError(f"{path}: damaged, its SHA-256 is another: delete {file}: it is fetched anew")
+    return folder
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fetch(url: str, weights: bool) -> pathlib.Path:
     match = re.fullmatch(r"hf://([^/@]+/[^/@]+)(?:@(.+?))?/?", url)
     if not match:
         raise UserError(f"{url}: expected hf://ORG/NAME or hf://ORG/NAME@REVISION")

@@ -5,8 +5,12 @@ MODEL_DIR/
   config.json           the options that repeat it
   data.json             what it is trained on: the manifest of the prepared records, with counts
   vocabulary.json       and vocabulary.model or tokenizer.json: see `data.vocabularies`
+  metrics.jsonl         of the training and the validations
   scores.json           validation scores of the checkpoints: see `orbax.Scores`
-  checkpoints/STEP/     an Orbax checkpoint: state/ (parameters, optimizer, step), loader/ (place in data)
+  checkpoints/STEP/     an Orbax checkpoint: state/ (parameters, optimizer, step), loader/ (place in data), and
+                        checksums.txt of all its files
+  damaged/STEP/         checkpoints that a resumed run found damaged and went back before
+  train.lock            locked by the process that trains
 """
 
 import os
@@ -16,6 +20,7 @@ from distill_jax.errors import UserError
 
 RUN, CONFIG, DATA, SCORES, CHECKPOINTS = "run.json", "config.json", "data.json", "scores.json", "checkpoints"
 STATE, LOADER = "state", "loader"
+DAMAGED, LOCK, METRICS = "damaged", "train.lock", "metrics.jsonl"
 
 
 def require_run(model_dir: str | os.PathLike) -> None:

@@ -11,17 +11,19 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from orbax.checkpoint import path as ocp_path
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from distill_jax import files
+from distill_jax import checksums, files
 from distill_jax.checkpoints.formats.orbax_trees import BEGINNING, is_tree, read_tree
 from distill_jax.checkpoints.formats.parameters import to_arrays
 from distill_jax.checkpoints.layout import LOADER, SCORES, STATE, checkpoints_of
 from distill_jax.checkpoints.stores import reason
 from distill_jax.config import TrainConfig
-from distill_jax.errors import UserError
+from distill_jax.errors import UserError, words_of
 
-_ADVICE = f"choose another {TrainConfig.named('model_dir')}; a run resumes from its last complete checkpoint"
+ADVICE = f"choose another {TrainConfig.named('model_dir')}; a run resumes from its last complete checkpoint"
+_LATE = ("_CHECKPOINT_METADATA", "commit_success.txt")  # Orbax writes them when it gives a step its name
 logger = logging.getLogger(__name__)
 
 
@@ -53,13 +55,14 @@ class Scores:
         try:
             fields = json.loads(text)
             return cls(fields["metric"], {int(step): score for step, score in fields["by_step"].items()})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{path}: no validation scores of a run: {error!r}: delete this file") from None
 
 
-def _load_scores(model_dir: str) -> Scores:
+def load_scores(model_dir: str) -> Scores:
+    """The validation scores of a run, none where it has no file of them; UserError when that is damaged."""
     path = pathlib.Path(model_dir) / SCORES
-    return Scores.from_json(path.read_text(), path) if path.exists() else Scores()
+    return Scores.from_json(path.read_bytes(), path) if path.exists() else Scores()
 
 
 class _KeepBest(preservation_policy.PreservationPolicy):
@@ -73,6 +76,18 @@ class _KeepBest(preservation_policy.PreservationPolicy):
         return [checkpoint.step in best for checkpoint in checkpoints]
 
 
+class _Checksummed(ocp_path.atomicity.AtomicRenameTemporaryPath):
+    """Orbax's folder of a step, or of an item of it, until it has its name: a step gets checksums before."""
+
+    async def finalize(self) -> None:
+        is_step = self.get_final().name.isdecimal()
+        if is_step:
+            checksums.write(pathlib.Path(self.get()), leave_out=_LATE)
+        await super().finalize()
+        if is_step:
+            checksums.write(pathlib.Path(self.get_final()))
+
+
 class Checkpointer:
     """Saves asynchronously; keeps the last `keep` checkpoints and the `keep_best` best by a validation score.
 
@@ -82,11 +97,19 @@ class Checkpointer:
 
     def __init__(self, model_dir: str, *, keep: int | None, keep_best: int):
         self._model_dir = model_dir
-        self._scores = _load_scores(model_dir)
+        self._scores = load_scores(model_dir)
         policies = [preservation_policy.LatestN(keep), _KeepBest(self._scores, keep_best)]
         policy = None if keep is None else preservation_policy.AnyPreservationPolicy(policies)
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy, cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager(checkpoints_of(model_dir), options=options)
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy, cleanup_tmp_directories=True, temporary_path_class=_Checksummed
+        )
+        try:
+            self._manager = ocp.CheckpointManager(checkpoints_of(model_dir), options=options)
+        except (ValueError, TypeError, KeyError) as error:  # of the metadata of one of the checkpoints
+            raise UserError(
+                f"{checkpoints_of(model_dir)}: a checkpoint in there is damaged ({words_of(error):.200}): "
+                f"distill-jax check {model_dir} says which: delete it"
+            ) from error
 
     def save(self, state: Any, loader_state: dict[str, Any]) -> None:
         """Starts to save; returns once the state is copied and may be donated again.
@@ -102,7 +125,7 @@ class Checkpointer:
         if step in self._manager.all_steps():
             return
         items = {STATE: ocp.args.StandardSave(state), LOADER: ocp.args.JsonSave(loader_state)}
-        with files.disk_errors(self._manager.directory, _ADVICE), BEGINNING:
+        with files.disk_errors(self._manager.directory, ADVICE), BEGINNING:
             self._manager.save(step, args=ocp.args.Composite(**items))
 
     def record(self, step: int, best_by: tuple[str, float] | None) -> None:
@@ -149,22 +172,23 @@ class Checkpointer:
 
     def wait(self) -> None:
         """Waits for what is being saved; raises UserError when it found the disk full."""
-        with files.disk_errors(self._manager.directory, _ADVICE):
+        with files.disk_errors(self._manager.directory, ADVICE):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits for what is being saved, and lets go of the folder."""
-        self.wait()
-        self._manager.close()
+        with files.disk_errors(self._manager.directory, ADVICE):
+            self._manager.close()
 
 
-def _step_folders(model_dir: str) -> list[int]:
+def step_folders(model_dir: str) -> list[int]:
+    """The steps of all checkpoints of a run, whole or not, in order."""
     folder = checkpoints_of(model_dir)
     return sorted(ocp.utils.checkpoint_steps(folder)) if folder.exists() else []
 
 
 def _complete(model_dir: str) -> list[int]:
-    return [step for step in _step_folders(model_dir) if is_tree(checkpoints_of(model_dir) / str(step) / STATE)]
+    return [step for step in step_folders(model_dir) if is_tree(checkpoints_of(model_dir) / str(step) / STATE)]
 
 
 def steps(model_dir: str) -> list[int]:
@@ -188,7 +212,7 @@ def pick_step(model_dir: str, step: int | str | None = "latest") -> int:
     """
     complete = steps(model_dir)
     if step is None or step == "latest":
-        broken = [number for number in _step_folders(model_dir) if number > complete[-1]]
+        broken = [number for number in step_folders(model_dir) if number > complete[-1]]
         if broken:
             raise UserError(
                 f"{checkpoints_of(model_dir) / str(broken[-1])}: not a whole checkpoint, it has no state: "
@@ -196,7 +220,7 @@ def pick_step(model_dir: str, step: int | str | None = "latest") -> int:
             )
         return complete[-1]
     if step == "best":
-        best = _load_scores(model_dir).best(complete)
+        best = load_scores(model_dir).best(complete)
         if not best:
             raise UserError(
                 f"{model_dir}: no checkpoint has a validation score, so that none is the best: choose latest "
@@ -211,7 +235,7 @@ def pick_step(model_dir: str, step: int | str | None = "latest") -> int:
 
 def score(model_dir: str, step: int) -> tuple[str, float] | None:
     """(metric, score) of a checkpoint's validation, larger is better; None where there was none."""
-    scores = _load_scores(model_dir)
+    scores = load_scores(model_dir)
     value = scores.by_step.get(step)
     return None if value is None or scores.metric is None else (scores.metric, value)
 

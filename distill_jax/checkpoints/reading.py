@@ -27,6 +27,7 @@ from distill_jax.checkpoints.formats.t5gemma_flax import is_t5gemma, read_t5gemm
 from distill_jax.checkpoints.formats.t5x_legacy import read_legacy
 from distill_jax.checkpoints.formats.tokenizer_files import read_tokenizer
 from distill_jax.checkpoints.layout import RUN, STATE, checkpoints_of
+from distill_jax.checkpoints.whole import require_whole
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig
@@ -96,17 +97,19 @@ def _gin_activations(path: pathlib.Path) -> tuple[str, ...] | None:
     return tuple(re.findall(r"['\"](\w+)['\"]", bound[-1])) if bound else None
 
 
-def open_checkpoint(path: str, step: int | str | None = None) -> Checkpoint:
+def open_checkpoint(path: str, step: int | str | None = None, verify: bool = True) -> Checkpoint:
     """Finds out the format of a checkpoint, and opens it; parameters are read later.
 
     Args:
       path: local, or a URL (`gs://…`, `hf://ORG/NAME`).
       step: which checkpoint of a run, see `orbax.pick_step`; of a T5X folder of several, a number or `latest`.
+      verify: compares its files with their checksums, of a run's and in the caches of what is fetched.
 
     Raises:
-      UserError: when there is none, it is a pickle, an adapter or a Git LFS pointer, or a parameter is missing.
+      UserError: when there is none, it is a pickle, an adapter or a Git LFS pointer, a parameter is missing, or
+        a file is damaged.
     """
-    folder = remote.fetch(path, step) if remote.is_remote(path) else pathlib.Path(path)
+    folder = remote.fetch(path, step, verify) if remote.is_remote(path) else pathlib.Path(path)
     if folder.is_file():
         refuse_pickles([folder])
         folder = folder.parent
@@ -116,9 +119,9 @@ def open_checkpoint(path: str, step: int | str | None = None) -> Checkpoint:
         if child.is_file():
             files.refuse_lfs_pointer(child)
     if (folder / RUN).exists():
-        return _open_ours(path, folder, step)
+        return _open_ours(path, folder, step, verify)
     if folder.name.isdigit() and (folder.parent.parent / RUN).exists():
-        return _open_ours(path, folder.parent.parent, folder.name)
+        return _open_ours(path, folder.parent.parent, folder.name, verify)
     if (folder / "config.json").exists():
         parameters, config = read_huggingface(folder)
         return Checkpoint(path, "huggingface", 0, parameters, config, _exported_run(folder), folder)
@@ -134,9 +137,11 @@ def _exported_run(folder: pathlib.Path) -> pathlib.Path | None:
     return folder / RUN_OF_EXPORT if (folder / RUN_OF_EXPORT / RUN).exists() else None
 
 
-def _open_ours(path: str, root: pathlib.Path, step: int | str | None) -> Checkpoint:
+def _open_ours(path: str, root: pathlib.Path, step: int | str | None, verify: bool) -> Checkpoint:
     run = run_dir.load(str(root))
     number = orbax.pick_step(str(root), step)
+    if verify:
+        require_whole(str(root), number)
     folder = checkpoints_of(root) / str(number)
     stored = read_tree(folder / STATE, "params")
     parameters = unstack(stored)
@@ -146,17 +151,17 @@ def _open_ours(path: str, root: pathlib.Path, step: int | str | None) -> Checkpo
             f"{root / RUN}: model.scan_layers is {not is_stacked}, but the layers of {folder} are {state}"
         )
     if run.lora is not None:
-        parameters = _on_base(path, run.lora, parameters)
+        parameters = _on_base(path, run.lora, parameters, verify)
     config = make_config(run.model | {"scan_layers": False})
     check(path, parameters, config, str(root / RUN))
     return Checkpoint(path, "distill-jax", number, parameters, config, root, folder)
 
 
-def _on_base(path: str, description: Mapping[str, Any], adapters: Parameters) -> Parameters:
+def _on_base(path: str, description: Mapping[str, Any], adapters: Parameters, verify: bool) -> Parameters:
     """The parameters of a run's adapters merged into its base, which is loaded again; refuses another one."""
     where = description["base"]
     try:
-        base = open_checkpoint(where).parameters
+        base = open_checkpoint(where, verify=verify).parameters
     except UserError as error:
         raise UserError(
             f"{path}: holds adapters of the model {where}, which cannot be loaded ({error}): put it there "
@@ -171,13 +176,15 @@ def _on_base(path: str, description: Mapping[str, Any], adapters: Parameters) ->
     return with_adapters(base, adapters, description["alpha"] / description["rank"])
 
 
-def restore_params(model_dir: str, step: int | str | None = "latest") -> Any:
+def restore_params(model_dir: str, step: int | str | None = "latest", verify: bool = True) -> Any:
     """As `orbax.restore_params`, with a run's adapters merged into their base.
+
+    With `verify` the checkpoint's files are compared with their checksums before.
 
     Raises UserError also when `run.json` describes another network, or the base cannot be loaded or is another.
     """
     run = run_dir.load(model_dir)
-    checkpoint = _open_ours(model_dir, pathlib.Path(model_dir), step)
+    checkpoint = _open_ours(model_dir, pathlib.Path(model_dir), step, verify)
     if run.lora is None:
         return orbax.restore_params(model_dir, checkpoint.step)
     tree = to_tree(checkpoint.parameters, bool(run.model.get("scan_layers")))

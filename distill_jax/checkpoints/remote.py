@@ -10,17 +10,17 @@ import pathlib
 import posixpath
 import re
 
-from distill_jax import files
+from distill_jax import checksums
 from distill_jax.checkpoints import hub, orbax
 from distill_jax.checkpoints.formats.safetensors_files import refuse_pickles
-from distill_jax.checkpoints.layout import CHECKPOINTS, LOADER
+from distill_jax.checkpoints.layout import CHECKPOINTS
 from distill_jax.data import cache
 from distill_jax.errors import UserError
 
 _STEP = re.compile(r"^(?:checkpoint_|checkpoints/)(\d+)/")
 # The optimizer's state, T5X's data pipeline, TensorBoard's files, other frameworks' weights.
 _UNNEEDED = re.compile(
-    rf"(^|/)(state\.[^/]+/|dataset/|{LOADER}/|train_ds-|eval/|events\.|[^/]*\.(h5|msgpack|onnx|bin|pt|pth|ckpt)$)"
+    r"(^|/)(state\.[^/]+/|dataset/|train_ds-|eval/|events\.|[^/]*\.(h5|msgpack|onnx|bin|pt|pth|ckpt)$)"
 )
 
 
@@ -29,13 +29,16 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
-def fetch(url: str, step: int | str | None = None) -> pathlib.Path:
+def fetch(url: str, step: int | str | None = None, verify: bool = True) -> pathlib.Path:
     """A local folder with the checkpoint at `url`, without its optimizer's state.
 
-    `step` says which of several: a number, `best` by the scores of a run, or `latest`, the default. Raises
-    UserError when it cannot be fetched.
+    `step` says which of several: a number, `best` by the scores of a run, or `latest`, the default. With
+    `verify` what was fetched before is compared with its checksums. Raises UserError when it cannot be fetched,
+    or is damaged and cannot be fetched anew.
     """
-    return hub.fetch(url) if url.startswith("hf://") else _fetch_fsspec(url.rstrip("/"), step)
+    if url.startswith("hf://"):
+        return hub.fetch(url, verify=verify)
+    return _fetch_fsspec(url.rstrip("/"), step, verify)
 
 
 def _steps(names: list[str]) -> set[int]:
@@ -49,12 +52,12 @@ def _wanted(names: list[str], step: int | None) -> list[str]:
     return [name for name in kept if not _UNNEEDED.search(name)]
 
 
-def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
+def _fetch_fsspec(url: str, step: int | str | None, verify: bool) -> pathlib.Path:
     import fsspec
 
     ours = re.fullmatch(r"(.+)/checkpoints/(\d+)", url)
     if ours:  # what it is stands in the run's folder
-        return _fetch_fsspec(ours[1], int(ours[2])) / CHECKPOINTS / ours[2]
+        return _fetch_fsspec(ours[1], int(ours[2]), verify) / CHECKPOINTS / ours[2]
     with cache.fetching(url):
         filesystem, root = fsspec.url_to_fs(url)
         root = root.rstrip("/")
@@ -75,14 +78,19 @@ def _fetch_fsspec(url: str, step: int | str | None) -> pathlib.Path:
     # The versions belong to the key: a run's folder grows, and weights are overwritten in place.
     versions = [(path, cache.version_of(filesystem, path, (infos | beside)[path])) for path in wanted]
     key = hashlib.sha256(json.dumps([url, versions]).encode()).hexdigest()[:16]
-    folder = cache.cache_dir() / "downloads" / key
-    if not folder.exists():
-        with files.new_folder(folder, cache.ADVICE) as temporary:
-            for path in wanted:
-                target = temporary / posixpath.relpath(path, parent or "/")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with cache.fetching(url):
-                    filesystem.get_file(path, str(target))
+
+    def download(temporary: pathlib.Path) -> None:
+        for path in wanted:
+            target = temporary / posixpath.relpath(path, parent or "/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with cache.fetching(url):
+                filesystem.get_file(path, str(target))
+        for listed in temporary.rglob(checksums.NAME) if verify else ():
+            if faults := checksums.damaged(listed.parent):
+                place = (listed.parent / faults[0]).relative_to(temporary)
+                raise UserError(f"{url}: {place}: damaged there, or on the way: choose another with --step")
+
+    folder = cache.made(cache.cache_dir() / "downloads" / key, download, verify)
     return folder / posixpath.basename(root)  # T5X's step is in the folder's name
 
 

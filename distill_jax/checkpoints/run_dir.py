@@ -1,18 +1,19 @@
 """A run's folder: what the run is, written once, so that eval and infer need nothing but the folder."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypedDict
 
 from flax import traverse_util
 
 from distill_jax import files
 from distill_jax.checkpoints.json_types import require
-from distill_jax.checkpoints.layout import CHECKPOINTS, CONFIG, DATA, RUN, require_run
+from distill_jax.checkpoints.layout import CHECKPOINTS, CONFIG, DATA, LOCK, RUN, require_run
 from distill_jax.config import ModelOptions, Options, PrepareConfig, TrainConfig
 from distill_jax.config.options import check
 from distill_jax.errors import UserError
@@ -64,6 +65,29 @@ def _path(model_dir: str) -> pathlib.Path:
     return pathlib.Path(model_dir) / RUN
 
 
+@contextlib.contextmanager
+def owned(model_dir: str) -> Iterator[None]:
+    """Makes this process the only one that trains the run of a folder, which it makes where there is none.
+
+    A process that has died owns nothing. Raises UserError when another process trains it.
+    """
+    _require_local(model_dir)
+    path = pathlib.Path(model_dir) / LOCK
+    with files.disk_errors(path, f"choose another {_FOLDER}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a")
+    with file:
+        files.lock(
+            file, model_dir, f"another process trains this run: wait for it, or choose another {_FOLDER}"
+        )
+        yield
+
+
+def _require_local(model_dir: str) -> None:
+    if "://" in model_dir:
+        raise UserError(f"{_FOLDER} {model_dir}: expected a folder: mount the bucket, such as with gcsfuse")
+
+
 def claim(model_dir: str, run: Run, config: Options | None = None) -> None:
     """Writes `run.json`, or checks that the folder holds the same run.
 
@@ -71,8 +95,7 @@ def claim(model_dir: str, run: Run, config: Options | None = None) -> None:
     the folder holds another run; names the fields and options that differ.
     """
     path = _path(model_dir)
-    if "://" in model_dir:
-        raise UserError(f"{_FOLDER} {model_dir}: expected a folder: mount the bucket, such as with gcsfuse")
+    _require_local(model_dir)
     if path.exists():
         differing = _differing(model_dir, run, config)
         if differing:
@@ -133,10 +156,10 @@ def _read_object(path: pathlib.Path) -> dict[str, Any] | None:
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected a JSON object")
+        if not isinstance(values, dict):
+            raise ValueError(f"expected a JSON object, got {values!r:.40}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read: {error}: delete this file: train writes it again") from None
     return values
 
 
@@ -157,7 +180,9 @@ def load(model_dir: str) -> Run:
     try:
         values = json.loads(files.read_text(path))
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a run description of this version: {error}") from None
+        raise UserError(
+            f"{path}: not a run description of this version: {error}: put a copy of the file back"
+        ) from None
     try:
         require(values, Run)
         run = Run(**values)

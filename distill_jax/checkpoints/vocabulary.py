@@ -2,7 +2,6 @@
 
 import pathlib
 
-from distill_jax import files
 from distill_jax.checkpoints import hub, remote
 from distill_jax.checkpoints.formats.tokenizer_files import read_tokenizer
 from distill_jax.checkpoints.layout import RUN
@@ -40,7 +39,7 @@ def vocabulary_spec(given: str | None, start: str | None, opened: Checkpoint | N
         return SCRATCH_VOCABULARY
     if opened is None and start.startswith("hf://"):
         return _stored(_read(start, start))
-    checkpoint = opened or open_checkpoint(start)
+    checkpoint = opened or open_checkpoint(start, verify=False)  # no parameter of it is read
     vocabulary = checkpoint.vocabulary()
     if vocabulary is None and checkpoint.format in _PUBLISHED:
         return _PUBLISHED[checkpoint.format]
@@ -72,8 +71,4 @@ def _none(start: str):
 
 def _stored(vocabulary: Vocabulary) -> str:
     """A folder of the cache that holds a vocabulary, by its fingerprint."""
-    folder = cache.cache_dir() / "vocabularies" / digest(vocabulary.fingerprint)
-    if not folder.exists():
-        with files.new_folder(folder, cache.ADVICE) as temporary:
-            vocabulary.save(temporary)
-    return str(folder)
+    return str(cache.made(cache.cache_dir() / "vocabularies" / digest(vocabulary.fingerprint), vocabulary.save))

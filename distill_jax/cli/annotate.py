@@ -7,9 +7,7 @@ from distill_jax.checkpoints.layout import require_run
 from distill_jax.cli.common import command, quiet, with_extra
 from distill_jax.config import AnnotateConfig, SelectConfig, StoreExportConfig, StoreImportConfig
 from distill_jax.config.annotation import OutputOptions
-from distill_jax.errors import UserError
-
-STOPPED = 3  # exit status when a budget or a signal ended the run
+from distill_jax.errors import Status, UserError
 
 
 @command("annotate", "labels and rationales from a teacher LLM")
@@ -39,7 +37,7 @@ def _annotate(config: AnnotateConfig) -> int:
                     raise
                 print(error, file=sys.stderr)  # nothing to deliver yet is no error of a run that was stopped
     if outcome.stopped:
-        return STOPPED
+        return Status.STOPPED
     if outcome.failed:
         raise UserError(f"{outcome.failed} requests got no answer: the same command asks for them again")
     return 0
@@ -47,8 +45,6 @@ def _annotate(config: AnnotateConfig) -> int:
 
 def _progress(session):
     """A function that shows the progress of a run: on a terminal ten times a second, else twice a minute."""
-    from distill_jax.teachers.quality import PROBLEMS
-
     begun = shown = time.monotonic()
     live = sys.stderr.isatty()
 
@@ -58,19 +54,42 @@ def _progress(session):
         if not last and now - shown < (0.1 if live else 30.0):
             return
         shown = now
-        store, rate = session.store, outcome.answered / max(now - begun, 1e-9)
-        cost = f", {store.spent.usd:.4f} USD" if session.price else ""
-        line = (
-            f"{outcome.stored} completions added, {outcome.complete} rows complete before, {outcome.failed} "
-            f"failed, {rate:.0f} requests/s; the store: {store.rows} completions, {store.spent.tokens:,} "
-            f"tokens{cost}"
-        )
-        if outcome.troubles:
-            counted = (f"{count} {PROBLEMS[name]}" for name, count in outcome.troubles.most_common())
-            line += f"; without a vote: {', '.join(counted)}"
+        line = _pace(outcome, now - begun)
+        if last or not live:
+            line = "; ".join([line, *_counts(outcome, session)])
         print(f"\r{line}\033[K" if live else line, end="" if live and not last else "\n", file=sys.stderr)
 
     return show
+
+
+def _pace(outcome, seconds: float) -> str:
+    """How many requests were answered, how fast, and how many at a time the server keeps up with."""
+    line = f"answered {outcome.answered} of {outcome.asked} requests"
+    if outcome.answered:
+        rate = outcome.answered / max(seconds, 1e-9)
+        line += f", {rate:.0f} a second" if rate >= 10 else f", {60 * rate:.1f} a minute"
+    return line + (f", up to {outcome.at_a_time} at a time" if outcome.at_a_time else "")
+
+
+def _counts(outcome, session) -> list[str]:
+    """What went wrong, what came out of it, and what the store holds now."""
+    from distill_jax.teachers.quality import PROBLEMS
+
+    store = session.store
+    counts = [f"{outcome.failed} failed"]
+    if outcome.timed_out:
+        counts.append(f"{outcome.timed_out} attempts timed out (raise --timeout, or lower --concurrency)")
+    if outcome.busy:
+        counts.append(f"{outcome.busy} attempts were refused for now (too many requests: lower --concurrency)")
+    counts.append(f"{outcome.stored} completions added, {outcome.complete} rows complete before")
+    if session.plan.sampling.logprobs:
+        counts.append(f"label_probs in {outcome.with_probs} of {outcome.stored}")
+    cost = f", {store.spent.usd:.4f} USD" if session.price else ""
+    counts.append(f"the store: {store.rows} completions, {store.spent.tokens:,} tokens{cost}")
+    if outcome.troubles:
+        told = (f"{count} {PROBLEMS[name]}" for name, count in outcome.troubles.most_common())
+        counts.append(f"without a vote: {', '.join(told)}")
+    return counts
 
 
 def _print_preview(preview) -> None:
@@ -97,8 +116,10 @@ def _print_delivery(config: OutputOptions, delivery) -> None:
     from distill_jax.teachers.report import figures_table
 
     if config.output:
-        left_out = f", {delivery.left_out} without label and answer left out" if delivery.left_out else ""
-        print(f"{config.output}: {delivery.written} rows{left_out}")
+        figures = delivery.figures
+        counts = f"{figures['answered']} with an answer, {figures['with_label_probs']} with label_probs"
+        left_out = f"; {delivery.left_out} without label and answer left out" if delivery.left_out else ""
+        print(f"{config.output}: {delivery.written} rows, {counts}{left_out}")
     for name, value in figures_table(delivery.figures):
         print(f"{name:45} {value}")
     if config.report:

@@ -1,8 +1,11 @@
 """What several commands share."""
 
 import functools
+import json
 import logging
+import sys
 from collections.abc import Callable
+from typing import Any
 
 from distill_jax.config import Options
 from distill_jax.errors import UserError
@@ -36,6 +39,20 @@ def with_extra(function: Callable[..., int]) -> Callable[..., int]:
     return run
 
 
-def quiet(level: int = logging.ERROR) -> None:
-    """Silences Orbax, which logs every file it opens."""
-    logging.getLogger("absl").setLevel(level)
+def print_json(value: Any) -> None:
+    """What `--json` prints: one value, alone on standard output."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def quiet() -> None:
+    """Silences Orbax, which logs every file it opens, and every error that it raises.
+
+    Where a save fails, TensorStore prints an error of its own for each write that was still under way.
+    """
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    sys.unraisablehook = functools.partial(_but_closed_loops, sys.unraisablehook)
+
+
+def _but_closed_loops(tell: Callable[[Any], None], unraisable: Any) -> None:
+    if not (unraisable.exc_type is RuntimeError and str(unraisable.exc_value) == "Event loop is closed"):
+        tell(unraisable)

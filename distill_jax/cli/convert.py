@@ -1,6 +1,5 @@
 """`distill-jax convert`: between our checkpoints, T5X's and Hugging Face's."""
 
-import logging
 import os
 
 from distill_jax import files
@@ -16,7 +15,7 @@ def _convert(config: ConvertConfig) -> int:
     files.refuse_existing(config.destination, "choose another folder")
     from distill_jax.checkpoints.convert import convert
 
-    quiet(logging.CRITICAL)  # Orbax logs errors twice
+    quiet()
     done = convert(config)
     print(f"{done.parameters} parameters, {done.source_format} to {config.to}: {config.destination}")
     if not done.has_vocabulary:

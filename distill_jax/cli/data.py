@@ -1,12 +1,11 @@
 """`distill-jax data` and `distill-jax prepare`: tasks, their statistics, their records."""
 
 import itertools
-import json
 import sys
 from collections.abc import Mapping
 from typing import Any
 
-from distill_jax.cli.common import command, with_extra
+from distill_jax.cli.common import command, print_json, with_extra
 from distill_jax.config import ImportConfig, PrepareConfig, ShowConfig, StatisticsConfig
 from distill_jax.config.start import SCRATCH_VOCABULARY
 from distill_jax.errors import UserError
@@ -55,7 +54,7 @@ def _data_stats(config: StatisticsConfig) -> int:
         task_feature_lengths=config.task_feature_lengths,
     )
     if config.json:
-        print(json.dumps(figures, indent=2))
+        print_json(figures)
         return 0
     from rich.console import Console
 
@@ -136,6 +135,7 @@ def _prepare(config: PrepareConfig) -> int:
         num_examples=config.num_examples,
         filters=Filters(**config.filters),
         seed=config.seed,
+        verify=config.verify_checksums,
     )
     manifest = prepared.manifest
     print(

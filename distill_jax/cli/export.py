@@ -1,7 +1,5 @@
 """`distill-jax export`: a trained student as others load it."""
 
-import logging
-
 from distill_jax import files
 from distill_jax.checkpoints.layout import require_run
 from distill_jax.cli.common import command, quiet
@@ -14,7 +12,7 @@ def _export(config: ExportConfig) -> int:
     files.refuse_existing(config.folder, config.elsewhere)
     from distill_jax.export.run import export
 
-    quiet(logging.CRITICAL)  # Orbax logs errors twice
+    quiet()
     done = export(config)
     print(f"step {done.step}, {done.parameters:,} parameters, {config.dtype}, for {config.to}: {done.folder}")
     if not done.evaluations:

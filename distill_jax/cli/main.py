@@ -10,7 +10,7 @@ from distill_jax.cli.common import REGISTERED
 from distill_jax.config import COMMANDS
 from distill_jax.config.data import OwnData
 from distill_jax.config.flags import Parser, configuration
-from distill_jax.errors import UserError
+from distill_jax.errors import Status, UserError
 
 MODULES = (
     "demo",
@@ -19,11 +19,13 @@ MODULES = (
     "train",
     "sweep",
     "student",
+    "check",
     "report",
     "plan",
     "convert",
     "export",
     "options",
+    "completion",
 )
 GROUPS = {
     "data": "look at tasks and their statistics",
@@ -31,32 +33,33 @@ GROUPS = {
 }
 
 
-def _parser() -> Parser:
-    parser = Parser(
+def parser() -> Parser:
+    """The parser of all commands."""
+    whole = Parser(
         prog="distill-jax",
         description="Distilling step-by-step in JAX: small T5 students from labels and rationales.",
         epilog="Every command with options also takes T5X's --gin_file, --gin.NAME=VALUE, --gin_search_paths,\n"
         "and --config of an earlier run.",
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {distill_jax.__version__}")
-    below = {"": parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)}
+    whole.add_argument("--version", action="version", version=f"%(prog)s {distill_jax.__version__}")
+    below = {"": whole.add_subparsers()}
     for module in MODULES:
         importlib.import_module(f"distill_jax.cli.{module}")
     for name, (text, function) in REGISTERED.items():
         group, _, word = name.rpartition(" ")
         if group not in below:
             added = below[""].add_parser(group, help=GROUPS[group])
-            below[group] = added.add_subparsers(required=True, metavar="COMMAND")
+            below[group] = added.add_subparsers()
         options = COMMANDS.get(name)
         added = below[group].add_parser(word, help=text, description=text, options=options)
         added.set_defaults(function=function, options=options)
-    return parser
+    return whole
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; the exit status."""
     logging.basicConfig(format="%(message)s")
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     try:
         config = [configuration(args)] if args.options else []
         if config and isinstance(config[0], OwnData):
@@ -64,9 +67,9 @@ def main(argv: list[str] | None = None) -> int:
         return args.function(*config)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return Status.FAILED
     except KeyboardInterrupt:
-        return 130
+        return Status.INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return Status.CLOSED

@@ -1,10 +1,10 @@
 """`distill-jax plan` and `models`: what a run needs on devices that are not there, and the models there are."""
 
 import dataclasses
-import json
 
-from distill_jax.cli.common import command
+from distill_jax.cli.common import command, print_json
 from distill_jax.config import ModelsConfig, PlanConfig
+from distill_jax.errors import Status
 
 GB = 1e9
 
@@ -38,10 +38,10 @@ def _plan(config: PlanConfig) -> int:
     )
     plans = [plan(job, device)] if config.mesh else propose(job, device, config.devices)
     if config.json:
-        print(json.dumps([each.to_json(config.train_steps) for each in plans], indent=2))
+        print_json([each.to_json(config.train_steps) for each in plans])
     else:
         _print(plans, device, config)
-    return 0 if all(each.fits for each in plans) else 1
+    return Status.DONE if all(each.fits for each in plans) else Status.FAILED
 
 
 def _print(plans, device, config: PlanConfig) -> None:
@@ -90,7 +90,7 @@ def _models(config: ModelsConfig) -> int:
 
     found = presets()
     if config.json:
-        print(json.dumps([dataclasses.asdict(each) for each in found], indent=2))
+        print_json([dataclasses.asdict(each) for each in found])
         return 0
     from rich.console import Console
     from rich.table import Table

@@ -1,11 +1,11 @@
 """`distill-jax eval`, `compare`, `infer` and `serve`: what is done with a trained student."""
 
-import json
+import dataclasses
 import sys
 
 from distill_jax import files
 from distill_jax.checkpoints.layout import require_run
-from distill_jax.cli.common import command, quiet
+from distill_jax.cli.common import command, print_json, quiet
 from distill_jax.config import CompareConfig, EvalConfig, InferConfig, ServeConfig
 from distill_jax.errors import UserError
 
@@ -22,6 +22,9 @@ def _eval(config: EvalConfig) -> int:
 
     quiet()
     evaluated = evaluate_run(config)
+    if config.json:
+        print_json({**dataclasses.asdict(evaluated), "predictions": str(evaluated.predictions)})
+        return 0
     for table in evaluation_tables(evaluated.title, evaluated.results):
         Console().print(table)
     if len(evaluated.weights) > 1:
@@ -36,7 +39,7 @@ def _compare(config: CompareConfig) -> int:
 
     result = compare_files(config.first, config.second, resamples=config.resamples, seed=config.seed)
     if config.json:
-        print(json.dumps(result, indent=2))
+        print_json(result)
         return 0
     from rich.console import Console
 

@@ -6,6 +6,8 @@ parsers and the page docs/options.md, which follow from the same fields. Does wi
 """
 
 from distill_jax.config.annotation import AnnotateConfig, StoreExportConfig, StoreImportConfig
+from distill_jax.config.checking import CheckConfig
+from distill_jax.config.completion import CompletionConfig
 from distill_jax.config.data import (
     DataOptions,
     ImportConfig,
@@ -52,6 +54,7 @@ COMMANDS: dict[str, type[Options]] = {
     "train": TrainConfig,
     "pretrain": PretrainConfig,
     "eval": EvalConfig,
+    "check": CheckConfig,
     "compare": CompareConfig,
     "report": ReportConfig,
     "infer": InferConfig,
@@ -60,6 +63,7 @@ COMMANDS: dict[str, type[Options]] = {
     "models": ModelsConfig,
     "convert": ConvertConfig,
     "export": ExportConfig,
+    "completion": CompletionConfig,
 }
 
 __all__ = ["COMMANDS", "REQUIRED", "Options", "Sources", "build", "from_macros", "option"]

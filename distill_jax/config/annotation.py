@@ -51,7 +51,7 @@ class TeacherSampling(Options):
 class LimitOptions(Options):
     """Limits"""
 
-    concurrency: int = option(32, "requests at once", minimum=1)
+    concurrency: int = option(32, "the most requests at a time", minimum=1)
     requests_per_minute: float | None = option(None, "rate limit", above=0)
     tokens_per_minute: float | None = option(None, "rate limit", above=0)
     timeout: float = option(60.0, "seconds of one request", above=0)

@@ -3,7 +3,8 @@
 from typing import Any
 
 from distill_jax import files
-from distill_jax.config.options import REQUIRED, Options, fixed, option
+from distill_jax.config.checking import VerifyOption
+from distill_jax.config.options import REQUIRED, JsonOption, Options, fixed, option
 from distill_jax.config.start import SCRATCH_VOCABULARY, VOCABULARY, StartOptions
 from distill_jax.errors import UserError
 
@@ -102,7 +103,13 @@ class ShareOptions(Options):
 
     data_fraction: float = fixed(1.0, "share of examples; nested, the same for each method", above=0, maximum=1)
     num_examples: int | None = fixed(None, "or their number", minimum=1)
-    seed: int = fixed(0, "of parameters, data order, data share and dropout", macro="RANDOM_SEED", minimum=0)
+    seed: int = fixed(
+        0,
+        "of parameters, data order, data share and dropout",
+        macro="RANDOM_SEED",
+        minimum=0,
+        maximum=(1 << 32) - 1,
+    )
 
 
 class SelectionOptions(ShareOptions):
@@ -167,7 +174,7 @@ def method_in(name: str | None) -> str | None:
     return next((method for method in (*METHODS, "label", "rationale") if name.endswith(f"_{method}")), None)
 
 
-class PrepareConfig(MethodName, RecordOptions):
+class PrepareConfig(VerifyOption, MethodName, RecordOptions):
     """Tokenize and pack a task ahead of training"""
 
     task_feature_lengths: dict[str, int] = lengths({"inputs": 512, "targets": 256})
@@ -181,13 +188,12 @@ class ShowConfig(DataOptions):
     count: int = option(3, "examples", minimum=1)
 
 
-class StatisticsConfig(DataOptions):
+class StatisticsConfig(JsonOption, DataOptions):
     """What to count"""
 
     split: str | None = option(None, "default all")
     vocabulary: str = option(SCRATCH_VOCABULARY, VOCABULARY)
     task_feature_lengths: dict[str, int] | None = lengths(None)
-    json: bool = option(False, "print JSON")
 
 
 class ImportConfig(Options):

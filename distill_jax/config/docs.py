@@ -5,6 +5,7 @@ import inspect
 from distill_jax.config import COMMANDS
 from distill_jax.config.flags import SOURCES, has_model, help_of
 from distill_jax.config.options import Options, flags_of, kinds_of, macro_of, metavar_of
+from distill_jax.errors import Status
 
 _HEAD = """# Options
 
@@ -19,6 +20,21 @@ Every command with options takes these too:
 
 | flag | what |
 | --- | --- |
+"""
+_COMPLETION = """
+A shell completes commands, flags and their values by the script that `distill-jax completion` prints:
+
+```sh
+source <(distill-jax completion bash)                                      # in ~/.bashrc
+distill-jax completion zsh > ~/.zfunc/_distill-jax                         # a folder of $fpath, before compinit
+distill-jax completion fish > ~/.config/fish/completions/distill-jax.fish
+```
+"""
+_STATUSES = """
+The exit status of a command:
+
+| status | what |
+| ---: | --- |
 """
 
 
@@ -42,6 +58,7 @@ def page() -> str:
     """The whole page."""
     parts = [_HEAD]
     parts += [f"| `{flag} {metavar}` | {text} |\n" for flag, (metavar, text) in SOURCES.items()]
+    parts += [_COMPLETION, _STATUSES, *(f"| {status.value} | {status.meaning} |\n" for status in Status)]
     for command, cls in COMMANDS.items():
         parts.append(f"\n## {command}\n\n`distill_jax.config.{cls.__name__}`")
         parts.append("; takes `--model`" if has_model(cls) else "")

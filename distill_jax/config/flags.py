@@ -4,12 +4,13 @@ import argparse
 import dataclasses
 import inspect
 import sys
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from distill_jax.config.options import REQUIRED, Options, default_of, flags_of, kinds_of, metavar_of, nearest
 from distill_jax.config.sources import Sources, build
+from distill_jax.errors import Status
 
-USAGE_STATUS = 2
 SOURCES = {
     "--config": ("FILE", "config.json of a run, or the run's folder: its options as they were"),
     "--model": ("NAME", "a file of gin_configs/models: small, t5_1_1/small, byt5/base; default T5 1.1 small"),
@@ -22,14 +23,19 @@ SOURCES = {
 class Parser(argparse.ArgumentParser):
     """A parser of the flags of an `Options` class.
 
-    A value may begin with a dash, as long as it is no flag of the command. An unknown flag is an error that
-    names the nearest. All texts stay texts: `configuration` reads them.
+    A value may begin with a dash, as long as it is no flag of the command. An unknown flag or command is an
+    error that names the nearest. All texts stay texts: `configuration` reads them. `actions` are those of the
+    options by field, `sources` of `SOURCES` by flag; `commands` are the parsers of the commands below by name.
     """
+
+    commands: Mapping[str, argparse.ArgumentParser] = {}
 
     def __init__(self, *args, options: type[Options] | None = None, **kwargs):
         formatter = argparse.RawDescriptionHelpFormatter
         super().__init__(*args, allow_abbrev=False, formatter_class=formatter, **kwargs)
         self.options = options
+        self.actions: dict[str, argparse.Action] = {}
+        self.sources: dict[str, argparse.Action] = {}
         if options is not None:
             self._add_options(options)
             fields = options.options().values()
@@ -47,8 +53,15 @@ class Parser(argparse.ArgumentParser):
         group = self.add_argument_group("where options come from, beside flags")
         for flag, (metavar, text) in SOURCES.items():
             if flag != "--model" or has_model(options):  # the flag is the destination: no option is called so
-                group.add_argument(flag, metavar=metavar, help=text, action="append", dest=flag)
+                added = group.add_argument(flag, metavar=metavar, help=text, action="append", dest=flag)
+                self.sources[flag] = added
         group.add_argument("--gin_bindings", help=argparse.SUPPRESS, action="append", dest="--gin_bindings")
+
+    def add_subparsers(self, **kwargs):
+        """As argparse's, and learns the `commands`."""
+        below = super().add_subparsers(required=True, metavar="COMMAND", **kwargs)
+        self.commands = below.choices
+        return below
 
     def _add_option(self, group: Any, field: dataclasses.Field) -> None:
         entry = field.metadata["option"]
@@ -56,7 +69,9 @@ class Parser(argparse.ArgumentParser):
         common: dict[str, Any] = {"help": help_of(field), "default": argparse.SUPPRESS}
         if entry.positional:
             many = "*" if entry.repeat else "?"
-            group.add_argument(field.name, nargs=many, metavar=metavar_of(field), **common)
+            self.actions[field.name] = group.add_argument(
+                field.name, nargs=many, metavar=metavar_of(field), **common
+            )
             return
         common["dest"] = field.name
         if kinds == (bool,):
@@ -69,11 +84,16 @@ class Parser(argparse.ArgumentParser):
         if metavar is None and entry.choices and str in kinds:
             metavar = "{" + ",".join([*(["N"] if int in kinds or float in kinds else []), *entry.choices]) + "}"
         common["metavar"] = metavar or {int: "N", float: "X"}.get(kinds[0], "TEXT")
-        group.add_argument(*flags_of(field), action="append" if entry.repeat else "store", **common)
+        how = "append" if entry.repeat else "store"
+        self.actions[field.name] = group.add_argument(*flags_of(field), action=how, **common)
 
     def parse_known_args(self, args=None, namespace=None):
         """As argparse's, after values that begin with a dash are joined to their flags."""
         args = list(sys.argv[1:] if args is None else args)
+        if self.commands and not args:
+            self.error(f"{self.prog} needs a command; there are: {', '.join(sorted(self.commands))}")
+        if self.commands and not args[0].startswith("-") and args[0] not in self.commands:
+            self.error(f"{self.prog} has no command {args[0]!r}; {nearest(args[0], self.commands)}")
         namespace, rest = super().parse_known_args(self._joined(args) if self.options else args, namespace)
         if self.options and rest:
             self.refuse(rest[0])
@@ -111,7 +131,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends with one line."""
-        self.exit(USAGE_STATUS, f"error: {message}\n")
+        self.exit(Status.USAGE, f"error: {message}\n")
 
 
 def has_model(options: type[Options]) -> bool:

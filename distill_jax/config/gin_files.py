@@ -56,21 +56,37 @@ def find(name: str, search_paths: Sequence[str] = ()) -> pathlib.Path:
     Raises:
       UserError: when there is none.
     """
-    folders = ["", *search_paths, str(importlib.resources.files("distill_jax.gin_configs"))]
-    for folder in folders:
+    for folder in ("", *search_paths, _shipped()):
         path = pathlib.Path(folder, name)
         if path.is_file():
             return path
-    shipped = pathlib.Path(folders[-1])
-    known = [str(path.relative_to(shipped)) for path in shipped.glob("[!t]*/**/*.gin")]
+    known = [str(path.relative_to(_shipped())) for path in _shipped().glob("[!t]*/**/*.gin")]
     raise UserError(f"--gin_file {name}: no such file; {nearest(name, known)}")
+
+
+def _shipped() -> pathlib.Path:
+    return pathlib.Path(str(importlib.resources.files("distill_jax.gin_configs")))
 
 
 def models() -> list[str]:
     """The models among the shipped files, as `--model` takes them, sorted by family."""
-    root = pathlib.Path(str(importlib.resources.files("distill_jax.gin_configs"))) / "models"
+    root = _shipped() / "models"
     paths = sorted(path.relative_to(root).with_suffix("") for path in root.glob("*/*.gin"))
     return [path.as_posix() for path in paths if path.name != "common"]
+
+
+def model_file(name: str, search_paths: Sequence[str] = ()) -> str:
+    """The gin file of a model: `small` and `t5_1_1/small` are models/t5_1_1/small.gin.
+
+    Raises:
+      UserError: when there is none, in a search path or among the shipped ones.
+    """
+    usual = "t5_1_1/"
+    file = f"models/{name if '/' in name else usual + name}.gin"
+    if not any(pathlib.Path(folder, file).is_file() for folder in ("", *search_paths, _shipped())):
+        known = [model.removeprefix("" if "/" in name else usual) for model in models()]
+        raise UserError(f"--model {name}: no such model; {nearest(name, known, 'see distill-jax models')}")
+    return file
 
 
 def read(name: str, search_paths: Sequence[str] = (), within: tuple[str, ...] = ()) -> dict[str, Binding]:

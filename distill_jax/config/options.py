@@ -92,7 +92,7 @@ def label_of(field: dataclasses.Field) -> str:
 
 
 def nearest(name: str, known: Collection[str], otherwise: str = "") -> str:
-    """`did you mean X?`; where nothing is near what there is, or of more than a dozen names `otherwise`."""
+    """`did you mean X?`; where nothing is near all names, or `otherwise` where these are more than a dozen."""
     near = difflib.get_close_matches(name, known, n=1)
     if near:
         return f"did you mean {near[0]}?"
@@ -128,7 +128,7 @@ def expected(field: dataclasses.Field) -> str:
         words[0] += f" or {','.join('N' for _ in entry.keys)}" if entry.keys else ""
     else:
         words = [_WORDS[kind] for kind in kinds if not (kind is str and entry.choices)]
-    if words and (bounds := [f"{word} {bound:g}" for word, _, bound in _bounds(field)]):
+    if words and (bounds := [f"{word} {bound:.15g}" for word, _, bound in _bounds(field)]):
         words[0] += f" {' and '.join(bounds)}"
     return " or ".join([*words, *entry.choices, *(["None"] if optional else [])])
 
@@ -140,6 +140,8 @@ def _refuse(field: dataclasses.Field, value: Any) -> typing.NoReturn:
 
 
 def _number(field: dataclasses.Field, value: Any, kinds: tuple[type, ...]) -> Any:
+    if isinstance(value, numbers.Integral) and abs(value) >= 1 << 63:
+        _refuse(field, value)
     if isinstance(value, numbers.Integral) and int in kinds:
         value = int(value)
     elif float in kinds:
@@ -305,3 +307,9 @@ class Options:
             if name not in cls.options():
                 raise UserError(f"no option {name!r}: {nearest(name, cls.options(), ALL_OPTIONS)}")
         return cls(**{**values, **changes})
+
+
+class JsonOption(Options):
+    """What is printed"""
+
+    json: bool = option(False, "print JSON alone on standard output")

@@ -1,7 +1,7 @@
 """Options of `plan`, `models` and `demo`."""
 
 from distill_jax.config.data import lengths
-from distill_jax.config.options import REQUIRED, Options, option
+from distill_jax.config.options import REQUIRED, JsonOption, Options, option
 from distill_jax.config.training import LoraOptions, ModelOptions
 from distill_jax.errors import UserError
 
@@ -16,7 +16,7 @@ class DeviceOptions(Options):
     network_gb_per_s: float | None = option(None, "rate of the network between hosts", above=0)
 
 
-class PlanConfig(DeviceOptions, LoraOptions, ModelOptions):
+class PlanConfig(JsonOption, DeviceOptions, LoraOptions, ModelOptions):
     """The step that is planned"""
 
     mesh: dict[str, int] | None = option(None, "such as data=8,fsdp=8,model=4", minimum=1, metavar="AXIS=N,…")
@@ -30,7 +30,6 @@ class PlanConfig(DeviceOptions, LoraOptions, ModelOptions):
     partitioning: str | tuple = option("fully_sharded_tensor_parallel", "a preset or a table")
     dtype: str = option("bfloat16", "of activations and matrix products", choices=("bfloat16", "float32"))
     remat: str = option("full", "what the backward pass computes again", choices=("full", "dots", "none"))
-    json: bool = option(False, "print JSON")
 
     def verify(self) -> None:
         """Either a mesh, or devices to find one for."""
@@ -40,10 +39,8 @@ class PlanConfig(DeviceOptions, LoraOptions, ModelOptions):
             raise UserError("the model's vocabulary decides the number of ids: give --vocab-size N")
 
 
-class ModelsConfig(Options):
+class ModelsConfig(JsonOption):
     """The list of models"""
-
-    json: bool = option(False, "print JSON")
 
 
 class DemoConfig(Options):

@@ -84,7 +84,8 @@ def _from_gin(cls: type[Options], sources: Sources) -> tuple[dict[str, Any], dic
     by_macro = cls.by_macro()
     read: list[dict[str, Binding]] = []
     if sources.model is not None:  # its file says more than each command needs
-        shape = gin_files.read(model_file(sources.model), sources.search_paths)
+        file = gin_files.model_file(sources.model, sources.search_paths)
+        shape = gin_files.read(file, sources.search_paths)
         read.append({name: binding for name, binding in shape.items() if name in by_macro})
     read += [gin_files.read(name, sources.search_paths) for name in sources.gin_files]
     for file in read:
@@ -120,11 +121,6 @@ def _unknown(name: str, known: Mapping[str, Any]) -> str:
     if "." in name or "/" in name:
         return f"{name} binds a function's argument, which only T5X does; our engine takes macros, NAME = value"
     return f"no option is called {name}; {nearest(name, known, ALL_OPTIONS)}"
-
-
-def model_file(name: str) -> str:
-    """The gin file of a model: `small` and `t5_1_1/small` are models/t5_1_1/small.gin."""
-    return f"models/{name if '/' in name else f't5_1_1/{name}'}.gin"
 
 
 def from_macros(cls: type[T], macros: Mapping[str, Any], **values: Any) -> T:

@@ -4,8 +4,9 @@ import os
 import re
 from typing import Any
 
+from distill_jax.config.checking import VerifyOption
 from distill_jax.config.data import SPLITS, RowsOptions, lengths
-from distill_jax.config.options import REQUIRED, Options, option
+from distill_jax.config.options import REQUIRED, JsonOption, Options, option
 from distill_jax.errors import UserError
 
 
@@ -62,7 +63,7 @@ class Decoding(Options):
         return Decoding(**{name: getattr(self, name) for name in Decoding.options()})
 
 
-class StudentOptions(Options):
+class StudentOptions(VerifyOption):
     """The student"""
 
     model_dir: str = option(REQUIRED, "the run's folder", positional=True, path=True)
@@ -84,7 +85,7 @@ class LabelOptions(Options):
     )
 
 
-class EvalConfig(LabelOptions, StudentOptions):
+class EvalConfig(JsonOption, LabelOptions, StudentOptions):
     """The evaluation"""
 
     split: str = option("test", SPLITS)
@@ -100,10 +101,12 @@ class EvalConfig(LabelOptions, StudentOptions):
 class InferConfig(Decoding, LabelOptions, StudentOptions):
     """Inputs and outputs"""
 
-    input: str = option("-", "JSONL, CSV or Parquet; - is standard input")
+    input: str = option("-", "JSONL, CSV, Parquet or plain text; - is standard input")
     output: str = option("-", "JSONL, continued where it stopped; - is standard output")
     input_format: str | None = option(
-        None, "default by the file's ending, else jsonl", choices=("jsonl", "csv", "parquet")
+        None,
+        "text: an input a line; default by the file's ending, else jsonl",
+        choices=("jsonl", "csv", "parquet", "text"),
     )
     input_column: str = option("input", "column of the text", metavar="COLUMN")
     choices_column: str = option("choices", "labels to rank, for a task without classes", metavar="COLUMN")
@@ -114,7 +117,7 @@ class InferConfig(Decoding, LabelOptions, StudentOptions):
     rationale: bool = option(False, "predict rationales too")
 
 
-class SelectConfig(RowsOptions):
+class SelectConfig(VerifyOption, RowsOptions):
     """What to select"""
 
     count: int = option(REQUIRED, "rows to choose", minimum=1)
@@ -152,9 +155,19 @@ class ServeConfig(StudentOptions):
     max_queue: int = option(1024, "inputs that may wait; more get 429", minimum=1)
     max_wait_ms: float = option(2.0, "milliseconds that an input waits for others", minimum=0)
     timeout: float = option(120.0, "seconds until a request is given up", above=0)
+    client_timeout: float = option(
+        30.0, "seconds that a client may take for a request's head, its body, the answer, and between", above=0
+    )
+    max_connections: int = option(512, "open at a time; more get 503", minimum=1)
+    max_n: int = option(16, "answers to an input, and beams, at most", minimum=1)
+    max_text: int = option(1_000_000, "characters of a request's texts in all, at most", minimum=1)
+    max_choices: int = option(128, "labels to choose from for an input, at most", minimum=1)
+    max_choice_tokens: int = option(256, "of each such label, at most", minimum=1)
+    max_choices_tokens: int = option(16_384, "of all such labels in a request, at most", minimum=1)
+    warm_up: int = option(64, "compile for inputs of up to so many tokens before it is ready", minimum=0)
 
 
-class ConvertConfig(Options):
+class ConvertConfig(VerifyOption):
     """The conversion"""
 
     source: str = option(
@@ -173,7 +186,7 @@ class ConvertConfig(Options):
     shard_gb: float = option(5.0, "size of a Hugging Face file at most", above=0)
 
 
-class ExportConfig(Options):
+class ExportConfig(VerifyOption):
     """What is exported"""
 
     model_dir: str = option(REQUIRED, "the run's folder", positional=True, path=True)
@@ -213,11 +226,10 @@ class ExportConfig(Options):
         return f"choose another folder with {self.named('output')}"
 
 
-class CompareConfig(Options):
+class CompareConfig(JsonOption):
     """The comparison"""
 
     first: str = option(REQUIRED, "predictions of `distill-jax eval`", positional=True, metavar="A.jsonl")
     second: str = option(REQUIRED, "another run's, of the same examples", positional=True, metavar="B.jsonl")
     resamples: int = option(10_000, "bootstrap samples", minimum=1)
     seed: int = option(0, "of these", macro="RANDOM_SEED", minimum=0)
-    json: bool = option(False, "print JSON")

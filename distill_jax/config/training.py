@@ -4,6 +4,7 @@ import pathlib
 import re
 from typing import Any
 
+from distill_jax.config.checking import VerifyOption
 from distill_jax.config.data import MethodName, RecordOptions, lengths
 from distill_jax.config.network import ModelOptions
 from distill_jax.config.options import Options, fixed, option
@@ -100,7 +101,7 @@ class MeshOptions(Options):
     loss_chunk: int = option(2048, "tokens whose logits a shard of the batch holds at once", minimum=1)
 
 
-class RunOptions(Options):
+class RunOptions(VerifyOption):
     """The run"""
 
     model_dir: str = option(

@@ -18,12 +18,16 @@ _STOPS = ".!?…。 "
 _MOST_AROUND = 64  # characters around a class; more are a text, not a label
 _WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
 _NUMBER = re.compile(r"[+-]?\d{1,30}(?:\.\d{1,30})?", re.ASCII)
+_TRUTHS = ("True", "TRUE", "False", "FALSE")
 _WHOLE = re.compile(r"\s*([+-]?\d+)\.0+\s*", re.ASCII)
 
 
 def spelled(value: str | float | bool) -> str:
-    """A label, a choice or an id as text, with one spelling of a value: `1` for 1, 1.0 and `1.0`; `true`."""
-    if isinstance(value, bool):
+    """A label, a choice or an id as text, with one spelling of a value: `1` for 1, 1.0 and `1.0`; `true`.
+
+    So `True` and `TRUE`, as pandas and spreadsheets write them in a CSV file, are the `true` of JSON.
+    """
+    if isinstance(value, bool) or value in _TRUTHS:
         return str(value).lower()
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return str(int(value))  # a column of integers with a null in it is one of floats
@@ -113,7 +117,8 @@ def _number(text: str) -> float | None:
         end -= 1
     if (word := text[start:end].casefold()) in _WORDS:
         return float(_WORDS.index(word))
-    return float(text[start:end]) if _NUMBER.fullmatch(text, start, end) else None
+    digits = text[start:end].replace("\u2212", "-")  # the minus sign of typography
+    return float(digits) if _NUMBER.fullmatch(digits) else None
 
 
 def class_names(classes: Sequence[str] | None, path: str | None = None) -> tuple[str, ...] | None:

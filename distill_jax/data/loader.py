@@ -1,7 +1,6 @@
 """Batches from prepared records: shuffled by epoch, sharded by host, resumable to the batch."""
 
 import functools
-import json
 import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -12,8 +11,8 @@ import numpy as np
 
 from distill_jax.config import TrainConfig
 from distill_jax.data.documents import SpanCorruption
-from distill_jax.data.records import Segment, decode_row, to_features
-from distill_jax.errors import UserError
+from distill_jax.data.records import Segment, damaged, decode_row, open_rows, read_manifest, to_features
+from distill_jax.errors import UserError, words_of
 
 Batch = dict[str, np.ndarray]
 FOREVER = 1 << 48  # rows
@@ -27,13 +26,14 @@ class _Rows:
 
     def __init__(
         self,
+        path: pathlib.Path,
         records,
         order: Callable[[int], Sequence[int]],
         num_epochs: int | None,
         corruption: SpanCorruption | None,
         seed: int,
     ):
-        self._records, self._order = records, order
+        self._path, self._records, self._order = path, records, order
         self._corruption, self._seed = corruption, seed
         self._length = FOREVER if num_epochs is None else num_epochs * len(records)
 
@@ -42,7 +42,10 @@ class _Rows:
 
     def __getitem__(self, number: int) -> Sequence[Segment]:
         epoch, place = divmod(number, len(self._records))
-        segments = decode_row(self._records[int(self._order(epoch)[place])])
+        try:
+            segments = decode_row(self._records[int(self._order(epoch)[place])])
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise damaged(self._path / "rows.array_record", error) from None
         if self._corruption is None:
             return segments
         return [self._corruption.corrupt(segment, self._seed, epoch) for segment in segments]
@@ -109,13 +112,13 @@ class Loader:
             option = TrainConfig.named("batch_size")
             raise UserError(f"{option} {batch_size} does not divide by {process_count} hosts")
         path = pathlib.Path(path)
+        manifest = read_manifest(path)
         try:
-            manifest = json.loads((path / "manifest.json").read_text())
             layout = [manifest[name] for name in ("task_feature_lengths", "soft", "top_k", "shared")]
             corruption = manifest.get("corruption") and SpanCorruption(**manifest["corruption"])
-            label_tokens = np.load(path / "label_tokens.npy")
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{path}: no prepared records in there: {error}") from None
+        except (KeyError, TypeError) as error:
+            raise damaged(path / "manifest.json", error) from None
+        records, label_tokens = open_rows(path)
 
         def collate(rows: list[Batch]) -> Batch:
             return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
@@ -126,8 +129,7 @@ class Loader:
                 return range(len(label_tokens))
             return balanced_order(label_tokens, batch_size, seed, epoch)
 
-        records = grain.sources.ArrayRecordDataSource([str(path / "rows.array_record")])
-        dataset = grain.MapDataset.source(_Rows(records, order, num_epochs, corruption, seed))
+        dataset = grain.MapDataset.source(_Rows(path, records, order, num_epochs, corruption, seed))
         if num_epochs is not None:
             over = len(dataset) % batch_size
             if over and pad_last:
@@ -158,5 +160,11 @@ class Loader:
         return self._iterator.get_state()
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes to a position of `get_state`, of a loader with the same arguments."""
-        self._iterator.set_state(state)
+        """Goes to a position of `get_state`, of a loader with the same arguments.
+
+        Raises UserError when it is none.
+        """
+        try:
+            self._iterator.set_state(state)
+        except Exception as error:  # Grain's iterators have many kinds
+            raise UserError(f"the place in the data {state!r:.80} is none: {words_of(error):.200}") from None

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distill_jax import files
+from distill_jax.config.options import nearest
 from distill_jax.data import nli
 from distill_jax.data.sources import HuggingFaceSource, TfdsSource
 from distill_jax.errors import UserError
@@ -103,7 +104,7 @@ def import_original(name: str, origin: str, data_dir: str) -> dict[str, int]:
 def _hub_rows(name: str, origin: str) -> dict[str, Iterable[Row]]:
     original = ORIGINALS.get(name)
     if original is None:
-        raise UserError(f"no original of {name!r} is known: expected svamp, {', '.join(ORIGINALS)}")
+        raise UserError(f"no original of {name!r} is known: {nearest(name, ('svamp', *ORIGINALS))}")
     hub, _, other = origin.partition(":")
     if hub not in HUBS:
         raise UserError(f"--from {origin}: expected {' or '.join(HUBS)}")

@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from distill_jax import files
 from distill_jax.config import PrepareConfig
 from distill_jax.data import cache, documents
 from distill_jax.data.documents import SpanCorruption
 from distill_jax.data.packing import pack as pack_rows
-from distill_jax.data.records import Segment, encode_row
+from distill_jax.data.records import Segment, encode_row, read_manifest
 from distill_jax.data.schema import Example
 from distill_jax.data.selection import OPTIONS, Filters, keep, share
 from distill_jax.data.sources.base import code_of
@@ -35,7 +34,7 @@ from distill_jax.data.vocabularies import load_vocabulary, train_vocabulary
 from distill_jax.data.vocabulary_base import EXTRA_IDS
 from distill_jax.errors import UserError
 
-FORMAT = 10  # raise it when the records would differ for the same arguments
+FORMAT = 11  # raise it when the records would differ for the same arguments
 WINDOW = 8192  # examples that are tokenized and packed together, and held in memory
 LENGTHS = PrepareConfig.named("task_feature_lengths")
 log = logging.getLogger("distill_jax")
@@ -52,12 +51,16 @@ class Prepared:
 
 
 def resolve_vocabulary(
-    spec: str, task: DistillationTask, cache_dir: str | os.PathLike | None = None, sentinels: int = 0
+    spec: str,
+    task: DistillationTask,
+    cache_dir: str | os.PathLike | None = None,
+    sentinels: int = 0,
+    verify: bool = True,
 ) -> str:
     """`spec` itself, or for `train:SIZE` the folder of a vocabulary made of the task's train text.
 
     All fields of the examples count, whatever the method, so that methods share one vocabulary. It has 100
-    sentinels, as T5's, or `sentinels` where these are more.
+    sentinels, as T5's, or `sentinels` where these are more. With `verify` a damaged one is made anew.
 
     Raises:
       UserError: for a size that is no number, or that the text is too small or too rich for.
@@ -72,10 +75,9 @@ def resolve_vocabulary(
     key = hash_of([*parts, size, FORMAT, *[extra_ids] * (extra_ids > EXTRA_IDS)])
     root = pathlib.Path(cache_dir or cache.cache_dir())
     folder = root / "vocabularies" / f"{task.name}-{size}-{key}"
-    if not folder.exists():
-        with files.new_folder(folder, cache.ADVICE) as temporary:
-            train_vocabulary(texts(task), int(size), extra_ids).save(temporary)
-    return str(folder)
+    return str(
+        cache.made(folder, lambda to: train_vocabulary(texts(task), int(size), extra_ids).save(to), verify)
+    )
 
 
 def hash_of(value: Any) -> str:
@@ -168,6 +170,7 @@ def prepare(
     seed: int = 0,
     cache_dir: str | os.PathLike | None = None,
     max_truncated: float = 0.05,
+    verify: bool = True,
 ) -> Prepared:
     """Prepares a split, or finds it prepared.
 
@@ -181,6 +184,7 @@ def prepare(
       data_fraction, num_examples, seed: see `selection.share`.
       filters: which of these to keep; the manifest has the numbers of those dropped.
       max_truncated: warns when a larger share of the inputs or the targets is cut.
+      verify: compares what is found prepared with its checksums; a damaged set is prepared anew.
 
     Raises:
       UserError: for unusable arguments or data, and for a full disk.
@@ -194,7 +198,7 @@ def prepare(
         )
     if not 0.0 < data_fraction <= 1.0:
         raise UserError(f"{PrepareConfig.named('data_fraction')} must lie in (0, 1], got {data_fraction}")
-    vocabulary = resolve_vocabulary(vocabulary, task, cache_dir, documents.spans_of(views, lengths))
+    vocabulary = resolve_vocabulary(vocabulary, task, cache_dir, documents.spans_of(views, lengths), verify)
     tokenizer = load_vocabulary(vocabulary)
     pretrains = [view for view in views if view.name == "text"]
     corruption = documents.make_corruption(pretrains[0], tokenizer, lengths) if pretrains else None
@@ -218,13 +222,16 @@ def prepare(
         "data": task.source.fingerprint(split),
         "format": FORMAT,
     }
+    if soft:
+        description["refuses"] = "rows without label_probs"  # older records may have nothing else
     if corruption is not None:
         description["corruption"] = dataclasses.asdict(corruption)
     key = hash_of(description)
     root = pathlib.Path(cache_dir or cache.cache_dir())
     kind = "soft_labels" if soft else "_".join(view.name for view in views)
     folder = root / "prepared" / f"{task.name}_{kind}-{split}-{key}"
-    if not folder.exists():
+
+    def make(temporary: pathlib.Path) -> None:
         chosen = share(task.source, split, data_fraction, num_examples, seed)
         dropped = collections.Counter()
         examples = checked(keep(chosen, filters, task.agrees, dropped), task, split, views)
@@ -242,13 +249,14 @@ def prepare(
                     counts.rows += 1
                     yield row
 
-        with files.new_folder(folder, cache.ADVICE) as temporary:
-            write_rows(temporary / "rows.array_record", rows())
-            if split == "train":
-                _check_targets(task, views, counts, dropped)
-            text = json.dumps(_manifest(description, counts, dropped), indent=2)
-            (temporary / "manifest.json").write_text(text + "\n")
-    manifest = json.loads((folder / "manifest.json").read_text())
+        write_rows(temporary / "rows.array_record", rows())
+        if split == "train":
+            _check_targets(task, views, counts, dropped)
+        text = json.dumps(_manifest(description, counts, dropped), indent=2)
+        (temporary / "manifest.json").write_text(text + "\n")
+
+    cache.made(folder, make, verify)
+    manifest = read_manifest(folder)
     _warn(manifest, max_truncated)
     return Prepared(folder, key, vocabulary, manifest)
 
@@ -278,6 +286,12 @@ def _check_targets(
             after = f"; the filters dropped {filtered}" if filtered else ""
             needed = view.target if not view.soft else "label_probs or teacher_label among its classes"
             raise UserError(f"{task.name} train: none of the {counts.examples} examples has a {needed}{after}")
+        if view.soft and counts.without_label_probs == counts.views[view.name]:
+            raise UserError(
+                f"{task.name} train: none of the {counts.examples} examples has label_probs, which soft labels "
+                "are made of: have the teacher give them (distill-jax annotate --logprobs 5, or --samples 5 "
+                "for shares of votes), or train with --method task_distillation on its labels"
+            )
 
 
 def _manifest(description: dict[str, Any], counts: Counts, dropped: Mapping[str, int]) -> dict[str, Any]:
@@ -309,7 +323,9 @@ def _warn(manifest: Mapping[str, Any], max_truncated: float) -> None:
     counted = {
         "unknown_tokens": "tokens are unknown to the vocabulary",
         "labels_of_no_class": f"labels are none of the classes or choices: {_counted(manifest)}",
+        "without_label_probs": "examples have no label_probs: the teacher counts as certain of their label",
         "null_rationales": "rationales are `nan`, `None` or the like: remove them",
+        "null_labels": "labels are `nan`, `None` or the like: remove them, or name the class in --classes",
     }
     problems += [f"{manifest[name]} {problem}" for name, problem in counted.items() if manifest[name]]
     if manifest["split"] == "train":

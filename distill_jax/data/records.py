@@ -1,9 +1,15 @@
 """A packed row as bytes on disk, and as the padded features of a batch."""
 
 import dataclasses
+import json
+import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import grain
 import numpy as np
+
+from distill_jax.errors import UserError, words_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,6 +68,44 @@ def decode_row(record: bytes) -> list[Segment]:
         segments.append(segment)
         position += int(sizes.sum())
     return segments
+
+
+def damaged(path: pathlib.Path, error: Exception) -> UserError:
+    """The error, in words, of a file of prepared records that cannot be read."""
+    return UserError(
+        f"{path}: damaged ({words_of(error):.200}): delete the folder {path.parent}: it is prepared anew"
+    )
+
+
+def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
+    """What `prepare` noted of a folder of records; raises UserError when it cannot be read."""
+    path = folder / "manifest.json"
+    try:
+        values = json.loads(path.read_text())
+        if not isinstance(values, dict):
+            raise ValueError(f"expected an object, got {values!r:.40}")
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no prepared records in there: {path.name} is missing") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, error) from None
+    return values
+
+
+def open_rows(folder: pathlib.Path) -> tuple[Any, np.ndarray]:
+    """The encoded rows of a folder, by number, and how many label tokens each of them has, int32 [rows].
+
+    Raises UserError when they cannot be read, or are not of one another.
+    """
+    path = folder / "label_tokens.npy"
+    try:
+        label_tokens = np.load(path)
+        path = folder / "rows.array_record"
+        records = grain.sources.ArrayRecordDataSource([str(path)])
+    except (OSError, ValueError, EOFError, RuntimeError) as error:
+        raise damaged(path, error) from None
+    if len(records) != len(label_tokens):
+        raise damaged(path, ValueError(f"{len(records)} rows, expected {len(label_tokens)}"))
+    return records, label_tokens
 
 
 def to_features(

@@ -28,7 +28,9 @@ class Counts:
     unknown_tokens: int = 0  # among these, ids that stand for what the vocabulary cannot write
     labels_of_no_class: int = 0  # none of the row's choices or the task's classes
     other_labels: dict[str, int] = dataclasses.field(default_factory=dict)  # these, by their text
+    without_label_probs: int = 0  # soft labels of a teacher that counts as certain, for want of `label_probs`
     null_rationales: int = 0  # such as `nan` or `None`, which a program wrote for a missing one
+    null_labels: int = 0  # likewise, where classes and choices are not known
     # The first ten pairs of labels with the same ids, which no student can tell apart.
     equal_labels: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
@@ -55,7 +57,7 @@ class Counts:
                 self.equal_labels.append(pair)
 
 
-NULLS = {"nan", "none", "null", "na", "n/a", "<na>"}  # what pandas and others write for a missing text
+NULLS = set("nan none null na n/a #n/a <na> nat".split())  # what pandas and others write for a missing text
 
 
 def new_counts(views: Sequence[View]) -> Counts:
@@ -106,6 +108,8 @@ def tokenize(
                 counts.null_rationales += example.rationale.strip().casefold() in NULLS
             elif options := example.choices or classes:
                 counts.compare_to_classes(texts[1], place_of(texts[1], options))
+            else:
+                counts.null_labels += texts[1].strip().casefold() in NULLS
             copies = view.copies(counts.with_target[view.name])
             counts.with_target[view.name] += 1
             counts.views[view.name] += copies
@@ -151,6 +155,7 @@ def _tokenize_soft(
             continue
         counts.with_target[view.name] += 1
         counts.views[view.name] += 1
+        counts.without_label_probs += example.label_probs is None
         if (text := getattr(example, view.target)) is not None:
             counts.compare_to_classes(text, label.reference)
         kept.append((number, example, label))

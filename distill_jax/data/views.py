@@ -91,7 +91,7 @@ def soften(example: Example, classes: Sequence[str] | None, target: str = "label
     """The teacher's distribution over the labels of an example; None where it has said nothing.
 
     The labels are the row's `choices`, else the task's classes, else reference and teacher's label. Without
-    `label_probs` the teacher counts as certain of its label.
+    `label_probs` the teacher counts as certain of its label; `prepare` refuses rows that all lack them.
 
     Raises:
       ValueError: when `label_probs` has another length than the labels, or no mass.

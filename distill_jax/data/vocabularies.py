@@ -174,13 +174,13 @@ def _download(url: str) -> pathlib.Path:
             raise
         log.warning("warning: %s: the copy fetched last is used", error)
         return copies[-1]
-    folder = downloads / f"{name}-{digest(json.dumps(version))}"
-    if not folder.exists():
-        with files.new_folder(folder, cache.ADVICE) as temporary:
-            with cache.fetching(what):
-                model = filesystem.cat_file(path)
-            SentencePieceVocabulary(model, name=what).save(temporary)
-    return folder
+
+    def fetch(temporary: pathlib.Path) -> None:
+        with cache.fetching(what):
+            model = filesystem.cat_file(path)
+        SentencePieceVocabulary(model, name=what).save(temporary)
+
+    return cache.made(downloads / f"{name}-{digest(json.dumps(version))}", fetch)
 
 
 def _read_model(path: pathlib.Path, extra_ids: int | None = None) -> SentencePieceVocabulary:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import tokenizers
 
+from distill_jax import files
 from distill_jax.errors import UserError
 
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
@@ -89,9 +90,9 @@ class BaseVocabulary:
 
     def save(self, folder: str | os.PathLike) -> None:
         """Writes what `load_vocabulary(folder)` reads."""
-        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
         for name, content in self._files().items():
-            pathlib.Path(folder, name).write_bytes(content)
+            with files.atomic_write(pathlib.Path(folder, name), binary=True) as file:
+                file.write(content)
 
     def _files(self) -> dict[str, bytes]:
         raise NotImplementedError

@@ -7,7 +7,7 @@ from typing import Any
 
 from distill_jax.checkpoints import run_dir
 from distill_jax.config import InferConfig
-from distill_jax.data.sources.tables import TABLES
+from distill_jax.data.sources.tables import TABLES, JsonlSource, TextLines, ending
 from distill_jax.decoding.output import Output, open_output, to_json
 from distill_jax.decoding.predict import PREDICTED, Request
 from distill_jax.decoding.predictor import Predictor
@@ -17,12 +17,18 @@ WINDOW = 8  # batches that are read, sorted by length, predicted and written at 
 
 
 def open_source(path: str, input_format: str | None, columns: Mapping[str, str]):
-    """The source of a file's rows; `-` is standard input. Raises UserError for a column that is unknown."""
-    name = "/dev/stdin" if path == "-" else path
-    suffix = pathlib.Path(name).suffix.lower()
-    if input_format is None:
-        input_format = suffix.removeprefix(".") if suffix in TABLES else "jsonl"
-    return TABLES[f".{input_format}"]({"all": [name]}, columns)
+    """The source of a file's rows; `-` is standard input. Raises UserError for columns of plain text."""
+    kinds = {**TABLES, ".txt": TextLines, ".text": TextLines}
+    kind = f".{input_format}" if input_format else ending(path)
+    source = kinds.get(kind, JsonlSource)({"all": ["/dev/stdin" if path == "-" else path]}, columns)
+    if isinstance(source, TextLines):
+        if named := [f"--{field}-column {name}" for field, name in columns.items() if name != field]:
+            raise UserError(
+                f"{' and '.join(named)}: plain text has no columns, each line of {path} is an input"
+            )
+    elif kind not in kinds:
+        source.advice = "; plain text, an input a line, is read with --input-format text"
+    return source
 
 
 def _skip_done(rows: Iterator, output: Output) -> None:
@@ -60,7 +66,9 @@ def infer_run(config: InferConfig) -> tuple[int, int]:
     window = WINDOW * config.batch_size
     first = list(itertools.islice(rows, window))  # what is wrong with these is told before the model loads
     rows = itertools.chain(first, rows)
-    predictor = Predictor(config.model_dir, config.step, config.batch_size, config.weights)
+    predictor = Predictor(
+        config.model_dir, config.step, config.batch_size, config.weights, config.verify_checksums
+    )
     predictor.views(request)
     settings = {
         "model_dir": str(pathlib.Path(config.model_dir).absolute()),

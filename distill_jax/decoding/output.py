@@ -1,7 +1,6 @@
 """JSON lines that grow on the disk, and are continued by the next run where this one stopped."""
 
 import contextlib
-import fcntl
 import json
 import os
 import pathlib
@@ -73,12 +72,10 @@ def open_output(path: str, settings: Mapping[str, Any]) -> Iterator[Output]:
             with target.open("w", encoding="utf-8") as file:
                 yield Output(file, path)
             return
-        _claim(target, settings)
+        target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("a", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(f"{path}: another process is writing this file") from None
+            files.lock(file, path, "another process is writing this file")
+            _claim(target, settings)
             done, size = _whole_rows(target)
             file.truncate(size)
             yield Output(file, path, done, syncs=True)

@@ -20,13 +20,18 @@ class Predictor:
     """
 
     def __init__(
-        self, model_dir: str, step: int | str | None = None, batch_size: int = 64, weights: str = "float32"
+        self,
+        model_dir: str,
+        step: int | str | None = None,
+        batch_size: int = 64,
+        weights: str = "float32",
+        verify: bool = True,
     ):
         if batch_size < 1:
             raise UserError(f"batch_size: expected 1 or more, got {batch_size}")
         self.student = load_student(str(model_dir))
         self.step = checkpoints.pick_step(str(model_dir), step)
-        self.engine = self.student.engine(self.step, batch_size, weights)
+        self.engine = self.student.engine(self.step, batch_size, weights, verify)
 
     def predict(
         self,
@@ -92,7 +97,8 @@ def to_example(number: int, item: str | Mapping[str, Any]) -> Example:
     if not isinstance(rationale, str | None):
         raise UserError(f"input {number}: expected a text under `rationale`, got {rationale!r:.60}")
     if choices is not None:
-        if isinstance(choices, str) or not choices or not all(isinstance(choice, str) for choice in choices):
+        is_list = isinstance(choices, Sequence) and not isinstance(choices, str | Mapping)
+        if not is_list or not choices or not all(isinstance(choice, str) for choice in choices):
             raise UserError(f"input {number}: expected a list of texts under `choices`, got {choices!r:.60}")
         choices = tuple(dict.fromkeys(choices))
     return Example(f"input {number}", fields["input"], rationale=rationale, choices=choices)

@@ -26,13 +26,15 @@ class Student:
     task: DistillationTask
     views: tuple[View, ...]
 
-    def params(self, step: int | None = None) -> Any:
-        """Parameters at `step`, or at the latest checkpoint."""
-        return reading.restore_params(self.model_dir, step)
+    def params(self, step: int | None = None, verify: bool = True) -> Any:
+        """Parameters at `step`, or at the latest checkpoint; with `verify` compared with its checksums."""
+        return reading.restore_params(self.model_dir, step, verify)
 
-    def engine(self, step: int | None, batch_size: int, weights: str = "float32") -> Engine:
-        """Decodes and scores with the parameters at `step`, or at the latest checkpoint; see `quantize`."""
-        params = quantize(self.params(step), weights)
+    def engine(
+        self, step: int | None, batch_size: int, weights: str = "float32", verify: bool = True
+    ) -> Engine:
+        """Decodes and scores with the parameters of `params(step, verify)`; for `weights` see `quantize`."""
+        params = quantize(self.params(step, verify), weights)
         return Engine(params, self.model, self.vocabulary, self.lengths["inputs"], batch_size)
 
     @property

@@ -36,16 +36,25 @@ def build_tries(choices: Sequence[Sequence[Sequence[int]]]) -> Tries:
     """
     nodes: list[dict[int, int]] = []
 
-    def grow(texts: Sequence[tuple[int, ...]], numbers: list[int], depth: int) -> int:
-        if len(numbers) == 1:
-            return -1 - numbers[0]
-        branches: dict[int, list[int]] = {}
-        for number in numbers:
-            branches.setdefault(texts[number][depth], []).append(number)
-        node = len(nodes)
-        nodes.append({})
-        nodes[node] |= {token: grow(texts, below, depth + 1) for token, below in branches.items()}
-        return node
+    def grow(texts: Sequence[tuple[int, ...]]) -> int:
+        """The root of a new trie. A loop, as texts may share more tokens than Python's stack holds."""
+        root, distinct = {}, {}
+        for number, text in enumerate(texts):
+            distinct.setdefault(text, number)
+        # The numbers of the texts that are left, their next token's place, and the node's parent and token.
+        pending = [(list(distinct.values()), 0, root, 0)]
+        while pending:
+            numbers, depth, parent, token = pending.pop()
+            if len(numbers) == 1:
+                parent[token] = -1 - numbers[0]
+                continue
+            parent[token] = len(nodes)
+            nodes.append({})
+            branches: dict[int, list[int]] = {}
+            for number in numbers:
+                branches.setdefault(texts[number][depth], []).append(number)
+            pending += [(below, depth + 1, nodes[-1], branch) for branch, below in branches.items()]
+        return root[0]
 
     root_of: dict[tuple[tuple[int, ...], ...], int] = {}
     roots = np.zeros(len(choices), np.int32)
@@ -54,8 +63,7 @@ def build_tries(choices: Sequence[Sequence[Sequence[int]]]) -> Tries:
         if not texts:
             raise ValueError(f"row {row} has no texts to choose from")
         if texts not in root_of:
-            distinct = [number for number, text in enumerate(texts) if text not in texts[:number]]
-            root_of[texts] = grow(texts, distinct, 0)
+            root_of[texts] = grow(texts)
         roots[row] = root_of[texts]
 
     ids = sorted({token for node in nodes for token in node})

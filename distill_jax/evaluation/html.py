@@ -73,7 +73,7 @@ dl.row {{ background: var(--panel); border-radius: 4px; padding: .8rem 1rem; }}
 dt {{ color: var(--faint); font-size: .85rem; }} dd {{ margin: 0 0 .5rem; white-space: pre-wrap; }}
 """
 # A page that is opened from a disk or a server loads nothing, whatever stands in its texts.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _NUMBER = re.compile(r"[-+<]? ?[\d.,]+(?:e[-+]?\d+)?[%KMB]?|-|")
 
 
@@ -143,7 +143,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str
     )
 
 
-def page(title: str, parts: Sequence[str], lead: Sequence[str] = (), contents: Sequence[str] = ()) -> str:
+def page(
+    title: str,
+    parts: Sequence[str],
+    lead: Sequence[str] = (),
+    contents: Sequence[str] = (),
+    policy: str = POLICY,
+) -> str:
     """The whole page.
 
     Args:
@@ -151,13 +157,14 @@ def page(title: str, parts: Sequence[str], lead: Sequence[str] = (), contents: S
       parts: HTML.
       lead: HTML between the heading and the parts.
       contents: texts of the headings of level 2 to link to.
+      policy: its content security policy.
     """
     items = "".join(f"<li>{link(f'#{slug(text)}', text)}</li>" for text in contents)
     navigation = f'<nav aria-label="Contents"><ul>{items}</ul></nav>' if items else ""
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}"><link rel="icon" href="data:,">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}"><link rel="icon" href="data:,">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>"
         '<a class="skip" href="#main">Skip to the content</a>\n'
         f"<header><h1>{escape(title)}</h1>\n{''.join(lead)}{navigation}</header>\n"

@@ -8,6 +8,7 @@ from typing import Any
 
 from distill_jax import files
 from distill_jax.checkpoints import orbax as checkpoints
+from distill_jax.checkpoints.layout import METRICS
 from distill_jax.config import Decoding, EvalConfig
 from distill_jax.decoding.predict import Request
 from distill_jax.decoding.quantization import quantize
@@ -59,7 +60,8 @@ def evaluate_run(config: EvalConfig) -> RunEvaluation:
     evaluator = Evaluator(student, config.batch_size, request, config.eval_examples)
     results: list[dict[str, Any]] = []
     for step, kind in itertools.product(steps, weights):
-        evaluation = evaluator.evaluate(quantize(student.params(step), kind), config.split)
+        params = quantize(student.params(step, config.verify_checksums), kind)
+        evaluation = evaluator.evaluate(params, config.split)
         suffix = "" if config.label_by == "generate" else f"-{config.label_by}"
         suffix += "" if kind == "float32" else f"-{kind}"
         predictions = folder / f"{config.split}-{step}{suffix}.jsonl"
@@ -69,8 +71,7 @@ def evaluate_run(config: EvalConfig) -> RunEvaluation:
         settings = {"step": step, "split": config.split, "label_by": config.label_by}
         settings |= {} if kind == "float32" else {"weights": kind}
         results.append({**settings, **evaluation.metrics, **figures})
-        with (folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(results[-1], ensure_ascii=False) + "\n")
+        files.append_line(folder / METRICS, json.dumps(results[-1], ensure_ascii=False))
     how = {"rank": "labels ranked", "constrain": "labels constrained"}.get(config.label_by, "labels generated")
     if config.weights != "float32":
         how += f", {' and '.join(weights)} weights"

@@ -54,7 +54,7 @@ def export(config: ExportConfig) -> Exported:
         ctranslate.check(student.model.config)
     repository = hub.Repository(config.push, config.private) if config.push else None
     step = orbax.pick_step(config.model_dir, config.step)
-    checkpoint = open_checkpoint(config.model_dir, step)
+    checkpoint = open_checkpoint(config.model_dir, step, config.verify_checksums)
     parameters = sum(math.prod(parameter.shape) for parameter in checkpoint.parameters.values())
     facts = gather(config, student, step, parameters)
     lengths = student.lengths

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from distill_jax.config.options import nearest
 from distill_jax.errors import UserError
 
 
@@ -78,7 +79,8 @@ def get_device(name: str, **changes: float | None) -> Device:
     `flops` replaces the peaks of both kinds of products. Raises UserError for a name that is not in the table.
     """
     if name not in DEVICES:
-        raise UserError(f"--device {name!r} is none of {', '.join(DEVICES)}: take one and override its figures")
+        hint = nearest(name, DEVICES)
+        raise UserError(f"--device {name!r} is not in the table: take one and override its figures; {hint}")
     given = {field: value for field, value in changes.items() if value is not None}
     if "flops" in given:
         given["flops_float32"] = given["flops"]

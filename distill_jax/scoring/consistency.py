@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from distill_jax.data.schema import Example
 from distill_jax.scoring.equations import evaluate_equation
 
-_NUMBER = r"-?\d[\d,]*(?:\.\d+)?"
-_EXPRESSION = re.compile(rf"(?:\(\s?)*{_NUMBER}(?:[\s)]*[-+*/x×÷][\s(]*{_NUMBER})+[\s)]*")
+# Bounded, so that a search takes time in proportion to the text.
+_NUMBER = r"-?\d[\d,]{0,40}(?:\.\d{1,40})?"
+_EXPRESSION = re.compile(
+    rf"(?:\(\s?){{0,20}}{_NUMBER}(?:[\s)]{{0,20}}[-+*/x×÷][\s(]{{0,20}}{_NUMBER})+[\s)]{{0,20}}"
+)
 _SIGNS = str.maketrans({"x": "*", "×": "*", "÷": "/", ",": None})
 
 

@@ -13,8 +13,10 @@ from distill_jax.config import ServeConfig
 from distill_jax.decoding.predictor import Predictor
 from distill_jax.errors import UserError
 from distill_jax.serving.app import Server
+from distill_jax.serving.connections import limited
 
 GRACE = 60.0  # seconds that running requests get when the server stops
+LINGER = 10.0  # seconds in which a client may still send the rest of a body that was answered already
 
 
 @contextlib.asynccontextmanager
@@ -23,16 +25,27 @@ async def listening(server: Server, host: str, port: int) -> AsyncIterator[str]:
 
     Queued requests are answered before it ends. Raises UserError for an address that is taken or not allowed.
     """
-    runner = web.AppRunner(server.app(), access_log=None, handler_cancellation=True, shutdown_timeout=GRACE)
+    # The time that a connection may be kept alive also counts until the head of its first request has come.
+    patience = server.config.client_timeout
+    options = {
+        "keepalive_timeout": patience,
+        "lingering_time": min(patience, LINGER),
+        "handler_cancellation": True,
+    }
+    runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=GRACE, **options)
     await runner.setup()
+    listener = None
     try:
         try:
-            await web.TCPSite(runner, host, port).start()
+            protocol = limited(runner.server, server.config.max_connections)
+            listener = await asyncio.get_running_loop().create_server(protocol, host, port)
         except OSError as error:
             raise UserError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
-        address = runner.addresses[0]
+        address = listener.sockets[0].getsockname()
         yield f"http://{address[0]}:{address[1]}"
     finally:
+        if listener is not None:
+            listener.close()
         await runner.cleanup()
 
 
@@ -68,20 +81,29 @@ def run(config: ServeConfig, tell: Callable[[str], None]) -> None:
     """Loads a student and serves it until SIGINT or SIGTERM.
 
     The key that clients must send is read from the environment variable DISTILL_JAX_SERVE_KEY. `tell` is called
-    with the address, and when the server stops. Raises UserError for a folder that is no run, or an address
-    that is taken or not allowed.
+    with the address, again once the usual programs are compiled, and when the server stops. Raises UserError
+    for a folder that is no run, or an address that is taken or not allowed.
     """
-    predictor = Predictor(config.model_dir, config.step, config.batch_size, config.weights)
+    predictor = Predictor(
+        config.model_dir, config.step, config.batch_size, config.weights, config.verify_checksums
+    )
     server = Server(predictor, config, os.environ.get("DISTILL_JAX_SERVE_KEY") or None)
-    server.warm_up()
+    server.starting = True
 
     async def serve() -> None:
         stop = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         async with listening(server, config.host, config.port) as address:
-            tell(f"serving on {address}; Ctrl-C stops")
-            await stop.wait()
+            if config.warm_up:
+                tell(f"listening on {address}: compiling for inputs of up to {config.warm_up} tokens")
+            stopped, warm_up = asyncio.create_task(stop.wait()), asyncio.create_task(server.warm_up())
+            await asyncio.wait([stopped, warm_up], return_when=asyncio.FIRST_COMPLETED)
+            if warm_up.done():
+                warm_up.result()  # raises the error that kept it from starting
+                tell(f"serving on {address}; Ctrl-C stops")
+            await stopped
+            warm_up.cancel()
             tell("stopping: answering the queued requests")
 
     asyncio.run(serve())

@@ -1,5 +1,7 @@
 """What stands around every route: the key, the metrics, and errors as OpenAI's clients read them."""
 
+import asyncio
+import contextlib
 import hmac
 import logging
 import time
@@ -8,13 +10,14 @@ from collections.abc import Awaitable, Callable
 import prometheus_client
 from aiohttp import web
 
+from distill_jax.config import ServeConfig
 from distill_jax.decoding.microbatch import Closed, Full
 from distill_jax.errors import UserError
 from distill_jax.serving.requests import BadRequest
 from distill_jax.serving.responses import error_body
 
 LOG = logging.getLogger("distill_jax.serving")
-OPEN = ("/health", "/metrics")  # routes that need no key
+OPEN = ("/", "/health", "/metrics", "/openapi.json")  # routes that need no key
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -37,16 +40,28 @@ class Metrics:
         prometheus_client.Gauge("queue_inputs", "Inputs in the queue", **names).set_function(queue_length)
 
 
-def around(metrics: Metrics, key: str | None, timeout: float) -> Callable:
-    """The middleware that counts in `metrics`; clients must send the key, the timeout is for the message."""
+def around(metrics: Metrics, key: str | None, config: ServeConfig) -> Callable:
+    """The middleware that counts in `metrics`; clients must send the key, unless it is None.
+
+    A client that does not take its answer within `config.client_timeout` is cut off.
+    """
 
     @web.middleware
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
         route = getattr(request.match_info.route.resource, "canonical", "other")
         began = time.monotonic()
-        response = await _answer(request, handler, key, timeout)
+        response = await _answer(request, handler, key, config.timeout)
         metrics.requests.labels(route, response.status).inc()
         metrics.seconds.labels(route).observe(time.monotonic() - began)
+        try:
+            with contextlib.suppress(ConnectionError):  # the client has gone, which aiohttp finds too
+                async with asyncio.timeout(config.client_timeout):
+                    await response.prepare(request)
+                    await response.write_eof()
+        except TimeoutError:
+            LOG.warning("a client of %s took no answer within %g s", request.path, config.client_timeout)
+            if request.transport is not None:
+                request.transport.abort()
         return response
 
     return count
@@ -59,12 +74,16 @@ async def _answer(
     try:
         if key is not None and request.path not in OPEN:
             given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(), key.encode()):
+            # What is no text of HTTP's is no key; it is compared as the bytes that it came as.
+            if not hmac.compare_digest(given.encode(errors="surrogateescape"), key.encode()):
                 raise BadRequest("no valid key: send it as a bearer token", status=401)
         return await handler(request)
     except UserError as error:
         bad = error if isinstance(error, BadRequest) else BadRequest(str(error))
-        return _error(bad.status, str(bad), "invalid_request_error", bad.param, bad.code)
+        response = _error(bad.status, str(bad), "invalid_request_error", bad.param, bad.code)
+        if bad.status == 408:  # the rest of the body is not waited for
+            response.force_close()
+        return response
     except web.HTTPException as error:
         return _error(error.status, error.reason, "invalid_request_error")
     except Full:

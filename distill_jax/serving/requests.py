@@ -4,10 +4,12 @@ A student reads one input: the prompt, or what `ChatForms` makes of a chat, by d
 user. As OpenAI's clients expect, null counts as absent.
 """
 
+import dataclasses
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, TypeVar
 
 import pydantic
+import pydantic_core
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from distill_jax.config import Decoding
@@ -16,7 +18,6 @@ from distill_jax.decoding.engine import LIKELIEST
 from distill_jax.decoding.predict import Request
 from distill_jax.errors import UserError
 
-MAX_N = 64
 _TEXTS = "a text or a list of texts"
 
 
@@ -28,9 +29,10 @@ class BadRequest(UserError):
         self.param, self.status, self.code = param, status, code
 
 
-def _number(default: float | int | None, low: float, high: float) -> Any:
+def _number(default: float | int | None, low: float, high: float | None = None) -> Any:
     kind = "a number" if isinstance(default, float) else "an integer"
-    return Field(default, ge=low, le=high, description=f"{kind} from {low:g} to {high:g}")
+    bounds = f"of at least {low:g}" if high is None else f"from {low:g} to {high:g}"
+    return Field(default, ge=low, le=high, description=f"{kind} {bounds}")
 
 
 def _flag(default: bool) -> Any:
@@ -39,7 +41,7 @@ def _flag(default: bool) -> Any:
 
 def _refused(value: Any) -> Any:
     if value:
-        raise ValueError("not supported: a student answers in plain text, and in one piece")
+        raise ValueError("not supported: a student answers in plain text")
     return value
 
 
@@ -49,24 +51,34 @@ def _known_format(form: Any) -> Any:
     return form
 
 
+def _power_of_two(n: int) -> int:
+    """The smallest that is not less than `n`."""
+    return 1 << (n - 1).bit_length()
+
+
 def _listed(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
 _Text = Annotated[str, Field(min_length=1)]
 _Input = Annotated[str, Field(pattern=r"\S")]
+_Stop = Annotated[list[_Text], BeforeValidator(_listed, json_schema_input_type=_Text | list[_Text])]
+_Prompt = Annotated[list[_Input], BeforeValidator(_listed, json_schema_input_type=_Input | list[_Input])]
 _Unsupported = Annotated[Any, AfterValidator(_refused)]
 
 
 class Body(pydantic.BaseModel):
-    """What all bodies share: how to decode. `top_k` and `top_p` only count where `temperature` is above 0."""
+    """What all bodies share: how to decode. `top_k` and `top_p` only count where `temperature` is above 0.
+
+    Beams, and texts per input, are decoded in powers of two, so that few programs are compiled: 5 beams are 8.
+    """
 
     model_config = pydantic.ConfigDict(strict=True, frozen=True)
 
     temperature: float = _number(0.0, 0.0, 2.0)
     top_p: float = _number(1.0, 1e-6, 1.0)
     top_k: int = _number(0, 0, 1 << 20)
-    num_beams: int | None = _number(None, 1, MAX_N)
+    num_beams: int | None = _number(None, 1)
     length_penalty: float = _number(1.0, 0.0, 10.0)
 
     @pydantic.model_validator(mode="before")
@@ -82,15 +94,20 @@ class Body(pydantic.BaseModel):
         return self
 
     @property
-    def decoding(self) -> Decoding:
-        """How to decode: greedily unless the body says otherwise."""
-        return self._decoding(1)
+    def texts_per_input(self) -> int:
+        """How many texts the answer to an input has."""
+        return 1
 
-    def _decoding(self, n: int, seed: int = 0) -> Decoding:
-        """The settings, with `n` beams where greedy decoding is to return `n` texts."""
+    @property
+    def decoding(self) -> Decoding:
+        """How to decode, greedily unless the body says otherwise; `n_best` may be more than was asked for.
+
+        Where greedy decoding is to return several texts, it is beam search with as many beams.
+        """
+        n = _power_of_two(self.texts_per_input)
         settings = self.model_dump(include=set(Body.model_fields))
-        settings["num_beams"] = self.num_beams or (1 if self.temperature else n)
-        return Decoding(**settings, n_best=n, seed=seed)
+        settings["num_beams"] = _power_of_two(self.num_beams or (1 if self.temperature else n))
+        return Decoding(**settings, n_best=n)
 
 
 class CompletionRequest(Body):
@@ -101,21 +118,22 @@ class CompletionRequest(Body):
     """
 
     model: str = Field(description="the name of a model, see /v1/models")
-    n: int = _number(1, 1, MAX_N)
+    n: int = _number(1, 1)
     seed: int | None = _number(None, 0, (1 << 63) - 1)
-    stop: Annotated[list[_Text], BeforeValidator(_listed)] = Field([], description=_TEXTS)
+    stop: _Stop = Field([], description=_TEXTS)
     max_tokens: int | None = _number(None, 1, 1 << 20)
     max_completion_tokens: int | None = _number(None, 1, 1 << 20)
     response_format: Annotated[Any, AfterValidator(_known_format)] = None
-    stream: Annotated[bool, AfterValidator(_refused)] = _flag(False)
+    stream: bool = _flag(False)
+    stream_options: dict[str, Any] = Field({}, description="an object with `include_usage`")
     tools: _Unsupported = None
     functions: _Unsupported = None
     echo: _Unsupported = None
     suffix: _Unsupported = None
 
     @property
-    def decoding(self) -> Decoding:
-        return self._decoding(self.n)
+    def texts_per_input(self) -> int:
+        return self.n
 
     def check_format(self, fields: Collection[str] | None) -> None:
         """Raises BadRequest when it asks for JSON with other fields than `fields`, None for plain text."""
@@ -130,7 +148,8 @@ class CompletionRequest(Body):
         schema = asked.get("json_schema")
         schema = schema.get("schema") if isinstance(schema, Mapping) else None
         required = schema.get("required") if isinstance(schema, Mapping) else None
-        odd = next((name for name in required or () if name not in fields), None)
+        required = required if isinstance(required, list) else []
+        odd = next((name for name in required if name not in fields), None)
         if odd is not None:
             raise BadRequest(
                 f"response_format: no field {odd!r}: this student writes {', '.join(fields)}", "response_format"
@@ -163,7 +182,7 @@ class ChatRequest(CompletionRequest):
 class PromptRequest(CompletionRequest):
     """Body of `/v1/completions`."""
 
-    prompt: Annotated[list[_Input], BeforeValidator(_listed)] = Field(min_length=1, description=_TEXTS)
+    prompt: _Prompt = Field(min_length=1, description=_TEXTS)
     logprobs: int | None = _number(None, 0, LIKELIEST)
 
     def texts(self, forms: ChatForms) -> tuple[str, ...]:
@@ -185,7 +204,7 @@ class PredictRequest(Body):
     rationale: bool = _flag(False)
     label_by: str = Field("generate", description="a text")
     normalize_scores: bool = _flag(Request.normalize_scores)
-    n_best: int = _number(1, 1, MAX_N)
+    n_best: int = _number(1, 1)
     seed: int = _number(0, 0, (1 << 32) - 1)
 
     @pydantic.model_validator(mode="after")
@@ -195,25 +214,30 @@ class PredictRequest(Body):
         return self
 
     @property
-    def decoding(self) -> Decoding:
-        return self._decoding(self.n_best, self.seed)
+    def texts_per_input(self) -> int:
+        return self.n_best
 
     @property
     def request(self) -> Request:
         """What to predict, and how."""
         label_by = self.label_by or "generate"
-        return Request(self.label, self.rationale, label_by, self.normalize_scores, self.decoding)
+        decoding = dataclasses.replace(self.decoding, seed=self.seed)
+        return Request(self.label, self.rationale, label_by, self.normalize_scores, decoding)
 
 
 Kind = TypeVar("Kind", bound=Body)
 
 
-def read(kind: type[Kind], body: Any) -> Kind:
-    """The body as a model.
+def read(kind: type[Kind], text: bytes) -> Kind:
+    """A body of JSON in UTF-8 as a model.
 
-    Raises BadRequest, naming the field, for anything that cannot be done, and UserError for settings that
-    exclude each other.
+    Raises BadRequest for what is no such JSON, texts that no encoding can hold among it, and for anything that
+    cannot be done, naming the field; UserError for settings that exclude each other.
     """
+    try:
+        body = pydantic_core.from_json(text, allow_inf_nan=False)
+    except ValueError as error:
+        raise BadRequest(f"the body is no JSON in UTF-8: {error}") from None
     if not isinstance(body, Mapping):
         raise BadRequest("the body is no JSON object")
     try:

@@ -1,14 +1,17 @@
 """Bodies of responses, as OpenAI's clients read them."""
 
+import dataclasses
 import itertools
+import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill_jax.data.vocabularies import Vocabulary
+from distill_jax.decoding.predict import Prediction
 from distill_jax.serving.generation import Generation, Piece
-from distill_jax.serving.requests import CompletionRequest
+from distill_jax.serving.requests import CompletionRequest, PredictRequest
 
 Answers = Sequence[Sequence[tuple[Generation, str]]]  # those to each text, with the reasons why they end
 
@@ -88,3 +91,35 @@ def response_body(
         "choices": choices,
         "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": tokens, "total_tokens": total},
     }
+
+
+def events(body: Mapping[str, Any], *, chat: bool, with_usage: bool) -> str:
+    """The body of a response as server-sent events, as OpenAI's clients read a stream.
+
+    A choice is a chunk with all of its text, and one with the reason why it ends. `with_usage` adds a chunk
+    without choices that has the tokens.
+    """
+    shared = {name: value for name, value in body.items() if name not in ("choices", "usage")}
+    shared |= {"object": "chat.completion.chunk"} if chat else {}
+    shared |= {"usage": None} if with_usage else {}
+    chunks = []
+    for choice in body["choices"]:
+        begun, ended = {**choice, "finish_reason": None}, {**choice, "logprobs": None}
+        if chat:
+            message = begun.pop("message")
+            del ended["message"]
+            begun["delta"], ended["delta"] = {"role": message["role"], "content": message["content"]}, {}
+        else:
+            ended["text"] = ""
+        chunks += [shared | {"choices": [part]} for part in (begun, ended)]
+    if with_usage:
+        chunks.append(shared | {"choices": [], "usage": body["usage"]})
+    return "".join(f"data: {line}\n\n" for line in (*map(json.dumps, chunks), "[DONE]"))
+
+
+def prediction(answer: Prediction, request: PredictRequest) -> dict[str, Any]:
+    """An answer of `/predict`, with no more texts than were asked for."""
+    fields = dataclasses.asdict(answer)
+    for name in ("labels", "rationales") if request.label_by == "generate" else ("rationales",):
+        fields[name] = fields[name][: request.n_best]
+    return fields

@@ -4,27 +4,31 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
+import itertools
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
 from distill_jax.config.annotation import LimitOptions
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers.jobs import AnnotationPlan, Job, missing_jobs
+from distill_jax.teachers.label_probs import LabelProbs
 from distill_jax.teachers.limits import Budget, CutPrompts, Pace, Pause, Spent, TokenEstimate
 from distill_jax.teachers.messages import Client, Reply, TeacherError
 from distill_jax.teachers.prices import Price
 from distill_jax.teachers.records import paid, records
 from distill_jax.teachers.retrying import retrying, with_retries
 from distill_jax.teachers.store import Store
+from distill_jax.teachers.window import FIRST, Window
 
 logger = logging.getLogger(__name__)
 _LET_OTHERS = 50  # rows looked up between two chances for the running requests
 _FAILURES_SHOWN = 5
 _FAILURES_IN_A_ROW = 20  # end a run
 _FIRST_FAILURES = 3  # end it too, where no request was answered and asking again would not help
+_HEAD_START = 5.0  # seconds in which the first request is alone: a wrong key is asked about once
 
 
 @dataclasses.dataclass
@@ -32,9 +36,14 @@ class Outcome:
     """What a run did."""
 
     complete: int = 0  # rows that needed nothing: the store had all their samples
-    answered: int = 0  # requests
+    asked: int = 0  # requests
+    answered: int = 0  # of these
     stored: int = 0  # completions added to the store
     failed: int = 0  # requests without an answer after all attempts
+    timed_out: int = 0  # attempts without an answer in time
+    busy: int = 0  # attempts that the endpoint refused for now: too many requests, or too much to do
+    at_a_time: int = 0  # requests that may be under way at a time, as the answers so far allow
+    with_probs: int = 0  # stored completions that give `label_probs`
     troubles: collections.Counter = dataclasses.field(
         default_factory=collections.Counter
     )  # see `Answer.trouble`
@@ -76,7 +85,7 @@ class AnnotationRun:
         budget = Spent(limits.budget_requests, limits.budget_tokens, limits.budget_usd)
         self.budget = Budget(budget, store.spent)
         self._estimate, self._pause = TokenEstimate(), Pause(limits.max_wait, self._stop)
-        self._cutting = CutPrompts()
+        self._cutting, self._probs = CutPrompts(), LabelProbs(plan)
         self._policy = retrying(limits.attempts, self._pause, limits.first_wait)
 
     def _stop(self, why: str, fatal: bool = False) -> None:
@@ -125,6 +134,8 @@ class AnnotationRun:
         lines = records(job, reply, self._plan, self._client.endpoint, cost, seconds)
         self.outcome.answered += 1
         self.outcome.stored += len(lines)
+        self._probs.look(job.request.example, reply.answers, lines)
+        self.outcome.with_probs = self._probs.found
         self.outcome.troubles.update(filter(None, (answer.trouble for answer in reply.answers[: len(lines)])))
         return lines
 
@@ -134,12 +145,14 @@ class _NotAsked(Exception):
 
 
 class Annotator(AnnotationRun):
-    """Asks with `limits.concurrency` requests at a time."""
+    """Asks with up to `limits.concurrency` requests at a time, as many as the server keeps up with."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self._requests = Pace(self._limits.requests_per_minute, self._pause.sleep)
         self._tokens = Pace(self._limits.tokens_per_minute, self._pause.sleep)
+        most = self._limits.concurrency
+        self._window = Window(most, self._limits.timeout, most if self._client.batches else FIRST)
         self._running: set[str] = set()
         self._turn, self._begun = asyncio.Lock(), asyncio.Event()
         self._failing = 0
@@ -176,8 +189,10 @@ class Annotator(AnnotationRun):
 
     async def _work(self, jobs: AsyncIterator[Job], number: int) -> None:
         """One of the requests at a time; all but the first few wait until one of these was answered."""
-        if number >= _FIRST_FAILURES:
-            await self._begun.wait()
+        if number:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_HEAD_START if number < _FIRST_FAILURES else None):
+                    await self._begun.wait()
         try:
             await self._ask_all(jobs)
         finally:
@@ -201,9 +216,9 @@ class Annotator(AnnotationRun):
                 self._running.discard(job.name)
 
     async def _do(self, job: Job) -> None:
-        start = time.monotonic()
+        start, attempt = time.monotonic(), itertools.count(1)
         try:
-            (reply, used), attempts = await with_retries(self._policy, lambda: self._ask(job))
+            (reply, used), attempts = await with_retries(self._policy, lambda: self._ask(job, attempt))
         except _NotAsked:
             return
         except TeacherError as error:
@@ -218,8 +233,8 @@ class Annotator(AnnotationRun):
             rest = dataclasses.replace(job.request, samples=job.request.samples[len(lines) :])
             await self._do(Job(job.key, rest))
 
-    async def _ask(self, job: Job) -> tuple[Reply, Spent]:
-        """One attempt, when budget and pace allow; the reply and what it cost."""
+    async def _ask(self, job: Job, attempt: Iterator[int]) -> tuple[Reply, Spent]:
+        """The next attempt, when budget, window and pace allow; the reply and what it cost."""
         most, used = self._most(job), Spent()
         if self.outcome.stopped:
             raise _NotAsked
@@ -227,17 +242,24 @@ class Annotator(AnnotationRun):
             self._stop(f"the budget of {self.budget.exhausted} is spent")
             raise _NotAsked
         try:
-            await self._requests.take()
-            await self._tokens.take(most.tokens)
-            await self._pause.over()
-            if self.outcome.stopped:
-                raise _NotAsked
-            used = Spent(1)
-            reply = await self._client.complete(job.request)
+            async with self._window.place():
+                await self._requests.take()
+                await self._tokens.take(most.tokens)
+                await self._pause.over()
+                if self.outcome.stopped:
+                    raise _NotAsked
+                self.outcome.asked += next(attempt) == 1
+                used = Spent(1)
+                reply = await self._window.watch(lambda: self._client.complete(job.request))
             used = self._used(job, reply, most)
             self._tokens.correct(used.tokens - most.tokens)
             return reply, used
+        except TeacherError as error:
+            self.outcome.timed_out += error.timed_out
+            self.outcome.busy += error.overloaded and not error.timed_out
+            raise
         finally:
+            self.outcome.at_a_time = self._window.limit
             await self.budget.settle(most, used)
 
     def _count_failure(self, job: Job, error: TeacherError) -> None:

@@ -229,12 +229,15 @@ class BatchAnnotator(AnnotationRun):
         """The store's lines of an answer; none for an error, which is counted."""
         response = answer.get("response")
         response = response if isinstance(response, Mapping) else {}
+        self.outcome.asked += job.name not in self._failed
+        body, status = response.get("body", response), response.get("status_code")
         try:
-            if response.get("status_code") != 200:
-                message = error_message(answer.get("error")) or error_message(response.get("body"))
-                status = f"HTTP {response['status_code']}" if response.get("status_code") else "no response"
-                raise TeacherError(f"{status}: {message or 'no message'}")
-            reply = read_reply(response.get("body"))
+            if not body or str(status or 200)[:1] != "2":
+                message = error_message(answer.get("error")) or error_message(body)
+                raise TeacherError(
+                    f"{f'HTTP {status}' if status else 'no response'}: {message or 'no message'}"
+                )
+            reply = read_reply(body)
         except TeacherError as error:
             if job.name not in self._failed:
                 self.outcome.fail(job, error)

@@ -53,7 +53,9 @@ def import_chats(config: ImportConfig) -> dict[str, int]:
             except ValueError as error:
                 counts[f"lines left out: {error}"] += 1
                 continue
-            label, rationale = read(thinking.split(chat.answer).answer) if chat.answer else UNPARSED
+            label, rationale = (
+                read(thinking.split(chat.answer, config.answer).answer) if chat.answer else UNPARSED
+            )
             counts["chats without an answer: rows without a label"] += not chat.answer
             counts[f"answers not of the form {config.answer!r}: rows without a label"] += (
                 bool(chat.answer) and not label

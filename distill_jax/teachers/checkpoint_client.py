@@ -26,6 +26,7 @@ class CheckpointClient(Client):
 
     protocol = "checkpoint"
     parser = parsing.JSON
+    batches = True
 
     def __init__(self, model: str, batch_size: int = 64):
         folder, step = _folder_and_step(model)

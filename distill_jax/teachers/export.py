@@ -20,6 +20,10 @@ from distill_jax.teachers.rows import Rows
 from distill_jax.teachers.store import Store
 
 
+class NothingToWrite(UserError):
+    """No row has a label or an answer."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Delivery:
     """What was made of the stored completions."""
@@ -44,10 +48,13 @@ def deliver(
     Raises:
       UserError: when no row has a label, or a file cannot be written.
     """
-    figures, written, left_out = Figures(rows), 0, 0
+    figures, written, left_out, nothing = Figures(rows), 0, 0, None
     judged = verdicts(rows, examples, completions, template, config.check, config.rationale_from)
     if config.output:
-        written, left_out = write_rows(config.output, judged, figures, rows.chat)
+        try:
+            written, left_out = write_rows(config.output, judged, figures, rows.chat)
+        except NothingToWrite as error:
+            nothing = error  # the report tells why
     else:
         for verdict, lines in judged:
             figures.add(verdict, lines)
@@ -55,6 +62,8 @@ def deliver(
     if config.report:
         shown = {**settings, "checks": ", ".join(config.check) or "none"}
         write_report(config.report, f"The teacher on {rows.name}", summary, shown)
+    if nothing is not None:
+        raise nothing
     return Delivery(summary, written, left_out)
 
 
@@ -129,7 +138,7 @@ def write_rows(
             written += 1
         if not written:
             why = f" (samples: {problems})" if (problems := figures.problems_in_words()) else ""
-            raise UserError(
+            raise NothingToWrite(
                 f"{path}: nothing to write: none of the {left_out} rows has a label or an answer{why}"
             )
     return written, left_out

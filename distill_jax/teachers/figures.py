@@ -38,6 +38,7 @@ class Figures:
         counts["samples"] += len(verdict.samples)
         counts["annotated"] += bool(verdict.samples)
         counts["answered"] += example.teacher_label is not None
+        counts["with_label_probs"] += example.label_probs is not None
         self._problems.update(sample.problem for sample in verdict.samples if sample.problem)
         if verdict.agreement is not None:
             self._agreement += verdict.agreement
@@ -95,8 +96,9 @@ class Figures:
     def summary(self) -> dict[str, Any]:
         """The figures, as JSON has them; shares are of the rows with completions."""
         counts = self._counts
+        names = ("rows", "annotated", "answered", "with_label_probs", "samples")
         return {
-            **{name: counts[name] for name in ("rows", "annotated", "answered", "samples")},
+            **{name: counts[name] for name in names},
             "accuracy": self._accuracy(),
             "problems": {name: count / counts["samples"] for name, count in sorted(self._problems.items())},
             "without_logprobs": counts["without_logprobs"],

@@ -7,19 +7,24 @@ import json
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill_jax.teachers.messages import TeacherError
 from distill_jax.teachers.secrets import redact
 
 _TRANSIENT = (408, 409, 425, 429)
+_TIMED_OUT = (408, 504)
 _FATAL = (401, 402, 403, 404, 405)
 _NO_CREDIT = ("insufficient_quota", "billing_hard_limit_reached")
 _PAGE = 100_000  # characters of a page that are read
+_WORDS = 2000  # characters of a message in which advice is looked for
 _DEEPEST = 20  # of the JSON in which a message is looked for
-_SAYING = ("error", "message", "detail", "details", "msg", "errors", "error_message", "error_description")
-_SAYING += ("description", "reason", "title", "fault", "faultstring")
+# Names of fields with words, without case and `_`.
+_SAYING = tuple(
+    "error message detail details msg errors errormessage errordescription description reason title fault "
+    "faultstring errormsg errmsg baseresp statusmsg".split()
+)
 # An error's name in the body of a 200 -> the status that it would have had.
 _NAMED = (
     (r"auth|api.?key|permission|forbidden|credential", 401),
@@ -29,17 +34,17 @@ _NAMED = (
 )
 # What an error without a name says there -> that status.
 _TOLD = (
-    (r"api.?key|unauthori[sz]ed|authenticat|credentials", 401),
-    (r"insufficient.{0,9}(balance|credit|quota|funds)", 402),
+    (r"api.?key|unauthori[sz]ed|authenticat|credentials|access.?token|access denied|subscription key", 401),
+    (r"insufficient.{0,9}(balance|credit|quota|funds)|\b(no|out of) (credit|balance)", 402),
     (r"\bmodel\b.*\b(not found|not exist|unknown)", 404),
 )
 # What an error says -> what mends it.
 _ADVICE = (
     (r"max_completion_tokens|max_tokens|max_output_tokens", "--max-tokens-field NAME, or --max-tokens"),
-    (r"api-version|api version", "end --base-url in ?api-version=…"),
+    (r"api[-_ ]version", "end --base-url in ?api-version=…"),
     (r"temperature", "--temperature none"),
     (r"context.?(?:length|window|size)|maximum.{0,20}tokens|too long", "--shots, --max-tokens"),
-    (r"\bn\b.{0,9}\b1\b", "--samples-per-request 1"),
+    (r"\bn\b.{0,20}\b1\b", "--samples-per-request 1"),
     (
         r"\bsystem\b.*\b(role|message|prompt|instruction)|developer instruction|\brole\b.*\bsystem\b"
         r"|\broles?\b.*\balternat",
@@ -51,7 +56,8 @@ _ADVICE = (
     (r"top_logprobs|logprobs", "leave --logprobs out"),
 )
 _FIELD = re.compile(
-    r"(?:[\"'`]|\bbody\.)(stop|seed|top_p|n|temperature|logprobs|response_format|max_tokens)(?:[\"'`]|:)"
+    r"(?:[\"'`]|\bbody\.|\b(?:argument|parameter|field|input)s?\b[^\"'`:]{0,20}:? )"
+    r"(stop|seed|top_p|n|temperature|logprobs|response_format|max_tokens)(?:[\"'`]|:|$)"
 )
 _REFUSES = re.compile(
     r"unknown|unsupported|not supported|unrecognized|not permitted|cannot find|extra|unexpected", re.I
@@ -71,6 +77,7 @@ def status_error(
         retry_after=retry_after(headers or {}),
         status=status,
         fatal=status in _FATAL or no_credit,
+        timed_out=status in _TIMED_OUT,
     )
 
 
@@ -84,6 +91,7 @@ def _advice(status: int, message: str) -> str:
         return "--model?" if _MODEL.search(message) else "does the address end in /v1?"
     if status not in (400, 404, 422):
         return ""
+    message = message[:_WORDS]
     for pattern, advice in _ADVICE:
         if re.search(pattern, message, re.IGNORECASE):
             return advice
@@ -91,16 +99,15 @@ def _advice(status: int, message: str) -> str:
     return f"--omit {field[1]}" if field else ""
 
 
-def body_error(message: str, name: str | None) -> TeacherError:
-    """The error that a body with the status 200 tells of, by its name, if any, such as `invalid_api_key`."""
-    if name in _NO_CREDIT:
-        return status_error(402, message, code=name)
-    known = (_NAMED, name) if name else (_TOLD, message[:300])
-    named = (status for pattern, status in known[0] if re.search(pattern, known[1], re.IGNORECASE))
-    status = next(named, None)
-    if status is None:
-        return TeacherError(one_line(f"not a completion: {message}"), transient=True)
-    return status_error(status, message)
+def body_error(message: str, names: Sequence[str]) -> TeacherError:
+    """The error in a body with the status 200: by its names, such as `invalid_api_key`, or by its words."""
+    if no_credit := next((name for name in names if name in _NO_CREDIT), None):
+        return status_error(402, message, code=no_credit)
+    for known, text in ((_NAMED, " ".join(names)), (_TOLD, message[:300])):
+        for pattern, status in known:
+            if re.search(pattern, text, re.IGNORECASE):
+                return status_error(status, message)
+    return TeacherError(one_line(f"not a completion: {message}"), transient=True)
 
 
 def error_message(body: Any, depth: int = 0) -> str:
@@ -114,8 +121,9 @@ def error_message(body: Any, depth: int = 0) -> str:
         return "; ".join(told)
     if not isinstance(body, Mapping):
         return ""
+    fields = {str(name).casefold().replace("_", ""): value for name, value in body.items()}
     for name in _SAYING:
-        if body.get(name) and (message := error_message(body[name], depth + 1)):
+        if fields.get(name) and (message := error_message(fields[name], depth + 1)):
             place = body.get("loc")
             where = ".".join(map(str, place)) if name == "msg" and isinstance(place, list) else ""
             return f"{where}: {message}" if where else message
@@ -138,7 +146,8 @@ def _plain(text: str, depth: int) -> str:
 
 def no_answer(timeout: float) -> TeacherError:
     """The error of a request that took longer than `timeout` seconds."""
-    return TeacherError(f"no answer within {timeout:g} s", transient=True)
+    advice = "--timeout SECONDS gives it longer, --concurrency N asks for less at a time"
+    return TeacherError(f"no answer within {timeout:g} s ({advice})", transient=True, timed_out=True)
 
 
 def unknown_error(error: BaseException, what: str = "") -> TeacherError:

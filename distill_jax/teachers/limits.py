@@ -51,14 +51,14 @@ class Pause:
         self._until = 0.0
         self._ended = asyncio.Event()
 
-    def extend(self, seconds: float) -> None:
-        """No request within the next `seconds`; a wait above a minute is told, with the time when it ends."""
+    def extend(self, seconds: float, why: str = "") -> None:
+        """No request within the next `seconds`; a wait above a minute is told: when it ends, and `why`."""
         if seconds > self._longest:
-            self._refuse(f"{_asked(seconds)}, which is above --max-wait {self._longest:g}")
+            self._refuse(f"{_asked(seconds, why)}, which is above --max-wait {self._longest:g}")
             return
         until = asyncio.get_running_loop().time() + seconds
         if seconds > LONG_PAUSE and until - self._until > LONG_PAUSE:
-            logger.warning("%s; Ctrl-C stops", _asked(seconds))
+            logger.warning("%s; Ctrl-C stops", _asked(seconds, why))
         self._until = max(self._until, until)
 
     def end(self) -> None:
@@ -77,11 +77,12 @@ class Pause:
             await self.sleep(wait)
 
 
-def _asked(seconds: float) -> str:
+def _asked(seconds: float, why: str) -> str:
     """How long a `Retry-After` is, and the local time when it ends, in words."""
     ends = datetime.datetime.now().astimezone() + datetime.timedelta(seconds=min(seconds, 1e9))
     clock = ends.strftime("%H:%M:%S" if seconds < 43_200 else "%Y-%m-%d %H:%M")
-    return f"the endpoint asks to wait {seconds:,.0f} s, until {clock} (Retry-After)"
+    reason = f": {why}" if why else ""
+    return f"the endpoint asks to wait {seconds:,.0f} s, until {clock} (Retry-After{reason})"
 
 
 class Spent(NamedTuple):

@@ -3,24 +3,29 @@
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from distill_jax.data.schema import Example
 
+_OVERLOADED = (429, 503, 529)  # 529 is Anthropic's
 REFUSAL = "refusal"  # why an answer ended, where it says that the teacher will not answer
-# Why an answer ended, in the endpoints' words, without case, `_` and `-`.
-_CUT = {"length", "maxtokens", "modellength", "maxlength", "maxoutputtokens", "modelcontextwindowexceeded"}
-_REFUSED = {REFUSAL, "contentfilter", "contentfiltered", "safety", "prohibitedcontent", "blocklist", "spii"}
-_REFUSED |= {"recitation", "guardrailintervened", "sensitive"}
+# Why an answer ended, in the endpoints' words -> what is wrong with it.
+_TROUBLES = (
+    (r"refus|filter|safety|prohibit|block|spii|recitation|guardrail|sensitive|moderat|toxic", "refused"),
+    (r"length|max\w{0,20}tokens|token.?limit|context.?window", "cut"),
+    (r"abort|error|cancel|interrupt|insufficient|incomplete|malformed|time.?(?:limit|out)", "broken"),
+)
 
 
 def trouble(finish: str | None, text: str) -> str:
-    """What is wrong with an answer that ended for the reason `finish`: `refused`, `cut`, `empty` or nothing."""
-    reason = (finish or "").casefold().replace("_", "").replace("-", "")
-    if reason in _REFUSED:
-        return "refused"
-    return "cut" if reason in _CUT else "" if text.strip() else "empty"
+    """What is wrong with an answer that ended for the reason `finish`.
+
+    `refused`; `cut` by the limit of tokens; `broken` off by the endpoint; `empty`; or "", nothing.
+    """
+    found = (name for pattern, name in _TROUBLES if re.search(pattern, finish or "", re.IGNORECASE))
+    return next(found, "" if text.strip() else "empty")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +109,7 @@ class Answer:
 
     @property
     def trouble(self) -> str:
-        """Why it can have no vote: `refused`, `cut` or `empty`; "" for an answer that may have one."""
+        """Why it can have no vote, see `trouble`; "" for an answer that may have one."""
         return trouble(self.finish, self.text)
 
 
@@ -139,6 +144,7 @@ class TeacherError(Exception):
 
     `transient`: another attempt may succeed, after the `retry_after` seconds that the endpoint asks to wait.
     `fatal`: every other request would fail too: a wrong key, an unknown model, no credit. `status` is HTTP's.
+    `timed_out`: there was no answer in time.
     """
 
     def __init__(
@@ -149,9 +155,16 @@ class TeacherError(Exception):
         retry_after: float | None = None,
         fatal: bool = False,
         status: int | None = None,
+        timed_out: bool = False,
     ):
         super().__init__(message)
         self.transient, self.retry_after, self.fatal, self.status = transient, retry_after, fatal, status
+        self.timed_out = timed_out
+
+    @property
+    def overloaded(self) -> bool:
+        """Whether fewer requests at a time may help."""
+        return self.timed_out or self.status in _OVERLOADED
 
 
 class Client:
@@ -160,6 +173,7 @@ class Client:
     protocol: str = "chat"  # how prompts are laid out: `chat`, `completions`, or a client's own
     endpoint: str  # its address, for the provenance
     parser: str | None = None  # of its answers, where they do not follow the prompt's answer form
+    batches: bool = False  # whether it answers together what it is asked at a time, in this process
 
     async def complete(self, request: Request) -> Reply:
         """At most `len(request.samples)` answers; raises TeacherError."""

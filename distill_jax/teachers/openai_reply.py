@@ -1,6 +1,7 @@
 """A body of OpenAI's protocol as an answer, however odd: what is odd is left out, a paid text is kept."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -10,6 +11,8 @@ from distill_jax.teachers.http_errors import body_error, error_message, one_line
 from distill_jax.teachers.messages import REFUSAL, Answer, Reply, TeacherError, Token
 
 _TEXTS = ("text", "value", "thinking", "reasoning", "content", "summary")  # of a part
+_THINKING = "reasoning_content reasoning thinking reasoning_details thinking_blocks".split()  # of a message
+_CODES = "code status statusCode status_code error_code type".split()  # of an error
 _EVENT = re.compile(r"(?:data|event|id|retry)?:")  # begins a stream of events
 
 
@@ -107,16 +110,14 @@ def _parts(item: Mapping[str, Any]) -> list[Any]:
 
 def _error_in(body: Mapping[str, Any]) -> TeacherError:
     """The error of a body without an answer, by the code in it."""
-    error = body.get("error") or {}
     message = error_message(body)
-    details = error if isinstance(error, Mapping) else body
-    code = next((details[name] for name in ("code", "status", "type") if details.get(name)), None)
-    if isinstance(code, str) and code.isdecimal():
-        code = int(code)
-    if isinstance(code, int) and 400 <= code < 600:
-        return status_error(code, message or "no message")
+    places = [place for place in (body.get("error"), body.get("base_resp"), body) if isinstance(place, Mapping)]
+    codes = [str(place[name]) for place in places for name in _CODES if place.get(name)]
+    status = next((int(code) for code in codes if re.fullmatch("[45][0-9][0-9]", code)), None)
+    if status is not None:
+        return status_error(status, message or "no message")
     if message:
-        return body_error(message, code if isinstance(code, str) else None)
+        return body_error(message, [code for code in codes if not code.isdecimal()])
     return TeacherError(
         one_line(f"not a completion: no choices with an answer in {body!r:.80}"), transient=True
     )
@@ -144,9 +145,8 @@ def _answer(choice: Mapping[str, Any]) -> Answer | None:
             return None
     finish = name_of(choice.get("finish_reason"))
     text, thought = _texts(message.get("content", message.get("text")))
-    apart = (message.get(name) for name in ("reasoning_content", "reasoning", "thinking"))
-    thought = next((part for part in apart if isinstance(part, str) and part), thought)
-    thought = thought or "".join(_texts(message.get("reasoning_details")))
+    apart = ("".join(_texts(message.get(name))) for name in _THINKING)
+    thought = next(filter(None, apart), thought)
     if not text and choice.get("error"):
         return None
     text = text or _called(message)
@@ -203,9 +203,16 @@ def _tokens(logprobs: Mapping[str, Any]) -> Iterator[Token]:
             )
         return
     for token in logprobs.get("content") or ():
-        alternatives = token.get("top_logprobs") or ()
-        others = ((token_text(each), each.get("logprob")) for each in alternatives)
-        yield Token(token_text(token), float(token["logprob"]), _numbers(others))
+        alternatives = token.get("top_logprobs") or token.get("top_probs") or ()
+        others = ((token_text(each), _logprob(each)) for each in alternatives)
+        yield Token(token_text(token), _logprob(token), _numbers(others))
+
+
+def _logprob(token: Mapping[str, Any]) -> float:
+    """The log-probability of a token; llama.cpp's `post_sampling_probs` has its probability."""
+    if "prob" not in token:
+        return float(token["logprob"])
+    return math.log(token["prob"]) if token["prob"] else -math.inf
 
 
 def token_text(token: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """From the text of a completion to its label and rationale: the paper's parsers, JSON, or a prompt's form."""
 
 import json
+import math
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
@@ -47,7 +48,7 @@ def parse_json(text: str) -> Completion:
     answer = _object(text)
     if answer is None:
         return UNPARSED
-    fields = {_plain_name(name): value for name, value in answer.items()}
+    fields = _fields([(_plain_name(name), value) for name, value in answer.items()])
     truth = fields.get("label")
     label = spelled(truth) if isinstance(truth, bool) else _text(truth)
     rationale = _text(fields.get("rationale"))
@@ -57,6 +58,8 @@ def parse_json(text: str) -> Completion:
 def _text(value: Any) -> str | None:
     """A text or a number as text; None for a blank one and for anything else."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return (value if isinstance(value, str) else spelled(value)).strip() or None
 
@@ -75,7 +78,8 @@ def _object(text: str) -> Mapping[str, Any] | None:
 
 def _decoded(text: str) -> list[Any]:
     """The objects in a text."""
-    decoder, start, end, found = json.JSONDecoder(strict=False), text.find("{"), 0, []
+    decoder = json.JSONDecoder(strict=False, object_pairs_hook=_fields)
+    start, end, found = text.find("{"), 0, []
     for _ in range(_OBJECTS):
         if start < 0:
             break
@@ -86,6 +90,14 @@ def _decoded(text: str) -> list[Any]:
             end = start + 1
         start = text.find("{", end)
     return found
+
+
+def _fields(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's values by name; a name with several values has the list of them."""
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        fields[name] = [fields[name], value] if name in fields and fields[name] != value else value
+    return fields
 
 
 def _labelled(values: Sequence[Any]) -> list[Mapping[str, Any]]:

@@ -16,6 +16,7 @@ import pydantic
 import yaml
 
 from distill_jax import files, tasks
+from distill_jax.config.options import nearest
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers import parsing
@@ -192,7 +193,8 @@ def load_template(name: str) -> Template:
     if not re.fullmatch(r"\w+", name) or not path.exists():
         path = pathlib.Path(name)
     if not path.exists():
-        raise UserError(f"prompt {name}: no such file: expected a YAML file or one of {', '.join(shipped())}")
+        hint = nearest(name, shipped())
+        raise UserError(f"prompt {name}: no such file: expected a YAML file or a shipped name; {hint}")
     try:
         content = yaml.safe_load(files.read_text(path))
     except yaml.YAMLError as error:

@@ -100,6 +100,7 @@ PROBLEMS = {
     "unparsed": "cannot be parsed",
     "cut": "cut by the token limit (--max-tokens)",
     "refused": "refused",
+    "broken": "broken off by the endpoint (another --seed asks again)",
     "empty": "empty (--max-tokens, where the model thinks first)",
     "unknown_label": "names none of the possible labels",
     "arithmetic": "calculates wrongly",
@@ -122,11 +123,11 @@ def read_sample(
     what the model thought before it, where it did.
     """
     text = parsing.well_formed(line["text"])
-    parts = thinking.split(text)
+    parts = thinking.split(text, line["parser"])
     thought = parsing.well_formed(line.get("thinking") or "") or parts.thinking
     answer = thinking.ended(parsing.cut(parts.answer, line["sampling"].get("stop", ())))
     why = trouble(line.get("finish"), answer)
-    if why in ("refused", "empty"):
+    if why in ("refused", "broken", "empty"):
         return Sample(text, None, None, why)
     label, rationale = parsing.parser(line["parser"])(answer)
     if label is None and options and why != "cut":
@@ -162,12 +163,14 @@ def label_probabilities(tokens: Sequence[Token], texts: Sequence[str]) -> tuple[
     Follows the answer token by token. At each token, the text that fits what was written before it and
     continues as one of the alternatives gets the probability of that alternative times that of what was written
     before; the texts that continue as the token itself go on. What the alternatives do not list counts as 0,
-    and the sum is normalized to 1. The tokens are those from the first character of the label on.
+    and the sum is normalized to 1. A token that is less likely than all of its alternatives says nothing of
+    the texts that none of these begins: they may be as likely. The tokens are those from the first character of
+    the label on.
 
     Returns:
       One probability per text, in order; None when the answer is none of them, for log-probabilities that are
-      not those of a distribution, without alternatives to an answer that is not certain, and where one may be
-      several texts: another tokenization of the same answer would give each its own.
+      not those of a distribution, without alternatives to an answer that is not certain or likelier than they
+      are, and where one may be several texts: another tokenization of the same answer would give each its own.
     """
     texts = [as_bytes(text) for text in texts]
     masses, unclear = [0.0] * len(texts), 0.0
@@ -181,6 +184,8 @@ def label_probabilities(tokens: Sequence[Token], texts: Sequence[str]) -> tuple[
         if not staying:
             return None
         others = {as_bytes(text): p for text, p in token.alternatives.items() if text and _LEAST <= p <= _MOST}
+        if len(candidates) > 1 and others and own not in others and token.logprob < min(others.values()):
+            return None
         others.pop(own, None)
         alone = alone and not others
         for other, logprob in others.items():

@@ -27,7 +27,7 @@ def records(
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     lines = []
     for sample, answer in zip(job.request.samples, reply.answers, strict=False):
-        parts = thinking.split(answer.text)
+        parts = thinking.split(answer.text, plan.reads_by)
         thought = "\n".join(filter(None, (answer.thinking.strip(), parts.thinking)))
         line: dict[str, Any] = {
             "id": job.key.row_id,
@@ -74,7 +74,7 @@ def answer_tokens(answer: Answer, plan: AnnotationPlan, example: Example) -> lis
     """
     stops = plan.sampling.stop
     written = b"".join(as_bytes(token.text) for token in answer.tokens).decode("utf-8", "surrogateescape")
-    start = thinking.split(written).start
+    start = thinking.split(written, plan.reads_by).start
     text = parsing.cut(written[start:], stops)
     place = _place_of_label(text, plan, example)
     if place is None:

@@ -11,7 +11,8 @@ from distill_jax.teachers import parsing
 from distill_jax.teachers.quality import PROBLEMS
 from distill_jax.teachers.secrets import redact
 
-COUNTS = {"rows": "rows", "with completions": "annotated", "with an answer": "answered", "samples": "samples"}
+COUNTS = {"rows": "rows", "with completions": "annotated", "with an answer": "answered"}
+COUNTS |= {"with label_probs": "with_label_probs", "samples": "samples"}
 TITLES = {
     "right": "Answers that agree with the reference label",
     "wrong": "Answers that do not agree with the reference label",

@@ -23,10 +23,10 @@ def retrying(attempts: int, pause: Pause, first_wait: float = 0.5) -> tenacity.A
     backoff = tenacity.wait_random_exponential(multiplier=first_wait, max=LONGEST_WAIT)
 
     def wait(state: tenacity.RetryCallState) -> float:
-        asked = state.outcome.exception().retry_after
-        if asked is None:
+        error = state.outcome.exception()
+        if (asked := error.retry_after) is None:
             return backoff(state)
-        pause.extend(asked)
+        pause.extend(asked, str(error))
         return asked + backoff(state) / 10  # spread over time
 
     def tell(state: tenacity.RetryCallState) -> None:

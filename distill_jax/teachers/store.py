@@ -8,7 +8,6 @@ or that of another file.
 import asyncio
 import dataclasses
 import errno
-import fcntl
 import functools
 import hashlib
 import json
@@ -19,6 +18,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from distill_jax import files
 from distill_jax.errors import UserError
 from distill_jax.teachers.limits import Spent
 from distill_jax.teachers.messages import Sampling
@@ -106,12 +106,8 @@ class Store:
             os.close(self._file)
 
     def _lock(self) -> None:
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{self.path}: another process is using this store: wait for it, or choose another --store"
-            ) from None
+        refusal = "another process is using this store: wait for it, or choose another --store"
+        files.lock(self._file, self.path, refusal)
         _sync_folder(self.path.parent)
 
     # The index.

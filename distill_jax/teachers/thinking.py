@@ -7,15 +7,16 @@ _NAMES = "think(?:ing)?|thoughts?|reasoning|analysis|reflection|scratchpad|seed:
 # Tags of DeepSeek, Qwen, Anthropic and others; of MedGemma; of Kimi; of Magistral; of Cohere and others; the
 # channels of gpt-oss.
 _TAG = re.compile(
-    rf"<(?P<xml>/?)(?:{_NAMES})\s{{0,9}}>|<\|(?P<bar>/?)think\|>|<unused9(?:4>thought|(?P<unused>5)>)|◁(?P<kimi>/?)think▷|\[(?P<magistral>/?)THINK\]"
+    rf"<(?P<xml>/?)(?:{_NAMES})\s{{0,9}}>|<\|(?P<bar>/?)think(?:ing)?\|>|<unused9(?:4>thought|(?P<unused>5)>)|◁(?P<kimi>/?)think▷|\[(?P<magistral>/?)THINK\]"
     r"|<\|(?P<token>begin_of_thought|end_of_thought|START_THINKING|END_THINKING)\|>"
     r"|(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>(?P<channel>analysis|commentary|final)<\|message\|>",
     re.IGNORECASE,
 )
 _CLOSING = ("/", "5", "end_of_thought", "end_thinking", "final")
 _CONTROL = re.compile(
-    r"<\|[\w ]{1,40}\|>|<｜[\w▁ ]{1,40}｜>|</?s>|\[/?INST\]"
-    r"|<(?:eos|bos|pad|end_of_turn|start_of_turn|endoftext|end_of_utterance|unk)>|</(?:answer|final_answer|response|output)>"
+    r"<\|[\w ]{1,40}\|>|<｜[\w▁ ]{1,40}｜>|\[\|[\w ]{1,40}\|\]|</?s>|\[/?(?:INST|EOS)\]"
+    r"|<(?:eos|bos|pad|end_of_turn|start_of_turn|endoftext|end_of_utterance|unk)>|</(?:answer|final_answer|response|output)>",
+    re.IGNORECASE,
 )
 # What a chat's template or a model puts before an answer.
 _HEADER = re.compile(
@@ -35,16 +36,19 @@ class Parts(NamedTuple):
     start: int  # of the last stretch of the answer
 
 
-def split(text: str) -> Parts:
+def split(text: str, form: str = "") -> Parts:
     """Parts what is between the tags of thinking from the rest.
 
     A closing tag without an opening one ends thinking that began with the text; an opening one without a
-    closing one makes all that follows thinking.
+    closing one makes all that follows thinking. A tag that stands in the `form` of answers is no thinking: a
+    prompt may ask for its rationale in one.
     """
     thought: list[str] = []
     answered: list[str] = []
     position, inside = 0, False
     for tag in _TAG.finditer(text):
+        if tag[0] in form:
+            continue
         piece = text[position : tag.start()]
         closing = (next(filter(None, tag.groups()), "")).lower() in _CLOSING
         if closing and not inside:
@@ -56,13 +60,13 @@ def split(text: str) -> Parts:
     (thought if inside else answered).append(text[position:])
     start = len(text) if inside else position
     thinking = "\n".join(filter(None, (ended(piece).strip() for piece in thought)))
-    return Parts(thinking, _begun(ended("".join(answered))), start)
+    return Parts(thinking, _begun(ended("".join(answered)), form), start)
 
 
-def _begun(text: str) -> str:
-    """`text` without the control tokens before it, such as `<|im_start|>assistant`."""
+def _begun(text: str, form: str) -> str:
+    """`text` without the control tokens before it that are not in a form, such as `<|im_start|>assistant`."""
     for _ in range(3):
-        if not (header := _HEADER.match(text)):
+        if not (header := _HEADER.match(text)) or header[0].strip() in form:
             break
         text = text[header.end() :]
     return text
@@ -82,4 +86,4 @@ def ended(text: str) -> str:
 
 def harmless(text: str) -> str:
     """`text` in which `</s>`, `<|im_end|>` and the like are not tokens of the student: a space parts them."""
-    return _CONTROL.sub(lambda token: f"{token[0][0]} {token[0][1:]}", text) if "<" in text else text
+    return _CONTROL.sub(lambda token: f"{token[0][0]} {token[0][1:]}", text)

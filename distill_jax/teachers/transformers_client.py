@@ -23,6 +23,7 @@ class TransformersClient(Client):
     """
 
     endpoint = "transformers"
+    batches = True
 
     def __init__(self, model: str, protocol: str | None = None, batch_size: int = 8, device: str | None = None):
         try:

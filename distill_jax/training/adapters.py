@@ -73,7 +73,7 @@ def load_base(
     if lora is None:
         return None
     partitioning.logical_axes(model, lora)  # names a target that there is not
-    start = start or distributed.first_alone(lambda: open_start(path, model))
+    start = start or distributed.first_alone(lambda: open_start(path, model, config.verify_checksums))
     params = initial_params(model, start, vocabulary, place.params(model))
     path = path if "://" in path else os.path.abspath(path)
     return Base(lora, params, path, fingerprint(start.parameters))

@@ -104,7 +104,9 @@ def build(
     )
     start, spec = _start(config, model)
     sentinels = spans_of(named.views, config.task_feature_lengths)
-    spec = distributed.first_alone(lambda: resolve_vocabulary(spec, named.task, sentinels=sentinels))
+    spec = distributed.first_alone(
+        lambda: resolve_vocabulary(spec, named.task, sentinels=sentinels, verify=config.verify_checksums)
+    )
     vocabulary = load_vocabulary(spec)
     if start is not None:
         check_start(start, vocabulary)
@@ -127,7 +129,9 @@ def build(
             part and _with_stored_logits(config, objective, model, part) for part in (records, validation)
         )
     elif objective.needs_teacher:
-        teacher_model, params = load_teacher(config.teacher_checkpoint_path, vocabulary)
+        teacher_model, params = load_teacher(
+            config.teacher_checkpoint_path, vocabulary, config.verify_checksums
+        )
         partitioning.check_model(place, teacher_model.config, config.batch_size, config.microbatches)
         objective = dataclasses.replace(objective, teacher_model=teacher_model)
         teacher = partitioning.put(params, place.params(teacher_model))
@@ -161,7 +165,7 @@ def _start(config: TrainConfig | PretrainConfig, model: Network) -> tuple[Checkp
         return None, config.model_dir
     opened = None
     if path is not None and not resumes:
-        opened = distributed.first_alone(lambda: open_start(path, model))
+        opened = distributed.first_alone(lambda: open_start(path, model, config.verify_checksums))
     spec = distributed.first_alone(lambda: vocabulary_spec(config.vocabulary, path, opened))
     if path is None and not resumes and distributed.is_primary():
         asked = config.initial_checkpoint_path is not None  # else the model is one that has no checkpoint
@@ -180,6 +184,7 @@ def _prepare(
 ) -> tuple[Prepared, Prepared | None]:
     """The training rows, and the validation rows where there are any to evaluate on."""
     common = {"task_feature_lengths": config.task_feature_lengths, "pack": config.pack, "seed": config.seed}
+    common["verify"] = config.verify_checksums
     records = distributed.first_alone(
         lambda: prepare(
             task,
@@ -221,6 +226,7 @@ def _with_stored_logits(
     """The records with the teacher's likeliest next tokens, among the ids of the student's network."""
     teacher = config.teacher_checkpoint_path, config.teacher_top_k
     options = {"vocab_size": model.config.vocab_size, "temperature": objective.temperature}
+    options["verify"] = config.verify_checksums
     return distributed.first_alone(lambda: store_top_k(records, *teacher, **options))
 
 

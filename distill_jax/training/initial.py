@@ -18,14 +18,16 @@ _VOCABULARY = TrainConfig.named("vocabulary")
 WITHOUT = "give a local folder of it with --init FOLDER, or train from scratch with --init none"
 
 
-def open_start(path: str, model: Network) -> Checkpoint:
+def open_start(path: str, model: Network, verify: bool = True) -> Checkpoint:
     """Opens the checkpoint that a student starts from, and compares it with the network.
+
+    For `verify` see `open_checkpoint`.
 
     Raises:
       UserError: when it cannot be had or does not fit; names the parameter and both shapes, or what to do.
     """
     try:
-        checkpoint = open_checkpoint(path)
+        checkpoint = open_checkpoint(path, verify=verify)
     except NotFetched as error:
         raise UserError(f"{_START} {error}; {WITHOUT}") from None
     try:
@@ -91,15 +93,15 @@ def check_start(checkpoint: Checkpoint, vocabulary: Vocabulary) -> None:
     _check_vocabulary(f"{_START} {checkpoint.path}", checkpoint, vocabulary)
 
 
-def load_teacher(path: str | None, vocabulary: Vocabulary) -> tuple[Network, Any]:
-    """A white-box teacher: its model and float32 parameters; `path` as of `initial_params`.
+def load_teacher(path: str | None, vocabulary: Vocabulary, verify: bool = True) -> tuple[Network, Any]:
+    """A white-box teacher: its model and float32 parameters; `path` and `verify` as of `open_checkpoint`.
 
     Raises:
       UserError: when there is no teacher, or its vocabulary is not the student's.
     """
     if path is None:
         raise UserError(f"this method needs a teacher: give {_TEACHER}")
-    checkpoint = open_checkpoint(path)
+    checkpoint = open_checkpoint(path, verify=verify)
     config = checkpoint.model_config()
     _check_vocabulary(f"{_TEACHER} {path}", checkpoint, vocabulary)
     if config.vocab_size < vocabulary.vocab_size:

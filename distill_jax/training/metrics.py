@@ -1,45 +1,80 @@
 """Writes metrics as JSON lines, TensorBoard scalars, and to the trackers that the configuration names."""
 
 import json
+import logging
 import pathlib
+import time
 
 from distill_jax import files
+from distill_jax.checkpoints.layout import METRICS
 from distill_jax.training.trackers import Trackers
+
+log = logging.getLogger("distill_jax")
 
 
 class MetricWriter:
     """Appends to `<model_dir>/metrics.jsonl` and `<model_dir>/tensorboard/`.
 
     After a restart from step `start_step` the lines of later steps are dropped first: they belong to
-    updates that were lost, and will be written again. `trackers` get the same metrics.
+    updates that were lost, and will be written again. So are lines that are cut short or damaged, which a
+    warning names. `trackers` get the same metrics.
     """
 
     def __init__(self, model_dir: str, start_step: int = 0, trackers: Trackers | None = None):
         folder = pathlib.Path(model_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "metrics.jsonl"
+        path = folder / METRICS
         if path.exists():
-            lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
-            kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= start_step]
-            files.write_text(path, "".join(kept))
-        self._file, self._trackers = path.open("a"), trackers
-        from tensorboardX import SummaryWriter  # brings torch along where that is installed: seconds
-
-        self._summary = SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
+            rows, bad = files.json_lines(path, "step")
+            if bad:
+                log.warning("warning: %s: dropped the lines %s, cut short or damaged", path, bad)
+            files.write_text(path, "".join(json.dumps(row) + "\n" for row in rows if row["step"] <= start_step))
+        self._path, self._trackers = path, trackers
+        self._events = _Events(folder / "tensorboard", start_step + 1)
 
     def write(self, step: int, metrics: dict[str, float], prefix: str = "train") -> None:
-        """Writes one line `{"step", "<prefix>/<name>": value, …}`."""
+        """Writes one line `{"step", "<prefix>/<name>": value, …}`; raises UserError when the disk is full."""
         named = {f"{prefix}/{name}": float(value) for name, value in metrics.items()}
-        self._file.write(json.dumps({"step": step} | named) + "\n")
-        self._file.flush()
-        for name, value in named.items():
-            self._summary.add_scalar(name, value, step)
+        files.append_line(self._path, json.dumps({"step": step} | named))
+        self._events.write(step, named)
         if self._trackers is not None:
             self._trackers.write(step, named)
 
     def close(self) -> None:
         """Flushes and closes all of them."""
-        self._file.close()
-        self._summary.close()
+        self._events.close()
         if self._trackers is not None:
             self._trackers.close()
+
+
+class _Events:
+    """Scalars for TensorBoard, whose events from `purge_step` on count no longer.
+
+    tensorboardX's `SummaryWriter` leaves the writing to a thread, which a full disk ends: it then waits for it.
+    """
+
+    def __init__(self, folder: pathlib.Path, purge_step: int):
+        # It brings torch along where that is installed: seconds.
+        from tensorboardX import event_file_writer, summary
+        from tensorboardX.proto import event_pb2
+
+        self._folder, self._event, self._scalar = folder, event_pb2.Event, summary.scalar
+        with files.disk_errors(folder):
+            folder.mkdir(exist_ok=True)
+            self._writer = event_file_writer.EventsWriter(str(folder / "events"))
+        started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._add(event_pb2.Event(step=purge_step, wall_time=time.time(), session_log=started))
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._add(self._event(step=step, wall_time=time.time(), summary=self._scalar(name, value)))
+        with files.disk_errors(self._folder):
+            self._writer.flush()
+
+    def _add(self, event) -> None:
+        with files.disk_errors(self._folder):
+            self._writer.write_event(event)
+
+    def close(self) -> None:
+        with files.disk_errors(self._folder):
+            self._writer.close()

@@ -6,6 +6,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from distill_jax import files
 from distill_jax.config import TrainConfig
 from distill_jax.errors import UserError
 
@@ -38,8 +39,7 @@ class Guard:
         self.in_a_row = self.in_a_row + 1 if skipped else 0
         path = pathlib.Path(self.model_dir) / "skipped.jsonl"
         if skipped and self.write:
-            with path.open("a") as file:
-                file.write(json.dumps({"step": step, "examples": list(self.examples(step))}) + "\n")
+            files.append_line(path, json.dumps({"step": step, "examples": list(self.examples(step))}))
         if self.in_a_row > self.limit:
             raise UserError(
                 f"step {step}: the loss, a gradient or the update was not finite, as in {self.in_a_row} steps "

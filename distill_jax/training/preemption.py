@@ -7,7 +7,9 @@ from types import FrameType
 import jax
 from orbax.checkpoint import multihost
 
-EXIT_STATUS = 128 + signal.SIGTERM  # not 0: what starts jobs must not take the run for done
+from distill_jax.errors import Status
+
+EXIT_STATUS = Status.PREEMPTED  # not 0: what starts jobs must not take the run for done
 
 
 class Preempted(Exception):

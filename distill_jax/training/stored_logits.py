@@ -7,20 +7,19 @@ parameters. Its `k` likeliest tokens at each target position, in records of thei
 import dataclasses
 import functools
 import json
+import pathlib
 from collections.abc import Iterator
 from typing import Any
 
-import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from distill_jax import files
 from distill_jax.config import TrainConfig
 from distill_jax.data import cache
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import Prepared, hash_of, write_rows
-from distill_jax.data.records import Segment, decode_row
+from distill_jax.data.records import Segment, decode_row, open_rows
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.families import Network
@@ -72,6 +71,7 @@ def store_top_k(
     vocab_size: int | None = None,
     temperature: float = 1.0,
     batch_size: int = 16,
+    verify: bool = True,
 ) -> Prepared:
     """The records with the teacher's `k` likeliest next tokens, computed now or read from the cache.
 
@@ -82,6 +82,7 @@ def store_top_k(
         softmax, as beside a live teacher.
       temperature: of the log-probabilities.
       batch_size: rows per batch of the teacher.
+      verify: compares the teacher, and what is in the cache, with their checksums.
 
     Raises:
       UserError: for a teacher that cannot be loaded or has another vocabulary, for a `k` out of its bounds,
@@ -89,7 +90,7 @@ def store_top_k(
     """
     if records.manifest["soft"]:
         raise UserError("stored logits are of the views' targets; soft_labels has classes instead")
-    model, params = load_teacher(teacher_checkpoint_path, load_vocabulary(records.vocabulary))
+    model, params = load_teacher(teacher_checkpoint_path, load_vocabulary(records.vocabulary), verify)
     ids_in_use = min(vocab_size or model.config.vocab_size, model.config.vocab_size)
     if not 1 <= k <= ids_in_use:
         raise UserError(f"{TrainConfig.named('teacher_top_k')}: expected 1 to {ids_in_use}, got {k}")
@@ -97,16 +98,17 @@ def store_top_k(
     name = records.path.name.removesuffix(records.key)
     folder = records.path.parent / f"{name}top{k}-{key}"
     manifest = records.manifest | {"top_k": k, "temperature": temperature}
-    if not folder.exists():
 
-        def rows() -> Iterator[list[Segment]]:
-            encoded = iter(grain.sources.ArrayRecordDataSource([str(records.path / "rows.array_record")]))
-            for batch in Loader(records.path, batch_size, seed=0, shuffle=False, num_epochs=1, pad_last=True):
-                ids, log_probs = jax.device_get(_top_k(model, params, batch, k, ids_in_use, temperature))
-                for row_ids, row_log_probs, record in zip(ids, log_probs, encoded, strict=False):
-                    yield _with_top_k(decode_row(record), row_ids, row_log_probs)
+    def rows() -> Iterator[list[Segment]]:
+        encoded = iter(open_rows(records.path)[0])
+        for batch in Loader(records.path, batch_size, seed=0, shuffle=False, num_epochs=1, pad_last=True):
+            ids, log_probs = jax.device_get(_top_k(model, params, batch, k, ids_in_use, temperature))
+            for row_ids, row_log_probs, record in zip(ids, log_probs, encoded, strict=False):
+                yield _with_top_k(decode_row(record), row_ids, row_log_probs)
 
-        with files.new_folder(folder, cache.ADVICE) as temporary:
-            write_rows(temporary / "rows.array_record", rows())
-            (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    def make(temporary: pathlib.Path) -> None:
+        write_rows(temporary / "rows.array_record", rows())
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+    cache.made(folder, make, verify)
     return dataclasses.replace(records, path=folder, key=key, manifest=manifest)

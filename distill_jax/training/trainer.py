@@ -1,15 +1,17 @@
 """A whole training run: build, resume or start, step, evaluate, checkpoint."""
 
 import collections
+import contextlib
 import dataclasses
 import logging
+import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
 import optax
 
-from distill_jax.checkpoints import run_dir
+from distill_jax.checkpoints import run_dir, whole
 from distill_jax.checkpoints.orbax import Checkpointer, latest_step
 from distill_jax.config import PretrainConfig, TrainConfig
 from distill_jax.data.loader import Loader
@@ -61,21 +63,28 @@ def train(
       The last training metrics, validation metrics (`validation/…`), `steps` and `seconds`.
 
     Raises:
-      UserError: for anything the user can set right, before the first step where possible.
+      UserError: for anything the user can set right, before the first step where possible; also where another
+        process trains in this folder.
       Preempted: when told to stop by SIGTERM, once everything is saved.
     """
     trackers.check(config)
     distributed.initialize()
-    run = build(config, model, optimizer, objective)
-    distributed.first_alone(lambda: claim(run))
-    return fit(run, evaluator and evaluator(run), listener or Listener())
+    with contextlib.ExitStack() as stack:
+        is_new = not os.path.isdir(config.model_dir)  # a run that cannot be built leaves no folder
+        if not is_new and distributed.is_primary():
+            stack.enter_context(run_dir.owned(config.model_dir))
+        run = build(config, model, optimizer, objective)
+        if is_new and distributed.is_primary():
+            stack.enter_context(run_dir.owned(config.model_dir))
+        distributed.first_alone(lambda: claim(run))
+        return fit(run, evaluator and evaluator(run), listener or Listener())
 
 
 def claim(run: Run) -> None:
-    """Makes the folder this run's, or checks that it is; writes what the run is.
+    """Makes the folder this run's, or checks that it is; sets damaged checkpoints aside; writes what it is.
 
     Raises:
-      UserError: when the folder holds another run.
+      UserError: when the folder holds another run, or none of its checkpoints is whole.
     """
     config = run.config
     identity = run_dir.Run(
@@ -96,6 +105,8 @@ def claim(run: Run) -> None:
         lora=run.base and run.base.describe(),
     )
     run_dir.claim(config.model_dir, identity, config)
+    if distributed.is_primary():
+        whole.set_aside_damaged(config.model_dir, config.verify_checksums)
     _check_steps(config)
     if distributed.is_primary():
         run.vocabulary.save(config.model_dir)

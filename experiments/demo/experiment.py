@@ -64,8 +64,8 @@ class Settings:
     steps: int = 600
     learning_rates: Mapping[str, Mapping[str, Mapping[int, float]]] = dataclasses.field(
         default_factory=lambda: {
-            "step_by_step": {"equal steps": {1000: 2e-3, 4000: 2e-3}},
-            "standard": {"equal steps": {1000: 4e-3, 4000: 1e-3}, "equal compute": {1000: 4e-3, 4000: 1e-3}},
+            "step_by_step": {"equal steps": {1000: 2e-3, 4000: 1e-3}},
+            "standard": {"equal steps": {1000: 2e-3, 4000: 2e-3}, "equal compute": {1000: 1e-3, 4000: 1e-3}},
         }
     )
     warmup_steps: int = 20

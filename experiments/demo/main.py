@@ -70,7 +70,7 @@ def checked_folder(task: str, seeds: int, output: str) -> pathlib.Path:
       UserError: for another task than the demo's, no seeds, or a folder that cannot be created.
     """
     if task != "entailment":
-        raise UserError(f"the demo is made for the task entailment, not {task!r}")
+        raise UserError(f"the demo is made for the task entailment, not for {task!r}")
     if seeds < 1:
         raise UserError(f"--seeds: expected 1 or more, got {seeds}")
     folder = pathlib.Path(output)

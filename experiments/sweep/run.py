@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from filelock import FileLock, Timeout
 
 from distill_jax.config import SweepConfig
-from distill_jax.errors import UserError
+from distill_jax.errors import Status, UserError
 from distill_jax.experiments.sweep import grid, sources, table
 from distill_jax.experiments.sweep.grid import Cell, Sweep, folder_of
 from distill_jax.experiments.sweep.results import read_result
@@ -27,7 +27,7 @@ BUSY = "another process runs it"
 
 
 def run(config: SweepConfig) -> int:
-    """Runs what is missing, writes results.json and prints the table; 1 where cells failed or none is finished.
+    """Runs what is missing, writes results.json and prints the table; the exit status.
 
     Raises:
       UserError: for a file that says what cannot be, see `grid.read`, and for data or checkpoints that are not
@@ -38,7 +38,7 @@ def run(config: SweepConfig) -> int:
     is_written = table.deliver(sweep, config.folder, failures)
     for name, reason in failures.items():
         print(f"failed: {name}: {reason} ({folder_of(sweep.cell(name), config.folder) / LOG})")
-    return 0 if is_written and not failures else 1
+    return Status.DONE if is_written and not failures else Status.FAILED
 
 
 def execute(command: Sequence[str], log: str, devices: str | None, stops: list[Callable[[], None]]) -> int:

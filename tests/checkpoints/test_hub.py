@@ -1,5 +1,6 @@
 """Repositories of the hub, from a stand-in of its HTTP API: no network, licences, half a download."""
 
+import hashlib
 import shutil
 import sys
 import time
@@ -165,3 +166,18 @@ def test_without_the_hub_client_the_way_to_get_it_is_said(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UserError, match="pip install huggingface_hub"):
         open_checkpoint(URL)
+
+
+def test_damaged_weights_of_the_cache_are_told_of_by_the_hub_s_own_checksum(tmp_path, monkeypatch):
+    blob = tmp_path / hashlib.sha256(b"weights").hexdigest()
+    blob.write_bytes(b"weights")
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    (snapshot / "model.safetensors").symlink_to(blob)
+    monkeypatch.setattr(hub_module, "_fetch", lambda url, weights: snapshot)
+    assert hub_module.fetch("hf://org/student") == snapshot
+    blob.write_bytes(b"weightz")
+    message = f"model.safetensors: damaged, its SHA-256 is another: delete {blob}: it is fetched anew"
+    with pytest.raises(UserError, match=message):
+        hub_module.fetch("hf://org/student")
+    assert hub_module.fetch("hf://org/student", verify=False) == snapshot

@@ -175,3 +175,34 @@ def test_the_best_step_of_a_run_in_a_bucket(make_student, make_legacy, tmp_path,
     scores = {"metric": "label_accuracy", "mode": "max", "by_step": {"3": 0.5, "20": 0.2}}
     bucket.pipe("/run/scores.json", json.dumps(scores).encode())
     assert [open_checkpoint("memory://run", step).step for step in ("best", "latest", "20")] == [3, 20, 20]
+
+
+@pytest.fixture
+def uploaded(make_student, make_legacy, tmp_path, bucket):
+    """A run of ours in a bucket; the path of the largest file of its checkpoint, and the parameters."""
+    _, params = make_student()
+    source = make_legacy(tmp_path / "checkpoint_3", params)
+    convert(ConvertConfig(source=str(source), destination=str(tmp_path / "ours"), to="distill-jax"))
+    upload(bucket, tmp_path / "ours", "/run")
+    files = bucket.find("/run/checkpoints/3/state", detail=True)
+    return max(files, key=lambda path: files[path]["size"]), params
+
+
+def test_damage_in_a_bucket_is_told_of_and_not_kept(uploaded, bucket, cache):
+    path, _ = uploaded
+    bucket.pipe(path, bucket.cat_file(path)[:-1])
+    place = path.removeprefix("/run/")
+    with pytest.raises(
+        UserError, match=rf"memory://run: run/{place} \(changed\): damaged there, or on the way"
+    ):
+        open_checkpoint("memory://run")
+    assert not list(cache.iterdir())
+
+
+def test_a_damaged_copy_is_fetched_anew(uploaded, cache, assert_same, caplog):
+    path, params = uploaded
+    open_checkpoint("memory://run")
+    (copy,) = cache.glob(f"*{path}")
+    copy.write_bytes(copy.read_bytes()[:-1])
+    assert_same(open_checkpoint("memory://run").parameters, params)
+    assert "it is made anew" in caplog.text

@@ -89,7 +89,9 @@ def test_unknown_names(capsys, tmp_path):
     folder = ("--model-dir", str(tmp_path / "run"))
     assert "did you mean svamp?" in error_of(capsys, "train", "svmap", *folder)
     assert "did you mean TRAIN_STEPS?" in error_of(capsys, *TRAIN, *folder, "--gin.TRAIN_STEPZ=1")
-    assert "models/t5_1_1/giant.gin" in error_of(capsys, "train", "svamp", "--model", "t5_1_1/giant", *folder)
+    assert "--model t5_1_1/giant: no such model" in error_of(
+        capsys, "train", "svamp", "--model", "t5_1_1/giant", *folder
+    )
     assert "--module (MIXTURE_OR_TASK_MODULE) 'no_module'" in error_of(
         capsys, *TRAIN, *folder, "--module", "no_module"
     )

@@ -1,12 +1,16 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
 import pytest
 
 from distill_jax.cli import main as cli
+from distill_jax.config.docs import page
+from distill_jax.errors import Status
+from distill_jax.evaluation import run as evaluation
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +53,7 @@ def test_what_is_cheap_to_check_is_checked_before_jax_is_imported(tmp_path):
         "import sys\n"
         "sys.modules['jax'] = sys.modules['flax'] = sys.modules['numpy'] = None\n"
         "from distill_jax.cli import main as cli\n"
-        f"print([cli.main(words[0].split() + words[1:]) for words in {commands}])"
+        f"print([int(cli.main(words[0].split() + words[1:])) for words in {commands}])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == str([1] * len(commands))
@@ -118,12 +122,37 @@ def test_statistics_as_json(capsys):
     assert figures["rows"] == 1000 and figures["teacher_accuracy"] == 1.0
 
 
+def test_an_evaluation_as_json(capsys, monkeypatch, tmp_path):
+    """One object on standard output, and nothing else."""
+    results = [{"step": 8, "split": "test", "label_accuracy": 0.5, "label_accuracy_interval": [0.1, 0.9]}] * 2
+    weights = ["float32", "int8"]
+    found = evaluation.RunEvaluation("entailment, test", results, weights, tmp_path / "test-8.jsonl")
+    monkeypatch.setattr(evaluation, "evaluate_run", lambda config: found)
+    (tmp_path / "run.json").touch()
+    assert cli.main(["eval", str(tmp_path), "--json"]) == 0
+    written = json.loads(capsys.readouterr().out)
+    assert written == {
+        "title": "entailment, test",
+        "results": results,
+        "weights": weights,
+        "predictions": str(tmp_path / "test-8.jsonl"),
+    }
+
+
+def test_every_exit_status_is_in_the_table_and_is_what_the_system_expects():
+    assert Status.PREEMPTED == 128 + signal.SIGTERM and Status.INTERRUPTED == 128 + signal.SIGINT
+    assert Status.CLOSED == 128 + signal.SIGPIPE and len({*Status}) == len(Status.__members__) == 7
+    assert all(f"\n| {status.value} | {status.meaning} |\n" in page() for status in Status)
+
+
 def test_mistakes_give_one_line(capsys, tmp_path):
     assert "unknown task 'snli'" in fails(capsys, "data", "stats", "snli")
     assert "say where with --data-dir" in fails(capsys, "data", "stats", "svamp")
     assert "no such folder" in fails(capsys, "data", "stats", "svamp", "--data-dir", "/nowhere")
     train = ["train", "entailment", "--model-dir", str(tmp_path / "a")]
-    assert "models/t5_9/huge.gin" in fails(capsys, *train, "--model", "t5_9/huge")
+    assert "--model t5_9/huge: no such model; see distill-jax models" in fails(
+        capsys, *train, "--model", "t5_9/huge"
+    )
     assert "did you mean TRAIN_STEPS" in fails(capsys, *train, "--gin.TRAIN_STEP=3")
     assert "no value for TASK (MIXTURE_OR_TASK_NAME)" in fails(capsys, "train")
     assert "no such file" in fails(capsys, "eval", str(tmp_path))

@@ -24,7 +24,8 @@ def fails(capsys, *argv):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_misspelled_flags_and_macros(capsys, command):
     cls, words = COMMANDS[command], command.split()
-    name = next(flag for field in reversed(cls.options().values()) for flag in flags_of(field))
+    flags = [flag for field in reversed(cls.options().values()) for flag in flags_of(field)]
+    name = flags[0] if flags else "--config"
     assert f"{name}s" in (line := fails(capsys, *words, f"{name}s", "1")) and "has no flag" in line
     assert "no flag --no-such-flag" in fails(capsys, *words, "--no-such-flag=1")
     macro = list(cls.by_macro())[-1]
@@ -45,6 +46,36 @@ def test_a_long_list_of_names_is_not_printed(capsys):
     assert line == "error: distill-jax train has no flag --qqqqq; see distill-jax train --help"
     assert fails(capsys, "train", "svamp", "--gin.QQQQQ=1").endswith("called QQQQQ; see distill-jax options")
     assert "there are: " in fails(capsys, "models", "--qqqqq", "1")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("evl run", "distill-jax has no command 'evl'; did you mean eval?"),
+        ("data", "distill-jax data needs a command; there are: import, list, show, stats"),
+        ("data lst", "distill-jax data has no command 'lst'; did you mean list?"),
+        ("qqqq", "distill-jax has no command 'qqqq'; there are: annotate, compare, "),
+        ("train svmap --model-dir r", "unknown task 'svmap': did you mean svamp?"),
+        ("annotate svmap --model m --store s", "unknown task 'svmap': did you mean svamp?"),
+        ("train svamp --model smal --model-dir r", "--model smal: no such model; did you mean small?"),
+        ("plan --model byt5/smal --devices 8", "--model byt5/smal: no such model; did you mean byt5/small?"),
+        ("train svamp --method step_by_stp --model-dir r", "got 'step_by_stp'; did you mean step_by_step?"),
+        ("train svamp --label-source techer --model-dir r", "got 'techer'; did you mean teacher?"),
+        ("data import svmp --from hf --data-dir d", "no original of 'svmp' is known: did you mean svamp?"),
+        ("plan --device h10 --devices 8 --batch 8 --model small", "figures; did you mean h100?"),
+        ("annotate arithmetic --model m --prompt svmp --dry-run", "shipped name; did you mean svamp?"),
+    ],
+)
+def test_a_wrong_name_is_told_the_nearest(capsys, words, expected):
+    assert expected in fails(capsys, *words.split())
+
+
+def test_a_wrong_teacher_is_told_the_nearest(capsys, tmp_path):
+    (tmp_path / "svamp/llm").mkdir(parents=True)
+    (tmp_path / "svamp/svamp_train.json").write_text('{"input": "x", "label": "( 1.0 + 1.0 )"}\n')
+    (tmp_path / "svamp/llm/train_CoT_0.json").write_text("[]")
+    line = fails(capsys, "data", "show", "svamp", "--data-dir", str(tmp_path), "--teacher", "lmm")
+    assert line.endswith("--teacher lmm: did you mean llm?")
 
 
 def test_gin_flags_in_both_forms(capsys):

@@ -74,6 +74,7 @@ def test_defaults_pass_their_own_checks_and_survive_json(cls):
     values |= {"mixture_or_task_name": "svamp"} if cls is config.TrainConfig else {}
     values |= {"task": "svamp"} if cls is config.PretrainConfig else {}
     values |= {"devices": 8} if cls is config.PlanConfig else {}
+    values |= {"shell": "zsh"} if cls is config.CompletionConfig else {}
     made = cls(**values)
     assert cls.from_json(json.loads(json.dumps(made.to_json()))) == made
 
@@ -89,6 +90,9 @@ def test_defaults_pass_their_own_checks_and_survive_json(cls):
         (["--steps", "0"], "of at least 1, got 0"),
         (["--steps", "-3"], "of at least 1, got -3"),
         (["--steps", "²"], "got '²'"),
+        (["--steps", "9" * 400], "expected a whole number of at least 1, got 999"),
+        (["--learning-rate", "9" * 400], "LEARNING_RATE"),
+        (["--seed", "4294967296"], "RANDOM_SEED.*up to 4294967295, got 4294967296"),
         (["--gin.LOG_PERIOD=0"], "LOG_PERIOD"),
         (["--learning-rate", "nan"], "LEARNING_RATE"),
         (["--dropout-rate", "1"], "below 1"),

@@ -24,7 +24,7 @@ VOWEL = "\u0915\u093f"  # Devanagari ka with the vowel sign i
     [
         (
             ("-1", "0", "1"),
-            {"**1**": "1", "+1": "1", "-1": "-1", "1.0": "1", "'0'": "0", "2": None, "-1.": "-1"},
+            {"**1**": "1", "+1": "1", "-1": "-1", "1.0": "1", "'0'": "0", "2": None, "\u22121.": "-1"},
         ),
         (("-1", "1", "+1"), {"+1": "+1", "**+1**": "+1", "1": "1", "`-1`": "-1", "1.0": None}),
         (("C", "C#", "C++"), {"'C++'": "C++", "**C#**": "C#", "C": "C", "c++.": "C++", "D": None, "C+": None}),
@@ -84,7 +84,7 @@ def test_a_value_has_one_spelling_whichever_file_it_comes_from(tmp_path):
     assert [spelled(v) for v in (1, 1.0, "1", "1.0", " 1.00", "-2.0", 2.5, True, "x", 1e300)] == [
         *("1", "1", "1", "1", "1", "-2", "2.5", "true", "x", "1e+300")
     ]
-    (tmp_path / "t.csv").write_text("id,input,label\n1.0,x,1.0\n2,x,true\n")
+    (tmp_path / "t.csv").write_text("id,input,label\n1.0,x,1.0\n2,x,True\n")  # as pandas writes them
     lines = [{"id": 1, "input": "x", "label": 1.0}, {"id": 2.0, "input": "x", "label": True}]
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     for source in (CsvSource, JsonlSource):
@@ -140,7 +140,7 @@ def test_metrics_and_reports_compare_by_the_same_equality():
 
 def test_a_choice_or_a_key_that_stands_there_twice(tmp_path, caplog):
     path = tmp_path / "rows.jsonl"
-    row = {"input": "q", "label": "6", "choices": [6, "5", 6.0], "label_probs": [0.2, 0.5, 0.3]}
+    row = {"input": "q", "label": "6", "choices": [6, "5", "6 "], "label_probs": [0.2, 0.5, 0.3]}
     path.write_text(json.dumps(row) + "\n" + json.dumps(row | {"choices": ["5", "6", "7"]}) + "\n")
     source = JsonlSource({"train": [path]})
     examples = list(source.examples("train"))

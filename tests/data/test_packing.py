@@ -54,6 +54,21 @@ def test_balances_what_is_scarce(capacity):
     assert fill.max() >= 0.97
 
 
+def test_rows_are_random_draws_though_lengths_tell_the_classes_apart():
+    """A row's number of each class varies as that of independent draws (Pearson's statistic near its mean)."""
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 3, 4000)
+    inputs = np.clip(rng.normal(30, 8, 4000), 12, 80).astype(int) + 2 * classes
+    lengths = np.stack([inputs, 2 + classes], axis=1)
+    rows = pack(lengths, (256, 64))
+    counts = np.array([np.bincount(classes[row], minlength=3) for row in rows])
+    expected = counts.sum(axis=1, keepdims=True) * counts.sum(axis=0) / counts.sum()
+    statistic = ((counts - expected) ** 2 / expected).sum() / (2 * len(rows))
+    assert 0.7 <= statistic <= 1.2  # 1.0; by best fit alone it was above 2
+    spread = np.mean([inputs[row].std(ddof=1) for row in rows if len(row) > 2])
+    assert spread >= 0.9 * inputs.std(ddof=1)
+
+
 def test_deterministic():
     lengths = np.random.default_rng(0).integers(1, 40, (500, 2))
     assert pack(lengths, (64, 64)) == pack(lengths.copy(), (64, 64))

@@ -9,6 +9,7 @@ import sys
 import pytest
 from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
 
+from distill_jax import files
 from distill_jax.data import prepare as prepare_module
 from distill_jax.data.loader import Loader
 from distill_jax.data.prepare import resolve_vocabulary
@@ -372,7 +373,7 @@ def test_killed_half_way(tmp_path):
 def test_another_process_was_faster(toy, monkeypatch):
     first = prepare("toy_standard", "train", **COMMON)
     rows = (first.path / "rows.array_record").stat().st_ino
-    with prepare_module.files.new_folder(first.path) as temporary:
+    with files.new_folder(first.path) as temporary:
         (temporary / "late").write_text("too late")
     assert cache_entries() == [first.path.name]
     assert (first.path / "rows.array_record").stat().st_ino == rows

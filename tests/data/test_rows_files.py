@@ -103,14 +103,15 @@ def test_any_file_of_rows(made, lines, ending, bom, last):
         assert source.size("train") == len(expected)
         own = made is not release_of
         held = HeldOutSource(source, whole_inputs=own)
-        if len(set(expected) if own else expected) == 1:
-            with pytest.raises(UserError, match="the only .* is held out"):
+        if len(expected) == 1:
+            with pytest.raises(UserError, match="the only row is held out"):
                 list(held.examples("train"))
             return
         splits = {split: list(held.examples(split)) for split in ("train", "validation")}
         assert {split: held.size(split) for split in splits} == {s: len(rows) for s, rows in splits.items()}
         ids = {split: {e.id for e in of_split} for split, of_split in splits.items()}
-        assert all(ids.values()) and ids["train"].isdisjoint(ids["validation"])
+        assert all(ids.values())
+        assert ids["train"].isdisjoint(ids["validation"]) or (own and len(set(expected)) == 1)
         assert sorted(splits["train"] + splits["validation"], key=repr) == sorted(examples, key=repr)
         again = HeldOutSource(source, whole_inputs=own)
         assert {split: list(again.examples(split)) for split in splits} == splits
@@ -148,6 +149,12 @@ def test_utf_16_with_its_mark_is_read_and_another_encoding_named(tmp_path):
             read.size("train")
 
 
+def test_files_joined_with_their_marks(tmp_path):
+    (tmp_path / "t.jsonl").write_bytes(b'\xef\xbb\xbf{"input": "x", "label": "y"}\n' * 2 + b"\xef\xbb\xbf\n")
+    source = JsonlSource({"train": [tmp_path / "t.jsonl"]})
+    assert source.size("train") == len(list(source.examples("train"))) == 2
+
+
 def test_whole_numbers_are_one_label_however_they_are_kept(tmp_path):
     import pyarrow
     import pyarrow.parquet
@@ -165,13 +172,17 @@ def test_whole_numbers_are_one_label_however_they_are_kept(tmp_path):
 def test_a_label_of_minus_one_is_none(tmp_path):
     """As SNLI has it where annotators did not agree: no class of that name, and an error that names the row."""
     path = write(tmp_path / "t.jsonl", [{"input": "x", "label": 0}, {"input": "x", "label": -1}])
-    with pytest.raises(
-        UserError, match=r"t.jsonl, line 2: no label .*\(-1 says that there is none: leave such rows out\)"
-    ):
+    none = r"t.jsonl, line 2: no label .*\(-1 says that there is none: leave such rows out, or name it in --cl"
+    with pytest.raises(UserError, match=none):
         list(JsonlSource({"train": [path]}).examples("train"))
     rows = [{"input": "x", "label": 0, "rationale": "r"}, {"input": "x", "label": -1.0, "rationale": "r"}]
     examples = JsonlSource({"train": [write(tmp_path / "u.jsonl", rows)]}).examples("train")
     assert [e.label for e in examples] == ["0", None]
+    (tmp_path / "t.csv").write_text("input,label\nx,0.0\ny,-1.0\n")  # where a number is its text
+    with pytest.raises(UserError, match=r"t.csv, row 2: no label .*\(-1 says"):
+        list(CsvSource({"train": [tmp_path / "t.csv"]}).examples("train"))
+    classes = CsvSource({"train": [tmp_path / "t.csv"]}, classes=["-1", "0"]).examples("train")
+    assert [e.label for e in classes] == ["0", "-1"]
 
 
 def test_choices_that_repeat_or_are_numbers(tmp_path):
@@ -251,6 +262,7 @@ def test_an_answer_is_joined_by_id_however_its_input_is_written(tmp_path):
 
 TRAIN = [
     {"id": f"t{n}", "input": f"row {n}", "teacher_label": ("no", "yes")[n % 2], "rationale": "because"}
+    | ({} if n % 3 else {"label_probs": [0.7, 0.3]})
     for n in range(12)
 ]
 VALIDATION = [{"id": f"v{n}", "input": f"row {n}", "label": ("no", "yes")[n % 2]} for n in range(4)]
@@ -355,6 +367,7 @@ def test_the_key_has_the_classes_and_the_functions_of_the_filter(tmp_path):
 def test_labels_of_no_class_are_named(tmp_path, caplog):
     labels = ["yes", *["maybe"] * 3, *["never"] * 2, "so", "no", "so", "so", "so"]
     rows = [{"input": str(n), "label": label, "teacher_label": "yes"} for n, label in enumerate(labels)]
+    rows[0]["label_probs"] = [0.9, 0.1]
     task = task_of(write(tmp_path / "t.jsonl", rows), classes=("yes", "no"))
     options = {"vocabulary": "bytes", "task_feature_lengths": LENGTHS, "cache_dir": tmp_path}
     expected = "9 labels are none of the classes or choices: 'so' 4 times, 'maybe' 3 times, 'never' 2 times"
@@ -367,12 +380,31 @@ def test_labels_of_no_class_are_named(tmp_path, caplog):
     assert caplog.text.strip().endswith("1 times, others 8 times")
 
 
+def test_soft_labels_need_probabilities(tmp_path, caplog):
+    """Rows that all lack them are refused, with their number; some rows without are counted and told."""
+    options = {"vocabulary": "bytes", "task_feature_lengths": LENGTHS, "cache_dir": tmp_path}
+
+    def made(rows):
+        task = task_of(write(tmp_path / "t.jsonl", rows), classes=("no", "yes"))
+        return prepare(task, task.views("soft_labels"), "train", **options).manifest
+
+    hard = [{name: value for name, value in row.items() if name != "label_probs"} for row in TRAIN]
+    with pytest.raises(UserError, match="none of the 12 examples has label_probs.*--logprobs 5.*task_distill"):
+        made(hard)
+    assert made(TRAIN)["without_label_probs"] == 8
+    assert "8 examples have no label_probs: the teacher counts as certain of their label" in caplog.text
+
+
 def test_what_a_student_cannot_learn_is_counted_and_told(tmp_path, caplog):
     rows = [
         {"input": "one 鯨", "label": "ｙｅｓ", "rationale": "nan"},
         {"input": "two", "label": "yes", "rationale": "None"},
         {"input": "two", "label": "other", "rationale": "because"},
     ]
+    plain = task_of(write(tmp_path / "p.jsonl", [row | {"label": "None"} for row in rows]))
+    options = {"vocabulary": "bytes", "task_feature_lengths": LENGTHS, "cache_dir": tmp_path}
+    assert prepare(plain, plain.views("standard"), "train", **options).manifest["null_labels"] == 3
+    assert "3 labels are `nan`, `None` or the like" in caplog.text
     task = task_of(write(tmp_path / "t.jsonl", rows), classes=("ｙｅｓ", "yes"))
     train_vocabulary(["one two other because nan None yes label rationale"] * 3, 320).save(tmp_path / "v")
     options = {"vocabulary": str(tmp_path / "v"), "task_feature_lengths": LENGTHS, "cache_dir": tmp_path}

@@ -41,6 +41,16 @@ def test_an_only_row_cannot_be_held_out(tmp_path):
         list(one.examples("train"))
 
 
+def test_rows_of_one_input_are_held_out_by_themselves(tmp_path, caplog):
+    rows = [{"id": n, "input": "x " * 60, "label": "abcd"} for n in range(20)]
+    source = JsonlSource({"train": [write(tmp_path / "same.jsonl", rows)]})
+    one, other = HeldOutSource(source, whole_inputs=True), HeldOutSource(source)
+    for split in ("train", "validation"):
+        assert list(one.examples(split)) == list(other.examples(split))
+        assert one.size(split) == {"train": 18, "validation": 2}[split]
+    assert caplog.text.count("same.jsonl, line 1: all 20 rows have this input: those held out repeat") == 1
+
+
 def test_concatenated(source, tmp_path):
     more = JsonlSource({"dev": [write(tmp_path / "more.jsonl", [{"input": "x", "label": "y"}] * 3)]})
     both = ConcatenatedSource({"train": [(source, "train"), (more, "dev")]})

@@ -43,6 +43,16 @@ def inputs(count, seed=0):
 sample = jax.jit(sample_decode, static_argnums=0, static_argnames="max_decode_length")
 
 
+@functools.cache
+def rows_of_every_length():
+    """37 rows whose outputs of up to 40 tokens end all over, or nothing would be refilled, widened and cut."""
+    rows = inputs(37)
+    expected, scores = one_by_one(*student(), rows, 40)
+    lengths = [int((row > 0).sum()) for row in expected]
+    assert len(set(lengths)) > 4 and max(lengths) == 40
+    return rows, expected, scores, lengths
+
+
 def one_by_one(model, params, rows, max_length):
     """Sampling at temperature 0, each row in a batch of its own."""
     padded = np.zeros((len(rows), LONGEST), np.int32)
@@ -70,10 +80,7 @@ def together(model, params, rows, max_length, batch_size):
 @pytest.mark.parametrize("batch_size", [1, 3, 16])
 def test_slots_do_not_change_what_is_decoded(batch_size):
     model, params = student()
-    rows = inputs(37)
-    expected, expected_scores = one_by_one(model, params, rows, 40)
-    lengths = {int((row > 0).sum()) for row in expected}
-    assert len(lengths) > 4 and max(lengths) == 40  # or nothing would be refilled, widened and cut
+    rows, expected, expected_scores, _ = rows_of_every_length()
     found, scores = together(model, params, rows, 40, batch_size)
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_allclose(scores, expected_scores, atol=1e-3)
@@ -105,8 +112,7 @@ def test_rows_that_never_end_stop_at_the_longest(max_length):
 
 def test_a_long_row_does_not_hold_up_the_others(monkeypatch):
     model, params = student()
-    rows = inputs(37)
-    lengths = [int((row > 0).sum()) for row in one_by_one(model, params, rows, 40)[0]]
+    rows, _, _, lengths = rows_of_every_length()
     clock = []
     step = continuous.Slots.step
 

@@ -121,6 +121,27 @@ def test_csv_with_mapped_columns_is_ranked(make_run, tmp_path):
     assert rows[1]["predicted_label"] == best == rows[1]["predicted_labels"][0]["text"]
 
 
+def test_lines_of_plain_text(make_run, tmp_path, capsys, caplog):
+    text, output, folder = tmp_path / "in.txt", tmp_path / "out.jsonl", make_run("standard")
+    text.write_text("Premise one.\r\n\n \n{1, 2}\n", encoding="utf-16")
+    assert run(folder, text, output, *EIGHT) == 0
+    rows = read(output)
+    assert [row["input"] for row in rows] == ["Premise one.", "{1, 2}"] and "predicted_label" in rows[0]
+    assert caplog.messages == [f"warning: {text}: 2 blank lines left out"]
+    other = text.rename(tmp_path / "in.any")
+    assert run(folder, other, tmp_path / "other.jsonl", "--input-format", "text", *EIGHT) == 0
+    assert read(tmp_path / "other.jsonl") == rows
+
+    plain = ["--input-format", "text"]
+    assert "--input-format text" in fails(capsys, folder, other, tmp_path / "o")
+    line = fails(capsys, folder, other, tmp_path / "o", *plain, "--choices-column", "options")
+    assert "--choices-column options: plain text has no columns" in line
+    other.write_bytes(b"one\nPK\0\0\n")
+    assert f"{other}, line 2: a NUL character" in fails(capsys, folder, other, tmp_path / "o", *plain)
+    other.write_bytes(b"one\n\xff\xfetwo\n")
+    assert f"{other}: not UTF-8 text" in fails(capsys, folder, other, tmp_path / "o", *plain)
+
+
 def test_standard_input_to_standard_output(make_run):
     flags = ["infer", make_run("single_task"), "--beams", "2", "--n-best", "2", "--rationale"]
     out = subprocess.run(
@@ -157,7 +178,7 @@ def test_bad_rows_are_named_and_what_was_done_stays(make_run, inputs, tmp_path, 
 def test_settings_are_checked_before_anything_is_loaded(make_run, inputs, tmp_path, capsys):
     output = tmp_path / "out.jsonl"
     assert "as many beams" in fails(capsys, "nowhere", inputs, output, "--n-best", "2")
-    assert "expected jsonl or csv or parquet or None, got 'xml'" in fails(
+    assert "expected jsonl or csv or parquet or text or None, got 'xml'" in fails(
         capsys, "nowhere", inputs, output, "--gin.INPUT_FORMAT=xml"
     )
     assert "predicts no rationale" in fails(capsys, make_run("standard"), inputs, output, "--rationale")

@@ -140,3 +140,47 @@ def test_a_lone_call_does_not_wait_for_a_full_batch():
             return await MicroBatcher(lambda key, items: items, batch_size=1000).submit(None, [7])
 
     assert asyncio.run(main()) == [7]
+
+
+def test_of_a_batch_that_fails_only_the_guilty_items_do(caplog):
+    def double(key, items):
+        if 13 in items:
+            raise RuntimeError("unlucky")
+        return [2 * item for item in items]
+
+    async def main():
+        batcher = MicroBatcher(double, batch_size=8)
+        asked = [batcher.submit("a", numbers) for numbers in ([1, 2], [3, 13], [4])]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        await batcher.close()
+        return answers
+
+    first, guilty, last = asyncio.run(main())
+    assert first == [2, 4] and last == [8] and str(guilty) == "unlucky"
+    assert "a batch of 5 failed" in caplog.text
+
+
+def test_a_new_program_holds_up_no_known_one():
+    compiled, order = threading.Event(), []
+
+    def run(key, items):
+        if key == "new" and "new" not in order:
+            compiled.wait(10)
+        order.append(key)
+        return items
+
+    async def main():
+        batcher = MicroBatcher(run, batch_size=4, programs=lambda key, items: {(key, len(items))})
+        await batcher.submit("known", [0])
+        new = [asyncio.create_task(batcher.submit("new", [n])) for n in range(2)]
+        await asyncio.sleep(0.01)  # a batch of two of them
+        behind = asyncio.create_task(batcher.submit("new", [2]))
+        for n in range(3):
+            assert await batcher.submit("known", [n]) == [n]
+        closing = asyncio.create_task(batcher.close())
+        compiled.set()
+        assert await asyncio.gather(*new, behind) == [[0], [1], [2]]
+        await closing
+
+    asyncio.run(main())
+    assert order == ["known"] * 4 + ["new", "new"]

@@ -70,6 +70,7 @@ def test_mistakes_are_named(student, make_run, tmp_path):
         ([3], "input 0: expected a text"),
         (["x", {"text": "y"}], "input 1"),
         ([{"input": "x", "choices": "pq"}], "list of texts under `choices`"),
+        ([{"input": "x", "choices": 5}], "list of texts under `choices`, got 5"),
         ([{"input": "x", "rationale": 3}], "text under `rationale`"),
     ):
         with pytest.raises(UserError, match=message):

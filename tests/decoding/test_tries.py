@@ -41,3 +41,9 @@ def test_rows_share_tries_and_equal_texts_count_once():
 def test_a_row_without_texts():
     with pytest.raises(ValueError, match="row 1"):
         build_tries([[[5, EOS]], []])
+
+
+def test_texts_may_share_more_tokens_than_pythons_stack_holds():
+    texts = [[5] * 2000 + [6, EOS], [5] * 2000 + [7, EOS]]
+    tries = build_tries([texts])
+    assert walk(tries, 0, texts[0]) == 0 and walk(tries, 0, texts[1]) == 1

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("aiohttp")
 pytest.importorskip("openai")
 
-from distill_jax.experiments import active_annotation, demo_page, methods, results
+from distill_jax.experiments import active_annotation, demo_page, esnli_page, methods, results
 
 PAGES = {"methods": methods.page, "shared_encoding": methods.page, "active": active_annotation.page}
 
@@ -74,6 +74,12 @@ def test_readme_and_the_page_of_the_demo_are_those_of_the_figures():
     before, after = demo_page.MARKS
     assert demo_page.README.read_text().split(before)[1].partition(after)[0] == demo_page.readme(figures[0])
     assert demo_page.PAGE.read_text() == demo_page.page(*figures)
+
+
+def test_readme_and_the_page_of_real_text_are_those_of_the_figures():
+    before, after = esnli_page.MARKS
+    assert esnli_page.README.read_text().split(before)[1].partition(after)[0] == esnli_page.readme()
+    assert esnli_page.PAGE.read_text() == esnli_page.page()
 
 
 def run(method, budget, size, seed, accuracy, spent):

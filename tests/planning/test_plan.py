@@ -109,19 +109,6 @@ def test_a_small_model_by_hand(no_compiler):
     assert not plan(JOB, get_device("tpu-v5e", memory=1e5)).fits
 
 
-def test_adapters_leave_the_weights_and_little_else():
-    job = dataclasses.replace(JOB, lora=Lora(4, 8.0, ("attention", "mlp")))
-    found = plan(job, get_device("tpu-v5e"))
-    e, joined, mlp = 64, 64, 128
-    # An adapter of rank 4 has 4 (in + out) numbers; a layer has 4 or 8 kernels of attention and 3 of the rest.
-    of_adapters = 4 * (2 * (4 + 8) * (e + joined) + 4 * 3 * (e + mlp))
-    assert found.trained_count == of_adapters
-    assert found.parameter_count == parameters_of_a_device(SMALL, 1, 1)
-    # The rank is not sharded, and both sides are, over one axis of two each.
-    assert found.memory["parameters"] == 4 * (parameters_of_a_device(SMALL, 2, 2) + of_adapters // 2)
-    assert found.memory["optimizer"] == 2 * 4 * of_adapters // 2 + 8  # two moments, and two counters of steps
-
-
 def test_meshes_are_proposed(monkeypatch):
     compiled = []
 
@@ -210,7 +197,8 @@ UNBALANCED = {
 }
 
 
-def test_an_unbalanced_t5gemma_by_hand():
+def test_adapters_of_an_unbalanced_t5gemma_leave_the_weights_and_little_else():
+    """Heads of keys and values are shared, and the encoder is wider: by hand, kernel by kernel."""
     config = make_config(UNBALANCED)
     e, wide, joined, shared = 64, 96, 64, 32  # shared: of keys and values
     encoder = 2 * (2 * wide * joined + 2 * wide * shared + 3 * wide * 192)
@@ -218,10 +206,18 @@ def test_an_unbalanced_t5gemma_by_hand():
     matrices = encoder + decoder + 1024 * (e + wide)
     assert config.matrix_parameters() == matrices
     norms = wide * (2 * 4 + 1) + e * (2 * 6 + 1)
-    job = Job(config, {"data": 2, "fsdp": 2, "model": 2}, 8, {"inputs": 64, "targets": 32})
-    found = compile_job(job)
-    assert found["parameter_count"] == matrices + norms
-    assert found["parameters"] == 4 * (matrices // 4 + norms // 2)
+    # An adapter of rank 4 has 4 (in + out) numbers.
+    of_encoder = 2 * (wide + joined) + 2 * (wide + shared) + 3 * (wide + 192)
+    of_decoder = 4 * (e + joined) + 2 * (e + shared) + 2 * (wide + shared) + 3 * (e + 128)
+    of_adapters = 4 * 2 * (of_encoder + of_decoder)
+    lora = Lora(4, 8.0, ("attention", "mlp"))
+    job = Job(config, {"data": 2, "fsdp": 2, "model": 2}, 8, {"inputs": 64, "targets": 32}, lora=lora)
+    found = plan(job, get_device("tpu-v5e"))
+    assert found.parameter_count == matrices + norms
+    assert found.trained_count == of_adapters
+    # The rank is not sharded, and both sides are, over one axis of two each.
+    assert found.memory["parameters"] == 4 * (matrices // 4 + norms // 2 + of_adapters // 2)
+    assert found.memory["optimizer"] == 2 * 4 * of_adapters // 2 + 8  # two moments, and two counters of steps
     with pytest.raises(UserError, match="model=4 does not divide num_kv_heads 2"):
         plan(dataclasses.replace(job, mesh={"data": 2, "fsdp": 1, "model": 4}), get_device("tpu-v5e"))
 

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 pytest.importorskip("pydantic")
@@ -6,14 +8,19 @@ from distill_jax.config import Decoding
 from distill_jax.data.chat_forms import ChatForms
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import load_vocabulary
-from distill_jax.decoding.predict import Request
+from distill_jax.decoding.predict import Choice, Prediction, Request
 from distill_jax.errors import UserError
+from distill_jax.serving import requests
 from distill_jax.serving.generation import Generation, Piece, forms
-from distill_jax.serving.requests import BadRequest, ChatRequest, PredictRequest, PromptRequest, read
-from distill_jax.serving.responses import cut, response_body
+from distill_jax.serving.requests import BadRequest, ChatRequest, PredictRequest, PromptRequest
+from distill_jax.serving.responses import cut, events, prediction, response_body
 
 LABEL, RATIONALE = View("label", "label", "[label] "), View("rationale", "rationale", "[rationale] ")
 BYTES = load_vocabulary("bytes")
+
+
+def read(kind, fields):
+    return requests.read(kind, json.dumps(fields).encode())
 
 
 def chat(**changes):
@@ -35,7 +42,8 @@ def test_settings_are_read():
     asked = read(
         ChatRequest, chat(temperature=0.5, top_p=0.9, n=3, seed=7, logprobs=True, top_logprobs=4, stop="x")
     )
-    assert (asked.decoding.temperature, asked.decoding.top_p, asked.decoding.n_best) == (0.5, 0.9, 3)
+    assert (asked.decoding.temperature, asked.decoding.top_p, asked.n) == (0.5, 0.9, 3)
+    assert asked.decoding.n_best == 4  # few numbers are compiled
     assert (asked.seed, asked.likeliest, asked.stop) == (7, 4, ["x"])
     asked = read(PromptRequest, {"model": "m", "prompt": ["a", "b"], "n": 2, "logprobs": 0, "max_tokens": 5})
     assert asked.texts(ChatForms("{system} {user}")) == ("a", "b") and asked.decoding.num_beams == 2
@@ -52,10 +60,11 @@ def test_settings_are_read():
         ({"messages": [{"role": "user", "content": ""}]}, "no text"),
         ({"temperature": "hot"}, "temperature: expected a number"),
         ({"temperature": 3}, "temperature: expected a number from 0 to 2, got 3"),
-        ({"n": 0}, "n: expected an integer from 1 to 64, got 0"),
+        ({"n": 0}, "n: expected an integer of at least 1, got 0"),
         ({"n": True}, "n: expected an integer"),
         ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
-        ({"stream": True}, "one piece"),
+        ({"stream": "yes"}, "stream: expected true or false"),
+        ({"stream_options": 3}, "stream_options: expected an object"),
         ({"tools": [{}]}, "tools"),
         ({"response_format": {"type": "json_object"}}, "plain text"),
         ({"response_format": {"type": "xml"}}, "json_object or json_schema"),
@@ -84,6 +93,7 @@ def test_json_is_written_where_the_template_is_json_and_the_fields_are_the_stude
     for kind, required, fine in (
         ("json_object", None, True),
         ("json_schema", ["label"], True),
+        ("json_schema", 5, True),
         ("json_schema", ["label", "score"], False),
     ):
         schema = {"json_schema": {"name": "a", "schema": {"type": "object", "required": required}}}
@@ -151,6 +161,30 @@ def test_bodies_of_both_endpoints():
     assert [(choice["index"], choice["text"]) for choice in body["choices"]] == [(0, "ab"), (1, "c")]
     assert body["choices"][0]["logprobs"]["text_offset"] == [0, 1]
     assert body["choices"][0]["logprobs"]["top_logprobs"][1] == {"b": -0.5, "z": -2.0}
+
+
+def test_a_stream_has_what_the_body_has():
+    asked = read(ChatRequest, chat(logprobs=True, stream=True))
+    body = response_body(asked, [[(completion("ab"), "stop")]], 9, chat=True, fingerprint="step-1")
+    *lines, last = events(body, chat=True, with_usage=True).split("\n\n")[:-1]
+    begun, ended, usage = (json.loads(line.removeprefix("data: ")) for line in lines)
+    [choice] = body["choices"]
+    assert last == "data: [DONE]" and begun["object"] == "chat.completion.chunk" and begun["id"] == body["id"]
+    assert begun["choices"][0]["delta"] == {"role": "assistant", "content": "ab"}
+    assert begun["choices"][0]["logprobs"] == choice["logprobs"]
+    assert begun["choices"][0]["finish_reason"] is None and begun["usage"] is None
+    assert ended["choices"] == [{"index": 0, "finish_reason": "stop", "logprobs": None, "delta": {}}]
+    assert usage["choices"] == [] and usage["usage"] == body["usage"]
+
+
+def test_no_more_is_returned_than_was_asked_for():
+    texts = tuple(Choice(letter, 0.0) for letter in "abcd")
+    answer = Prediction(label="a", labels=texts, rationale="a", rationales=texts)
+    for by, labels in (("generate", 3), ("rank", 4)):  # all labels are ranked
+        asked = read(PredictRequest, {"inputs": ["x"], "n_best": 3, "temperature": 1, "label_by": by})
+        assert asked.request.decoding.n_best == 4
+        body = prediction(answer, asked)
+        assert len(body["labels"]) == labels and len(body["rationales"]) == 3
 
 
 def test_the_forms_of_an_answer():

@@ -104,6 +104,28 @@ def test_answers_in_json(make_run, tmp_path):
         assert json.loads(text) == {"rationale": direct.rationale, "label": direct.label}
 
 
+def test_a_stream_says_the_same(make_run):
+    predictor = distill_jax.load(make_run("step_by_step"), batch_size=4)
+    with in_background(Server(predictor, ServeConfig(model_dir="-", name="m"))) as address:
+        client = openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0)
+        chat = {"model": "m:label", "messages": [ASK], "logprobs": True}
+        whole = client.chat.completions.create(**chat)
+        *chunks, usage = client.chat.completions.create(
+            **chat, stream=True, stream_options={"include_usage": True}
+        )
+        deltas = [chunk.choices[0].delta.content or "" for chunk in chunks]
+        assert "".join(deltas) == whole.choices[0].message.content
+        assert chunks[0].choices[0].delta.role == "assistant"
+        assert chunks[0].choices[0].logprobs.to_dict() == whole.choices[0].logprobs.to_dict()
+        assert chunks[-1].choices[0].finish_reason == whole.choices[0].finish_reason
+        assert usage.usage == whole.usage and not usage.choices
+        prompt = {"model": "m:label", "prompt": ["A late parcel"]}
+        texts = [chunk.choices[0].text for chunk in client.completions.create(**prompt, stream=True)]
+        assert "".join(texts) == client.completions.create(**prompt).choices[0].text
+        with pytest.raises(openai.BadRequestError, match="n: expected up to 16"):
+            client.chat.completions.create(**chat, stream=True, n=17)
+
+
 def test_a_student_without_rationales_answers_with_its_label(make_run, tmp_path, caplog):
     chats, rows = import_chats(tmp_path, FORM)
     predictor = trained_on(rows, tmp_path / "run", make_run("standard"))

@@ -196,14 +196,20 @@ def serving(folder, *flags):
         "0",
         "--name",
         "student",
+        "--batch-size",
+        "4",
+        "--warm-up",
+        "16",
         *flags,
     ]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        line = process.stdout.readline()
-        if not line:
+        listening, ready = process.stdout.readline(), process.stdout.readline()
+        if not ready:
             pytest.fail(process.stderr.read())
-        yield process, line.split()[2].rstrip(";")
+        address = ready.split()[2].rstrip(";")
+        assert listening == f"listening on {address}: compiling for inputs of up to 16 tokens\n"
+        yield process, address
     finally:
         process.kill()
         process.communicate()

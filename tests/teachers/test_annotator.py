@@ -10,7 +10,7 @@ from distill_jax.config.annotation import LimitOptions
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.teachers.annotator import Annotator
-from distill_jax.teachers.messages import Answer, Reply, Sampling
+from distill_jax.teachers.messages import Answer, Client, Reply, Sampling
 from distill_jax.teachers.openai_client import OpenAIClient
 from distill_jax.teachers.prices import Price
 from distill_jax.teachers.store import Store
@@ -298,16 +298,13 @@ def test_the_loop_lets_answers_in_while_it_skips_stored_rows(loopback, tmp_path)
         assert turns >= 6
 
 
-class Inside:
+class Inside(Client):
     """A teacher in this process."""
 
-    protocol, endpoint, parser = "chat", "inside", None
+    endpoint = "inside"
 
     async def complete(self, request):
         return Reply([Answer("It is so. So the answer is neutral." + " " * 500)], 10, 10)
-
-    async def close(self):
-        pass
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path, usual_garbage_collection):

@@ -204,6 +204,15 @@ def test_lines_with_unicode_separators_and_errors_of_any_form(loopback, store):
         assert asyncio.run(run._read(job, answer)) == []
     told = [failure.partition(": ")[2] for failure in run.outcome.failures]
     assert told == ["no response: no message", "HTTP 500: timed out", "HTTP 500: busy"]
+    body = {"choices": [{"message": {"content": "It is. So the answer is neutral."}, "finish_reason": "stop"}]}
+    for response in (
+        {"status_code": 200, "body": json.dumps(body)},
+        {"status_code": "200", "body": body},
+        {"body": body},
+        body,
+    ):  # a paid answer, however it is wrapped
+        [line] = asyncio.run(run._read(job, {"response": response, "error": None}))
+        assert line["text"] == "It is. So the answer is neutral."
 
 
 def test_a_bad_line_of_a_batch_spoils_that_line_alone(loopback, store, caplog):

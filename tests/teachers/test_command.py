@@ -41,11 +41,14 @@ def flags(server, tmp_path, *more):
     return [*base, *map(str, more)]
 
 
-def test_what_comes_out_is_what_train_reads(loopback, tmp_path, data):
+def test_what_comes_out_is_what_train_reads(loopback, tmp_path, data, capsys):
     server, output, page = loopback(), tmp_path / "out.jsonl", tmp_path / "report.html"
     more = ["--classes", ",".join(CLASSES), "--samples", "3", "--seed", "1", "--logprobs", "3"]
     delivered = ["--output", output, "--report", page]
     assert cli.main(["annotate", data, *flags(server, tmp_path, *more, *delivered)]) == 0
+    told = capsys.readouterr()
+    assert "answered 36 of 36 requests, " in told.err and "; label_probs in 36 of 36; " in told.err
+    assert f"{output}: 12 rows, 12 with an answer, 12 with label_probs\n" in told.out
     rows = lines(output)
     assert [row["id"] for row in rows] == [f"row-{n}" for n in range(12)]
     for row in rows:
@@ -62,7 +65,8 @@ def test_what_comes_out_is_what_train_reads(loopback, tmp_path, data):
     shown = page.read_text()
     assert "<table>" in shown and "So the answer is" in shown and "default@" in shown
     figures = json.loads(page.with_suffix(".json").read_text())
-    assert figures["samples"] == 36 and figures["accuracy"] is None and figures["usd"] is None
+    assert (figures["samples"], figures["with_label_probs"]) == (36, 12)
+    assert figures["accuracy"] is None and figures["usd"] is None
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
@@ -174,13 +178,28 @@ def test_the_parsers_of_flags_know_what_there_is():
     """They name it themselves: importing it would take the command line its half second."""
     choices = {name: field.metadata["option"].choices for name, field in AnnotateConfig.options().items()}
     assert choices["client"] == tuple(clients.CLIENTS) and choices["check"] == tuple(quality.CHECKS)
-    assert set(quality.PROBLEMS) == {"unparsed", "unknown_label", "cut", "refused", "empty", *quality.CHECKS}
+    kinds = {"unparsed", "unknown_label", "cut", "refused", "broken", "empty"}
+    assert set(quality.PROBLEMS) == kinds | set(quality.CHECKS)
 
 
 def test_a_temperature_that_is_not_sent(loopback, tmp_path, data):
     server = loopback()
     assert cli.main(["annotate", data, *flags(server, tmp_path, "--temperature", "none", "--samples", 2)]) == 0
     assert server.count == 24 and "temperature" not in server.log[0]["body"]
+
+
+def test_a_run_without_an_answer_says_so(loopback, tmp_path, data, capsys):
+    server, output = loopback(faults={"hang": 1.0}), tmp_path / "out.jsonl"
+    slow = ["--timeout", "0.05", "--attempts", "1", "--output", output]
+    assert cli.main(["annotate", data, *flags(server, tmp_path, *slow, "--label", "input")]) == 1
+    told = capsys.readouterr()
+    [line] = [line for line in told.err.splitlines() if line.startswith("answered ")]
+    assert line.startswith(
+        "answered 0 of 12 requests, up to 1 at a time; 12 failed; 12 attempts timed out (raise"
+    )
+    assert "a second" not in line and "a minute" not in line and "0 completions added" in line
+    assert f"{output}: 12 rows, 0 with an answer, 0 with label_probs\n" in told.out
+    assert told.err.splitlines()[-1].startswith("error: 12 requests got no answer")
 
 
 def test_a_stopped_run_delivers_what_there_is(loopback, tmp_path, data):

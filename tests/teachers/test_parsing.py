@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from distill_jax.data.completions import UNPARSED
 from distill_jax.data.labels import place_of
 from distill_jax.data.views import ANSWER
-from distill_jax.teachers.http_errors import error_message
+from distill_jax.scoring.consistency import last_equation
+from distill_jax.teachers.http_errors import error_message, status_error
+from distill_jax.teachers.messages import trouble
 from distill_jax.teachers.parsing import REFERENCE, cut, form_parser, parse_json, parser, plain
 from distill_jax.teachers.prompts import load_template
 from distill_jax.teachers.quality import arithmetic_holds, label_named
@@ -88,6 +90,9 @@ def test_json_whose_parts_are_no_plain_texts():
 @pytest.mark.parametrize(
     "text",
     [
+        '{"label": "1", "label": "2"}',  # one of them may be meant
+        '{"label": "1", "Label": "2"}',
+        *('{"label": NaN}', '{"label": 1e999}'),
         *("", "[]", "{}", '{"label": ""}', '{"label": null, "rationale": "x"}', "{" * 9999, "yes", "[1, 2]"),
         '{"label": ["yes"], "rationale": "x"}',
         '{"label": {"is": "yes"}, "rationale": "x"}',
@@ -149,6 +154,9 @@ PIECES += [
     "</think>",
     "1=",
     '[{"a":',
+    "1",
+    "model ",
+    "max",
 ]
 
 
@@ -164,6 +172,9 @@ def test_parsers_take_time_in_proportion_to_the_text(piece):
         assert _seconds(harmless, text + label) < 0.5
         assert _seconds(error_message, text + label) < 0.5
         assert _seconds(error_message, f"<html>{text}{label}") < 0.5
+        assert _seconds(status_error, 400, text + label) < 0.5
+        assert _seconds(trouble, text + label, text) < 0.5
+        assert _seconds(last_equation, text + label) < 0.5
         assert _seconds(arithmetic_holds, text + label) < 0.5
         assert _seconds(label_named, "It is 3.", text + label) < 0.5
         assert _seconds(place_of, text + label, ["x", "y"]) < 0.5
@@ -192,6 +203,9 @@ def _seconds(function, *args):
         ),
         ("It is so.<|im_end|>\n", "", "It is so."),
         ("It is</s> so.</s> <eos>", "", "It is</s> so."),
+        ("<|thinking|>a<|/thinking|>b", "a", "b"),
+        ("It is so. [EOS]", "", "It is so."),
+        ("It is so.[|endofturn|]<EOS>", "", "It is so."),
         ("It is [so].", "", "It is [so]."),
         ("", "", ""),
     ],

@@ -189,6 +189,10 @@ def test_tasks_compare_labels_their_own_way():
         ("Let us think", "length", None, "cut"),
         ("It is. So the answer is billing.\n", "length", "billing", ""),
         ("I can't. So the answer is billing.", "refusal", None, "refused"),
+        ("It is. So the answer is bill", "abort", None, "broken"),
+        ("It is. So the answer is bill", "insufficient_system_resource", None, "broken"),
+        ("It is. So the answer is bill", "FinishReason.MAX_TOKENS", None, "cut"),
+        ("It is. So the answer is billing.", "stop_sequence", "billing", ""),
         ("<think>So the answer is shipping.</think>\nIt is. So the answer is billing.", "stop", "billing", ""),
         (
             "Hm. So the answer is no.\n</think>It</s> is. So the answer is billing<|im_end|>",
@@ -209,6 +213,21 @@ def test_answers_that_are_cut_refused_or_carry_markup(text, finish, label, probl
     sample = read_sample(line, None, str)
     assert (sample.label, sample.problem) == (label, problem)
     assert label is None or sample.rationale in ("It is.", "It is \ufffd.", "It< /s> is.")
+
+
+@pytest.mark.parametrize("thought", ["", "<think>Hm. </reasoning></think>\n"])
+def test_tags_of_the_prompts_own_form_are_no_thinking(thought):
+    form = "<reasoning>{rationale}</reasoning>\n<answer>{label}</answer>"
+    text = f"{thought}<reasoning>It is.</reasoning>\n<answer>billing</answer><|im_end|>"
+    line = {"text": text, "finish": "stop", "parser": f"form:{form}", "sampling": {}}
+    sample = read_sample(line, None, str)
+    assert (sample.label, sample.rationale) == ("billing", "It is.")
+    line = {
+        "text": "<answer>x</answer> since",
+        "parser": "form:<answer>{label}</answer> {rationale}",
+        "sampling": {},
+    }
+    assert (read_sample(line, None, str).label, read_sample(line, None, str).rationale) == ("x", "since")
 
 
 def test_labels_that_begin_others_share_nothing():

@@ -138,6 +138,11 @@ def test_the_arguments_of_a_tool_call_are_an_answer():
         ({"message": "Endpoint is starting"}, "Endpoint is starting", True, False),
         ({"error": {"code": "1113", "message": "Insufficient balance"}}, "HTTP 402", False, True),
         ({"error": {"code": 1004, "message": "login"}}, "not a completion: login", True, False),
+        ({"msg": "forbidden", "code": 403}, "HTTP 403: forbidden (a wrong key?", False, True),
+        ({"statusCode": 429, "message": "slow"}, "HTTP 429: slow", True, False),
+        ({"base_resp": {"status_code": 1004, "status_msg": "login"}}, "not a completion: login", True, False),
+        ({"error_code": 110, "error_msg": "Access token expired"}, "a wrong key?", False, True),
+        ({"status": "error", "Message": "No credits left"}, "HTTP 402: No credits left", False, True),
         ({"content": "Not found"}, "not a completion", True, False),
         ("", "not a completion", True, False),
     ],
@@ -153,6 +158,9 @@ def test_an_error_in_a_200(body, told, transient, fatal):
     "message",
     [
         {"content": GOOD, "reasoning_details": [{"type": "reasoning.text", "text": THOUGHT}]},
+        {"content": GOOD, "thinking_blocks": [{"type": "thinking", "thinking": THOUGHT}]},
+        {"content": GOOD, "reasoning_content": ["Maybe ", {"type": "text", "text": "shipping."}]},
+        {"content": GOOD, "reasoning": {"content": THOUGHT}},
         {
             "content": [
                 {"type": "reasoning", "summary": [{"type": "summary_text", "text": THOUGHT}]},
@@ -197,6 +205,9 @@ def test_a_colon_before_the_label_is_no_part_of_it():
     ("status", "message", "advice"),
     [
         (422, "body.seed: Extra inputs are not permitted", "--omit seed"),
+        (400, "Unrecognized request argument supplied: seed", "--omit seed"),
+        (400, "Invalid value for 'n': must be 1", "--samples-per-request 1"),
+        (400, "api_version is required", "?api-version="),
         (400, "Conversation roles must alternate user/assistant/user", "--no-system"),
         (400, "This model's maximum context length is 4096 tokens", "--shots, --max-tokens"),
         (400, "model 'x' not found, try pulling it first", "--model?"),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -95,6 +96,20 @@ def test_a_run_killed_after_a_checkpoint_repeats_what_it_lost(undisturbed, tmp_p
     assert checkpoints.steps(str(tmp_path)) == [3]
     train(tmp_path, 8)
     assert losses(tmp_path) == losses(undisturbed)
+
+
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before_it(undisturbed, tmp_path, caplog):
+    folder = shutil.copytree(undisturbed, tmp_path / "run")
+    file = max((folder / "checkpoints" / "8").rglob("*"), key=lambda path: path.stat().st_size)
+    file.write_bytes(file.read_bytes()[:-1])
+    train(folder, 8)
+    assert losses(folder) == losses(undisturbed)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        checkpoints.restore_params(str(folder)),
+        checkpoints.restore_params(str(undisturbed)),
+    )
+    assert "checkpoint 8 is damaged, " in caplog.text and "goes back to that of step 6" in caplog.text
 
 
 def test_the_loss_of_both_views_falls(undisturbed):

@@ -65,7 +65,8 @@ def data_folder(data_dir: str | os.PathLike | None) -> pathlib.Path:
 def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
     """Yields (number from 1, text) of each line that is not blank.
 
-    Lines end in a line feed, a carriage return, or both; a line of white space of any script is blank.
+    Lines end in a line feed, a carriage return, or both; a line of white space of any script is blank. A byte
+    order mark before a line, as between files that were joined, is left out.
 
     Raises:
       UserError: for a file that cannot be read, or is neither UTF-8 nor UTF-16 with a byte order mark.
@@ -73,14 +74,15 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
     try:
         with files.open_text(path) as file:
             for number, line in enumerate(file, 1):
+                line = line.lstrip("\ufeff")
                 if line.strip():
                     yield number, line
     except files.UNREADABLE as error:
         raise unreadable(path, error) from None
 
 
-def read_jsonl(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields (line number from 1, object) of each line that is not blank.
+def read_jsonl(path: pathlib.Path, advice: str = "") -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields (line number from 1, object) of each line that is not blank; errors of JSON end with the advice.
 
     Raises:
       UserError: for a file that cannot be read, and for a line that is not a JSON object, or has a key twice.
@@ -100,7 +102,7 @@ def read_jsonl(path: pathlib.Path) -> Iterator[tuple[int, dict[str, Any]]]:
             # The decoder's own text counts lines of its argument, not of the file.
             what = f"{error.msg}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
             hint = "" if line.endswith("\n") else "; the file may be cut short"
-            raise UserError(f"{path}, line {number}: invalid JSON ({what}){hint}") from None
+            raise UserError(f"{path}, line {number}: invalid JSON ({what}){hint}{advice}") from None
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: expected a JSON object, got {row!r:.40}")
         if twice:

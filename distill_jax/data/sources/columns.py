@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from distill_jax.data.labels import meant, spelled
+from distill_jax.data.labels import composed, meant, same, spelled
 from distill_jax.data.schema import FIELDS, Example
 from distill_jax.data.sources.base import encodable, known_columns, text_of
 from distill_jax.errors import UserError
@@ -36,6 +36,7 @@ class Columns:
       needs_target: whether a row without any of `TARGETS` is an error.
       classes: the labels there are: one that means a class, or one of the row's choices, is read as it is
         written there; see `labels.place_of`. A class number below 0 is no label.
+      typed: whether a number differs from its text, as it does not in CSV.
 
     Raises:
       UserError: for a field that an example does not have.
@@ -46,13 +47,14 @@ class Columns:
         columns: Mapping[str, str] | None = None,
         needs_target: bool = True,
         classes: Sequence[str] | None = None,
+        typed: bool = True,
     ):
         unknown = set(columns or {}) - set(FIELDS)
         if unknown:
             raise UserError(f"unknown field {min(unknown)!r}: expected one of {', '.join(FIELDS)}")
         self.columns = {field: field for field in FIELDS} | dict(columns or {})
         self._given = {field: column for field, column in self.columns.items() if column != field}
-        self._needs_target, self._classes = needs_target, tuple(classes or ())
+        self._needs_target, self._classes, self._typed = needs_target, tuple(classes or ()), typed
 
     @property
     def key(self) -> str:
@@ -103,7 +105,8 @@ class Columns:
         options = self._choices(where, row) or self._classes
         if text not in options and _BELOW_0.fullmatch(text):
             # What sets with numbered classes have for a row without a label.
-            if options or (text == "-1" and not isinstance(row.get(self.columns[field]), str)):
+            is_text = self._typed and isinstance(row.get(self.columns[field]), str)
+            if options or (text == "-1" and not is_text):
                 return meant(text, options)
         return (meant(text, options) if options else None) or text
 
@@ -133,12 +136,15 @@ class Columns:
         return [encodable(where, spelled(value)) for value in values or ()]
 
     def _choices(self, where: str, row: Mapping[str, Any]) -> tuple[str, ...] | None:
-        return tuple(dict.fromkeys(self._listed(where, row))) or None
+        first: dict[str, str] = {}
+        for choice in self._listed(where, row):
+            first.setdefault(composed(choice), choice)
+        return tuple(first.values()) or None
 
     def repeats_choice(self, where: str, row: Mapping[str, Any]) -> bool:
         """Whether a choice stands in a row twice."""
         listed = self._listed(where, row)
-        return len(set(listed)) < len(listed)
+        return len(set(map(composed, listed))) < len(listed)
 
     def identity(self, where: str, row: Mapping[str, Any]) -> str | None:
         """The id of a row, if it has one."""
@@ -172,9 +178,9 @@ class Columns:
         text, fields = self._input(where, row), self.targets(where, row)
         if self._needs_target and all(value is None for value in fields.values()):
             expected = ", ".join(repr(self.columns[field]) for field in TARGETS)
-            below = _BELOW_0.fullmatch(str(row.get(self.columns["label"])))
-            number = below[0].strip() if below else ""
-            hint = f" ({number} says that there is none: leave such rows out)" if below else ""
+            number = spelled(row.get(self.columns["label"])).strip()
+            hint = f" ({number} says that there is none: leave such rows out, or name it in --classes)"
+            hint = hint if _BELOW_0.fullmatch(number) else ""
             absent = [self.columns[field] for field in TARGETS if self.columns[field] not in row]
             given = next((column for column in absent if column in self._given.values()), "")
             there = f"; {known_columns(row, given)}" if absent else ""
@@ -185,7 +191,8 @@ class Columns:
             choices and probs and len(probs) == len(listed) > len(choices)
         ):  # of a choice that stands there twice
             pairs = list(zip(listed, probs, strict=True))
-            fields["label_probs"] = tuple(sum(p for text, p in pairs if text == choice) for choice in choices)
+            merged = (sum(p for text, p in pairs if same(text, choice)) for choice in choices)
+            fields["label_probs"] = tuple(merged)
         name = self.identity(where, row) or default_id or content_id(text, choices)
         return Example(name, text, **fields, choices=choices)
 

@@ -9,6 +9,7 @@ import pathlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from distill_jax.config.options import nearest
 from distill_jax.data.completions import Completion
 from distill_jax.data.schema import Example
 from distill_jax.data.sources.base import (
@@ -80,9 +81,11 @@ class ReferenceSource:
         while (path := folder / f"{stem}_CoT_{len(chunks)}.json") in existing:
             chunks.append(path)
         if not chunks or len(chunks) < len(existing):
+            others = sorted(each.name for each in rows_file.parent.glob("*") if any(each.glob("*_CoT_0.json")))
+            hint = f"; --teacher {teacher}: {nearest(teacher, others)}" if others and not existing else ""
             raise UserError(
                 f"{path}: no such file: expected the teacher's completions of {rows_file.name} in "
-                f"{stem}_CoT_0.json, {stem}_CoT_1.json and so on (--teacher none does without)"
+                f"{stem}_CoT_0.json, {stem}_CoT_1.json and so on (--teacher none does without){hint}"
             )
         return chunks
 

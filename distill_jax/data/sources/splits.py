@@ -1,6 +1,7 @@
 """Sources made of sources: a validation part held out of train, and several sets as one."""
 
 import itertools
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -10,6 +11,8 @@ from distill_jax.data.schema import Example
 from distill_jax.data.sources.base import Source, fingerprint_of, located
 from distill_jax.data.sources.columns import content_id
 from distill_jax.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def held_out(rows: int, share: float = 0.1) -> np.ndarray:
@@ -31,7 +34,8 @@ class HeldOutSource:
     Args:
       source: has a train split.
       whole_inputs: hold out a share of the distinct inputs (with their choices), each with all of its rows, so
-        that no validation row is in train as well. Where no input comes twice, this is the same split.
+        that no validation row is in train as well. Where no input comes twice, this is the same split. Where
+        all rows have one input, a share of these rows is, which is told.
       share: of the rows, or of the distinct inputs, that are held out.
       advice: what to do about a single row, for the error.
     """
@@ -67,7 +71,12 @@ class HeldOutSource:
             inputs: dict[str, int] = {}
             names = (content_id(e.input, e.choices) for e in self.source.examples("train"))
             numbers = np.array([inputs.setdefault(name, len(inputs)) for name in names], np.int64)
-            self._known = fingerprint, held_out(len(inputs), self._share)[numbers]
+            mask = held_out(len(inputs), self._share)[numbers]
+            if len(inputs) == 1 < len(numbers):
+                told = "warning: %s: all %d rows have this input: those held out repeat those of train"
+                logger.warning(told, self.source.where("train", 0), len(numbers))
+                mask = held_out(len(numbers), self._share)
+            self._known = fingerprint, mask
         return self._known[1]
 
     def examples(self, split: str) -> Iterator[Example]:
@@ -78,10 +87,9 @@ class HeldOutSource:
         for number, example in enumerate(self.source.examples("train")):
             if number in rows:
                 yield example
-        if split == "train" and not rows and (count := self.source.size("train")):
+        if split == "train" and not rows and self.source.size("train"):
             where = self.source.where("train", 0)
-            only = "the only row" if count == 1 else f"the only input there is, in {count} rows,"
-            raise UserError(f"{where}: {only} is held out for validation: {self._advice}")
+            raise UserError(f"{where}: the only row is held out for validation: {self._advice}")
 
     def size(self, split: str) -> int:
         return len(self._rows(split)) if self._is_part(split) else self.source.size(split)

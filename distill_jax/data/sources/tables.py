@@ -22,6 +22,7 @@ class _TableSource:
     """Files of rows, one or more a split; the other arguments are those of `Columns`."""
 
     unit = "row"
+    typed = True  # whether a number differs from its text
 
     def __init__(
         self,
@@ -30,7 +31,7 @@ class _TableSource:
         needs_target: bool = True,
         classes: Sequence[str] | None = None,
     ):
-        self._columns = Columns(columns, needs_target, classes)
+        self._columns = Columns(columns, needs_target, classes, self.typed)
         self._paths = {split: [pathlib.Path(p) for p in of_split] for split, of_split in paths.items()}
         self.splits = tuple(self._paths)
         self._told: set[str] = set()  # splits whose repeated choices were told
@@ -81,19 +82,36 @@ class _TableSource:
 
 
 class JsonlSource(_TableSource):
-    """JSON lines, an object each."""
+    """JSON lines, an object each; `advice` ends the error of a line that is none."""
 
-    unit = "line"
+    unit, advice = "line", ""
 
     def _rows(self, path):
-        return read_jsonl(path)
+        return read_jsonl(path, self.advice)
 
     def _count(self, path):
         return sum(1 for _ in read_lines(path))
 
 
+class TextLines(_TableSource):
+    """Plain text, an input a line; blank lines are left out, counted and told."""
+
+    unit = "line"
+
+    def _rows(self, path):
+        rows = number = 0
+        for rows, (number, line) in enumerate(read_lines(path), 1):  # noqa: B007, read after the loop
+            if "\0" in line:
+                raise UserError(f"{path}, line {number}: a NUL character: expected plain text, an input a line")
+            yield number, {"input": line.removesuffix("\n")}
+        if number > rows:
+            logger.warning("warning: %s: %d blank lines left out", path, number - rows)
+
+
 class CsvSource(_TableSource):
     """CSV files with a header; `label_probs` is a JSON list."""
+
+    typed = False
 
     def _rows(self, path):
         csv.field_size_limit(1 << 30)

