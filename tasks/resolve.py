@@ -61,7 +61,8 @@ def _of_text(config: PretrainConfig) -> Resolved:
     task = config.task and registry.get_task(config.task, config.module, config.data_dir)
     source: Source = TextSource(config.texts, config.column, task and task.source)
     if config.held_out:
-        source = HeldOutSource(source, whole_inputs=True, share=config.held_out)
+        advice = f"give more text, a document a line, or {config.named('held_out')} 0"
+        source = HeldOutSource(source, whole_inputs=True, share=config.held_out, advice=advice)
     noise = None if config.is_causal else (config.noise_density, config.mean_noise_span_length)
     text = define_task("text", source, label_prefix="", rationale_prefix="")
     return Resolved("", text, (View("text", "input", noise=noise, window=config.window),), None)

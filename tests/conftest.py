@@ -25,6 +25,7 @@ import pytest
 
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource, HeldOutSource, ReferenceSource
+from distill_jax.errors import UserError
 from distill_jax.tasks.registry import REGISTRY, register_distillation_task
 from distill_jax.tasks.svamp import parse_svamp
 
@@ -155,6 +156,27 @@ def make_run(tmp_path_factory):
         return made[method]
 
     return make
+
+
+@pytest.fixture
+def inside(monkeypatch):
+    """Cells of a sweep run in this process; the list of their names in that order."""
+    from distill_jax.experiments.sweep import cell, grid, run
+
+    started = []
+
+    def execute(command, log, devices, stops):
+        file, root, name = command[4], pathlib.Path(command[6]), command[8]
+        started.append(name)
+        try:
+            cell.run(grid.read(file).cell(name), root)
+        except UserError as error:
+            pathlib.Path(log).write_text(f"error: {error}\n")
+            return 1
+        return 0
+
+    monkeypatch.setattr(run, "execute", execute)
+    return started
 
 
 @pytest.fixture

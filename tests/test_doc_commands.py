@@ -1,12 +1,13 @@
 """The commands and snippets of README and docs run, page by page, in a folder where each finds what was made.
 
 `STAND_INS`, `FLAGS` and `FEW` are all that differs from the pages: own files, sizes, a teacher's address. What
-does not run here is in `ELSEWHERE` or `OTHER_PAGES`, with the reason; every other command is run.
+does not run here is in `ELSEWHERE`, with the reason; every other command is run.
 """
 
 import concurrent.futures
 import contextlib
 import csv
+import gzip
 import io
 import itertools
 import json
@@ -33,24 +34,19 @@ sys.path.append(str(pathlib.Path(__file__).parent / "teachers"))
 from loopback_teacher import Loopback
 
 ROOT = pathlib.Path(__file__).parents[1]
-OTHER_PAGES = {  # page none of whose commands runs here -> why
-    "options.md": "a table",
-    "pretrain.md": "text that a vocabulary of thousands can be made of: tests/cli/test_pretrain.py",
-    "recipes.md": "public checkpoints and the paper's data; tests/test_docs.py reads the commands",
-    "sweep.md": "half an hour, and SmolLM2: tests/experiments/test_sweep.py",
-}
-PAGES = [ROOT / "README.md", *(p for p in sorted((ROOT / "docs").glob("*.md")) if p.name not in OTHER_PAGES)]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 CLASSES = {"billing": "bill", "shipping": "parcel", "other": "song"}  # class -> the word that tells it
 SHAPE = {"emb_dim": 16, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1, "head_dim": 8}
-SHAPE |= {"mlp_dim": 32, "vocab_size": None}
+SHAPE |= {"mlp_dim": 32, "vocab_size": 512}  # more than any vocabulary here has: one program for all
 TINY = SHAPE | {"initial_checkpoint_path": "none", "vocabulary": "bytes", "train_steps": 2, "batch_size": 4}
+TINY |= {"epochs": None, "batch_examples": None, "learning_rate": 1e-3, "warmup_steps": 0, "schedule": "linear"}
 TINY |= {"task_feature_lengths": {"inputs": 64, "targets": 32}, "eval_examples": 2}
 FEW = ["--batch-size=4"]  # of what decodes: programs for few sizes
-FLAGS = [f"{flags_of(TrainConfig.options()[name])[0]}={text_of(value)}" for name, value in TINY.items()]
+FLAGS = {name: f"{flags_of(TrainConfig.options()[name])[0]}={text_of(value)}" for name, value in TINY.items()}
 
 STAND_INS = (  # pattern -> what stands in for it, in commands and snippets
     (r"(?<![\w.])/tmp/", "tmp/"),
-    (r"\.\./shared/datasets|(?<=--data-dir )…", "datasets"),
+    (r"\.\./shared/datasets|(?<=--data-dir )(…|data\b)", "datasets"),
     (r"http://localhost:11434/v1", "{teacher}"),
     (r"(?<=localhost:)8000|(?<=--port )8000", "{port}"),
     (r"^(distill-jax serve RUN)$", r"\1 --port {port}"),
@@ -59,11 +55,12 @@ STAND_INS = (  # pattern -> what stands in for it, in commands and snippets
     (r"[AB]/eval/test-400\.jsonl", "RUN/eval/test-2.jsonl"),
     (r"(?<=--step )best", "2"),  # two steps without a validation have no best
     (r"--count 500", "--count 6"),
+    (r"train:\d+", "train:300"),  # a vocabulary that the texts have words for
     (
         r"--ids ids.txt …",
         "--ids ids.txt --classes billing,shipping,other --model m --base-url {teacher} --store s",
     ),
-    (r"runs/svamp|\bSRC\b", "RUN"),
+    (r"(?<!--model-dir )\bruns/svamp\b|\bSRC\b", "RUN"),
     (r"\bDST --to \{.*\}", "out/again --to distill-jax"),
     (r"TrainConfig\((?=\w)", "TrainConfig(**TINY, "),
     (r'load\("RUN"\)', 'load("RUN", batch_size=4)'),
@@ -79,8 +76,10 @@ ELSEWHERE = {  # pattern of commands that do not run here -> why
     r"(gs|hf)://": "a bucket, or the hub: tests/checkpoints",
     r"--push ": "the hub: tests/export/test_hub.py",
     r"--mesh ": "a mesh of many devices: tests/training/test_processes.py",
+    r"--microbatches ": "gradient accumulation: tests/training/test_step.py",
     r"--lora-rank ": "adapters: tests/training/test_lora.py",
     r"--model smollm2/": "downloads a model: tests/training/test_decoder_only.py",
+    r"sweeps/esnli_smollm2": "the same model, for hours: tests/experiments/test_sweep.py reads it",
     r"--to ctranslate2": "CTranslate2 and torch: tests/export/test_peers.py",
 }
 
@@ -141,12 +140,43 @@ def write_inputs(folder: pathlib.Path) -> None:
         chat.insert(0, {"role": "system", "content": "Sort the mail."})
         chat[-1]["content"] += f" So the answer is {row['label']}."
     write(folder / "chats.jsonl", [{"messages": chat} for chat in chats])
-    for split in ("train", "test"):
-        sums = [{"input": f"{n} birds and 1 more?", "label": f"( {n} + 1 )"} for n in range(12)]
-        write(folder / f"datasets/svamp/svamp_{split}.json", sums)
-        completions = [f"{n} and 1. The answer is ({n} + 1).\n\nQ: next" for n in range(12)]
-        (folder / "datasets/svamp/llm").mkdir(exist_ok=True)
-        (folder / f"datasets/svamp/llm/{split}_CoT_0.json").write_text(json.dumps(completions))
+    lines = "".join(f"{row['input']} {row['rationale']}\n" for row in rows)
+    (folder / "notes.txt").write_text(lines)
+    (folder / "rationales.txt.gz").write_bytes(gzip.compress(lines.encode()))
+    write(folder / "articles.jsonl", [{"text": line} for line in lines.splitlines()])
+    write_benchmarks(folder / "datasets")
+    sweep = {"task": "entailment", "methods": ["standard"], "models": {"tiny": SHAPE}, "steps": 2}
+    sweep |= {"fractions": [0.001], "eval": {"eval_examples": 2, "batch_size": 4}}
+    sweep["train"] = {
+        name: value for name, value in TINY.items() if name not in {*SHAPE, "train_steps", "epochs"}
+    }
+    (folder / "experiments/sweeps").mkdir(parents=True)
+    (folder / "experiments/sweeps/entailment.yaml").write_text(json.dumps(sweep))
+
+
+def write_benchmarks(folder: pathlib.Path) -> None:
+    """Twelve rows of each of the paper's sets, with completions, in the layout of its release."""
+    choices = ["park", "school", "sea", "shop", "street"]
+    pair = {"premise": "A child sleeps.", "hypothesis": "Somebody sleeps.", "label": 0}
+    sets = {
+        "svamp": (
+            {"input": "{n} birds and 1 more?", "label": "( {n} + 1 )"},
+            "{n} and 1. The answer is ({n} + 1).\n\nQ: next",
+        ),
+        "cqa": (
+            {"question": "Where are {n} boats?", "choices": choices, "answer": "sea"},
+            "Boats float. So the answer is (c) sea.\n\nQ: next",
+        ),
+        "anli1": (pair, "A child is somebody. So the answer is entailment.\n\nPremise: next"),
+        "esnli": (pair, "A child is somebody.\nAnswer: entailment\n\nPremise: next"),
+    }
+    sets["esnli_small"] = sets["esnli"]
+    for name, (row, completion) in sets.items():
+        for split in ("train", "valid", "test"):
+            texts = [json.dumps(row).replace("{n}", str(n)) for n in range(12)]
+            write(folder / f"{name}/{name}_{split}.json", map(json.loads, texts))
+            completions = [completion.replace("{n}", str(n)) for n in range(12)]
+            write(folder / f"{name}/llm/{split}_CoT_0.json", [completions])
 
 
 def answer(prompt: str, body) -> str:
@@ -163,7 +193,7 @@ def trained(tmp_path_factory):
     command = ["train", "--data", str(folder / "rows.jsonl"), "--classes", ",".join(CLASSES)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISTILL_JAX_CACHE", str(folder / "cache"))
-        assert cli.main([*command, "--model-dir", str(folder / "RUN"), *FLAGS]) == 0
+        assert cli.main([*command, "--model-dir", str(folder / "RUN"), *FLAGS.values()]) == 0
         assert cli.main(["eval", str(folder / "RUN"), *FEW]) == 0
     return folder
 
@@ -250,8 +280,11 @@ def arguments(command: str) -> list[str]:
     """The arguments of `distill-jax` in a command, with the sizes of `FLAGS` and `FEW`."""
     words = shlex.split(command)
     argv = words[1:] if words[0] == "distill-jax" else [words[2].removeprefix("distill_jax."), *words[3:]]
-    if argv[0] == "train":
-        return [*argv, *FLAGS]
+    if argv[0] in ("train", "pretrain"):
+        start = dict(zip(argv, argv[1:], strict=False))
+        said = ["vocabulary"] if "--vocabulary" in start or start.get("--init", "none") != "none" else []
+        said += ["initial_checkpoint_path"] if "--init" in start else []
+        return [*argv, *(flag for name, flag in FLAGS.items() if name not in said)]
     few = {name: FEW for name in ("eval", "infer", "select")} | {"serve": [*FEW, "--warm-up=0"]}
     return [argv[0], *few.get(argv[0], ()), *argv[1:]]
 
@@ -268,7 +301,7 @@ def run_command(argv: list[str], source: str) -> None:
     for flag, path in zip(argv, argv[1:], strict=False):
         if flag in ("--output", "--report", "--store", "--model-dir"):
             assert pathlib.Path(path).exists(), argv
-    assert out.getvalue() or argv[0] in ("train", "annotate") or "--output" in argv
+    assert out.getvalue() or argv[0] in ("train", "pretrain", "annotate") or "--output" in argv
 
 
 @contextlib.contextmanager
@@ -300,7 +333,7 @@ RUN = {page.name: [step for step in steps(page) if elsewhere(step[1]) is None] f
 
 
 @pytest.mark.parametrize("name", [name for name, todo in RUN.items() if todo])
-def test_the_commands_of_a_page_run(name, folder, free_port):
+def test_the_commands_of_a_page_run(name, folder, free_port, inside):
     todo = RUN[name]
     for made in re.findall(r"--output (\S+)", "\n".join(text for _, text in todo)):
         pathlib.Path(made).unlink(missing_ok=True)

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 
+import distill_jax
 from distill_jax.cli.common import REGISTERED
 from distill_jax.config import COMMANDS
 from distill_jax.config.data import OwnData
@@ -40,6 +41,7 @@ def parser() -> Parser:
         epilog="Every command with options also takes T5X's --gin_file, --gin.NAME=VALUE, --gin_search_paths,\n"
         "and --config of an earlier run.",
     )
+    whole.add_argument("--version", action="version", version=f"%(prog)s {distill_jax.__version__}")
     below = {"": whole.add_subparsers()}
     for module in MODULES:
         importlib.import_module(f"distill_jax.cli.{module}")

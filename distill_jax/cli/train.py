@@ -1,11 +1,11 @@
 """`distill-jax train`: a task or the user's own files, a method, a student; `pretrain`: text, a student."""
 
-import shlex
 import sys
 
 from distill_jax.cli import host_memory
 from distill_jax.cli.common import command, quiet
 from distill_jax.config import PretrainConfig, TrainConfig, TrainerOptions
+from distill_jax.errors import UserError
 
 
 @command("train", "train a student")
@@ -19,26 +19,30 @@ def _pretrain(config: PretrainConfig) -> int:
 
 
 def _run(name: str, config: TrainerOptions) -> int:
-    """Runs a function of `distill_jax` with a progress bar; the exit status."""
+    """Runs a function of `distill_jax` and prints how far it is; the exit status."""
     from distill_jax.tasks.resolve import resolve
 
     resolve(config)  # an unknown task, or a file without rows, before JAX is imported
     host_memory.keep_freed()  # before JAX starts its threads
+    import jax
+
     import distill_jax
-    from distill_jax.cli.progress import ProgressBar
-    from distill_jax.training import distributed
+    from distill_jax.cli.progress import JsonLines, ProgressBar, Quiet
     from distill_jax.training.preemption import EXIT_STATUS, Preempted
 
     quiet()
+    listener = Quiet() if config.quiet else JsonLines() if config.json else ProgressBar()
     try:
-        getattr(distill_jax, name)(config, listener=ProgressBar())
+        getattr(distill_jax, name)(config, listener=listener)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(
+            f"out of memory ({str(error).splitlines()[0]:.200}): lower {config.named('batch_size')} or "
+            f"{config.named('task_feature_lengths')}, or split the batch with {config.named('microbatches')} 4"
+        ) from error
     except Preempted as stop:
         print(f"{str(stop).splitlines()[0]}; the same command resumes from there", file=sys.stderr)
         return EXIT_STATUS
-    if distributed.is_primary():
-        folder = shlex.quote(config.model_dir)
-        data = f" --data-dir {shlex.quote(config.data_dir)}" if config.data_dir else ""
-        after = f"eval {folder}{data}" if name == "train" else f"train TASK --init {folder}{data}"
-        print(f"{config.model_dir}: trained to step {config.train_steps}", file=sys.stderr)
-        print(f"next: distill-jax {after}", file=sys.stderr)
+    listener.end()
     return 0

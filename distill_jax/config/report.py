@@ -9,7 +9,7 @@ class ReportConfig(Options):
 
     runs: tuple[str, ...] = option(
         REQUIRED,
-        "folders of runs, results.json of a sweep or of the demo, files of floors; all of one test set",
+        "folders of runs and of sweeps, a results.json, files of floors; all of one test set",
         positional=True,
         repeat=True,
         metavar="RUNS…",

@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from distill_jax.config.checking import VerifyOption
-from distill_jax.config.data import MethodName, RecordOptions
+from distill_jax.config.data import MethodName, RecordOptions, lengths
 from distill_jax.config.network import ModelOptions
 from distill_jax.config.options import Options, fixed, option
 from distill_jax.errors import UserError
@@ -15,6 +15,9 @@ ONLY_OF = {
     "alpha": ("step_by_step", "step_by_step_shared", "logit_distillation"),
     "temperature": ("soft_labels", "logit_distillation"),
 }
+
+
+PAPERS_BATCH = 64  # examples, of Hsieh et al. 2023's code
 
 
 class MethodOptions(MethodName):
@@ -105,11 +108,12 @@ class RunOptions(VerifyOption):
         "", "folder of the run; default runs/TASK_METHOD, of own data runs/FILE_METHOD", path=True
     )
     train_steps: int = option(10_000, "updates, those before a restart included", flags=("steps",), minimum=1)
+    epochs: float | None = option(None, "passes over the training rows, in place of --steps", above=0)
     batch_size: int = fixed(64, "rows of a global batch (packed rows)", minimum=1)
     batch_examples: int | None = fixed(
         None,
         "examples of a global batch on average, as the paper's code counts them: sets BATCH_SIZE to the number "
-        "of packed rows that hold about as many",
+        "of packed rows that hold about as many; default the paper's 64, unless BATCH_SIZE is given",
         minimum=1,
     )
     z_loss: float = fixed(0.0, "factor of log(Z)**2 per token", minimum=0)
@@ -126,7 +130,14 @@ class RunOptions(VerifyOption):
     mlflow: str | None = option(None, "MLflow server or folder for the metrics too", metavar="URI")
 
 
-class TrainerOptions(RunOptions, MeshOptions, OptimizerOptions, LoraOptions, ModelOptions):
+class PrintOptions(Options):
+    """What is printed"""
+
+    quiet: bool = option(False, "print warnings and errors alone")
+    json: bool = option(False, "print each event as a JSON object on a line of its own, to standard output")
+
+
+class TrainerOptions(PrintOptions, RunOptions, MeshOptions, OptimizerOptions, LoraOptions, ModelOptions):
     """What any training run has, whatever it is trained on"""
 
     @property
@@ -143,6 +154,11 @@ class TrainerOptions(RunOptions, MeshOptions, OptimizerOptions, LoraOptions, Mod
             return 1e-2 if self.start is None else 1e-3
         return 1e-3 * min(1.0, 512 / self.emb_dim) if self.start is None else 5e-5
 
+    @property
+    def examples_per_batch(self) -> int | None:
+        """`batch_examples`, or the paper's 64; None where `batch_size` decides the rows of a batch."""
+        return self.batch_examples or (PAPERS_BATCH if self.batch_size is None else None)
+
     def identity(self) -> dict[str, Any]:
         """See `Options.identity`; the rate by its number, also where it is the default."""
         return super().identity() | {"learning_rate": self.peak_learning_rate}
@@ -150,6 +166,15 @@ class TrainerOptions(RunOptions, MeshOptions, OptimizerOptions, LoraOptions, Mod
 
 class TrainConfig(TrainerOptions, MethodOptions, RecordOptions):
     """Train a student"""
+
+    task_feature_lengths: dict[str, int] | None = lengths(
+        None,
+        "tokens of a packed row; default what 99 of 100 training examples take, up to 1024,256",
+        identity=True,
+    )
+    batch_size: int | None = fixed(
+        None, "rows of a global batch (packed rows); default as many as hold --batch-examples", minimum=1
+    )
 
     def verify(self) -> None:
         """There must be something to train on, and a teacher where one is asked."""

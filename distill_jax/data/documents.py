@@ -21,6 +21,7 @@ from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
 
 LENGTHS = PretrainConfig.named("task_feature_lengths")
+WINDOW = PretrainConfig.named("window")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,9 +127,18 @@ def spans_of(views: Sequence[View], lengths: Mapping[str, int]) -> int:
 
 
 def size_of(view: View, lengths: Mapping[str, int], corruption: SpanCorruption | None) -> int:
-    """Tokens of a window: as many as the view says, but no more than a row has room for."""
+    """Tokens of a window: as many as the view says, or as a row has room for.
+
+    Raises:
+      UserError: for a window that is longer than a row.
+    """
     room = lengths["targets"] + 2 if corruption is None else corruption.window(lengths["inputs"])
-    return room if view.window is None else min(view.window, room)
+    if view.window is not None and view.window > room:
+        raise UserError(
+            f"{WINDOW} {view.window}: a row of {LENGTHS} {lengths['inputs']},{lengths['targets']} has room "
+            f"for a window of {room} tokens: give longer rows, or a shorter window"
+        )
+    return view.window or room
 
 
 def windows(

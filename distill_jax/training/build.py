@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from distill_jax.checkpoints.vocabulary import vocabulary_spec
 from distill_jax.config import PretrainConfig, TrainConfig
 from distill_jax.data.documents import spans_of
 from distill_jax.data.prepare import Prepared, checked, prepare, resolve_vocabulary
+from distill_jax.data.row_lengths import row_lengths
 from distill_jax.data.selection import Filters
 from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
@@ -96,7 +98,7 @@ def build(
     _look_at(named.task, ["train", "validation"] if config.eval_period else ["train"], named.views)
     model = model or methods.make_model(config)
     check_base(config)
-    rows = 0 if config.batch_examples else config.batch_size  # 0, for any mesh: the records decide
+    rows = 0 if config.examples_per_batch else config.batch_size  # 0, for any mesh: the records decide
     place = partitioning.make_partitioner(
         model.config, rows, config.microbatches, config.mesh, config.partitioning
     )
@@ -108,10 +110,16 @@ def build(
     vocabulary = load_vocabulary(spec)
     if start is not None:
         check_start(start, vocabulary)
+    if config.task_feature_lengths is None:
+        fitting = distributed.first_alone(lambda: row_lengths(named.task, named.views, vocabulary))
+        config = dataclasses.replace(config, task_feature_lengths=fitting)
     records, validation = _prepare(config, named.task, named.views, spec)
-    if config.batch_examples is not None:
-        rows = batch_rows(config.batch_examples, records.manifest, place.batch_unit(config.microbatches))
+    if config.examples_per_batch is not None:
+        rows = batch_rows(config.examples_per_batch, records.manifest, place.batch_unit(config.microbatches))
         config = dataclasses.replace(config, batch_size=rows)
+    if config.epochs is not None:
+        steps = math.ceil(config.epochs * records.manifest["rows"] / config.batch_size)
+        config = dataclasses.replace(config, train_steps=steps, epochs=None)  # as config.json is to have it
     model = with_vocabulary_size(model, vocabulary)
     partitioning.check_model(place, model.config, config.batch_size, config.microbatches)
     objective = objective or methods.make_objective(config)

@@ -16,6 +16,7 @@ from distill_jax.experiments.report.runs import RULES, Input, Run, amount
 from distill_jax.models.families import make_config
 from distill_jax.planning.presets import count
 
+EXPECTED = "the folder of a run or of a sweep, a results.json of a sweep or of the demo, or a file of floors"
 WAYS = ("generate", "rank", "constrain")  # in which labels are found, the one to be preferred first
 # Options that are fields of a `Run`, or say nothing of what was learnt.
 _NOT_TOLD = re.compile(
@@ -35,11 +36,14 @@ def read(paths: Sequence[str], split: str, label_by: str | None) -> Input:
     Raises:
       UserError: for a path that is none of these, and for a run without evaluation, with the command for it.
     """
+    paths = [_results_of(path) for path in paths]
     folders = [path for path in paths if pathlib.Path(path).is_dir()]
     for folder in folders:
         if not (pathlib.Path(folder) / RUN).exists():
             inside = sorted(str(path.parent) for path in pathlib.Path(folder).glob(f"*/{RUN}"))
-            hint = f": give the folders of runs in it, such as {inside[0]}" if inside else ""
+            hint = (
+                f": give the folders of runs in it, such as {inside[0]}" if inside else f": expected {EXPECTED}"
+            )
             raise UserError(f"{folder}: not the folder of a run, it has no {RUN}{hint}")
     evaluations = {folder: _evaluations(folder, split) for folder in folders}
     way = label_by or _common_way(evaluations, split)
@@ -49,6 +53,13 @@ def read(paths: Sequence[str], split: str, label_by: str | None) -> Input:
         found.runs.extend(more.runs)
         found.notes.extend(more.notes)
     return found
+
+
+def _results_of(path: str) -> str:
+    """The results.json of a sweep's or the demo's folder; the path itself for any other."""
+    folder = pathlib.Path(path)
+    results = folder / "results.json"
+    return str(results) if results.exists() and not (folder / RUN).exists() else path
 
 
 def _evaluations(folder: str, split: str) -> dict[tuple[str, int], pathlib.Path]:
@@ -159,16 +170,14 @@ def _file(path: str) -> Input:
     try:
         values = json.loads(files.read_text(path))
     except ValueError as error:
-        raise UserError(f"{path}: not JSON: {error}") from None
+        raise UserError(f"{path}: expected {EXPECTED}; this file is not JSON: {error}") from None
     parts = {name: values.get(name) for name in ("cells", "runs", "floors")} if isinstance(values, dict) else {}
     lists = [part for part in parts.values() if part is not None]
     if not lists or not all(
         isinstance(part, list) and all(isinstance(e, dict) for e in part) for part in lists
     ):
-        raise UserError(
-            f"{path}: expected the folder of a run, the results.json of a sweep or of the demo, or a file of "
-            "floors"
-        )
+        named = f"an object of {', '.join(values)}" if isinstance(values, dict) else f"{values!r:.40}"
+        raise UserError(f"{path}: expected {EXPECTED}; this file has {named}")
     found = Input(_floors(path, parts["floors"] or [], values.get("split")), [])
     cells = [*(parts["cells"] or []), *(parts["runs"] or [])]
     for number, cell in enumerate(cells, 1):

@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import pathlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -33,7 +33,7 @@ DEFAULTS = {"eval_period": 0, "keep_checkpoints": 1, "keep_best_checkpoints": 0}
 # How a run is carried out: with another value a cell is the same.
 NO_CONTENT = {"log_period", "checkpoint_period", "keep_checkpoints", "keep_best_checkpoints", "loss_chunk"}
 NO_CONTENT |= {"microbatches", "mesh", "partitioning", "max_skipped_steps", "data_dir"}
-OF_THE_SWEEP = {"model_dir", "mixture_or_task_name", *AXES.values()}
+OF_THE_SWEEP = {"model_dir", "mixture_or_task_name", "epochs", *AXES.values()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,7 +137,9 @@ def read(path: str) -> Sweep:
         grids = found.pop("grids", [{}])
         for grid in grids:
             _check_keys(grid, OF_A_GRID, "grids")
-        cells = {cell.name: cell for grid in grids for cell in _cells({**found, **grid})}
+        grids = [{**found, **grid} for grid in grids]
+        _check_by_method(grids)
+        cells = {cell.name: cell for grid in grids for cell in _cells(grid)}
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return Sweep(tuple(cells.values()), found.get("slurm", {}))
@@ -156,6 +158,14 @@ def _check_keys(found: Any, known: Mapping[str, Any], where: str) -> None:
             raise UserError(f"{key}: expected {' or '.join(expected)}, got {value!r:.60}")
 
 
+def _check_by_method(grids: Sequence[Mapping[str, Any]]) -> None:
+    """Raises UserError for options of a method that is in no part of the file: they would change nothing."""
+    methods = dict.fromkeys(method for grid in grids for method in grid.get("methods", ()))
+    for method in (method for grid in grids for method in grid.get("by_method", {})):
+        if methods and method not in methods:
+            raise UserError(f"by_method: {method!r} is not among the methods: {nearest(str(method), methods)}")
+
+
 def _cells(grid: Mapping[str, Any]) -> Iterator[Cell]:
     if "methods" not in grid:
         raise UserError(f"no key 'methods': which of {', '.join(METHODS)}")
@@ -164,8 +174,6 @@ def _cells(grid: Mapping[str, Any]) -> Iterator[Cell]:
     models, train, by_method = _models(grid), grid.get("train", {}), grid.get("by_method", {})
     _check_options(TrainConfig, train, "train")
     for method, options in by_method.items():
-        if method not in METHODS:
-            raise UserError(f"by_method: no method {method!r}: {nearest(method, METHODS)}")
         _check_options(TrainConfig, options, f"by_method, {method}")
         if both := sorted(options.keys() & grid.get("search", {}).keys()):
             raise UserError(f"by_method, {method}: {both[0]} is searched too: give it in one of both")

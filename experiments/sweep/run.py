@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from distill_jax.config import SweepConfig
 from distill_jax.errors import Status, UserError
-from distill_jax.experiments.sweep import grid, table
+from distill_jax.experiments.sweep import grid, sources, table
 from distill_jax.experiments.sweep.grid import Cell, Sweep, folder_of
 from distill_jax.experiments.sweep.results import read_result
 
@@ -30,14 +30,15 @@ def run(config: SweepConfig) -> int:
     """Runs what is missing, writes results.json and prints the table; the exit status.
 
     Raises:
-      UserError: for a file that says what cannot be; see `grid.read`.
+      UserError: for a file that says what cannot be, see `grid.read`, and for data or checkpoints that are not
+        there.
     """
     sweep = grid.read(config.file)
     failures = {} if config.table else Runner(config, sweep).run()
-    table.deliver(sweep, config.folder, failures)
+    is_written = table.deliver(sweep, config.folder, failures)
     for name, reason in failures.items():
         print(f"failed: {name}: {reason} ({folder_of(sweep.cell(name), config.folder) / LOG})")
-    return Status.FAILED if failures else Status.DONE
+    return Status.DONE if is_written and not failures else Status.FAILED
 
 
 def execute(command: Sequence[str], log: str, devices: str | None, stops: list[Callable[[], None]]) -> int:
@@ -68,6 +69,7 @@ class Runner:
     def run(self) -> dict[str, str]:
         """Runs what is missing; the reason by the name of each cell that failed."""
         cells = [cell for cell in self._sweep.cells if read_result(cell, self._root) is None]
+        sources.check(self._config.file, cells)
         print(f"{len(self._sweep.cells)} cells, {len(cells)} to run, in {self._root}", flush=True)
         with concurrent.futures.ThreadPoolExecutor(self._config.workers, initializer=self._place) as pool:
             try:

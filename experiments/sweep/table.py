@@ -34,8 +34,8 @@ def line(record: Mapping[str, Any]) -> str:
     return f"{record['name']}: {figures}" + (f", {values}" if values else "")
 
 
-def deliver(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> None:
-    """Writes results.json of all cells, and prints the table of the finished ones.
+def deliver(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> bool:
+    """Writes results.json of all cells, and prints the table of the finished ones; False where there are none.
 
     `failures` says of cells by their names why they have no result.
     """
@@ -47,7 +47,8 @@ def deliver(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> No
     found = [record for record in records if "test" in record]
     print(f"{len(found)} of {len(sweep.cells)} cells are finished")
     if not found:
-        return
+        print(f"no table, and no {root}/results.json: they are written once a cell is finished")
+        return False
     rules = _floors(sweep, found, root)
     results.write(root / "results.json", {"split": "test", "cells": records, "floors": rules})
     columns, rows = table(found, rules, planned=len({record["seed"] for record in records}))
@@ -60,6 +61,7 @@ def deliver(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> No
     console = Console()
     console.print(shown)
     console.print(f"{root}/results.json", highlight=False, soft_wrap=True)
+    return True
 
 
 def _floors(sweep: Sweep, found: Records, root: pathlib.Path) -> list[dict[str, Any]]:

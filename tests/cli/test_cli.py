@@ -82,9 +82,10 @@ def test_training_imports_no_tensorflow(tmp_path, capsys):
     run = tmp_path / "run"
     *_, last = lines = out.stderr.splitlines()
     said = [line.split()[0] for line in lines]
-    assert said[:6] == ["student", "start", "rows", "vocabulary", "devices", "folder"]
+    assert said[:9] == "student start method rows batch steps vocabulary devices folder".split()
     assert lines[0].startswith("student     t5, ") and lines[1] == "start       random weights"
-    assert said.index("compiling") < said.index("step") and last == f"next: distill-jax eval {run}"
+    assert said.index("compiling") < said.index("step") and said.count("next:") == 3
+    assert last == f"next: distill-jax serve {run} --step best"
     four = ["--batch-size", "4"]
     assert cli.main(["eval", str(run), "--gin.EVAL_EXAMPLES=3", "--split", "test", *four]) == 0
     predictions = [json.loads(line) for line in (run / "eval/test-1.jsonl").read_text().splitlines()]

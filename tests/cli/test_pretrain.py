@@ -1,5 +1,6 @@
 """`distill-jax pretrain` from the command line."""
 
+import json
 import re
 
 import pytest
@@ -31,7 +32,13 @@ def test_several_texts_and_the_perplexity_of_what_is_held_out(tmp_path, capsys):
     assert perplexity == pytest.approx(2.718281828**loss, rel=0.01)
     config = str(tmp_path / "run")
     again = ["--config", config, "--model-dir", str(tmp_path / "again")]
-    assert cli.main(["pretrain", *again]) == 0
+    assert cli.main(["pretrain", *again, "--json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events] == ["begin", "train", "validation", "end"]
+    assert events[2]["text_perplexity"] == pytest.approx(perplexity, abs=0.01)
+    assert events[3]["best"] == {"step": 2, "metric": "text_loss", "score": pytest.approx(loss, abs=1e-3)}
+    assert cli.main(["pretrain", "--config", config, "--quiet"]) == 0  # which has ended
+    assert not "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize(
@@ -40,12 +47,19 @@ def test_several_texts_and_the_perplexity_of_what_is_held_out(tmp_path, capsys):
         (["empty.txt"], "empty.txt: no text in there: expected a document a line"),
         (["none.txt"], "none.txt: no such file"),
         ([], "no value for TEXT (TEXTS): give text files, or a task such as svamp with --task (TASK)"),
+        (["one.txt"], "one.txt, line 1: the only row is held out for validation: give more text, a document a"),
+        (
+            ["two.txt", "--window", "99"],
+            "--window (WINDOW) 99: a row of --lengths (TASK_FEATURE_LENGTHS) 40,16 has room for a window of 44",
+        ),
         (["--task", "svam"], "unknown task 'svam': did you mean svamp?"),
     ],
 )
 def test_bad_input_is_one_line(words, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.txt").write_text("\n \n")
+    (tmp_path / "one.txt").write_text("a b c\n")
+    (tmp_path / "two.txt").write_text("a b c\nd e f\n")
     assert pretrain(*words) == 1
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1].startswith("error: ") and message in lines[-1]

@@ -1,9 +1,11 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from distill_jax.data.schema import Example
-from distill_jax.data.sources import FIELDS, Columns
+from distill_jax.data.sources import FIELDS, Columns, CsvSource, JsonlSource
 from distill_jax.errors import UserError
 
 
@@ -87,3 +89,30 @@ def test_any_row_is_an_example_or_one_clear_line(row, columns):
     assert found.input.strip() and found.id
     for field in ("label", "teacher_label", "rationale"):
         assert getattr(found, field) is None or getattr(found, field).strip()
+
+
+def test_a_column_that_is_not_there_is_told_with_the_nearest(tmp_path):
+    with pytest.raises(
+        UserError, match="no label and no rationale: .*; there are input, answer; did you mean answer"
+    ):
+        example({"input": "x", "answer": "y"}, {"label": "answers"})
+    with pytest.raises(UserError, match="expected text in 'inputs', there are input; did you mean input?"):
+        example({"input": "x"}, {"input": "inputs"})
+
+
+@pytest.mark.parametrize("kind, ending", [(JsonlSource, "jsonl"), (CsvSource, "csv")])
+def test_a_column_that_no_row_has_is_refused_and_one_that_some_have_is_not(kind, ending, tmp_path):
+    path = tmp_path / f"a.{ending}"
+    path.write_text('{"input": "x", "label": "y"}\n{"input": "x", "label": "y", "why": "z"}\n')
+    if ending == "csv":
+        path.write_text("input,label,why\nx,y,z\n")
+    source = kind({"train": [path]}, {"rationale": "wy"})
+    message = "no row has 'wy' for rationale: there are input, label, why; did you mean why?"
+    with pytest.raises(UserError, match=re.escape(f"{path}: {message}")):
+        next(source.examples("train"))
+    source = kind({"train": [path]}, {"rationale": "why"})
+    assert len(list(source.examples("train"))) == path.read_text().count("z") + (ending == "jsonl")
+    (tmp_path / "test.jsonl").write_text('{"input": "x", "label": "y"}\n')
+    splits = {"train": [tmp_path / "a.jsonl"], "test": [tmp_path / "test.jsonl"]}
+    if ending == "jsonl":  # rows to test on need no rationale
+        assert len(list(kind(splits, {"rationale": "why"}).examples("test"))) == 1

@@ -272,8 +272,9 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     assert "the same method, network, rows and seed: give one" in fails([generated, same], tmp_path)
     file = tmp_path / "results.json"
     for text, words in (
-        ("{", "not JSON"),
-        ('{"a": 1}', "expected the folder of a run"),
+        ("a,b", "results.json: expected the folder of a run or of a sweep, a results.json of a sweep"),
+        ("a,b", "this file is not JSON"),
+        ('{"a": 1}', "this file has an object of a"),
         ('{"cells": [{"method": "standard"}]}', "none of its 1 runs has an accuracy"),
         ('{"cells": [{"method": "standard", "accuracy": "x"}]}', "run 1: accuracy: expected a number, got 'x'"),
         ('{"cells": [{"method": "standard", "accuracy": 1, "fraction": "half"}]}', "run 1: fraction: expected"),

@@ -15,10 +15,9 @@ from filelock import FileLock
 import distill_jax
 from distill_jax.cli import main as cli
 from distill_jax.config import EvalConfig, TrainConfig
-from distill_jax.errors import UserError
 from distill_jax.evaluation.run import evaluate_run
 from distill_jax.evaluation.significance import mean_interval, share_interval
-from distill_jax.experiments.sweep import cell, grid, run, table
+from distill_jax.experiments.sweep import grid, run, table
 from distill_jax.experiments.sweep.results import read_result
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -58,25 +57,6 @@ def write(tmp_path, monkeypatch):
         return str(path)
 
     return write
-
-
-@pytest.fixture
-def inside(monkeypatch):
-    """Cells run in this process; the list of their names in that order."""
-    started = []
-
-    def execute(command, log, devices, stops):
-        file, root, name = command[4], pathlib.Path(command[6]), command[8]
-        started.append(name)
-        try:
-            cell.run(grid.read(file).cell(name), root)
-        except UserError as error:
-            pathlib.Path(log).write_text(f"error: {error}\n")
-            return 1
-        return 0
-
-    monkeypatch.setattr(run, "execute", execute)
-    return started
 
 
 def sweep(path, *flags):
@@ -137,7 +117,14 @@ def test_steps_by_share_and_options_by_model_and_method(write):
         ({"models": ["t5_1_1/smal"]}, "models: no model 't5_1_1/smal': did you mean t5_1_1/small?"),
         ({"models": {"a": {"emb": 3}}}, "models, a: no option 'emb'"),
         ({"train": {"batchsize": 3}}, "train: no option 'batchsize': did you mean batch_size?"),
-        ({"by_method": {"standart": {}}}, "by_method: no method 'standart': did you mean standard?"),
+        (
+            {"by_method": {"standart": {}}},
+            "by_method: 'standart' is not among the methods: did you mean standard?",
+        ),
+        (
+            {"grids": [{"by_method": {"step_by_step_shared": {}}}, {"methods": ["single_task"]}]},
+            "by_method: 'step_by_step_shared' is not among the methods: did you mean step_by_step?",
+        ),
         (
             {"search": {"learning_rates": [1]}},
             "search: no option 'learning_rates': did you mean learning_rate?",
@@ -233,17 +220,36 @@ def test_a_cell_is_the_run_by_hand_chosen_on_validation_and_runs_once(write, ins
     assert all(each.stat().st_mtime_ns == changed for each, changed in metrics.items())
 
 
-def test_a_cell_whose_data_has_gone_is_listed_and_the_others_run(write, inside, capsys, tmp_path):
+def test_what_the_cells_read_is_looked_at_before_any_of_them_runs(write, inside, capsys, tmp_path):
     gone = str(tmp_path / "gone.jsonl")
-    by_method = {"standard": {"data": gone}, "step_by_step": {"batch_examples": 4}}
+    models = {"mini": SHAPE, "other": SHAPE | {"initial_checkpoint_path": "lost", "vocabulary": "lost/words"}}
+    path = write(by_method={"standard": {"data": gone}}, models=models, seeds=[0, 1])
+    assert sweep(path) == 1 and not inside
+    first, *problems = capsys.readouterr().err.splitlines()
+    assert first == f"error: {path}: nothing was run, as these cannot be read:"
+    checkpoints = [
+        "--init (INITIAL_CHECKPOINT_PATH) lost: no such file or folder",
+        "--vocabulary (VOCABULARY) lost/words: no such file or folder",
+    ]
+    assert [line.strip() for line in problems] == [f"--data (DATA) {gone}: no such file", *checkpoints]
+    path = write(task="svamp", train={name: value for name, value in TRAIN.items() if name != "classes"})
+    assert sweep(path) == 1
+    assert "this task reads files: say where with --data-dir" in capsys.readouterr().err
+    assert sweep(path, "--table") == 1  # which needs no data
+    assert f"no table, and no {tmp_path / 'out'}/results.json" in capsys.readouterr().out
+
+
+def test_a_cell_that_cannot_run_is_listed_and_the_others_run(write, inside, capsys, tmp_path):
+    reason = "is 100, but the vocabulary has 259 ids"
+    by_method = {"standard": {"vocab_size": 100}, "step_by_step": {"batch_examples": 4}}
     path = write(by_method=by_method, epochs=1, steps=None, keep_checkpoints=False)
     assert sweep(path) == 1
     assert [name.partition("-")[0] for name in inside] == ["standard", "step_by_step"]  # not tried again
     printed = capsys.readouterr().out
     (failed,) = [line for line in printed.splitlines() if line.startswith("failed: ")]
-    assert failed.startswith("failed: standard-mini-1-seed0-") and f"{gone}: no such file" in failed
+    assert failed.startswith("failed: standard-mini-1-seed0-") and reason in failed
     lost, found = results_of(path)["cells"]
-    assert lost["method"] == "standard" and f"{gone}: no such file" in lost["error"] and "test" not in lost
+    assert lost["method"] == "standard" and reason in lost["error"] and "test" not in lost
     assert found["method"] == "step_by_step" and (found["steps"], found["batch_size"]) == (3, 8)  # of 24 rows
     assert not list((tmp_path / "out").glob("cells/*/*/checkpoints"))
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import math
 
 import pytest
 from tiny_student import TINY
@@ -10,6 +11,7 @@ from tiny_student import TINY
 from distill_jax.checkpoints import run_dir
 from distill_jax.config import TrainConfig
 from distill_jax.data.loader import Loader
+from distill_jax.data.row_lengths import row_lengths
 from distill_jax.training import trainer
 from distill_jax.training.build import batch_rows, build
 
@@ -61,6 +63,16 @@ def test_the_rows_are_the_nearest_that_the_mesh_allows(caplog):
         ("WARNING", 48.0),
         ("WARNING", 6.0),
     ]
+
+
+def test_rows_batch_and_steps_follow_from_the_data_where_nothing_is_given(tmp_path):
+    config = config_of(tmp_path, task_feature_lengths=None, batch_size=None, epochs=2.5)
+    run = build(config)
+    rows = run.records.manifest["rows"]
+    assert run.lengths == row_lengths(run.task, run.views, run.vocabulary)
+    assert run.config.batch_size == batch_rows(64, run.records.manifest, 1)
+    assert run.config.train_steps == math.ceil(2.5 * rows / run.config.batch_size)
+    assert build(dataclasses.replace(config, batch_size=3)).config.batch_size == 3
 
 
 def test_a_run_of_so_many_examples_resumes(tmp_path):

@@ -74,7 +74,10 @@ def test_without_a_network_one_line_says_what_to_do_and_nothing_is_left(capsys, 
 
 def test_a_wrong_file_or_column_is_told_of_first(capsys):
     assert train("--label", "anser") == 1
-    assert "row 1: no label in this row" in one_line(capsys)
+    assert (
+        "my.csv: no row has 'anser' for label: there are question, answer, why; did you mean answer?"
+        in one_line(capsys)
+    )
     assert cli.main(["train", "--data", "your.csv", *COLUMNS]) == 1
     assert "your.csv: no such file" in one_line(capsys)
     assert cli.main(["prepare", "--data", "my.csv", "--input", "questions"]) == 1

@@ -1,13 +1,14 @@
 """What all sources share: the protocol, reading lines of text, fingerprints, and texts that are checked."""
 
 import collections
+import difflib
 import functools
 import hashlib
 import inspect
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from distill_jax import files
@@ -153,9 +154,15 @@ def text_of(where: str, row: Mapping[str, Any], column: str) -> str:
     """
     value = row.get(column)
     if not isinstance(value, str) or not value.strip():
-        got = f"got {value!r:.40}" if column in row else f"there are {', '.join(row) or 'none'}"
+        got = f"got {value!r:.40}" if column in row else known_columns(row, column)
         raise UserError(f"{where}: expected text in {column!r}, {got}")
     return encodable(where, value)
+
+
+def known_columns(columns: Collection[str], wanted: str) -> str:
+    """`there are A, B`, to say beside a column that is wanted and not among them; with the nearest to it."""
+    near = difflib.get_close_matches(wanted, columns, n=1)
+    return f"there are {', '.join(columns) or 'none'}" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def encodable(where: str, value: str) -> str:

@@ -3,12 +3,12 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from distill_jax.data.labels import composed, meant, same, spelled
 from distill_jax.data.schema import FIELDS, Example
-from distill_jax.data.sources.base import encodable, text_of
+from distill_jax.data.sources.base import encodable, known_columns, text_of
 from distill_jax.errors import UserError
 
 TARGETS = ("label", "teacher_label", "rationale", "label_probs")
@@ -53,12 +53,30 @@ class Columns:
         if unknown:
             raise UserError(f"unknown field {min(unknown)!r}: expected one of {', '.join(FIELDS)}")
         self.columns = {field: field for field in FIELDS} | dict(columns or {})
+        self._given = {field: column for field, column in self.columns.items() if column != field}
         self._needs_target, self._classes, self._typed = needs_target, tuple(classes or ()), typed
 
     @property
     def key(self) -> str:
         """Changes when rows would be read otherwise."""
         return json.dumps([self.columns, *self._classes] if self._classes else self.columns, sort_keys=True)
+
+    def require(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Reads `rows` of `name` until each column that was given has been in one: not all need to have it.
+
+        Raises:
+          UserError: for a column that no row has, naming those that there are and the nearest.
+        """
+        missing = {f: column for f, column in self._given.items() if not _PLACEHOLDER.search(column)}
+        known: dict[str, None] = {}
+        for row in rows if missing else ():
+            missing = {field: column for field, column in missing.items() if column not in row}
+            if not missing:
+                return
+            known |= dict.fromkeys(row)
+        if known:
+            field, column = next(iter(missing.items()))
+            raise UserError(f"{name}: no row has {column!r} for {field}: {known_columns(known, column)}")
 
     def _value(self, where: str, row: Mapping[str, Any], field: str) -> Any:
         """What a field's column holds; None where it is not there, null or NaN (pandas' null)."""
@@ -163,7 +181,10 @@ class Columns:
             number = spelled(row.get(self.columns["label"])).strip()
             hint = f" ({number} says that there is none: leave such rows out, or name it in --classes)"
             hint = hint if _BELOW_0.fullmatch(number) else ""
-            raise UserError(f"{where}: no label and no rationale{hint}: expected one of {expected}")
+            absent = [self.columns[field] for field in TARGETS if self.columns[field] not in row]
+            given = next((column for column in absent if column in self._given.values()), "")
+            there = f"; {known_columns(row, given)}" if absent else ""
+            raise UserError(f"{where}: no label and no rationale{hint}: expected one of {expected}{there}")
         listed, choices = self._listed(where, row), self._choices(where, row)
         probs = fields["label_probs"]
         if (

@@ -58,6 +58,8 @@ class _HubSource:
 
     def examples(self, split: str) -> Iterator[Example]:
         theirs = self._splits[split]
+        if split == self.splits[0]:  # train
+            self._columns.require(f"{self.hub}:{self.name}, {theirs}", self.rows(theirs))
         for number, row in enumerate(self.rows(theirs)):
             yield self._columns.example(self.where(split, number), f"{theirs}-{number}", row)
 

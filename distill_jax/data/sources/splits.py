@@ -37,16 +37,24 @@ class HeldOutSource:
         that no validation row is in train as well. Where no input comes twice, this is the same split. Where
         all rows have one input, a share of these rows is, which is told.
       share: of the rows, or of the distinct inputs, that are held out.
+      advice: what to do about a single row, for the error.
     """
 
-    def __init__(self, source: Source, whole_inputs: bool = False, share: float = 0.1):
-        self.source, self._share = source, share
+    def __init__(
+        self,
+        source: Source,
+        whole_inputs: bool = False,
+        share: float = 0.1,
+        advice: str = "give more, or validation data",
+    ):
+        self.source, self._share, self._advice = source, share, advice
         self.splits = tuple(dict.fromkeys(["train", "validation", "test", *source.splits]))
         self._whole_inputs = whole_inputs
         self._known: tuple[str, np.ndarray] | None = None  # fingerprint of train, and its mask
 
     def located(self, data_dir=None, teacher=None) -> "HeldOutSource":
-        return HeldOutSource(located(self.source, data_dir, teacher), self._whole_inputs, self._share)
+        source = located(self.source, data_dir, teacher)
+        return HeldOutSource(source, self._whole_inputs, self._share, self._advice)
 
     def _is_part(self, split: str) -> bool:
         return split in ("train", "validation") or split not in self.source.splits
@@ -81,7 +89,7 @@ class HeldOutSource:
                 yield example
         if split == "train" and not rows and self.source.size("train"):
             where = self.source.where("train", 0)
-            raise UserError(f"{where}: the only row is held out for validation: give more, or validation data")
+            raise UserError(f"{where}: the only row is held out for validation: {self._advice}")
 
     def size(self, split: str) -> int:
         return len(self._rows(split)) if self._is_part(split) else self.source.size(split)

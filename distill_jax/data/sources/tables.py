@@ -49,6 +49,9 @@ class _TableSource:
                 yield path, number, row
 
     def examples(self, split: str) -> Iterator[Example]:
+        if split == self.splits[0]:  # train
+            name = ", ".join(map(str, self._paths[split]))
+            self._columns.require(name, (row for _, _, row in self.rows(split)))
         repeated, first = 0, ""
         for path, number, row in self.rows(split):
             where = f"{path}, {self.unit} {number}"

@@ -1,0 +1,41 @@
+"""How long a packed row has to be for a task's own examples."""
+
+import collections
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from distill_jax.data.prepare import WINDOW
+from distill_jax.data.task import DistillationTask
+from distill_jax.data.tokenization import new_counts, tokenize
+from distill_jax.data.views import View
+from distill_jax.data.vocabularies import Vocabulary
+
+LONGEST = {"inputs": 1024, "targets": 256}  # where Hsieh et al. 2023's code cuts
+MULTIPLE = 8
+SHARE = 99  # percent of the examples that are not cut
+_UNCUT = {"inputs": 1 << 30, "targets": 1 << 30}
+
+
+def row_lengths(task: DistillationTask, views: Sequence[View], vocabulary: Vocabulary) -> dict[str, int]:
+    """`{"inputs": …, "targets": …}` that hold 99 of 100 train examples in each view, up to `LONGEST`.
+
+    Lengths are in tokens with the end token, rounded up to a multiple of 8. All rows count, so that every share
+    of the data has the same. Soft labels, which are never cut, are all held.
+    """
+    sizes: dict[tuple[int, ...], list[tuple[int, int]]] = collections.defaultdict(list)
+    is_soft = any(view.soft for view in views)
+    examples, counts = enumerate(task.source.examples("train")), new_counts(views)
+    while window := list(itertools.islice(examples, WINDOW)):
+        for group in tokenize(window, views, vocabulary, _UNCUT, counts, task.classes):
+            size = sum(len(part.inputs) for part in group), sum(len(part.targets) for part in group)
+            sizes[tuple(part.task_id for part in group)].append(size)
+    held = [
+        np.percentile(of_view, 100 if is_soft else SHARE, axis=0, method="higher") for of_view in sizes.values()
+    ]
+    lengths = {}
+    for side, needed in zip(("inputs", "targets"), np.max([(2, 2), *held], axis=0), strict=True):
+        rounded = -(-int(needed) // MULTIPLE) * MULTIPLE
+        lengths[side] = rounded if is_soft and side == "targets" else min(rounded, LONGEST[side])
+    return lengths

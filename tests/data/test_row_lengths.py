@@ -1,0 +1,41 @@
+import pytest
+
+from distill_jax.data.row_lengths import row_lengths
+from distill_jax.data.schema import Example
+from distill_jax.data.sources import GeneratedSource
+from distill_jax.data.vocabularies import load_vocabulary
+from distill_jax.tasks.definition import define_task
+
+
+@pytest.fixture
+def task():
+    """Of 200 examples: inputs of 20 letters, one of 900, and two of 30; labels of 3, rationales of 10 or 40."""
+
+    def make(rng, name):
+        number = int(name.rpartition("-")[2])
+        size = {0: 900, 1: 30, 2: 30}.get(number, 20)
+        why = "w" * (40 if number < 3 else 10)
+        return Example(name, f"{number:03}" + "x" * (size - 3), "yes", None, why)
+
+    return define_task("sized", GeneratedSource(make, {"train": 200, "validation": 1, "test": 1}))
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("standard", {"inputs": 32, "targets": 8}),  # 30 letters and the end token; 3 and the end token
+        ("step_by_step", {"inputs": 48, "targets": 48}),  # with `[rationale] `, 12 letters; 41 to 48
+        ("step_by_step_shared", {"inputs": 32, "targets": 48}),  # 4 + 41 in one row
+    ],
+)
+def test_all_but_the_longest_hundredth_fit_by_hand(task, method, expected):
+    assert row_lengths(task, task.views(method), load_vocabulary("bytes")) == expected
+
+
+def test_lengths_end_where_the_papers_code_cuts():
+    def make(rng, name):
+        return Example(name, name + "x" * 2000, "y" * 500)
+
+    long = define_task("long", GeneratedSource(make, {"train": 3, "validation": 1, "test": 1}))
+    lengths = row_lengths(long, long.views("standard"), load_vocabulary("bytes"))
+    assert lengths == {"inputs": 1024, "targets": 256}
