@@ -14,6 +14,7 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import shlex
 import shutil
 import signal
@@ -34,7 +35,7 @@ sys.path.append(str(pathlib.Path(__file__).parent / "teachers"))
 from loopback_teacher import Loopback
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/*.md"))]
 CLASSES = {"billing": "bill", "shipping": "parcel", "other": "song"}  # class -> the word that tells it
 SHAPE = {"emb_dim": 16, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1, "head_dim": 8}
 SHAPE |= {"mlp_dim": 32, "vocab_size": 512}  # more than any vocabulary here has: one program for all
@@ -47,6 +48,7 @@ FLAGS = {name: f"{flags_of(TrainConfig.options()[name])[0]}={text_of(value)}" fo
 STAND_INS = (  # pattern -> what stands in for it, in commands and snippets
     (r"(?<![\w.])/tmp/", "tmp/"),
     (r"\.\./shared/datasets|(?<=--data-dir )(…|data\b)", "datasets"),
+    (r"^python (?=examples/)", f"python {ROOT}/"),
     (r"http://localhost:11434/v1", "{teacher}"),
     (r"(?<=localhost:)8000|(?<=--port )8000", "{port}"),
     (r"^(distill-jax serve RUN)$", r"\1 --port {port}"),
@@ -180,7 +182,9 @@ def write_benchmarks(folder: pathlib.Path) -> None:
 
 
 def answer(prompt: str, body) -> str:
-    """A teacher's: the class whose word comes last in the prompt."""
+    """A teacher's: the class whose word comes last in the prompt; of reviews always the same."""
+    if "positive" in prompt:
+        return "It is praised. So the answer is positive."
     label, word = max(CLASSES.items(), key=lambda item: prompt.rfind(item[1]))
     return f"It is about a {word}. So the answer is {label}."
 
@@ -238,6 +242,9 @@ class Page:
                 text = text.replace(f"${name}", value)
             text = self.stand_in(text)
             *sources, command = text.split(" | ")
+            if script := re.fullmatch(r"python (\S+\.py)", command):
+                runpy.run_path(script[1], run_name="__main__")
+                return
             argv = arguments(command)
             if argv[0] == "serve":
                 self._served = argv
@@ -329,7 +336,9 @@ def free_port():
         return taken.getsockname()[1]
 
 
-RUN = {page.name: [step for step in steps(page) if elsewhere(step[1]) is None] for page in PAGES}
+RUN = {
+    str(page.relative_to(ROOT)): [step for step in steps(page) if elsewhere(step[1]) is None] for page in PAGES
+}
 
 
 @pytest.mark.parametrize("name", [name for name, todo in RUN.items() if todo])

@@ -12,7 +12,8 @@ from distill_jax.config.flags import configuration
 from distill_jax.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "launch").glob("*"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/*.md"))]
+PAGES += sorted((ROOT / "launch").glob("*"))
 DOORS = {f"distill_jax.{name}": name for name in ("train", "eval", "infer")}
 COMMAND = re.compile(r"(?:distill-jax [a-z]|python -m (?:distill_jax|benchmarks)\.)")
 
