@@ -68,7 +68,7 @@ STAND_INS = (  # pattern -> what stands in for it, in commands and snippets
     (r'load\("RUN"\)', 'load("RUN", batch_size=4)'),
 )
 ELSEWHERE = {  # pattern of commands that do not run here -> why
-    r"^(pip3?|python3|git|export|cd|\.|gcloud) ": "installs, or prepares a machine",
+    r"^((\.venv/bin/)?pip3?|python3|git|export|cd|\.|gcloud) ": "installs, or prepares a machine",
     r"^make ": "the whole suite, the demo or the benchmarks: what `make` runs is itself tested",
     r"^python -m (benchmarks|distill_jax\.experiments)\.": "minutes to hours: tests/benchmarks and experiments",
     r"^distill-jax demo": "minutes: tests/experiments",
