@@ -169,7 +169,7 @@ class TrainConfig(TrainerOptions, MethodOptions, RecordOptions):
 
     task_feature_lengths: dict[str, int] | None = lengths(
         None,
-        "tokens of a packed row; default what 99 of 100 training examples take, up to 1024,256",
+        "tokens of a packed row; default room for 8 mean examples, and for 99 of 100 whole, up to 1024,256",
         identity=True,
     )
     batch_size: int | None = fixed(

@@ -111,7 +111,7 @@ def build(
     if start is not None:
         check_start(start, vocabulary)
     if config.task_feature_lengths is None:
-        fitting = distributed.first_alone(lambda: row_lengths(named.task, named.views, vocabulary))
+        fitting = distributed.first_alone(lambda: row_lengths(named.task, named.views, vocabulary, config.pack))
         config = dataclasses.replace(config, task_feature_lengths=fitting)
     records, validation = _prepare(config, named.task, named.views, spec)
     if config.examples_per_batch is not None:
