@@ -389,8 +389,13 @@ def test_a_cell_as_a_job_of_submitit(write, tmp_path):
     assert read_result(grid.read(path).cells[0], tmp_path / "out") == found
 
 
-def test_a_setting_that_submitit_does_not_have_is_one_line(write, capsys):
-    pytest.importorskip("submitit")
+@pytest.fixture(scope="module")
+def submitit():
+    """Imported before any test replaces stderr: it shuts logging down, and absl then closes the stream it has."""
+    return pytest.importorskip("submitit")
+
+
+def test_a_setting_that_submitit_does_not_have_is_one_line(submitit, write, capsys):
     assert sweep(write(slurm={"slurm_partitions": "a"}), "--cluster", "local") == 1
     assert "slurm: " in capsys.readouterr().err
 
