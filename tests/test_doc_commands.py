@@ -183,7 +183,7 @@ def write_benchmarks(folder: pathlib.Path) -> None:
 
 def answer(prompt: str, body) -> str:
     """A teacher's: the class whose word comes last in the prompt; of reviews always the same."""
-    if "positive" in prompt:
+    if "positive" in json.dumps(body):
         return "It is praised. So the answer is positive."
     label, word = max(CLASSES.items(), key=lambda item: prompt.rfind(item[1]))
     return f"It is about a {word}. So the answer is {label}."

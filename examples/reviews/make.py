@@ -1,6 +1,7 @@
-"""Writes reviews.csv: 300 generated product reviews without labels, and labelled.csv: 60 more, to test on."""
+"""Writes reviews.csv: 300 generated product reviews without labels, and labelled.jsonl: 60 more, to test on."""
 
 import csv
+import json
 import random
 
 THINGS = "kettle lamp backpack blender chair tent jacket speaker watch fan".split()
@@ -23,8 +24,9 @@ def main() -> None:
     draw = random.Random(1)
     with open("reviews.csv", "w", newline="") as file:
         csv.writer(file).writerows([["id", "input"], *([n, review(draw)[0]] for n in range(300))])
-    with open("labelled.csv", "w", newline="") as file:
-        csv.writer(file).writerows([["input", "label"], *(review(draw) for _ in range(60))])
+    with open("labelled.jsonl", "w") as file:
+        for text, label in (review(draw) for _ in range(60)):
+            file.write(json.dumps({"input": text, "label": label}) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ A ticket names a thing and what is wrong with it. The queue follows from what is
 
 import csv
 import random
-import sys
 
 THINGS = "router phone laptop printer camera headset tablet monitor keyboard charger".split()
 OPENINGS = ("Hello,", "Hi there,", "Good morning,", "To whom it may concern:", "Hey,")
@@ -32,13 +31,13 @@ WRONG = {  # queue -> (what a customer writes, what it is about)
 }
 
 
-def main(path: str = "tickets.csv", rows: int = 400) -> None:
+def main() -> None:
     """Writes the file, the same one each time."""
     draw = random.Random(0)
-    with open(path, "w", newline="") as file:
+    with open("tickets.csv", "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["ticket", "queue", "why"])
-        for _ in range(rows):
+        for _ in range(400):
             queue = draw.choice(list(WRONG))
             written, about = draw.choice(WRONG[queue])
             text = " ".join(
@@ -48,4 +47,4 @@ def main(path: str = "tickets.csv", rows: int = 400) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main()

@@ -379,20 +379,19 @@ def test_two_workers_killed_in_the_middle_resume_and_end_as_one_process_does(wri
     assert killed == whole
 
 
+@pytest.fixture(scope="module")
+def submitit():
+    """Imported before a test replaces stderr: it shuts logging down, and absl then closes the stream it has."""
+    return pytest.importorskip("submitit")
+
+
 @pytest.mark.slow
-def test_a_cell_as_a_job_of_submitit(write, tmp_path):
-    pytest.importorskip("submitit")
+def test_a_cell_as_a_job_of_submitit(submitit, write, tmp_path):
     path = write(methods=["standard"])
     assert sweep(path, "--cluster", "local") == 0
     (found,) = results_of(path)["cells"]
     assert found["method"] == "standard" and list((tmp_path / "out/jobs").iterdir())
     assert read_result(grid.read(path).cells[0], tmp_path / "out") == found
-
-
-@pytest.fixture(scope="module")
-def submitit():
-    """Imported before any test replaces stderr: it shuts logging down, and absl then closes the stream it has."""
-    return pytest.importorskip("submitit")
 
 
 def test_a_setting_that_submitit_does_not_have_is_one_line(submitit, write, capsys):
