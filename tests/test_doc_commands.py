@@ -68,7 +68,8 @@ STAND_INS = (  # pattern -> what stands in for it, in commands and snippets
     (r'load\("RUN"\)', 'load("RUN", batch_size=4)'),
 )
 ELSEWHERE = {  # pattern of commands that do not run here -> why
-    r"^((\.venv/bin/)?pip3?|python3|git|export|cd|\.|gcloud) ": "installs, or prepares a machine",
+    r"^((\.venv/bin/)?pip3?|python3|git|export|cd|cp|source|\.|gcloud) ": "installs, or prepares a machine",
+    r"^distill-jax completion ": "into a shell's own folder: tests/cli/test_completion.py",
     r"^make ": "the whole suite, the demo or the benchmarks: what `make` runs is itself tested",
     r"^python -m (benchmarks|distill_jax\.experiments)\.": "minutes to hours: tests/benchmarks and experiments",
     r"^distill-jax demo": "minutes: tests/experiments",
@@ -124,6 +125,7 @@ def write_inputs(folder: pathlib.Path) -> None:
         folder / "more.jsonl",
         [row | {"id": f"more-{row['id']}", "input": f"{row['input']} Why?"} for row in rows],
     )
+    (folder / "in.txt").write_text("".join(f"{row['input']}\n" for row in rows[:3]))
     write(folder / "in.jsonl", [{"input": row["input"], "options": list(CLASSES)} for row in rows[:3]])
     for name in ("train", "valid", "test"):
         write(

@@ -54,7 +54,7 @@ def test_a_long_list_of_names_is_not_printed(capsys):
         ("evl run", "distill-jax has no command 'evl'; did you mean eval?"),
         ("data", "distill-jax data needs a command; there are: import, list, show, stats"),
         ("data lst", "distill-jax data has no command 'lst'; did you mean list?"),
-        ("qqqq", "distill-jax has no command 'qqqq'; there are: annotate, compare, "),
+        ("qqqq", "distill-jax has no command 'qqqq'; there are: annotate, check, compare, "),
         ("train svmap --model-dir r", "unknown task 'svmap': did you mean svamp?"),
         ("annotate svmap --model m --store s", "unknown task 'svmap': did you mean svamp?"),
         ("train svamp --model smal --model-dir r", "--model smal: no such model; did you mean small?"),

@@ -168,7 +168,11 @@ def test_a_fault_in_a_batch_is_its_inputs_alone(client, caplog):
             "choices of 90 tokens: at most 64",
         ),
         ("/predict", {"inputs": ["x"], "n_best": 5}, "n_best: expected up to 4, the server's --max-n"),
-        ("/predict", {"inputs": ["x"], "num_beams": 2**70}, "num_beams: expected up to 4"),
+        (
+            "/predict",
+            {"inputs": ["x"], "num_beams": 2**70},
+            "NUM_BEAMS): expected a whole number",
+        ),
         ("/v1/completions", {"model": "student", "prompt": "x", "n": 5}, "n: expected up to 4"),
         ("/v1/completions", {"model": "student", "prompt": "x" * 5001}, "5001 characters of text"),
         ("/v1/chat/completions", CHAT | {"model": "\ud800"}, "no JSON in UTF-8"),

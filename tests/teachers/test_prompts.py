@@ -147,7 +147,8 @@ def test_mistakes_in_a_template_are_named(write, text, told):
 
 
 def test_an_unknown_template():
-    assert "one of anli, arithmetic, cqa" in error_of(lambda: load_template("snli"))
+    assert "there are: anli, arithmetic, cqa, " in error_of(lambda: load_template("qqqq"))
+    assert error_of(lambda: load_template("snli")).endswith("did you mean esnli?")
 
 
 # Which demonstrations.
