@@ -34,7 +34,7 @@ from distill_jax.data.vocabularies import load_vocabulary, train_vocabulary
 from distill_jax.data.vocabulary_base import EXTRA_IDS
 from distill_jax.errors import UserError
 
-FORMAT = 11  # raise it when the records would differ for the same arguments
+FORMAT = 12  # raise it when the records would differ for the same arguments
 WINDOW = 8192  # examples that are tokenized and packed together, and held in memory
 LENGTHS = PrepareConfig.named("task_feature_lengths")
 log = logging.getLogger("distill_jax")
