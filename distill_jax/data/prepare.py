@@ -286,12 +286,16 @@ def _check_targets(
             after = f"; the filters dropped {filtered}" if filtered else ""
             needed = view.target if not view.soft else "label_probs or teacher_label among its classes"
             raise UserError(f"{task.name} train: none of the {counts.examples} examples has a {needed}{after}")
-        if view.soft and counts.without_label_probs == counts.views[view.name]:
-            raise UserError(
-                f"{task.name} train: none of the {counts.examples} examples has label_probs, which soft labels "
-                "are made of: have the teacher give them (distill-jax annotate --logprobs 5, or --samples 5 "
-                "for shares of votes), or train with --method task_distillation on its labels"
-            )
+
+
+def require_label_probs(manifest: Mapping[str, Any]) -> None:
+    """Raises UserError where soft labels are trained on, and no example has the teacher's `label_probs`."""
+    if manifest["soft"] and manifest["without_label_probs"] == sum(manifest["views"].values()):
+        raise UserError(
+            f"{manifest['task']} {manifest['split']}: none of the {manifest['examples']} examples has "
+            "label_probs, which soft labels are made of: have the teacher give them (distill-jax annotate --logprobs 5, or "
+            "--samples 5 for shares of votes), or train with --method task_distillation on its labels"
+        )
 
 
 def _manifest(description: dict[str, Any], counts: Counts, dropped: Mapping[str, int]) -> dict[str, Any]:

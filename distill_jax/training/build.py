@@ -13,7 +13,7 @@ from distill_jax.checkpoints.reading import Checkpoint
 from distill_jax.checkpoints.vocabulary import vocabulary_spec
 from distill_jax.config import PretrainConfig, TrainConfig
 from distill_jax.data.documents import spans_of
-from distill_jax.data.prepare import Prepared, checked, prepare, resolve_vocabulary
+from distill_jax.data.prepare import Prepared, checked, prepare, require_label_probs, resolve_vocabulary
 from distill_jax.data.row_lengths import row_lengths
 from distill_jax.data.selection import Filters
 from distill_jax.data.task import DistillationTask
@@ -114,6 +114,7 @@ def build(
         fitting = distributed.first_alone(lambda: row_lengths(named.task, named.views, vocabulary, config.pack))
         config = dataclasses.replace(config, task_feature_lengths=fitting)
     records, validation = _prepare(config, named.task, named.views, spec)
+    require_label_probs(records.manifest)
     if config.examples_per_batch is not None:
         rows = batch_rows(config.examples_per_batch, records.manifest, place.batch_unit(config.microbatches))
         config = dataclasses.replace(config, batch_size=rows)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from distill_jax.data.completions import Completion
 from distill_jax.data.labels import place_of
 from distill_jax.data.loader import Loader
-from distill_jax.data.prepare import prepare
+from distill_jax.data.prepare import prepare, require_label_probs
 from distill_jax.data.records import decode_row
 from distill_jax.data.selection import Filters
 from distill_jax.data.sources import CsvSource, HeldOutSource, JsonlSource, ParquetSource, ReferenceSource
@@ -381,7 +381,7 @@ def test_labels_of_no_class_are_named(tmp_path, caplog):
 
 
 def test_soft_labels_need_probabilities(tmp_path, caplog):
-    """Rows that all lack them are refused, with their number; some rows without are counted and told."""
+    """Training on rows that all lack them is refused, with their number; rows without are counted and told."""
     options = {"vocabulary": "bytes", "task_feature_lengths": LENGTHS, "cache_dir": tmp_path}
 
     def made(rows):
@@ -390,7 +390,8 @@ def test_soft_labels_need_probabilities(tmp_path, caplog):
 
     hard = [{name: value for name, value in row.items() if name != "label_probs"} for row in TRAIN]
     with pytest.raises(UserError, match="none of the 12 examples has label_probs.*--logprobs 5.*task_distill"):
-        made(hard)
+        require_label_probs(made(hard))
+    require_label_probs(made(TRAIN))
     assert made(TRAIN)["without_label_probs"] == 8
     assert "8 examples have no label_probs: the teacher counts as certain of their label" in caplog.text
 
