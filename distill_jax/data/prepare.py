@@ -293,8 +293,9 @@ def require_label_probs(manifest: Mapping[str, Any]) -> None:
     if manifest["soft"] and manifest["without_label_probs"] == sum(manifest["views"].values()):
         raise UserError(
             f"{manifest['task']} {manifest['split']}: none of the {manifest['examples']} examples has "
-            "label_probs, which soft labels are made of: have the teacher give them (distill-jax annotate --logprobs 5, or "
-            "--samples 5 for shares of votes), or train with --method task_distillation on its labels"
+            "label_probs, which soft labels are made of: have the teacher give them (distill-jax annotate "
+            "--logprobs 5, or --samples 5 for shares of votes), or train with --method task_distillation on its "
+            "labels"
         )
 
 
