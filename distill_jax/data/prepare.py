@@ -294,8 +294,8 @@ def require_label_probs(manifest: Mapping[str, Any]) -> None:
         raise UserError(
             f"{manifest['task']} {manifest['split']}: none of the {manifest['examples']} examples has "
             "label_probs, which soft labels are made of: have the teacher give them (distill-jax annotate "
-            "--logprobs 5, or --samples 5 for shares of votes), or train with --method task_distillation on its "
-            "labels"
+            "--logprobs 5, or --samples 5 for shares of votes), or train with --method task_distillation on "
+            "its labels"
         )
 
 
