@@ -222,8 +222,6 @@ def prepare(
         "data": task.source.fingerprint(split),
         "format": FORMAT,
     }
-    if soft:
-        description["refuses"] = "rows without label_probs"  # older records may have nothing else
     if corruption is not None:
         description["corruption"] = dataclasses.asdict(corruption)
     key = hash_of(description)
