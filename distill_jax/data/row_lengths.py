@@ -1,12 +1,17 @@
 """How long a packed row has to be for a task's own examples."""
 
 import collections
+import dataclasses
 import itertools
+import json
+import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from distill_jax.data.prepare import WINDOW
+from distill_jax import files
+from distill_jax.data import cache
+from distill_jax.data.prepare import FORMAT, WINDOW, hash_of
 from distill_jax.data.task import DistillationTask
 from distill_jax.data.tokenization import new_counts, tokenize
 from distill_jax.data.views import View
@@ -16,6 +21,7 @@ LONGEST = {"inputs": 1024, "targets": 256}  # where Hsieh et al. 2023's code cut
 MULTIPLE = 8
 SHARE = 99  # percent of the examples that are not cut
 EXAMPLES = 8  # that a row has room for on average: one of a single long example would be half empty with others
+_NAME = "lengths.json"
 _UNCUT = {"inputs": 1 << 30, "targets": 1 << 30}
 
 
@@ -27,7 +33,28 @@ def row_lengths(
     Lengths are in tokens with the end token, rounded up to a multiple of 8. All rows count, so that every share
     of the data has the same. Soft labels, which are never cut, are all held. With `pack` there is room for
     `EXAMPLES` mean examples.
+
+    What was measured is kept in the cache: every start of a run asks for it, and it takes a pass over the rows.
     """
+    measured = {
+        "data": task.source.fingerprint("train"),
+        "views": [dataclasses.asdict(view) for view in views],
+        "classes": task.classes,
+        "vocabulary": vocabulary.fingerprint,
+        "pack": pack,
+        "rule": [FORMAT, LONGEST, MULTIPLE, SHARE, EXAMPLES],
+    }
+
+    def make(folder: pathlib.Path) -> None:
+        files.write_text(folder / _NAME, json.dumps(_measure(task, views, vocabulary, pack)) + "\n")
+
+    folder = cache.made(cache.cache_dir() / "row_lengths" / hash_of(measured), make)
+    return json.loads(files.read_text(folder / _NAME))
+
+
+def _measure(
+    task: DistillationTask, views: Sequence[View], vocabulary: Vocabulary, pack: bool
+) -> dict[str, int]:
     sizes: dict[tuple[int, ...], list[tuple[int, int]]] = collections.defaultdict(list)
     is_soft = any(view.soft for view in views)
     examples, counts = enumerate(task.source.examples("train")), new_counts(views)

@@ -1,10 +1,16 @@
 import pytest
 
+from distill_jax.data import row_lengths as module
 from distill_jax.data.row_lengths import row_lengths
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource
 from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.tasks.definition import define_task
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DISTILL_JAX_CACHE", str(tmp_path))
 
 
 @pytest.fixture
@@ -43,3 +49,10 @@ def test_lengths_end_where_the_papers_code_cuts():
     long = define_task("long", GeneratedSource(make, {"train": 3, "validation": 1, "test": 1}))
     lengths = row_lengths(long, long.views("standard"), load_vocabulary("bytes"))
     assert lengths == {"inputs": 1024, "targets": 256}
+
+
+def test_they_are_measured_once(task, monkeypatch):
+    vocabulary = load_vocabulary("bytes")
+    first = row_lengths(task, task.views("standard"), vocabulary)
+    monkeypatch.setattr(module, "tokenize", lambda *args: pytest.fail("measured again"))
+    assert row_lengths(task, task.views("standard"), vocabulary) == first
