@@ -192,9 +192,7 @@ def main() -> None:
     for path in (DEMO, RATES, ESNLI):
         if not path.exists():
             raise SystemExit(f"error: no figures in {path}; the head of {PAGE} has the commands that make them")
-    before, rest = README.read_text(encoding="utf-8").split(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    README.write_text(before + MARKS[0] + readme(read(DEMO)) + MARKS[1] + after, encoding="utf-8")
+    results.replace_part(README, MARKS, readme(read(DEMO)))
     PAGE.write_text(page(read(DEMO), read(RATES), read(ESNLI)), encoding="utf-8")
     print(f"{README} and {PAGE}")
 

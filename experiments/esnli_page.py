@@ -101,9 +101,7 @@ def main() -> None:
     """Writes both."""
     if not RESULTS.exists():
         raise SystemExit(f"error: no figures in {RESULTS}; the head of {PAGE} has the commands that make them")
-    before, rest = README.read_text(encoding="utf-8").split(MARKS[0])
-    after = rest.partition(MARKS[1])[2]
-    README.write_text(before + MARKS[0] + readme() + MARKS[1] + after, encoding="utf-8")
+    results.replace_part(README, MARKS, readme())
     PAGE.write_text(page(), encoding="utf-8")
     print(f"{README} and {PAGE}")
 

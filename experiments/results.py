@@ -22,6 +22,13 @@ def write(path: pathlib.Path, figures: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
+def replace_part(path: pathlib.Path, marks: tuple[str, str], text: str) -> None:
+    """Puts a text between two marks of a file, in the place of what is there."""
+    before, rest = path.read_text(encoding="utf-8").split(marks[0])
+    after = rest.partition(marks[1])[2]
+    path.write_text(before + marks[0] + text + marks[1] + after, encoding="utf-8")
+
+
 def deliver(
     args: argparse.Namespace, run: Callable[[], Mapping[str, Any]], page: Callable[[Mapping[str, Any]], str]
 ) -> None:

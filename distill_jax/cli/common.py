@@ -50,7 +50,8 @@ def quiet() -> None:
     Where a save fails, TensorStore prints an error of its own for each write that was still under way.
     """
     logging.getLogger("absl").setLevel(logging.CRITICAL)
-    sys.unraisablehook = functools.partial(_but_closed_loops, sys.unraisablehook)
+    if getattr(sys.unraisablehook, "func", None) is not _but_closed_loops:
+        sys.unraisablehook = functools.partial(_but_closed_loops, sys.unraisablehook)
 
 
 def _but_closed_loops(tell: Callable[[Any], None], unraisable: Any) -> None:

@@ -30,6 +30,11 @@ def batch_sizes(largest: int) -> list[int]:
     return sizes if largest == 1 else [*sizes, largest]
 
 
+def padded_rows(items: int, largest: int) -> int:
+    """The size of the batch that holds so many items: one of `batch_sizes`, the largest for more."""
+    return next((size for size in batch_sizes(largest) if size >= items), largest)
+
+
 def batches(
     lengths: Sequence[int], longest: int, batch_size: int
 ) -> Iterator[tuple[list[int], tuple[int, int]]]:
@@ -44,7 +49,7 @@ def batches(
     for item in np.argsort(lengths, kind="stable").tolist():
         buckets.setdefault(bucket_length(lengths[item], longest), []).append(item)
     for length, items in sorted(buckets.items()):
-        rows = next((size for size in batch_sizes(batch_size) if size >= len(items)), batch_size)
+        rows = padded_rows(len(items), batch_size)
         for start in range(0, len(items), batch_size):
             yield items[start : start + batch_size], (rows, length)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from distill_jax.config import Decoding
 from distill_jax.data.schema import Example
 from distill_jax.data.views import View
-from distill_jax.decoding.batching import batch_sizes, batches, bucket_length, fine_length
+from distill_jax.decoding.batching import batches, bucket_length, fine_length, padded_rows
 from distill_jax.decoding.engine import Engine
 from distill_jax.decoding.predict import Request
 from distill_jax.serving.generation import Form
@@ -55,7 +55,7 @@ def programs(engine: Engine, key: Request | Generate, items: Sequence[Item]) -> 
     lengths that came together by chance, have no name here.
     """
     decoding, found = key.decoding, set()
-    rows = next((size for size in batch_sizes(engine.batch_size) if size >= len(items)), engine.batch_size)
+    rows = padded_rows(len(items), engine.batch_size)
     by = "pieces" if isinstance(key, Generate) and key.with_pieces else getattr(key, "label_by", "generate")
     for lengths in zip(*(item.lengths for item in items), strict=True):
         shapes = [shape for _, shape in batches(lengths, engine.inputs_length, engine.batch_size)]
