@@ -120,23 +120,16 @@ def forgotten_tasks():
 @pytest.fixture(scope="session")
 def make_run(tmp_path_factory):
     """(method) -> the folder of an untrained run on the task `entailment`, with a checkpoint of step 0."""
+    from tiny_student import TINY
+
     from distill_jax.checkpoints import run_dir
     from distill_jax.checkpoints.orbax import Checkpointer
     from distill_jax.data.vocabularies import load_vocabulary
-    from distill_jax.models.config import T5Config
     from distill_jax.models.t5 import Transformer
     from distill_jax.training import train_state
     from distill_jax.training.optimizers import adamw
 
-    config = T5Config(
-        vocab_size=384,
-        emb_dim=16,
-        num_heads=2,
-        num_encoder_layers=1,
-        num_decoder_layers=1,
-        head_dim=8,
-        mlp_dim=32,
-    )
+    config = dataclasses.replace(TINY, vocab_size=384, dropout_rate=0.1)
     params = train_state.init_params(Transformer(config), 1)
     made = {}
 

@@ -1,11 +1,12 @@
+import dataclasses
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tiny_student import TINY
 
 from distill_jax.decoding import likelihood
-from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import train_state
 
@@ -15,16 +16,7 @@ SEGMENTS = jnp.array([[1, 1, 1, 2, 2, 0], [1, 1, 2, 2, 2, 0]], jnp.int32)
 
 
 def model_and_params():
-    config = T5Config(
-        vocab_size=12,
-        emb_dim=16,
-        num_heads=2,
-        num_encoder_layers=1,
-        num_decoder_layers=1,
-        head_dim=8,
-        mlp_dim=32,
-    )
-    model = Transformer(config)
+    model = Transformer(dataclasses.replace(TINY, vocab_size=12))
     return model, train_state.init_params(model, 2)
 
 

@@ -3,13 +3,15 @@
 The toy teacher says how likely `yes` is by the share of `x` in a word; held-out words are new.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tiny_student import TINY
 
 from distill_jax.data.records import Segment, to_features
-from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import losses, optimizers, train_state
 from distill_jax.training.losses import CrossEntropy, LogitDistillation, SoftLabels
@@ -19,18 +21,7 @@ pytestmark = pytest.mark.slow
 LENGTHS = {"inputs": 9, "targets": 4}
 YES, NO, END = 5, 6, 1
 STEPS = 250
-MODEL = Transformer(
-    T5Config(
-        vocab_size=8,
-        emb_dim=16,
-        num_heads=2,
-        num_encoder_layers=1,
-        num_decoder_layers=1,
-        head_dim=8,
-        mlp_dim=32,
-        dropout_rate=0.0,
-    )
-)
+MODEL = Transformer(dataclasses.replace(TINY, vocab_size=8))
 
 
 def words(seed, count):

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tiny_student import TINY
 
 from distill_jax.data.records import Segment, to_features
 from distill_jax.data.views import TASK_IDS
-from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
 from distill_jax.training import losses, optimizers, train_state
 from distill_jax.training.losses import CrossEntropy
@@ -21,18 +21,8 @@ LENGTHS = {"inputs": 24, "targets": 16}
 @functools.cache
 def small(**changes):
     """Model and parameters, numpy arrays: a step that donates its state takes a copy of them."""
-    fields = {"dropout_rate": 0.0, "mlp_activations": ("gelu", "linear")} | changes
-    config = T5Config(
-        vocab_size=40,
-        emb_dim=16,
-        num_heads=2,
-        num_encoder_layers=1,
-        num_decoder_layers=1,
-        head_dim=8,
-        mlp_dim=32,
-        **fields,
-    )
-    model = Transformer(config)
+    fields = {"mlp_activations": ("gelu", "linear")} | changes
+    model = Transformer(dataclasses.replace(TINY, vocab_size=40, **fields))
     return model, jax.device_get(train_state.init_params(model, 0))
 
 

@@ -64,6 +64,16 @@ def losses(folder):
     return {line["step"]: line["train/loss"] for line in lines(folder)}
 
 
+def assert_equal_runs(folder, other):
+    """Equal losses at every step, and equal parameters at the last."""
+    assert losses(folder) == losses(other)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        checkpoints.restore_params(str(folder)),
+        checkpoints.restore_params(str(other)),
+    )
+
+
 @pytest.fixture(scope="module")
 def undisturbed(cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
@@ -74,12 +84,7 @@ def undisturbed(cache, tmp_path_factory):
 def test_a_stopped_and_resumed_run_ends_like_one_that_never_stopped(undisturbed, tmp_path):
     train(tmp_path, 5)
     train(tmp_path, 8)
-    assert losses(tmp_path) == losses(undisturbed)
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        checkpoints.restore_params(str(tmp_path)),
-        checkpoints.restore_params(str(undisturbed)),
-    )
+    assert_equal_runs(tmp_path, undisturbed)
 
 
 def test_a_run_killed_after_a_checkpoint_repeats_what_it_lost(undisturbed, tmp_path):
@@ -103,12 +108,7 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before_it(undisturbe
     file = max((folder / "checkpoints" / "8").rglob("*"), key=lambda path: path.stat().st_size)
     file.write_bytes(file.read_bytes()[:-1])
     train(folder, 8)
-    assert losses(folder) == losses(undisturbed)
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        checkpoints.restore_params(str(folder)),
-        checkpoints.restore_params(str(undisturbed)),
-    )
+    assert_equal_runs(folder, undisturbed)
     assert "checkpoint 8 is damaged, " in caplog.text and "goes back to that of step 6" in caplog.text
 
 
