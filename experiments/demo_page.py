@@ -38,6 +38,22 @@ def statement(runs: summary.Results) -> str:
     return f"Step-by-step is {_and(told)}."
 
 
+def over_the_floor(runs: summary.Results) -> str:
+    """What each method gains over the best of the rules that know nothing, by size."""
+    sizes = summary.sizes(runs)
+    present = {run["method"] for run in runs}
+    rules = [(name, "no student") for name in ("majority", "wording", "words", "lookup") if name in present]
+    floors = [max(summary.mean(runs, rule, size) for rule in rules) for size in sizes]
+    gains = []
+    for arm in ARMS:
+        points = [
+            100 * (summary.mean(runs, arm, size) - floor) for size, floor in zip(sizes, floors, strict=True)
+        ]
+        gains.append(f"{summary.NAMES[arm]} {_and([f'{each:+.1f}' for each in points])}")
+    best = _and([f"{floor:.1%}" for floor in floors])
+    return f"Points over the best rule without knowledge, {best}, by the number of rows: {'; '.join(gains)}."
+
+
 def _and(parts: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]]))
 
@@ -59,7 +75,7 @@ them. No pair of words is in two splits, so what kind a word is of must be learn
 (`distill-jax demo --seeds {seeds}`, {minutes:.1f} processor minutes of training a seed):
 
 {table}
-{how} {statement}
+{how} {statement} {over}
 
 *Equal steps*: {steps} updates of about 32 examples. *Equal compute*: standard trains for {more:,} steps,
 where its FLOPs are those of step-by-step, which reads every input twice and writes the reasons too. The
@@ -82,6 +98,7 @@ def readme(figures: Mapping[str, Any]) -> str:
         table=markdown(*summary.table(runs)),
         how=summary.how(runs),
         statement=statement(runs),
+        over=over_the_floor(runs),
         steps=steps["equal steps"],
         more=steps["equal compute"],
     )
@@ -99,7 +116,7 @@ python -m distill_jax.experiments.demo_page
 ```
 
 {table}
-{how} {statement}
+{how} {statement} {over}
 
 ## The task, and why it is so
 
@@ -157,6 +174,7 @@ def page(figures: Mapping[str, Any], rates: Mapping[str, Any], real: Mapping[str
         table=markdown(*summary.table(runs)),
         how=summary.how(runs),
         statement=statement(runs),
+        over=over_the_floor(runs),
         each=markdown(["method", "rows", "accuracy"], each),
         rate_seeds=len({run["seed"] for run in rates["runs"]}),
         rates=markdown(*_rates(rates["runs"])),

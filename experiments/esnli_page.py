@@ -67,6 +67,9 @@ def _parts(figures: Mapping[str, Any], path: pathlib.Path) -> dict[str, Any]:
     """What both texts are filled with."""
     records = [cell for cell in figures["cells"] if "test" in cell]
     planned = len({cell["seed"] for cell in figures["cells"]})
+    methods = dict.fromkeys(cell["method"] for cell in figures["cells"])
+    missing = [method for method in methods if method not in {cell["method"] for cell in records}]
+    unmeasured = f" Not measured yet: {', '.join(missing)}." if missing else ""
     cells = [
         [
             f"{cell['method']}, {cell['fraction']:.1%}, seed {cell['seed']}",
@@ -81,7 +84,7 @@ def _parts(figures: Mapping[str, Any], path: pathlib.Path) -> dict[str, Any]:
         "table": markdown(*table.table(records, figures["floors"], planned)),
         "how": _sentence(table.how(records)),
         "passing": _sentence(" ".join(Cells(inputs.read([str(path)], "test", None).runs).passing())),
-        "finished": f"Finished: {len(records)} of {len(figures['cells'])} cells.",
+        "finished": f"Finished: {len(records)} of {len(figures['cells'])} cells.{unmeasured}",
         "rows": records[0]["test"]["total"],
         "cells": markdown(["cell", "rows", "steps", "test accuracy", "processor minutes"], cells),
     }

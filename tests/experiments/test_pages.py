@@ -100,6 +100,11 @@ def test_what_the_page_of_the_demo_states_by_hand():
         "Step-by-step is ahead of standard, equal steps with 20 and 40 rows, not told apart from standard, "
         "equal compute with 20 rows and behind standard, equal compute with 40 rows."
     )
+    rule = [run("majority", "no student", size, 0, 0.5, 0.0) for size in (20, 40)]
+    assert demo_page.over_the_floor(rule + runs[:-1]) == (
+        "Points over the best rule without knowledge, 50.0% and 50.0%, by the number of rows: step-by-step "
+        "+40.1 and +40.1; standard, equal steps +10.0 and +10.0; standard, equal compute +40.1 and +45.1."
+    )
     # By seed and size 60 of step-by-step, and 90 of the run of standard that is scored twice.
     assert demo_page.minutes_a_seed(runs) == pytest.approx(2 * (60 + 90) / 60)
     assert demo_page.markdown(["a", "b"], [["x", "1"]]) == "| a | b |\n| --- | ---: |\n| x | 1 |\n"
