@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from distill_jax.checkpoints.formats.huggingface import write_huggingface
-from distill_jax.checkpoints.formats.parameters import from_tree
-from distill_jax.checkpoints.formats.tokenizer_files import write_tokenizer
+from distill_jax.checkpoints.other_formats.huggingface import write_huggingface
+from distill_jax.checkpoints.other_formats.parameters import from_tree
+from distill_jax.checkpoints.other_formats.tokenizer_files import write_tokenizer
 from distill_jax.config import TrainConfig
 from distill_jax.decoding.predictor import Predictor
 from distill_jax.errors import UserError
