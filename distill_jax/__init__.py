@@ -18,9 +18,10 @@ def train(config, **objects):
       UserError: for anything the user can set right.
     """
     from distill_jax.evaluation.evaluator import make_evaluator
+    from distill_jax.planning import memory
     from distill_jax.training import trainer
 
-    return trainer.train(config, evaluator=make_evaluator, **objects)
+    return trainer.train(config, evaluator=make_evaluator, planner=memory.of_run, **objects)
 
 
 def pretrain(config, **objects):
@@ -36,9 +37,10 @@ def pretrain(config, **objects):
     Raises:
       UserError: for anything the user can set right.
     """
+    from distill_jax.planning import memory
     from distill_jax.training import trainer
 
-    return trainer.train(config, **objects)
+    return trainer.train(config, planner=memory.of_run, **objects)
 
 
 def load(

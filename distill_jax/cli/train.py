@@ -8,7 +8,13 @@ from distill_jax.config import PretrainConfig, TrainConfig, TrainerOptions
 from distill_jax.errors import UserError
 
 
-@command("train", "train a student")
+@command(
+    "train",
+    "train a student",
+    """\
+distill-jax train entailment --num-examples 400 --model t5_1_1/tiny --steps 100 --model-dir student
+distill-jax train --data my.csv --input question --label answer --rationale why""",
+)
 def _train(config: TrainConfig) -> int:
     return _run("train", config)
 
@@ -39,7 +45,8 @@ def _run(name: str, config: TrainerOptions) -> int:
             raise
         raise UserError(
             f"out of memory ({str(error).splitlines()[0]:.200}): lower {config.named('batch_size')} or "
-            f"{config.named('task_feature_lengths')}, or split the batch with {config.named('microbatches')} 4"
+            f"{config.named('task_feature_lengths')}, split the batch with {config.named('microbatches')} 4, "
+            "or take a smaller --model"
         ) from error
     except Preempted as stop:
         print(f"{str(stop).splitlines()[0]}; the same command resumes from there", file=sys.stderr)
