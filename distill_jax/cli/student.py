@@ -52,7 +52,7 @@ def _compare(config: CompareConfig) -> int:
 @command(
     "infer",
     "predict labels and rationales for a file of inputs",
-    "echo 'A cat and a dog.' | distill-jax infer student --input-format text --rationale",
+    "echo 'Tom has 3 pens and buys 4.' | distill-jax infer student --input-format text --rationale",
 )
 def _infer(config: InferConfig) -> int:
     require_run(config.model_dir)

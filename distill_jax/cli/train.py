@@ -12,7 +12,7 @@ from distill_jax.errors import UserError
     "train",
     "train a student",
     """\
-distill-jax train entailment --num-examples 400 --model t5_1_1/tiny --steps 100 --model-dir student
+distill-jax train arithmetic --num-examples 400 --model t5_1_1/tiny --steps 100 --model-dir student
 distill-jax train --data my.csv --input question --label answer --rationale why""",
 )
 def _train(config: TrainConfig) -> int:
