@@ -180,8 +180,7 @@ def _start(config: TrainConfig | PretrainConfig, model: Network) -> tuple[Checkp
         asked = config.initial_checkpoint_path is not None  # else the model is one that has no checkpoint
         log.log(
             logging.WARNING if asked else logging.INFO,
-            "FROM SCRATCH: random weights, nothing pretrained; learning rate %g, vocabulary %s; --init FOLDER "
-            "or hf://ORG/NAME starts from a checkpoint of this network",
+            "FROM SCRATCH: nothing is pretrained; learning rate %g, vocabulary %s",
             config.peak_learning_rate,
             spec,
         )
