@@ -157,10 +157,10 @@ class ProgressBar(Quiet):
         found = outcome(self.run)
         print(f"{found['folder']}: trained to step {found['step']}", file=sys.stderr)
         if best := found["best"]:
-            text = f"best: step {best['step']}, {best['metric']} {best['score']:.4f} on validation"
+            text = f"best: step {best['step']}, {best['metric']} {best['score']:.4f}"
             if "interval" in best:
                 low, high = best["interval"]
-                text += f" (95% interval {low:.4f} to {high:.4f}, {best['examples']} rows)"
+                text += f" (95%: {low:.4f} to {high:.4f}, {best['examples']} rows)"
             print(text, file=sys.stderr)
         for command in found["next"]:
             print(f"next: {command}", file=sys.stderr)

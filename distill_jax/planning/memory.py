@@ -11,8 +11,8 @@ from distill_jax.errors import UserError
 from distill_jax.planning import search
 from distill_jax.planning.job import Job
 from distill_jax.training.build import Memory, Run
+from distill_jax.training.header import size
 
-GB = 1e9
 _MEMINFO, _CGROUP = pathlib.Path("/proc/meminfo"), pathlib.Path("/sys/fs/cgroup")
 
 
@@ -55,18 +55,13 @@ def _too_much(run: Run, job: Job, found: Memory, held: int) -> str:
         for n in splits:
             need = search.memory(dataclasses.replace(job, config=config, microbatches=n)) - held
             if need <= found.free and not enough:
-                enough = f"{named('microbatches')} {n}{also} takes {gb(need)}; or "
+                enough = f"{named('microbatches')} {n}{also} takes {size(need)}; or "
     batch = "batch_size" if run.config.batch_examples is None else "batch_examples"
     return (
-        f"a step takes about {gb(found.step)} of memory, and {gb(found.free)} are free: {enough}lower "
+        f"a step takes about {size(found.step)} of memory, and {size(found.free)} are free: {enough}lower "
         f"{named(batch)} or {named('task_feature_lengths')}, or take a smaller --model "
         "(--no-check-memory tries it all the same)"
     )
-
-
-def gb(size: float) -> str:
-    """Bytes in GB of 10^9."""
-    return f"{size / GB:,.1f} GB"
 
 
 def free_bytes() -> int | None:

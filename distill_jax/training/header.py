@@ -10,13 +10,18 @@ from distill_jax.training.mesh import describe
 from distill_jax.training.start import state_shapes
 
 
+def size(count: float) -> str:
+    """Bytes in GB of 10^9, few ones in MB."""
+    return f"{count / 1e9:,.1f} GB" if count >= 1e8 else f"{count / 1e6:,.1f} MB"
+
+
 def header(run: Run, step: int) -> dict[str, str]:
     """A line each, by its name, of a run that starts at `step`; usual ones fit 80 columns."""
     config, manifest, devices = run.config, run.records.manifest, run.place.mesh.devices
     trained = _count(state_shapes(run.model, run.optimizer, run.lora).params)
-    size = f"{trained:,} parameters"
+    parameters = f"{trained:,} parameters"
     if run.base is not None:
-        size = f"{_count(run.base.params):,} parameters, adapters of {trained:,}"
+        parameters = f"{_count(run.base.params):,} parameters, adapters of {trained:,}"
     start = "random weights" if config.start is None else config.start
     start = f"step {step:,} of {config.train_steps:,}, resumed" if step else start
     weights = ", ".join(f"{name} {weight:g}" for name, weight in run.view_weights.items())
@@ -27,7 +32,7 @@ def header(run: Run, step: int) -> dict[str, str]:
         every = min(config.eval_period, config.train_steps)
         validation = f"; validation on {run.validation.manifest['examples']:,} examples every {every:,}"
     lines = {
-        "student": f"{run.model.config.family}, {size}, {run.model.config.dtype}",
+        "student": f"{run.model.config.family}, {parameters}, {run.model.config.dtype}",
         "start": f"{start}; vocabulary of {run.vocabulary.vocab_size:,} ids",
         "method": f"{config.method_name}: {weights}; rate {config.peak_learning_rate:g}, {config.schedule}",
         "rows": f"{rows:,} of {' + '.join(f'{n:,}' for n in run.lengths.values())} tokens: {pairs:,} pairs, "
@@ -38,8 +43,8 @@ def header(run: Run, step: int) -> dict[str, str]:
         "devices": f"{devices.size} x {devices.flat[0].device_kind}, {describe(run.place.mesh.shape)}",
     }
     if run.memory is not None:
-        free = "" if run.memory.free is None else f", {run.memory.free / 1e9:,.1f} GB are free"
-        lines["memory"] = f"about {run.memory.step / 1e9:,.1f} GB a device{free}"
+        free = "" if run.memory.free is None else f", {size(run.memory.free)} are free"
+        lines["memory"] = f"about {size(run.memory.step)} a device{free}"
     return lines | {"folder": config.model_dir}
 
 

@@ -1,6 +1,7 @@
 """The memory of a built run: what is estimated, what is free, and a step that does not fit."""
 
 import dataclasses
+import pathlib
 import types
 
 import jax
@@ -12,7 +13,7 @@ from distill_jax.config import TrainConfig
 from distill_jax.errors import UserError
 from distill_jax.planning import memory
 from distill_jax.training.build import Memory, build
-from distill_jax.training.header import header
+from distill_jax.training.header import header, size
 
 
 @pytest.fixture(scope="module")
@@ -37,18 +38,17 @@ def run(config):
     return build(config)
 
 
-def test_a_step_that_does_not_fit_is_refused_before_anything_is_made(config, run, monkeypatch, tmp_path):
+def test_a_step_that_does_not_fit_is_refused_before_anything_is_made(config, run, monkeypatch):
     needed = memory.of_run(run).step
     monkeypatch.setattr(memory, "free_bytes", lambda: needed)
     assert memory.of_run(run) == Memory(needed, needed)
     monkeypatch.setattr(memory, "free_bytes", lambda: needed - 1)
     with pytest.raises(UserError) as refused:
         distill_jax.train(config)
-    assert not (tmp_path / "run").exists()
+    assert not pathlib.Path(config.model_dir).exists()
     words = str(refused.value)
-    assert words.startswith(
-        "a step takes about 0.1 GB of memory, and 0.1 GB are free: --microbatches (MICROBATCHES)"
-    )
+    told = f"a step takes about {size(needed)} of memory, and {size(needed - 1)} are free: --microbatches"
+    assert words.startswith(told)
     assert "or lower --batch-examples (BATCH_EXAMPLES) or --lengths" in words and "a smaller --model" in words
     monkeypatch.setattr(memory, "free_bytes", lambda: 10)
     with pytest.raises(UserError, match="are free: lower --batch-examples"):  # no split of the batch would do
