@@ -8,8 +8,8 @@ def train(config, **objects):
 
     Args:
       config: a `distill_jax.config.TrainConfig`.
-      **objects: `model`, `optimizer` and `objective` in place of the configuration's, and a `listener` to
-        metrics; see `training.trainer.train`.
+      **objects: `model`, `optimizer` and `objective` in place of the configuration's, a `listener` to metrics,
+        and a `planner`, such as `planning.memory.of_run`; see `training.trainer.train`.
 
     Returns:
       The last training and validation metrics.
@@ -18,10 +18,9 @@ def train(config, **objects):
       UserError: for anything the user can set right.
     """
     from distill_jax.evaluation.evaluator import make_evaluator
-    from distill_jax.planning import memory
     from distill_jax.training import trainer
 
-    return trainer.train(config, evaluator=make_evaluator, planner=memory.of_run, **objects)
+    return trainer.train(config, evaluator=make_evaluator, **objects)
 
 
 def pretrain(config, **objects):
@@ -37,10 +36,9 @@ def pretrain(config, **objects):
     Raises:
       UserError: for anything the user can set right.
     """
-    from distill_jax.planning import memory
     from distill_jax.training import trainer
 
-    return trainer.train(config, planner=memory.of_run, **objects)
+    return trainer.train(config, **objects)
 
 
 def load(

@@ -35,7 +35,7 @@ def test_a_duration_is_in_the_unit_that_it_has_two_of(seconds, told):
 
 @pytest.mark.parametrize(("words", "status"), [("RESOURCE_EXHAUSTED: 34.8GiB", 1), ("INTERNAL: other", None)])
 def test_memory_that_is_not_there_is_one_line(words, status, monkeypatch, capsys):
-    def fails(config, listener):
+    def fails(config, **objects):
         raise jax.errors.JaxRuntimeError(words)
 
     monkeypatch.setattr(distill_jax, "train", fails)
