@@ -8,8 +8,8 @@ def train(config, **objects):
 
     Args:
       config: a `distill_jax.config.TrainConfig`.
-      **objects: `model`, `optimizer` and `objective` in place of the configuration's, and a `listener` to
-        metrics; see `training.trainer.train`.
+      **objects: `model`, `optimizer` and `objective` in place of the configuration's, a `listener` to metrics,
+        and a `planner`, such as `planning.memory.of_run`; see `training.trainer.train`.
 
     Returns:
       The last training and validation metrics.

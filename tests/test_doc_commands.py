@@ -1,4 +1,4 @@
-"""The commands and snippets of README and docs run, page by page, in a folder where each finds what was made.
+"""The commands of README, docs, notebook and help run, page by page, where each finds what was made.
 
 `STAND_INS`, `FLAGS` and `FEW` are all that differs from the pages: own files, sizes, a teacher's address. What
 does not run here is in `ELSEWHERE`, with the reason; every other command is run.
@@ -27,6 +27,7 @@ import urllib.request
 import pytest
 
 from distill_jax.cli import main as cli
+from distill_jax.cli.common import REGISTERED
 from distill_jax.config import TrainConfig
 from distill_jax.config.flags import text_of
 from distill_jax.config.options import flags_of
@@ -36,6 +37,7 @@ from loopback_teacher import Loopback
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*/*.md"))]
+PAGES += sorted((ROOT / "examples").glob("*.ipynb"))
 CLASSES = {"billing": "bill", "shipping": "parcel", "other": "song"}  # class -> the word that tells it
 SHAPE = {"emb_dim": 16, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1, "head_dim": 8}
 SHAPE |= {"mlp_dim": 32, "vocab_size": 512}  # more than any vocabulary here has: one program for all
@@ -90,13 +92,26 @@ ELSEWHERE = {  # pattern of commands that do not run here -> why
 def steps(page: pathlib.Path) -> list[tuple[str, str]]:
     """(kind, text) of the commands (`sh`) and snippets (`python`) in a page's code blocks, in order."""
     found = []
-    for kind, block in re.findall(r"^```(sh|py|python)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+    for kind, block in blocks(page):
         if kind == "sh":
             lines = re.sub(r"(^|\s+)# .*", "", block.replace("\\\n", " "), flags=re.MULTILINE).splitlines()
             found += [("sh", line.strip()) for line in lines if line.strip(" '")]
         else:
             found.append(("python", block))
     return found
+
+
+def blocks(page: pathlib.Path) -> list[tuple[str, str]]:
+    """(`sh`, `py` or `python`, text) of a page's code blocks; in a notebook's cells commands begin with !."""
+    if page.suffix == ".md":
+        return re.findall(r"^```(sh|py|python)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    cells = ["".join(c["source"]) for c in json.loads(page.read_text())["cells"] if c["cell_type"] == "code"]
+    return [
+        ("sh", re.sub("^!", "", cell.replace("{ROOT}/", ""), flags=re.MULTILINE))
+        if cell.startswith("!")
+        else ("python", cell)
+        for cell in cells
+    ]
 
 
 def elsewhere(command: str) -> str | None:
@@ -341,6 +356,13 @@ def free_port():
 RUN = {
     str(page.relative_to(ROOT)): [step for step in steps(page) if elsewhere(step[1]) is None] for page in PAGES
 }
+cli.parser()  # which reads all commands
+RUN["the help"] = [
+    ("sh", text.replace("\\\n", " "))
+    for _, all_of_it, _ in REGISTERED.values()
+    for text in re.split(r"\n(?! )", all_of_it)
+    if text
+]
 
 
 @pytest.mark.parametrize("name", [name for name, todo in RUN.items() if todo])

@@ -57,3 +57,11 @@ def test_a_command_of_the_docs_is_read(page, command, tmp_path, monkeypatch):
             configuration(args)
     except UserError as error:  # a command that is only mentioned names no values
         assert str(error).startswith("no value for"), error
+
+
+def test_the_manuals_front_page_links_what_the_map_of_readme_does():
+    linked = [
+        set(re.findall(pattern, (ROOT / page).read_text()))
+        for page, pattern in (("README.md", r"\]\(docs/(\w+\.md)"), ("docs/index.md", r"\]\((\w+\.md)"))
+    ]
+    assert len(linked[0]) > 20 and linked[0] - linked[1] <= {"demo.md", "esnli.md", "benchmarks.md"}

@@ -3,6 +3,7 @@
 MODEL_DIR/
   run.json              what the run is: see `run_dir.Run`
   config.json           the options that repeat it
+  header.json           what `train` said of it when it was last started, a line each
   data.json             what it is trained on: the manifest of the prepared records, with counts
   vocabulary.json       and vocabulary.model or tokenizer.json: see `data.vocabularies`
   metrics.jsonl         of the training and the validations
@@ -20,7 +21,7 @@ from distill_jax.errors import UserError
 
 RUN, CONFIG, DATA, SCORES, CHECKPOINTS = "run.json", "config.json", "data.json", "scores.json", "checkpoints"
 STATE, LOADER = "state", "loader"
-DAMAGED, LOCK, METRICS = "damaged", "train.lock", "metrics.jsonl"
+DAMAGED, HEADER, LOCK, METRICS = "damaged", "header.json", "train.lock", "metrics.jsonl"
 
 
 def require_run(model_dir: str | os.PathLike) -> None:

@@ -13,7 +13,7 @@ from flax import traverse_util
 
 from distill_jax import files
 from distill_jax.checkpoints.json_types import require
-from distill_jax.checkpoints.layout import CHECKPOINTS, CONFIG, DATA, LOCK, RUN, require_run
+from distill_jax.checkpoints.layout import CHECKPOINTS, CONFIG, DATA, HEADER, LOCK, RUN, require_run
 from distill_jax.config import ModelOptions, Options, PrepareConfig, TrainConfig
 from distill_jax.config.options import check
 from distill_jax.errors import UserError
@@ -144,6 +144,12 @@ def write_data(model_dir: str, manifest: Mapping[str, Any]) -> None:
     """Writes `data.json`, the manifest of the prepared records: they are in a cache, which may be emptied."""
     text = json.dumps(manifest, indent=2, ensure_ascii=False)
     files.write_text(pathlib.Path(model_dir) / DATA, text + "\n")
+
+
+def write_header(model_dir: str, lines: Mapping[str, str]) -> None:
+    """Writes `header.json`, what the run said when it was last started."""
+    text = json.dumps(lines, indent=2, ensure_ascii=False)
+    files.write_text(pathlib.Path(model_dir) / HEADER, text + "\n")
 
 
 def read_data(model_dir: str) -> dict[str, Any] | None:

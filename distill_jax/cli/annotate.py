@@ -10,7 +10,14 @@ from distill_jax.config.annotation import OutputOptions
 from distill_jax.errors import Status, UserError
 
 
-@command("annotate", "labels and rationales from a teacher LLM")
+@command(
+    "annotate",
+    "labels and rationales from a teacher LLM",
+    """\
+distill-jax annotate rows.jsonl --classes billing,shipping,other \\
+  --model qwen3:8b --base-url http://localhost:11434/v1 \\
+  --store completions.jsonl --output annotated.jsonl --report teacher.html""",
+)
 @with_extra
 def _annotate(config: AnnotateConfig) -> int:
     from distill_jax.teachers.session import Session

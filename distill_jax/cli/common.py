@@ -10,15 +10,22 @@ from typing import Any
 from distill_jax.config import Options
 from distill_jax.errors import UserError
 
-REGISTERED: dict[str, tuple[str, Callable[..., int]]] = {}  # help and function of each command, by its words
+# Help, examples and function of each command, by its words.
+REGISTERED: dict[str, tuple[str, str, Callable[..., int]]] = {}
 EXTRA = ("bm25s", "genai_prices", "json_repair", "openai", "pydantic", "scipy", "tenacity", "yaml")
 
 
-def command(name: str, help_text: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Registers a command: a function of its configuration in `config.COMMANDS`, if any, to its exit status."""
+def command(
+    name: str, help_text: str, examples: str = ""
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Registers a command: a function of its configuration in `config.COMMANDS`, if any, to its exit status.
+
+    `examples` are command lines that run as they are, one after the other over all commands: what the help of
+    one makes, that of the next reads.
+    """
 
     def register(function: Callable[..., int]) -> Callable[..., int]:
-        REGISTERED[name] = (help_text, function)
+        REGISTERED[name] = (help_text, examples, function)
         return function
 
     return register

@@ -6,7 +6,11 @@ from distill_jax.cli.common import command, quiet
 from distill_jax.config import ExportConfig
 
 
-@command("export", "a student for transformers or CTranslate2, with a model card")
+@command(
+    "export",
+    "a student for transformers or CTranslate2, with a model card",
+    "distill-jax export student --to huggingface --output student-hf",
+)
 def _export(config: ExportConfig) -> int:
     require_run(config.model_dir)  # before anything heavy is imported
     files.refuse_existing(config.folder, config.elsewhere)

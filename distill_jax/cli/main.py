@@ -4,6 +4,7 @@ import importlib
 import logging
 import os
 import sys
+import textwrap
 
 import distill_jax
 from distill_jax.cli.common import REGISTERED
@@ -45,13 +46,14 @@ def parser() -> Parser:
     below = {"": whole.add_subparsers()}
     for module in MODULES:
         importlib.import_module(f"distill_jax.cli.{module}")
-    for name, (text, function) in REGISTERED.items():
+    for name, (text, examples, function) in REGISTERED.items():
         group, _, word = name.rpartition(" ")
         if group not in below:
             added = below[""].add_parser(group, help=GROUPS[group])
             below[group] = added.add_subparsers()
         options = COMMANDS.get(name)
-        added = below[group].add_parser(word, help=text, description=text, options=options)
+        shown = f"example:\n{textwrap.indent(examples, '  ')}" if examples else None
+        added = below[group].add_parser(word, help=text, description=text, epilog=shown, options=options)
         added.set_defaults(function=function, options=options)
     return whole
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -16,44 +15,11 @@ from distill_jax.checkpoints import orbax
 from distill_jax.config import PretrainConfig
 from distill_jax.evaluation.significance import share_interval
 from distill_jax.training.build import Run
+from distill_jax.training.header import header
 from distill_jax.training.listener import Listener
-from distill_jax.training.mesh import describe
-from distill_jax.training.start import state_shapes
 
 SECONDS = 10.0  # between two lines where there is no terminal
 WIDE = 100  # columns of a terminal that has room for the loss of each view
-
-
-def summary(run: Run, step: int) -> dict[str, str]:
-    """What a run that starts at `step` trains, from what, on which rows and devices: a line each."""
-    config, manifest, devices = run.config, run.records.manifest, run.place.mesh.devices
-    trained = _count(state_shapes(run.model, run.optimizer, run.lora).params)
-    size = f"{trained:,} parameters"
-    if run.base is not None:
-        size = f"{_count(run.base.params):,} parameters, adapters of {trained:,}"
-    start = "random weights" if config.start is None else config.start
-    validation = f"; {run.validation.manifest['examples']:,} for validation" if run.validation else ""
-    pairs = sum(manifest["views"].values())
-    epochs = config.train_steps * config.batch_size / manifest["rows"]
-    tokens = config.batch_size * sum(run.lengths.values())
-    return {
-        "student": f"{run.model.config.family}, {size}, {run.model.config.dtype}",
-        "start": f"resumes from step {step:,} of {config.train_steps:,}" if step else start,
-        "method": f"{config.method_name}, {', '.join(f'{n} {w:g}' for n, w in run.view_weights.items())}",
-        "rows": f"{manifest['rows']:,} of {' + '.join(map(str, run.lengths.values()))} tokens, "
-        f"{manifest['examples']:,} examples in {pairs:,} pairs{validation}",
-        "batch": f"{config.batch_size:,} rows, {pairs / manifest['rows'] * config.batch_size:,.0f} pairs, "
-        f"{tokens:,} tokens",
-        "steps": f"{config.train_steps:,}, {epochs:,.1f} epochs; learning rate {config.peak_learning_rate:g}, "
-        f"{config.schedule}",
-        "vocabulary": f"{run.vocabulary.vocab_size:,} ids, {run.vocabulary.fingerprint}",
-        "devices": f"{devices.size} x {devices.flat[0].device_kind}, {describe(run.place.mesh.shape)}",
-        "folder": config.model_dir,
-    }
-
-
-def _count(params: Any) -> int:
-    return sum(math.prod(x.shape) for x in jax.tree.leaves(params))
 
 
 def outcome(run: Run) -> dict[str, Any]:
@@ -80,6 +46,14 @@ def outcome(run: Run) -> dict[str, Any]:
     return {"folder": config.model_dir, "step": config.train_steps, "best": best, "next": commands}
 
 
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`, `2.0 days`."""
+    for unit, length, form in (("days", 86400, ".1f"), ("h", 3600, ".1f"), ("min", 60, ".0f")):
+        if seconds >= 2 * length:
+            return f"{seconds / length:{form}} {unit}"
+    return f"{seconds:.0f} s"
+
+
 class Quiet(Listener):
     """Prints nothing; `end` is called once the run is at its last step."""
 
@@ -97,7 +71,7 @@ class JsonLines(Quiet):
 
     def begin(self, run: Run, step: int) -> None:
         super().begin(run, step)
-        self._print("begin", step, summary(run, step))
+        self._print("begin", step, header(run, step))
 
     def train(
         self, step: int, metrics: Mapping[str, float], tokens_per_second: float, seconds_left: float
@@ -130,9 +104,10 @@ class ProgressBar(Quiet):
     def begin(self, run: Run, step: int) -> None:
         """Prints what the run is, and shows the bar."""
         super().begin(run, step)
-        for name, text in summary(run, step).items():
-            print(f"{name:12}{text}", file=sys.stderr)
+        for name, text in header(run, step).items():
+            print(f"{name:9}{text}", file=sys.stderr)
         self._total = train_steps = run.config.train_steps
+        self._whole = train_steps - step
         what = "compiling the first step" if step < train_steps else "trained to its last step before"
         print(what, file=sys.stderr, flush=True)
         if self._console.is_terminal:
@@ -145,7 +120,12 @@ class ProgressBar(Quiet):
     def train(
         self, step: int, metrics: Mapping[str, float], tokens_per_second: float, seconds_left: float
     ) -> None:
-        """Shows the latest means."""
+        """Shows the latest means; the first time how long the run will take."""
+        if self._whole and step < self._total:
+            each = seconds_left / (self._total - step)
+            text = f"time     about {duration(self._whole * each)} for {self._whole:,} steps of {each:.2g} s"
+            self._console.print(text, highlight=False, soft_wrap=True)
+        self._whole = 0
         losses = [
             f"{name.removesuffix('_loss')} {value:.3f}"
             for name, value in metrics.items()
@@ -177,10 +157,10 @@ class ProgressBar(Quiet):
         found = outcome(self.run)
         print(f"{found['folder']}: trained to step {found['step']}", file=sys.stderr)
         if best := found["best"]:
-            text = f"best: step {best['step']}, {best['metric']} {best['score']:.4f} on validation"
+            text = f"best: step {best['step']}, {best['metric']} {best['score']:.4f}"
             if "interval" in best:
                 low, high = best["interval"]
-                text += f" (95% interval {low:.4f} to {high:.4f}, {best['examples']} rows)"
+                text += f" (95%: {low:.4f} to {high:.4f}, {best['examples']} rows)"
             print(text, file=sys.stderr)
         for command in found["next"]:
             print(f"next: {command}", file=sys.stderr)

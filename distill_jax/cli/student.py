@@ -12,7 +12,7 @@ from distill_jax.errors import UserError
 SERVE_EXTRA = ("aiohttp", "prometheus_client", "pydantic")
 
 
-@command("eval", "score a trained student")
+@command("eval", "score a trained student", "distill-jax eval student")
 def _eval(config: EvalConfig) -> int:
     require_run(config.model_dir)  # before anything heavy is imported
     from rich.console import Console
@@ -49,7 +49,11 @@ def _compare(config: CompareConfig) -> int:
     return 0
 
 
-@command("infer", "predict labels and rationales for a file of inputs")
+@command(
+    "infer",
+    "predict labels and rationales for a file of inputs",
+    "echo 'Tom has 3 pens and buys 4.' | distill-jax infer student --input-format text --rationale",
+)
 def _infer(config: InferConfig) -> int:
     require_run(config.model_dir)
     if config.input != "-":
@@ -64,7 +68,7 @@ def _infer(config: InferConfig) -> int:
     return 0
 
 
-@command("serve", "serve a trained student over HTTP, as OpenAI's API")
+@command("serve", "serve a trained student over HTTP, as OpenAI's API", "distill-jax serve student --port 8000")
 def _serve(config: ServeConfig) -> int:
     require_run(config.model_dir)
     try:

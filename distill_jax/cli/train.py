@@ -8,7 +8,13 @@ from distill_jax.config import PretrainConfig, TrainConfig, TrainerOptions
 from distill_jax.errors import UserError
 
 
-@command("train", "train a student")
+@command(
+    "train",
+    "train a student",
+    """\
+distill-jax train arithmetic --num-examples 400 --model t5_1_1/tiny --steps 100 --model-dir student
+distill-jax train --data my.csv --input question --label answer --rationale why""",
+)
 def _train(config: TrainConfig) -> int:
     return _run("train", config)
 
@@ -28,18 +34,20 @@ def _run(name: str, config: TrainerOptions) -> int:
 
     import distill_jax
     from distill_jax.cli.progress import JsonLines, ProgressBar, Quiet
+    from distill_jax.planning import memory
     from distill_jax.training.preemption import EXIT_STATUS, Preempted
 
     quiet()
     listener = Quiet() if config.quiet else JsonLines() if config.json else ProgressBar()
     try:
-        getattr(distill_jax, name)(config, listener=listener)
+        getattr(distill_jax, name)(config, listener=listener, planner=memory.of_run)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise UserError(
             f"out of memory ({str(error).splitlines()[0]:.200}): lower {config.named('batch_size')} or "
-            f"{config.named('task_feature_lengths')}, or split the batch with {config.named('microbatches')} 4"
+            f"{config.named('task_feature_lengths')}, split the batch with {config.named('microbatches')} 4, "
+            "or take a smaller --model"
         ) from error
     except Preempted as stop:
         print(f"{str(stop).splitlines()[0]}; the same command resumes from there", file=sys.stderr)

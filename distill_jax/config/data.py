@@ -28,7 +28,8 @@ def hub_of(data: str) -> tuple[str, str] | None:
 
 
 def _column(field: str) -> Any:
-    return fixed(None, f"column of {field}", flags=(field.replace("_", "-"),), metavar="COLUMN")
+    flag = field.replace("_", "-")
+    return fixed(None, f"column of {field}", flags=(flag, f"{flag}-column"), metavar="COLUMN")
 
 
 class Columns(Options):

@@ -26,7 +26,7 @@ A shell completes commands, flags and their values by the script that `distill-j
 
 ```sh
 source <(distill-jax completion bash)                                      # in ~/.bashrc
-distill-jax completion zsh > ~/.zfunc/_distill-jax                         # a folder of $fpath, before compinit
+eval "$(distill-jax completion zsh)"                                       # in ~/.zshrc, after compinit
 distill-jax completion fish > ~/.config/fish/completions/distill-jax.fish
 ```
 """

@@ -108,10 +108,14 @@ class InferConfig(Decoding, LabelOptions, StudentOptions):
         "text: an input a line; default by the file's ending, else jsonl",
         choices=("jsonl", "csv", "parquet", "text"),
     )
-    input_column: str = option("input", "column of the text", metavar="COLUMN")
-    choices_column: str = option("choices", "labels to rank, for a task without classes", metavar="COLUMN")
-    rationale_column: str = option(
-        "rationale", "teacher's rationale, for a rationale_input student", metavar="COLUMN"
+    input_column: str | None = option(
+        None, "column of the text; default that of the run's own data, else input", metavar="COLUMN"
+    )
+    choices_column: str | None = option(
+        None, "labels to rank, for a task without classes; default likewise, else choices", metavar="COLUMN"
+    )
+    rationale_column: str | None = option(
+        None, "teacher's rationale, for a rationale_input student; default likewise", metavar="COLUMN"
     )
     label: bool = option(True, "predict labels")
     rationale: bool = option(False, "predict rationales too")

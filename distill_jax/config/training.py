@@ -1,5 +1,6 @@
 """Options of a training run: the method's loss, the network, the optimizer, the mesh and the run itself."""
 
+import math
 import pathlib
 import re
 from typing import Any
@@ -17,7 +18,10 @@ ONLY_OF = {
 }
 
 
-PAPERS_BATCH = 64  # examples, of Hsieh et al. 2023's code
+PAPERS_BATCH, PAPERS_STEPS = 64, 10_000  # examples and updates, of Hsieh et al. 2023's code
+# Of own data where neither steps nor epochs are given: few steps hardly move a student, and random weights
+# learn from the rows alone.
+EPOCHS, EPOCHS_FROM_SCRATCH, FEWEST_STEPS = 10, 20, 100
 
 
 class MethodOptions(MethodName):
@@ -99,6 +103,7 @@ class MeshOptions(Options):
     )
     microbatches: int = option(1, "gradient accumulation: parts of a batch, to save memory", minimum=1)
     loss_chunk: int = option(2048, "tokens whose logits a shard of the batch holds at once", minimum=1)
+    check_memory: bool = option(True, "refuse a step that by an estimate needs more memory than is free")
 
 
 class RunOptions(VerifyOption):
@@ -107,7 +112,9 @@ class RunOptions(VerifyOption):
     model_dir: str = option(
         "", "folder of the run; default runs/TASK_METHOD, of own data runs/FILE_METHOD", path=True
     )
-    train_steps: int = option(10_000, "updates, those before a restart included", flags=("steps",), minimum=1)
+    train_steps: int = option(
+        PAPERS_STEPS, "updates, those before a restart included", flags=("steps",), minimum=1
+    )
     epochs: float | None = option(None, "passes over the training rows, in place of --steps", above=0)
     batch_size: int = fixed(64, "rows of a global batch (packed rows)", minimum=1)
     batch_examples: int | None = fixed(
@@ -159,6 +166,16 @@ class TrainerOptions(PrintOptions, RunOptions, MeshOptions, OptimizerOptions, Lo
         """`batch_examples`, or the paper's 64; None where `batch_size` decides the rows of a batch."""
         return self.batch_examples or (PAPERS_BATCH if self.batch_size is None else None)
 
+    def steps_of(self, rows: int) -> int:
+        """The updates of a run over so many packed rows in batches of `batch_size`."""
+        an_epoch = rows / self.batch_size
+        if self.epochs is not None:
+            return math.ceil(self.epochs * an_epoch)
+        if self.train_steps is not None:
+            return self.train_steps
+        epochs = EPOCHS_FROM_SCRATCH if self.start is None else EPOCHS
+        return min(max(math.ceil(epochs * an_epoch), FEWEST_STEPS), PAPERS_STEPS)
+
     def identity(self) -> dict[str, Any]:
         """See `Options.identity`; the rate by its number, also where it is the default."""
         return super().identity() | {"learning_rate": self.peak_learning_rate}
@@ -175,9 +192,16 @@ class TrainConfig(TrainerOptions, MethodOptions, RecordOptions):
     batch_size: int | None = fixed(
         None, "rows of a global batch (packed rows); default as many as hold --batch-examples", minimum=1
     )
+    train_steps: int | None = option(
+        None,
+        f"updates, those before a restart included; default {PAPERS_STEPS}, of --data as many as are {EPOCHS} "
+        f"epochs, from scratch {EPOCHS_FROM_SCRATCH}, but from {FEWEST_STEPS} to {PAPERS_STEPS}",
+        flags=("steps",),
+        minimum=1,
+    )
 
     def verify(self) -> None:
-        """There must be something to train on, and a teacher where one is asked."""
+        """There must be something to train on; a task has the paper's number of updates."""
         if not (self.data or self.mixture_or_task_name):
             raise UserError(
                 f"no value for {self.named('mixture_or_task_name')}: give a task, such as svamp "
@@ -186,3 +210,5 @@ class TrainConfig(TrainerOptions, MethodOptions, RecordOptions):
         if not self.model_dir:
             file = re.sub(r"\W+", "_", pathlib.Path((self.data or "").rpartition(":")[2]).stem)
             object.__setattr__(self, "model_dir", f"runs/{self.mixture or f'{file}_{self.method_name}'}")
+        if self.train_steps is None and not self.data:
+            object.__setattr__(self, "train_steps", PAPERS_STEPS)

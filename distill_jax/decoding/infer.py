@@ -16,17 +16,29 @@ from distill_jax.errors import UserError
 WINDOW = 8  # batches that are read, sorted by length, predicted and written at a time
 
 
-def open_source(path: str, input_format: str | None, columns: Mapping[str, str]):
-    """The source of a file's rows; `-` is standard input. Raises UserError for columns of plain text."""
+def open_source(path: str, input_format: str | None, given: Mapping[str, str], usual: Mapping[str, str]):
+    """The source of a file's rows; `-` is standard input.
+
+    Args:
+      path: of the file.
+      input_format: as `InferConfig` has it.
+      given: field -> column, of those that the command names.
+      usual: of the others, where there are columns.
+
+    Raises:
+      UserError: for columns of plain text.
+    """
     kinds = {**TABLES, ".txt": TextLines, ".text": TextLines}
     kind = f".{input_format}" if input_format else ending(path)
-    source = kinds.get(kind, JsonlSource)({"all": ["/dev/stdin" if path == "-" else path]}, columns)
-    if isinstance(source, TextLines):
-        if named := [f"--{field}-column {name}" for field, name in columns.items() if name != field]:
+    source, paths = kinds.get(kind, JsonlSource), {"all": ["/dev/stdin" if path == "-" else path]}
+    if source is TextLines:
+        if named := [f"--{field}-column {name}" for field, name in given.items() if name != field]:
             raise UserError(
                 f"{' and '.join(named)}: plain text has no columns, each line of {path} is an input"
             )
-    elif kind not in kinds:
+        return source(paths)
+    source = source(paths, {**usual, **given})
+    if kind not in kinds:
         source.advice = "; plain text, an input a line, is read with --input-format text"
     return source
 
@@ -61,8 +73,12 @@ def infer_run(config: InferConfig) -> tuple[int, int]:
     """
     decoding = config.decoding
     request = Request(config.label, config.rationale, config.label_by, config.normalize_scores, decoding)
-    columns = {name: getattr(config, f"{name}_column") for name in ("input", "choices", "rationale")}
-    rows = open_source(config.input, config.input_format, columns).inputs("all")
+    own = run_dir.load(config.model_dir).own_data
+    usual = {
+        name: own["columns"].get(name, name) if own else name for name in ("input", "choices", "rationale")
+    }
+    given = {name: column for name in usual if (column := getattr(config, f"{name}_column")) is not None}
+    rows = open_source(config.input, config.input_format, given, usual).inputs("all")
     window = WINDOW * config.batch_size
     first = list(itertools.islice(rows, window))  # what is wrong with these is told before the model loads
     rows = itertools.chain(first, rows)
@@ -74,7 +90,7 @@ def infer_run(config: InferConfig) -> tuple[int, int]:
         "model_dir": str(pathlib.Path(config.model_dir).absolute()),
         "run": run_dir.fingerprint(config.model_dir),
         "step": predictor.step,
-        "columns": columns,
+        "columns": usual | given,
         **{name: getattr(request, name) for name in ("label", "rationale", "label_by", "normalize_scores")},
         **decoding.to_json(),
         **({} if config.weights == "float32" else {"weights": config.weights}),  # older outputs do not have it

@@ -100,6 +100,12 @@ def _activation_bytes(job: Job, model: Any, params: Any, base: Any, batch: Any) 
     )
 
 
+def program(folder: pathlib.Path) -> str:
+    """The dumped module of a device, partitioned; that of a single device is as it was lowered."""
+    dumps = [*folder.glob(f"*after_{_DUMP}*.txt"), *folder.glob("*before_optimizations.txt")]
+    return dumps[0].read_text()
+
+
 def _main(folder: str) -> None:
     from distill_jax.data.records import to_features
     from distill_jax.models.families import make_network
@@ -125,8 +131,7 @@ def _main(folder: str) -> None:
     step = make_train_step(model, optimizer, losses.step_by_step_weights(), **options)
     with place.active():
         memory = step.lower(state, batch, None, base).compile().memory_analysis()
-    (dump,) = pathlib.Path(folder).glob(f"*after_{_DUMP}*.txt")
-    text = dump.read_text()
+    text = program(pathlib.Path(folder))
     found = {
         "parameters": _device_bytes((state.params, base)),
         "optimizer": _device_bytes(state.opt_state),

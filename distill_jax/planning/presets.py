@@ -11,7 +11,6 @@ from distill_jax.data.vocabulary_base import digest
 from distill_jax.models.config import ModelConfig
 from distill_jax.models.families import describe, make_config
 from distill_jax.planning import search
-from distill_jax.planning.devices import DEVICES
 from distill_jax.planning.job import Job
 from distill_jax.training.mesh import AXES
 
@@ -55,7 +54,7 @@ def presets() -> list[Preset]:
         checkpoint = build(PrepareConfig, Sources(model=name)).initial_checkpoint_path
         parameters = known.get(digest_of(config)) or count(config)
         job = Job(config=config, mesh=dict.fromkeys(AXES, 1), batch_size=ROWS, lengths=LENGTHS)
-        train = search.rough(job, next(iter(DEVICES.values()))).memory
+        train = search.memory(job)
         licence = LICENCES[name.partition("/")[0]] if checkpoint else None
         sizes = parameters, licence, checkpoint, int(train), serving_bytes(config, parameters)
         found.append(Preset(name, config.family, *sizes))

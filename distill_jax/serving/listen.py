@@ -3,20 +3,35 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from distill_jax.config import ServeConfig
 from distill_jax.decoding.predictor import Predictor
-from distill_jax.errors import UserError
+from distill_jax.errors import UserError, words_of
 from distill_jax.serving.app import Server
 from distill_jax.serving.connections import limited
 
 GRACE = 60.0  # seconds that running requests get when the server stops
 LINGER = 10.0  # seconds in which a client may still send the rest of a body that was answered already
+LOG = logging.getLogger("distill_jax.serving.http")  # what aiohttp has to say
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """Bytes that are no HTTP, which anybody may send, are a line without the traceback of aiohttp's parser."""
+    error = record.exc_info and record.exc_info[1]
+    if isinstance(error, HttpProcessingError):
+        record.exc_info, record.levelno, record.levelname = None, logging.WARNING, "WARNING"
+        record.msg, record.args = "no HTTP from %s: %.200s", (*record.args, words_of(error))
+    return True
+
+
+LOG.addFilter(_in_one_line)
 
 
 @contextlib.asynccontextmanager
@@ -32,7 +47,7 @@ async def listening(server: Server, host: str, port: int) -> AsyncIterator[str]:
         "lingering_time": min(patience, LINGER),
         "handler_cancellation": True,
     }
-    runner = web.AppRunner(server.app(), access_log=None, shutdown_timeout=GRACE, **options)
+    runner = web.AppRunner(server.app(), access_log=None, logger=LOG, shutdown_timeout=GRACE, **options)
     await runner.setup()
     listener = None
     try:

@@ -19,6 +19,7 @@ from distill_jax.decoding.predict import Request
 from distill_jax.errors import UserError
 
 _TEXTS = "a text or a list of texts"
+_MOST = 1 << 20  # of any number of beams, texts or tokens; `limits` has the server's own bounds
 
 
 class BadRequest(UserError):
@@ -31,7 +32,7 @@ class BadRequest(UserError):
 
 def _number(default: float | int | None, low: float, high: float | None = None) -> Any:
     kind = "a number" if isinstance(default, float) else "an integer"
-    bounds = f"of at least {low:g}" if high is None else f"from {low:g} to {high:g}"
+    bounds = f"of at least {low:g}" if high is None else f"from {low:g} to {high:.15g}"
     return Field(default, ge=low, le=high, description=f"{kind} {bounds}")
 
 
@@ -77,8 +78,8 @@ class Body(pydantic.BaseModel):
 
     temperature: float = _number(0.0, 0.0, 2.0)
     top_p: float = _number(1.0, 1e-6, 1.0)
-    top_k: int = _number(0, 0, 1 << 20)
-    num_beams: int | None = _number(None, 1)
+    top_k: int = _number(0, 0, _MOST)
+    num_beams: int | None = _number(None, 1, _MOST)
     length_penalty: float = _number(1.0, 0.0, 10.0)
 
     @pydantic.model_validator(mode="before")
@@ -90,6 +91,9 @@ class Body(pydantic.BaseModel):
 
     @pydantic.model_validator(mode="after")
     def _settings_agree(self) -> "Body":
+        texts = self.texts_per_input
+        if not self.temperature and texts > (self.num_beams or texts):
+            raise ValueError(f"{texts} answers need as many num_beams, not {self.num_beams}, or a temperature")
         _ = self.decoding  # raises UserError for settings that exclude each other
         return self
 
@@ -118,11 +122,11 @@ class CompletionRequest(Body):
     """
 
     model: str = Field(description="the name of a model, see /v1/models")
-    n: int = _number(1, 1)
+    n: int = _number(1, 1, _MOST)
     seed: int | None = _number(None, 0, (1 << 63) - 1)
     stop: _Stop = Field([], description=_TEXTS)
-    max_tokens: int | None = _number(None, 1, 1 << 20)
-    max_completion_tokens: int | None = _number(None, 1, 1 << 20)
+    max_tokens: int | None = _number(None, 1, _MOST)
+    max_completion_tokens: int | None = _number(None, 1, _MOST)
     response_format: Annotated[Any, AfterValidator(_known_format)] = None
     stream: bool = _flag(False)
     stream_options: dict[str, Any] = Field({}, description="an object with `include_usage`")
@@ -204,7 +208,7 @@ class PredictRequest(Body):
     rationale: bool = _flag(False)
     label_by: str = Field("generate", description="a text")
     normalize_scores: bool = _flag(Request.normalize_scores)
-    n_best: int = _number(1, 1)
+    n_best: int = _number(1, 1, _MOST)
     seed: int = _number(0, 0, (1 << 32) - 1)
 
     @pydantic.model_validator(mode="after")

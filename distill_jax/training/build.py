@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,6 +33,14 @@ log = logging.getLogger("distill_jax")
 
 
 @dataclasses.dataclass(frozen=True)
+class Memory:
+    """Bytes of a device: `step`, what a step takes, estimated; `free`, what is free before, None: not known."""
+
+    step: int
+    free: int | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """A run, built.
 
@@ -49,6 +56,7 @@ class Run:
       teacher: parameters of the teacher beside the student; None without one.
       base: the model beneath adapters; None where all weights are trained.
       place: the mesh and what is sharded over it.
+      memory: of a step; None where nobody has estimated it.
     """
 
     config: TrainConfig | PretrainConfig
@@ -67,6 +75,7 @@ class Run:
     base: Base | None
     optimizer: optax.GradientTransformation
     place: Partitioner
+    memory: Memory | None = None
 
     @property
     def lengths(self) -> Mapping[str, int]:
@@ -118,9 +127,8 @@ def build(
     if config.examples_per_batch is not None:
         rows = batch_rows(config.examples_per_batch, records.manifest, place.batch_unit(config.microbatches))
         config = dataclasses.replace(config, batch_size=rows)
-    if config.epochs is not None:
-        steps = math.ceil(config.epochs * records.manifest["rows"] / config.batch_size)
-        config = dataclasses.replace(config, train_steps=steps, epochs=None)  # as config.json is to have it
+    steps = config.steps_of(records.manifest["rows"])
+    config = dataclasses.replace(config, train_steps=steps, epochs=None)  # as config.json is to have it
     model = with_vocabulary_size(model, vocabulary)
     partitioning.check_model(place, model.config, config.batch_size, config.microbatches)
     objective = objective or methods.make_objective(config)
@@ -172,8 +180,7 @@ def _start(config: TrainConfig | PretrainConfig, model: Network) -> tuple[Checkp
         asked = config.initial_checkpoint_path is not None  # else the model is one that has no checkpoint
         log.log(
             logging.WARNING if asked else logging.INFO,
-            "FROM SCRATCH: random weights, nothing pretrained; learning rate %g, vocabulary %s; --init FOLDER "
-            "or hf://ORG/NAME starts from a checkpoint of this network",
+            "FROM SCRATCH: nothing is pretrained; learning rate %g, vocabulary %s",
             config.peak_learning_rate,
             spec,
         )

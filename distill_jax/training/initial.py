@@ -15,7 +15,10 @@ from distill_jax.models.families import Network, canonical, make_config, make_ne
 
 _START, _TEACHER = map(TrainConfig.named, ("initial_checkpoint_path", "teacher_checkpoint_path"))
 _VOCABULARY = TrainConfig.named("vocabulary")
-WITHOUT = "give a local folder of it with --init FOLDER, or train from scratch with --init none"
+WITHOUT = (
+    "give a local folder of it with --init FOLDER, or train from scratch with --init none, such as the small "
+    "--model t5_1_1/tiny"
+)
 
 
 def open_start(path: str, model: Network, verify: bool = True) -> Checkpoint:

@@ -152,6 +152,9 @@ class Loop:
             with self.place.active():
                 self.state, metrics = self.train_step(self.state, batch)
             self._pending.add(metrics)
+            if step == self._start + 1:
+                jax.block_until_ready(metrics)
+                self._compiled = time.monotonic()
             last = step == train_steps
             stop = watch.reached(step)
             if step % config.log_period == 0 or last or stop:
@@ -184,7 +187,10 @@ class Loop:
         """
         self._means, now = self._pending.average(), time.monotonic()
         speed = self._tokens * self.place.rows()[1] / (now - self._logged)
-        left = (now - self._began) / (step - self._start) * (self.config.train_steps - step)
+        done, since = step - self._start - 1, self._compiled  # the first step's time is that of compiling it
+        if not done:
+            done, since = 1, self._began
+        left = (now - since) / done * (self.config.train_steps - step)
         spent = {"device_seconds": (now - self._logged) * jax.device_count()}
         self._log.train(step, self._means | spent, speed, left)
         self._tokens, self._logged = 0, now

@@ -19,7 +19,8 @@ from distill_jax.data.prepare import Prepared
 from distill_jax.errors import UserError
 from distill_jax.models.families import Network, describe
 from distill_jax.training import distributed, loop, methods, partitioning, trackers
-from distill_jax.training.build import Run, build
+from distill_jax.training.build import Memory, Run, build
+from distill_jax.training.header import header
 from distill_jax.training.listener import Listener
 from distill_jax.training.losses import Objective
 from distill_jax.training.nonfinite import Guard
@@ -46,6 +47,7 @@ def train(
     optimizer: optax.GradientTransformation | None = None,
     objective: Objective | None = None,
     evaluator: Callable[[Run], Evaluator] | None = None,
+    planner: Callable[[Run], Memory] | None = None,
     listener: Listener | None = None,
 ) -> dict[str, float]:
     """Trains or pretrains a student, from the latest checkpoint in its folder if there is one.
@@ -57,6 +59,7 @@ def train(
       optimizer: in place of the configuration's optimizer and schedule.
       objective: in place of the method's loss.
       evaluator: makes, of the built run, what scores the validation split; None leaves it at the loss.
+      planner: estimates the memory of the built run before anything is compiled, and refuses what does not fit.
       listener: is told of metrics, in the first process.
 
     Returns:
@@ -74,6 +77,8 @@ def train(
         if not is_new and distributed.is_primary():
             stack.enter_context(run_dir.owned(config.model_dir))
         run = build(config, model, optimizer, objective)
+        if planner is not None:
+            run = dataclasses.replace(run, memory=planner(run))
         if is_new and distributed.is_primary():
             stack.enter_context(run_dir.owned(config.model_dir))
         distributed.first_alone(lambda: claim(run))
@@ -112,6 +117,7 @@ def claim(run: Run) -> None:
         run.vocabulary.save(config.model_dir)
         run_dir.write_config(config.model_dir, config)
         run_dir.write_data(config.model_dir, run.records.manifest)
+        run_dir.write_header(config.model_dir, header(run, latest_step(config.model_dir) or 0))
 
 
 def _check_steps(config: TrainConfig | PretrainConfig) -> None:

@@ -8,8 +8,8 @@ The files of a cell's folder, each of them written whole or not at all:
 - `lock`: held by the process that runs the cell, and free again when that is gone.
 """
 
+import dataclasses
 import json
-import math
 import os
 import pathlib
 import shutil
@@ -75,7 +75,9 @@ def run(cell: Cell, root: pathlib.Path) -> dict[str, Any]:
         if (found := read_result(cell, root)) is not None:
             return found
         config = cell.config(model_dir=str(folder / "run"))
-        steps = config.train_steps if cell.epochs is None else _steps(config, cell.epochs)
+        if config.train_steps is None or cell.epochs is not None:
+            config = build_run(dataclasses.replace(config, epochs=cell.epochs)).config  # by the prepared rows
+        steps = config.train_steps
         task = resolve(config).task
         runs: list[tuple[float, TrainConfig, dict[str, Any]]] = []
         for values in cell.points():
@@ -104,11 +106,6 @@ def _name(values: Mapping[str, Any]) -> str:
 
 def _drop_checkpoints(config: TrainConfig) -> None:
     shutil.rmtree(pathlib.Path(config.model_dir) / CHECKPOINTS, ignore_errors=True)
-
-
-def _steps(config: TrainConfig, epochs: float) -> int:
-    run = build_run(config)  # `batch_examples` decides its batch size
-    return math.ceil(epochs * run.records.manifest["rows"] / run.config.batch_size)
 
 
 class _Clock(Listener):

@@ -13,21 +13,29 @@ from distill_jax.cli import progress
 def test_a_pipe_gets_a_line_each_ten_seconds_and_the_last(monkeypatch, capsys):
     clock = iter([100.0, 100.0, 105.0, 111.0, 111.0, 112.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(progress, "summary", lambda run, step: {"rows": "3"})
+    monkeypatch.setattr(progress, "header", lambda run, step: {"rows": "3"})
     bar = progress.ProgressBar()
     bar.begin(types.SimpleNamespace(config=types.SimpleNamespace(train_steps=40)), 0)
     for step in (10, 20, 30, 40):
         bar.train(step, {"loss": 1.0, "label_loss": 0.5}, 1234.0, 9.0)
     bar.close()
     head, *lines = capsys.readouterr().err.splitlines()
-    assert head == f"{'rows':12}3" and lines[0] == "compiling the first step"
+    assert head == "rows     3" and lines[0] == "compiling the first step"
+    assert lines[1] == "time     about 12 s for 40 steps of 0.3 s"
     text = "loss 1.000  label 0.500  1,234 tokens/s  9 s left"
-    assert lines[1:] == [f"step {step}/40  {text}" for step in (10, 30, 40)]
+    assert lines[2:] == [f"step {step}/40  {text}" for step in (10, 30, 40)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(0.4, "0 s"), (119, "119 s"), (150, "2 min"), (9000, "2.5 h"), (260_000, "3.0 days")]
+)
+def test_a_duration_is_in_the_unit_that_it_has_two_of(seconds, told):
+    assert progress.duration(seconds) == told
 
 
 @pytest.mark.parametrize(("words", "status"), [("RESOURCE_EXHAUSTED: 34.8GiB", 1), ("INTERNAL: other", None)])
 def test_memory_that_is_not_there_is_one_line(words, status, monkeypatch, capsys):
-    def fails(config, listener):
+    def fails(config, **objects):
         raise jax.errors.JaxRuntimeError(words)
 
     monkeypatch.setattr(distill_jax, "train", fails)

@@ -84,13 +84,13 @@ def test_defaults_pass_their_own_checks_and_survive_json(cls):
     [
         (
             ["--steps", "1e1"],
-            r"--steps \(TRAIN_STEPS\): expected a whole number of at least 1, got '1e1'",
+            r"--steps \(TRAIN_STEPS\): expected a whole number of at least 1 or None, got '1e1'",
         ),
         (["--gin.TRAIN_STEPS=1e1"], "expected a whole number"),
-        (["--steps", "0"], "of at least 1, got 0"),
-        (["--steps", "-3"], "of at least 1, got -3"),
+        (["--steps", "0"], "of at least 1 or None, got 0"),
+        (["--steps", "-3"], "of at least 1 or None, got -3"),
         (["--steps", "²"], "got '²'"),
-        (["--steps", "9" * 400], "expected a whole number of at least 1, got 999"),
+        (["--steps", "9" * 400], "expected a whole number of at least 1 or None, got 999"),
         (["--learning-rate", "9" * 400], "LEARNING_RATE"),
         (["--seed", "4294967296"], "RANDOM_SEED.*up to 4294967295, got 4294967296"),
         (["--gin.LOG_PERIOD=0"], "LOG_PERIOD"),

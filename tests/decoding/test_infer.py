@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from distill_jax.cli import main as cli
 from distill_jax.decoding import infer
 from distill_jax.decoding.predictor import Predictor
+from distill_jax.tasks import own
 
 ROWS = [{"input": f"Premise number {number:02}.", "id": number, "label": "gold"} for number in range(21)]
 EIGHT = ["--batch-size", "8"]  # so that all tests share programs
@@ -119,6 +121,22 @@ def test_csv_with_mapped_columns_is_ranked(make_run, tmp_path):
     assert rows[0]["question"] == "a\nb, c" and list(rows[1]["predicted_label_probs"]) == ["r", "s", "t"]
     best = max(rows[1]["predicted_label_probs"], key=rows[1]["predicted_label_probs"].get)
     assert rows[1]["predicted_label"] == best == rows[1]["predicted_labels"][0]["text"]
+
+
+def test_the_columns_of_the_runs_own_data_are_the_default(make_run, tmp_path, capsys):
+    folder = shutil.copytree(make_run("step_by_step"), tmp_path / "run")
+    (tmp_path / "rows.jsonl").write_text('{"question": "a b", "answer": "c"}\n')
+    values = json.loads((folder / "run.json").read_text())
+    columns = {"input": "question", "label": "answer"}
+    values["own_data"] = own.describe(str(tmp_path / "rows.jsonl"), columns=columns, classes=["c", "d"])
+    (folder / "run.json").write_text(json.dumps(values | {"mixture_or_task_name": "step_by_step"}))
+    table, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    table.write_text('{"question": "a b"}\n')
+    assert run(str(folder), table, output, *EIGHT) == 0 and read(output)[0]["question"] == "a b"
+    table.write_text('{"input": "a b"}\n')
+    assert "expected text in 'question', there are input" in fails(capsys, str(folder), table, tmp_path / "o")
+    flags = ["--input-column", "input", *EIGHT]
+    assert run(str(folder), table, tmp_path / "other.jsonl", *flags) == 0
 
 
 def test_lines_of_plain_text(make_run, tmp_path, capsys, caplog):

@@ -13,7 +13,7 @@ from distill_jax.models.config import T5Config
 from distill_jax.models.families import make_config
 from distill_jax.models.lora import Lora
 from distill_jax.planning import search
-from distill_jax.planning.compiler import compile_job
+from distill_jax.planning.compiler import compile_job, program
 from distill_jax.planning.devices import get_device
 from distill_jax.planning.job import Job
 from distill_jax.planning.plan import plan, propose
@@ -107,6 +107,14 @@ def test_a_small_model_by_hand(no_compiler):
     assert found.moved["all-gather"] >= 3 * 2 * layers / 2 / 2
     assert found.fits
     assert not plan(JOB, get_device("tpu-v5e", memory=1e5)).fits
+
+
+def test_the_program_of_a_single_device_is_not_partitioned(tmp_path):
+    (tmp_path / "module_1.jit_train_step.before_optimizations.txt").write_text("lowered")
+    assert program(tmp_path) == "lowered"
+    name = "module_1.jit_train_step.7.before_x.after_spmd-partitioning.txt"
+    (tmp_path / name).write_text("partitioned")
+    assert program(tmp_path) == "partitioned"
 
 
 def test_meshes_are_proposed(monkeypatch):

@@ -108,6 +108,20 @@ def test_who_takes_no_answer_is_cut_off(predictor, monkeypatch, caplog):
     listening(predictor, test, client_timeout=0.2)
 
 
+def test_what_is_no_http_is_a_line(predictor, caplog):
+    async def test(server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nno header\r\n\r\n")
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+    assert listening(predictor, test).startswith(b"HTTP/1.0 400 ")
+    (record,) = caplog.records
+    assert record.exc_info is None and record.getMessage().startswith("no HTTP from 127.0.0.1: 400")
+    assert "\n" not in record.getMessage()
+
+
 def test_one_connection_too_many_is_refused(predictor):
     async def test(server, port):
         async def status(count):
