@@ -1,0 +1,98 @@
+"""The part of docs/reliability.md that has figures, from the results of the parts."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from distill_jax.experiments.report.tables import markdown
+
+MARKS = "<!-- faults -->\n", "<!-- /faults -->"
+TEXT = """`{command}` injects faults into runs of the tiniest student, gives the same command
+again, and compares what it makes with what an undisturbed one makes, bit by bit. Found:
+
+{summary}
+{damage}{load}"""
+DAMAGE = """### Damaged files before each command
+
+*stops*: one `error:` line that names the file and the way out. *recovers*: a warning that names it, and the
+same result. *unharmed*: the same result; the command does not need the file.
+
+{table}
+"""
+LOAD = """### Load and long runs
+
+{lines}"""
+COMMAND = "python -m distill_jax.experiments.faults"
+SHOWN = {"stops": "stops", "recovers": "recovers", "does not need it": "unharmed"}
+TESTS = {
+    "kills": "`teachers/test_kill.py`, `training/test_processes.py`",
+    "disk": "`faults/test_disk_full.py`",
+    "flips": "`faults/test_checkpoints.py`, `faults/test_records.py`",
+    "damage": "`faults/test_damage.py`",
+}
+
+Figures = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+def _summary(figures: Figures) -> Iterator[list[str]]:
+    for name, found in figures.get("kills", {}).items():
+        lost = f"{found['lost']} lost, {found['more']} twice or others, {found['failed']} failed"
+        yield [f"`kill -9` of {name}", f"{found['injected']:,}", lost, "the same command", TESTS["kills"]]
+    for name, found in figures.get("flips", {}).items():
+        seen = f"{found['unnoticed']} unnoticed"
+        again = "the step before" if name == "checkpoint" else "made anew"
+        yield [f"a changed bit in a {name}", f"{found['injected']:,}", seen, again, TESTS["flips"]]
+    for name, found in figures.get("disk", {}).items():
+        wrong = f"{len(found['wrong'])} not one line, half files or other results"
+        what = f"a full or read-only disk, {name}"
+        yield [what, f"{found['injected']:,}", wrong, "the same command, with room", TESTS["disk"]]
+    if cells := [cell for row in figures.get("damage", {}).values() for cell in row.values()]:
+        wrong = sum(cell["what"] not in SHOWN for cell in cells)
+        kinds = len(figures["damage"])
+        row = [f"damaged files, {kinds} kinds", f"{len(cells):,}", f"{wrong} tracebacks or other results"]
+        yield [*row, "as the table below says", TESTS["damage"]]
+
+
+def _damage(figures: Figures) -> str:
+    found = figures.get("damage", {})
+    if not found:
+        return ""
+    commands = list(next(iter(found.values())))
+    rows = [
+        [name, *(SHOWN.get(row[c]["what"], row[c]["what"]) for c in commands)] for name, row in found.items()
+    ]
+    return DAMAGE.format(table=markdown(["damage", *commands], rows))
+
+
+def _load(figures: Figures) -> str:
+    lines = []
+    for found in figures.get("long_run", {}).values():
+        memory = " and ".join(f"{each['per_10000_steps']:+.1f} MiB" for each in found["memory_mib"])
+        mean = " and ".join(f"{each['mean']:.0f} MiB" for each in found["memory_mib"])
+        step = found["step_ms"]
+        lines.append(
+            f"A run of {found['steps']:,} steps with checkpoints, {found['validations']} validations and a "
+            f"`kill -9` half-way: memory {mean} in its two processes, which grows by {memory} in 10,000 steps "
+            f"(slope of a regression); a step takes {step['mean']:.1f} ms, and "
+            f"{step['per_10000_steps']:+.2f} ms after 10,000 steps.\n"
+        )
+    for found in figures.get("load", {}).values():
+        minutes = found["seconds"] / 60
+        lines.append(
+            f"A server of that student, {minutes:.0f} minutes of mixed requests (chats, streams, samples, classes "
+            f"to rank, bad ones, clients that go away): {found['requests']:,} requests, {found['lost']} without "
+            f"an answer, {found['wrong']} with another answer than the first to the same; memory "
+            f"{found['mib']:.0f} MiB, which grows by {found['mib_per_hour']:+.0f} MiB in an hour.\n"
+        )
+        rows = [
+            [name, f"{speed['requests_per_second']:.0f}", f"{speed['p50_ms']:.0f}", f"{speed['p99_ms']:.0f}"]
+            for name, speed in found["speed"].items()
+        ]
+        lines.append(markdown(["clients", "requests a second", "p50, ms", "p99, ms"], rows))
+    return LOAD.format(lines="\n".join(lines)) if lines else ""
+
+
+def page(figures: Figures) -> str:
+    """The part of the page, without the marks."""
+    columns = ["fault", "injected", "lost", "recovery", "tests"]
+    summary = markdown(columns, list(_summary(figures)))
+    return TEXT.format(command=COMMAND, summary=summary, damage=_damage(figures), load=_load(figures))
