@@ -23,6 +23,7 @@ from distill_jax.experiments.faults.teacher import CLASSES
 
 STEPS, MORE = 6, 9  # of the run that is there; of a `train` that goes on with it
 PERIOD = 3  # steps between checkpoints
+TASK = "entailment_step_by_step"
 STUDENT = f"""
 include 'recipes/step_by_step.gin'
 include 'models/t5_1_1/tiny.gin'
@@ -35,7 +36,7 @@ NUM_DECODER_LAYERS = 1
 HEAD_DIM = 8
 MLP_DIM = 32
 DROPOUT_RATE = 0.0
-MIXTURE_OR_TASK_NAME = 'entailment_step_by_step'
+MIXTURE_OR_TASK_NAME = '{TASK}'
 TASK_FEATURE_LENGTHS = {{'inputs': 112, 'targets': 40}}
 SCHEDULE = 'constant'
 LEARNING_RATE = 1e-3
@@ -71,7 +72,7 @@ class Bench:
         self.inputs.write_text("".join(json.dumps({"input": text}) + "\n" for text in TEXTS))
         if not (self.work / "made").exists():
             shutil.rmtree(self.base, ignore_errors=True)
-            self.base.mkdir()
+            (self.base / "cache").mkdir(parents=True)
             outcome = self.run(self.words("train", self.base, steps=STEPS), self.base)
             if outcome.status:
                 raise SystemExit(f"error: the run to damage was not trained: {outcome.err}")
@@ -88,13 +89,15 @@ class Bench:
         place = self.copy(name, root)
         if command in REMADE:
             shutil.rmtree(place / REMADE[command])
+            (place / "cache").mkdir(exist_ok=True)
         return place
 
     def words(self, command: str, place: pathlib.Path, steps: int = MORE) -> list[str]:
         """Of a command, with what it reads and writes at a place."""
         run, student = str(place / "run"), f"--gin_file={self.gin}"
         return {
-            "prepare": ["prepare", student],
+            "prepare": ["prepare", TASK, "--init", "none", "--vocabulary", "bytes"]
+            + ["--lengths", "inputs=112,targets=40", "--num-examples", "64"],
             "train": ["train", student, f"--gin.MODEL_DIR={run}", f"--gin.TRAIN_STEPS={steps}"],
             "eval": ["eval", run, "--eval-examples", "20", "--batch-size", "8"],
             "infer": ["infer", run, "--input", str(self.inputs), "--output", f"{place}/out.jsonl"]

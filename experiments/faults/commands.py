@@ -4,6 +4,7 @@ They are forked from one process that has imported everything, so that one takes
 """
 
 import dataclasses
+import logging
 import multiprocessing
 import os
 import pathlib
@@ -132,5 +133,6 @@ def _child(words: list[str], out: pathlib.Path, err: pathlib.Path) -> None:
     """Runs a command in this process, as `python -m distill_jax.cli` does."""
     for descriptor, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), descriptor)
+    logging.getLogger().handlers.clear()  # of an import: in a command of its own the command line is first
     sys.argv = ["distill-jax", *words]
     runpy.run_module("distill_jax.cli", run_name="__main__")

@@ -13,6 +13,7 @@ from distill_jax.data.vocabularies import train_vocabulary
 from distill_jax.experiments.faults.bench import COMMANDS, STEPS, TEXTS, Bench, Results
 from distill_jax.experiments.faults.commands import Outcome
 
+OF_STEP = (f"checkpoints/{STEPS}", f"checkpoint {STEPS} is damaged")
 Spoil = Callable[[bytes], bytes]
 
 
@@ -55,7 +56,7 @@ def _step(place: pathlib.Path) -> pathlib.Path:
 
 
 def _of_state(how: Spoil) -> Damage:
-    return Damage(lambda place: spoil(largest(_step(place) / STATE), how), (f"{STEPS}/{STATE}", f"{STATE}/d"))
+    return Damage(lambda place: spoil(largest(_step(place) / STATE), how), OF_STEP)
 
 
 def _empty_step(place: pathlib.Path) -> None:
@@ -108,14 +109,10 @@ DAMAGES: Mapping[str, Damage] = {
     "a flipped bit in a checkpoint": _of_state(flipped),
     "a cut file of a checkpoint": _of_state(cut),
     "an empty file of a checkpoint": _of_state(lambda content: b""),
-    "a missing file of a checkpoint": Damage(
-        lambda place: largest(_step(place) / STATE).unlink(), (f"{STEPS}/{STATE}", f"{STATE}/d")
-    ),
-    "an empty latest step": Damage(_empty_step, (f"checkpoints/{STEPS}", f"checkpoint {STEPS}")),
-    "a checkpoint without checksums": Damage(
-        lambda place: (_step(place) / checksums.NAME).unlink(), (f"checkpoints/{STEPS}: has no checksums",)
-    ),
-    "a place in the data that is none": Damage(_place_in_data, ("the place in the data",)),
+    "a missing file of a checkpoint": Damage(lambda place: largest(_step(place) / STATE).unlink(), OF_STEP),
+    "an empty latest step": Damage(_empty_step, OF_STEP),
+    "a checkpoint without checksums": Damage(lambda place: (_step(place) / checksums.NAME).unlink(), OF_STEP),
+    "a place in the data that is none": Damage(_place_in_data, OF_STEP),
     "another vocabulary": Damage(
         lambda place: train_vocabulary(TEXTS, 300).save(place / "run"), ("vocabulary",)
     ),

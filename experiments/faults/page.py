@@ -76,12 +76,12 @@ def _load(figures: Figures) -> str:
             f"{step['per_10000_steps']:+.2f} ms after 10,000 steps.\n"
         )
     for found in figures.get("load", {}).values():
-        minutes = found["seconds"] / 60
+        minutes, grown = found["seconds"] / 60, f"{found['mib_per_hour']:+.0f} MiB"
         lines.append(
-            f"A server of that student, {minutes:.0f} minutes of mixed requests (chats, streams, samples, classes "
-            f"to rank, bad ones, clients that go away): {found['requests']:,} requests, {found['lost']} without "
-            f"an answer, {found['wrong']} with another answer than the first to the same; memory "
-            f"{found['mib']:.0f} MiB, which grows by {found['mib_per_hour']:+.0f} MiB in an hour.\n"
+            f"A server of that student, {minutes:.0f} minutes of mixed requests (chats, streams, samples, "
+            f"classes to rank, bad ones, clients that go away): {found['requests']:,} requests, "
+            f"{found['lost']} without an answer, {found['wrong']} with another answer than the first to the "
+            f"same; memory {found['mib']:.0f} MiB, which grows by {grown} in an hour.\n"
         )
         rows = [
             [name, f"{speed['requests_per_second']:.0f}", f"{speed['p50_ms']:.0f}", f"{speed['p99_ms']:.0f}"]
