@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import signal
 import urllib.request
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -170,7 +171,8 @@ def trained(place: pathlib.Path) -> Results:
     """Every array of a run's last checkpoint, the place in the data, and the metrics but for times."""
     step = step_folders(str(place / "run"))[-1]
     folder = checkpoints_of(place / "run") / str(step)
-    arrays = jax.tree.leaves_with_path(ocp.PyTreeCheckpointer().restore(folder / STATE))
+    with warnings.catch_warnings(action="ignore"):  # that no sharding is given
+        arrays = jax.tree.leaves_with_path(ocp.PyTreeCheckpointer().restore(folder / STATE))
     found = {jax.tree_util.keystr(name): _sum(np.asarray(array).tobytes()) for name, array in arrays}
     found["place in the data"] = _sum((folder / LOADER / "metadata").read_bytes())
     numbers = collections.Counter()

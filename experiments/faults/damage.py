@@ -167,7 +167,7 @@ def cases(bench: Bench, count: int) -> Mapping[str, Callable[[], dict[str, Any]]
             DAMAGES[name].inject(place)
             outcome, made = bench.run_at(command, place)
             what, line = verdict(outcome, made, expected[command], DAMAGES[name].names)
-            found[command] = {"what": what, "line": line.replace(f"{place}/", "")}
+            found[command] = {"what": what, "line": line.replace(f"{place}/", "").replace(f"{bench.work}/", "")}
         return found
 
     return {name: lambda name=name: one(name) for name in DAMAGES}

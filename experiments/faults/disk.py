@@ -99,7 +99,7 @@ def fill(bench: Bench, command: str, count: int) -> dict[str, Any]:
             elif outcome.status == 0:
                 told["had room"] = told.get("had room", 0) + 1
             else:
-                line = outcome.errors[0].replace(str(place), "PLACE")
+                line = outcome.errors[0].replace(f"{place}/", "").replace(f"{bench.work}/", "")
                 told[line] = told.get(line, 0) + 1
             wrong.extend(f"{name}: half: {path}" for path in half(place))
             outcome, made = bench.run_at(command, place)
