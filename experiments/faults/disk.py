@@ -112,14 +112,14 @@ def fill(bench: Bench, command: str, count: int) -> dict[str, Any]:
         if outcome.status:
             raise SystemExit(f"error: {command} fails on a disk that has room: {outcome.err}")
         needed = disk.used() - before
-        for number in range(count):
-            tried(needed * number // count // PAGE * PAGE, expected)
-        tried(None, expected)
-    return {"injected": count + 1, "needed": needed, "wrong": wrong, "told": told}
+        moments = sorted({needed * number // count // PAGE * PAGE for number in range(count)})
+        for free in [*moments, None]:
+            tried(free, expected)
+    return {"injected": len(moments) + 1, "needed": needed, "wrong": wrong, "told": told}
 
 
 def cases(bench: Bench, count: int) -> Mapping[str, Callable[[], dict[str, Any]]]:
-    """Of each command `count` moments."""
+    """Of each command `count` moments, where it needs as many pages of the disk."""
 
     def one(command: str) -> dict[str, Any]:
         with teacher() as bench.teacher:

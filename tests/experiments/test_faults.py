@@ -1,4 +1,4 @@
-"""The experiment that injects faults: what it counts, and the page that is made of it. It itself takes minutes."""
+"""The experiment that injects faults: what it counts, and the page that it writes."""
 
 import json
 import pathlib
