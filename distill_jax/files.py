@@ -243,6 +243,8 @@ def new_folder(folder: str | os.PathLike, advice: str = "choose another place") 
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
             _sync(target.parent)
+        except UserError as error:  # of a file in it
+            raise UserError(str(error).replace(str(temporary), str(folder))) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

@@ -88,6 +88,13 @@ def test_a_line_is_added_whole_after_one_that_was_cut_short(tmp_path):
     assert files.json_lines(path, "step") == ([{"step": 1}, {"step": 2}], [2])
 
 
+def test_a_file_in_a_folder_that_is_made_is_named_as_it_will_be(tmp_path):
+    with disk_of(0), pytest.raises(UserError, match=f"^{tmp_path / 'new' / 'a'}: {FULL}"):
+        with files.new_folder(tmp_path / "new") as temporary:
+            files.write_text(temporary / "a", "content")
+    assert not list(tmp_path.iterdir())
+
+
 def test_rows_of_infer_are_added_all_or_none(tmp_path):
     path = tmp_path / "out.jsonl"
     with pytest.raises(UserError, match=f"{path}: cannot be written"), open_output(str(path), {}) as output:
