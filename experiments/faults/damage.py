@@ -146,28 +146,25 @@ def verdict(outcome: Outcome, made: Results, expected: Results, names: Sequence[
 
 
 def cases(bench: Bench, count: int) -> Mapping[str, Callable[[], dict[str, Any]]]:
-    """Of each kind of damage what each command makes of it; `count` is not used."""
+    """What each command makes of each kind of damage, `COMMAND: KIND`; `count` is not used."""
     expected: dict[str, Results] = {}
 
-    def undisturbed() -> None:
-        """What each command makes of the base; leaves the output of `infer` there, to be damaged."""
-        for command in COMMANDS:
+    def undisturbed(command: str) -> Results:
+        """What a command makes of the base."""
+        if command not in expected:
             outcome, expected[command] = bench.run_at(command, bench.copy("undisturbed"))
             if outcome.status or outcome.fault():
                 raise SystemExit(f"error: {command} fails on a run that nothing has damaged: {outcome.err}")
+        return expected[command]
 
-    def one(name: str) -> dict[str, Any]:
-        if not expected:
-            undisturbed()
-        found = {}
-        for command in COMMANDS:
-            place = bench.copy("damaged")
-            if name.endswith("infer's output"):
-                bench.run(bench.words("infer", place), place)
-            DAMAGES[name].inject(place)
-            outcome, made = bench.run_at(command, place)
-            what, line = verdict(outcome, made, expected[command], DAMAGES[name].names)
-            found[command] = {"what": what, "line": line.replace(f"{place}/", "").replace(f"{bench.work}/", "")}
-        return found
+    def one(command: str, kind: str) -> dict[str, Any]:
+        wanted, place = undisturbed(command), bench.copy("damaged")
+        if kind.endswith("infer's output"):
+            bench.run(bench.words("infer", place), place)
+        DAMAGES[kind].inject(place)
+        outcome, made = bench.run_at(command, place)
+        what, line = verdict(outcome, made, wanted, DAMAGES[kind].names)
+        return {"what": what, "line": line.replace(f"{place}/", "").replace(f"{bench.work}/", "")}
 
-    return {name: lambda name=name: one(name) for name in DAMAGES}
+    pairs = [(command, kind) for kind in DAMAGES for command in COMMANDS]
+    return {": ".join(pair): lambda pair=pair: one(*pair) for pair in pairs}

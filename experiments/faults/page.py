@@ -45,9 +45,9 @@ def _summary(figures: Figures) -> Iterator[list[str]]:
         wrong = f"{len(found['wrong'])} not one line, half files or other results"
         what = f"a full or read-only disk, {name}"
         yield [what, f"{found['injected']:,}", wrong, "the same command, with room", TESTS["disk"]]
-    if cells := [cell for row in figures.get("damage", {}).values() for cell in row.values()]:
-        wrong = sum(cell["what"] not in SHOWN for cell in cells)
-        kinds = len(figures["damage"])
+    if cells := figures.get("damage"):
+        wrong = sum(cell["what"] not in SHOWN for cell in cells.values())
+        kinds = len({name.partition(": ")[2] for name in cells})
         row = [f"damaged files, {kinds} kinds", f"{len(cells):,}", f"{wrong} tracebacks or other results"]
         yield [*row, "as the table below says", TESTS["damage"]]
 
@@ -56,10 +56,12 @@ def _damage(figures: Figures) -> str:
     found = figures.get("damage", {})
     if not found:
         return ""
-    commands = list(next(iter(found.values())))
-    rows = [
-        [name, *(SHOWN.get(row[c]["what"], row[c]["what"]) for c in commands)] for name, row in found.items()
-    ]
+    pairs = [name.split(": ") for name in found]
+    commands, kinds = (list(dict.fromkeys(parts)) for parts in zip(*pairs, strict=True))
+    rows = []
+    for kind in kinds:
+        cells = [found.get(f"{command}: {kind}", {}).get("what", "not run") for command in commands]
+        rows.append([kind, *(SHOWN.get(what, what) for what in cells)])
     return DAMAGE.format(table=markdown(["damage", *commands], rows))
 
 

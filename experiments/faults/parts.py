@@ -15,12 +15,13 @@ def run(counts: Mapping[str, int], work: pathlib.Path, path: pathlib.Path) -> No
     bench = Bench(work)
     figures = json.loads(path.read_text()) if path.exists() else {}
     for part, count in counts.items():
-        module = importlib.import_module(f"distill_jax.experiments.faults.{part}")
-        for name, case in module.cases(bench, count).items():
-            if name not in figures.setdefault(part, {}):
-                figures[part][name] = case()
-                print(f"{part}, {name}: {json.dumps(figures[part][name])}", flush=True)
-                results.write(path, figures)
+        cases = importlib.import_module(f"distill_jax.experiments.faults.{part}").cases(bench, count)
+        done = figures.get(part, {})
+        for name in [name for name in cases if name not in done]:
+            done[name] = cases[name]()
+            print(f"{part}, {name}: {json.dumps(done[name])}", flush=True)
+            figures[part] = {name: done[name] for name in cases if name in done}
+            results.write(path, figures)
 
 
 if __name__ == "__main__":

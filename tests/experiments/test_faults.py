@@ -61,8 +61,8 @@ def test_what_a_server_says_is_compared_without_ids_and_times():
 
 def test_the_part_of_the_page_by_hand():
     killed = {"injected": 30, "lost": 0, "more": 1, "failed": 2}
-    cells = {"train": {"what": "recovers"}, "eval": {"what": "WRONG: another result"}}
-    figures = {"kills": {"infer": killed}, "damage": {"a cut file": cells}}
+    cells = {"train: a cut file": {"what": "recovers"}, "eval: a cut file": {"what": "WRONG: another result"}}
+    figures = {"kills": {"infer": killed}, "damage": cells}
     text = page.page(figures)
     assert "| `kill -9` of infer | 30 | 0 lost, 1 twice or others, 2 failed | the same command | " in text
     assert "| damaged files, 1 kinds | 2 | 1 tracebacks or other results | " in text
