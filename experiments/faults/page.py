@@ -33,23 +33,30 @@ TESTS = {
 Figures = Mapping[str, Mapping[str, Mapping[str, Any]]]
 
 
+def _lost(**counts: int) -> str:
+    """Nothing, or how many times what, with `_` for spaces."""
+    return (
+        ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count) or "nothing"
+    )
+
+
 def _summary(figures: Figures) -> Iterator[list[str]]:
     for name, found in figures.get("kills", {}).items():
-        lost = f"{found['lost']} lost, {found['more']} twice or others, {found['failed']} failed"
+        lost = _lost(rows_or_arrays=found["lost"], too_many=found["more"], failed=found["failed"])
         yield [f"`kill -9` of {name}", f"{found['injected']:,}", lost, "the same command", TESTS["kills"]]
     for name, found in figures.get("flips", {}).items():
-        seen = f"{found['unnoticed']} unnoticed"
         again = "the step before" if name == "checkpoint" else "made anew"
-        yield [f"a changed bit in a {name}", f"{found['injected']:,}", seen, again, TESTS["flips"]]
+        lost = f"{found['unnoticed']} unnoticed"
+        yield [f"a changed bit, {name}", f"{found['injected']:,}", lost, again, TESTS["flips"]]
     for name, found in figures.get("disk", {}).items():
-        wrong = f"{len(found['wrong'])} not one line, half files or other results"
+        lost = _lost(more_than_a_line_or_half_a_file_or_another_result=len(found["wrong"]))
         what = f"a full or read-only disk, {name}"
-        yield [what, f"{found['injected']:,}", wrong, "the same command, with room", TESTS["disk"]]
+        yield [what, f"{found['injected']:,}", lost, "the same command, with room", TESTS["disk"]]
     if cells := figures.get("damage"):
         wrong = sum(cell["what"] not in SHOWN for cell in cells.values())
         kinds = len({name.partition(": ")[2] for name in cells})
-        row = [f"damaged files, {kinds} kinds", f"{len(cells):,}", f"{wrong} tracebacks or other results"]
-        yield [*row, "as the table below says", TESTS["damage"]]
+        lost = _lost(not_told_or_another_result=wrong)
+        yield [f"damaged files, {kinds} kinds", f"{len(cells):,}", lost, "see below", TESTS["damage"]]
 
 
 def _damage(figures: Figures) -> str:

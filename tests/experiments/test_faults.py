@@ -63,9 +63,11 @@ def test_the_part_of_the_page_by_hand():
     killed = {"injected": 30, "lost": 0, "more": 1, "failed": 2}
     cells = {"train: a cut file": {"what": "recovers"}, "eval: a cut file": {"what": "WRONG: another result"}}
     figures = {"kills": {"infer": killed}, "damage": cells}
+    figures["disk"] = {"eval": {"injected": 5, "wrong": []}}
     text = page.page(figures)
-    assert "| `kill -9` of infer | 30 | 0 lost, 1 twice or others, 2 failed | the same command | " in text
-    assert "| damaged files, 1 kinds | 2 | 1 tracebacks or other results | " in text
+    assert "| `kill -9` of infer | 30 | 1 too many, 2 failed | the same command | " in text
+    assert "| damaged files, 1 kinds | 2 | 1 not told or another result | see below | " in text
+    assert "| a full or read-only disk, eval | 5 | nothing | the same command, with room | " in text
     assert "| a cut file | recovers | WRONG: another result |" in text
     assert "Load" not in text
 
