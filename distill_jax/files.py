@@ -22,10 +22,10 @@ from typing import IO, Any
 
 from distill_jax.errors import UserError
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = "EACCES EEXIST EIO EISDIR ELOOP ENAMETOOLONG ENOTDIR EPERM EROFS".split()
 # Libraries that write by themselves (TensorStore, Arrow) raise errors of their own with the system's words.
-_WORDS = {os.strerror(number): number for number in (*_FULL, errno.EROFS)}
+_WORDS = {os.strerror(number): number for number in (*FULL, errno.EROFS)}
 _PARTIAL = ".partial"
 _LFS = b"version https://git-lfs.github.com/spec/"
 _GZIP = b"\x1f\x8b"
@@ -46,7 +46,7 @@ def disk_errors(path: str | os.PathLike, advice: str = "choose another place") -
         yield
     except Exception as error:
         number = _errno(error, pathlib.Path(path))
-        if number in _FULL:
+        if number in FULL:
             raise UserError(f"{path}: no space left on the disk: free some, or {advice}") from error
         if errno.errorcode.get(number) in _REFUSED:
             raise UserError(f"{path}: cannot be written ({os.strerror(number)}): {advice}") from error
@@ -171,13 +171,21 @@ def append_line(path: str | os.PathLike, line: str) -> None:
     with disk_errors(path), open(path, "ab+", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - 1, 0))
-        data = line.encode() + b"\n" if file.read(1) in (b"", b"\n") else b"\n" + line.encode() + b"\n"
-        try:
-            while data:
-                data = data[file.write(data) :]
-        except OSError:
-            file.truncate(size)
-            raise
+        add(file, line.encode() + b"\n" if file.read(1) in (b"", b"\n") else b"\n" + line.encode() + b"\n")
+
+
+def add(file: io.FileIO, data: bytes) -> None:
+    """Adds data to a file that is open for appending, without a buffer: all of it, or nothing when it fails.
+
+    Raises OSError.
+    """
+    size = file.seek(0, os.SEEK_END)
+    try:
+        while data:
+            data = data[file.write(data) :]
+    except OSError:
+        file.truncate(size)
+        raise
 
 
 def unreadable(path: str | os.PathLike, error: Exception) -> UserError:
@@ -235,6 +243,8 @@ def new_folder(folder: str | os.PathLike, advice: str = "choose another place") 
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
             _sync(target.parent)
+        except UserError as error:  # of a file in it
+            raise UserError(str(error).replace(str(temporary), str(folder))) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

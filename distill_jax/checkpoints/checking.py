@@ -7,7 +7,6 @@ from collections.abc import Callable
 from distill_jax import checksums, files
 from distill_jax.checkpoints import orbax, run_dir, whole
 from distill_jax.checkpoints.layout import CHECKPOINTS, CONFIG, DATA, METRICS, RUN, SCORES, checkpoints_of
-from distill_jax.data.vocabularies import load_vocabulary
 from distill_jax.errors import UserError
 
 
@@ -49,11 +48,10 @@ def _read(name: str, read: Callable[[], str]) -> Checked:
 
 
 def _vocabulary(model_dir: str) -> str:
-    expected = run_dir.load(model_dir).vocabulary
-    if not expected:  # converted from a checkpoint that had none
+    run = run_dir.load(model_dir)
+    if not run.vocabulary:  # converted from a checkpoint that had none
         return "none"
-    if (found := load_vocabulary(model_dir).fingerprint) != expected:
-        raise UserError(f"the fingerprint is {found}, expected {expected}")
+    run_dir.vocabulary_of(model_dir, run)
     return "whole"
 
 

@@ -28,7 +28,7 @@ from distill_jax.checkpoints.other_formats.t5gemma_flax import is_t5gemma, read_
 from distill_jax.checkpoints.other_formats.t5x_legacy import read_legacy
 from distill_jax.checkpoints.other_formats.tokenizer_files import read_tokenizer
 from distill_jax.checkpoints.whole import require_whole
-from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
+from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig
 from distill_jax.models.families import make_config
@@ -71,8 +71,9 @@ class Checkpoint:
 
     def vocabulary(self) -> Vocabulary | None:
         """Its vocabulary, where the checkpoint has one that we can read."""
-        if self.run_folder is not None and (self.run_folder / "vocabulary.json").exists():
-            return load_vocabulary(self.run_folder)
+        run = self.run()
+        if run is not None and (self.run_folder / "vocabulary.json").exists():
+            return run_dir.vocabulary_of(str(self.run_folder), run)
         return read_tokenizer(self.folder) if self.format == "huggingface" else None
 
     def model_config(self, mlp_activations: tuple[str, ...] | None = None) -> ModelConfig:
@@ -153,8 +154,16 @@ def _open_ours(path: str, root: pathlib.Path, step: int | str | None, verify: bo
     if run.lora is not None:
         parameters = _on_base(path, run.lora, parameters, verify)
     config = make_config(run.model | {"scan_layers": False})
-    check(path, parameters, config, str(root / RUN))
+    _check_run(path, parameters, config, root)
     return Checkpoint(path, "distill-jax", number, parameters, config, root, folder)
+
+
+def _check_run(path: str, parameters: Parameters, config: ModelConfig, folder: pathlib.Path) -> None:
+    """Raises UserError when the parameters are not of the network in a folder's run.json."""
+    try:
+        check(path, parameters, config, str(folder / RUN))
+    except UserError as error:
+        raise UserError(f"{error}: put a copy of that file or of the checkpoint back") from None
 
 
 def _on_base(path: str, description: Mapping[str, Any], adapters: Parameters, verify: bool) -> Parameters:
@@ -226,5 +235,5 @@ def _open_t5x(path: str, folder: pathlib.Path) -> Checkpoint:
     config = None
     if run_folder is not None:
         config = make_config(run_dir.load(str(run_folder)).model | {"scan_layers": False})
-        check(path, parameters, config, str(run_folder / RUN))
+        _check_run(path, parameters, config, run_folder)
     return Checkpoint(path, kind, step, parameters, config, run_folder, folder)

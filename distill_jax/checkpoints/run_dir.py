@@ -16,6 +16,7 @@ from distill_jax.checkpoints.json_types import require
 from distill_jax.checkpoints.layout import CHECKPOINTS, CONFIG, DATA, HEADER, LOCK, RUN, require_run
 from distill_jax.config import ModelOptions, Options, PrepareConfig, TrainConfig
 from distill_jax.config.options import check
+from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.families import make_config
 from distill_jax.tasks.own import Description
@@ -100,8 +101,8 @@ def claim(model_dir: str, run: Run, config: Options | None = None) -> None:
         differing = _differing(model_dir, run, config)
         if differing:
             raise UserError(
-                f"{model_dir} holds a different run ({'; '.join(differing)}): choose another {_FOLDER}, or "
-                "delete this one"
+                f"{path}: the folder holds a different run ({'; '.join(differing)}): choose another "
+                f"{_FOLDER}, or delete this folder"
             )
         return
     if (path.parent / CHECKPOINTS).exists():
@@ -186,9 +187,7 @@ def load(model_dir: str) -> Run:
     try:
         values = json.loads(files.read_text(path))
     except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path}: not a run description of this version: {error}: put a copy of the file back"
-        ) from None
+        raise _no_run(path, error) from None
     try:
         require(values, Run)
         run = Run(**values)
@@ -197,8 +196,23 @@ def load(model_dir: str) -> Run:
         check(PrepareConfig.options()["task_feature_lengths"], run.task_feature_lengths)
         _check_model(run.model)
     except UserError as error:
-        raise UserError(f"{path}: not a run description of this version: {error}") from None
+        raise _no_run(path, error) from None
     return run
+
+
+def _no_run(path: pathlib.Path, error: Exception) -> UserError:
+    return UserError(f"{path}: not a run description of this version: {error}: put a copy of the file back")
+
+
+def vocabulary_of(model_dir: str, run: Run) -> Vocabulary:
+    """The vocabulary in the folder of a run; raises UserError when it cannot be read, or is not the run's."""
+    found = load_vocabulary(model_dir)
+    if run.vocabulary and found.fingerprint != run.vocabulary:  # a converted run may have been made without
+        raise UserError(
+            f"{model_dir}: another vocabulary than that of the run: its fingerprint is {found.fingerprint}, "
+            f"{RUN} has {run.vocabulary}: put a copy of the run's vocabulary.json and the file beside it back"
+        )
+    return found
 
 
 def _check_model(fields: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import sys
 import textwrap
 
 import distill_jax
+from distill_jax import files
 from distill_jax.cli.common import REGISTERED
 from distill_jax.config import COMMANDS
 from distill_jax.config.data import OwnData
@@ -66,12 +67,29 @@ def main(argv: list[str] | None = None) -> int:
         config = [configuration(args)] if args.options else []
         if config and isinstance(config[0], OwnData):
             config[0].require_files()
-        return args.function(*config)
+        status = args.function(*config)
+        sys.stdout.flush()
+        return status
     except UserError as error:
+        _end_output()
         print(f"error: {error}", file=sys.stderr)
         return Status.FAILED
     except KeyboardInterrupt:
         return Status.INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _end_output()
         return Status.CLOSED
+    except OSError as error:
+        if error.errno not in files.FULL:
+            raise
+        _end_output()
+        print(f"error: {error.filename or 'the output'}: no space left on the disk: free some", file=sys.stderr)
+        return Status.FAILED
+
+
+def _end_output() -> None:
+    """Prints what is left to print, or drops it where that fails: Python would tell of it at its exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -5,8 +5,8 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
 
 from distill_jax import files
 from distill_jax.errors import UserError
@@ -28,25 +28,39 @@ def to_json(row: Mapping[str, Any]) -> str:
 class Output:
     """A place for rows; see `open_output`."""
 
-    def __init__(self, file: TextIO, name: str, done: int = 0, syncs: bool = False):
-        self._file = file
-        self._syncs = syncs
+    def __init__(self, write: Callable[[bytes], None], name: str, done: int = 0):
+        self._write = write
         self.name = name
         self.done = done
 
     def rows(self) -> Iterator[Mapping[str, Any]]:
-        """The rows that an earlier run has written."""
-        if self.done:
-            with open(self.name, encoding="utf-8") as file:
-                yield from map(json.loads, file)
+        """The rows that an earlier run has written; raises UserError for a line that is none."""
+        if not self.done:
+            return
+        with open(self.name, "rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise ValueError("not a JSON object")
+                except (ValueError, RecursionError) as error:
+                    raise UserError(
+                        f"{self.name}, line {number}: damaged ({error}): choose another output, or delete it"
+                    ) from None
+                yield row
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Writes some rows; of a file, they are on the disk when it returns."""
-        self._file.writelines(f"{to_json(row)}\n" for row in rows)
-        self._file.flush()
-        if self._syncs:
-            os.fsync(self._file.fileno())
+        """Writes some rows; to a file all of them or none, and they are on the disk then."""
+        self._write("".join(f"{to_json(row)}\n" for row in rows).encode())
         self.done += len(rows)
+
+
+def _to(file: BinaryIO) -> Callable[[bytes], None]:
+    def write(data: bytes) -> None:
+        file.write(data)
+        file.flush()
+
+    return write
 
 
 @contextlib.contextmanager
@@ -66,19 +80,24 @@ def open_output(path: str, settings: Mapping[str, Any]) -> Iterator[Output]:
     target = pathlib.Path(path)
     try:
         if path == "-":
-            yield Output(sys.stdout, "standard output")
+            yield Output(_to(sys.stdout.buffer), "standard output")
             return
         if target.exists() and not target.is_file():
-            with target.open("w", encoding="utf-8") as file:
-                yield Output(file, path)
+            with target.open("wb") as file:
+                yield Output(_to(file), path)
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("a", encoding="utf-8") as file:
+        with target.open("ab", buffering=0) as file:
+
+            def write(data: bytes) -> None:
+                files.add(file, data)
+                os.fsync(file.fileno())
+
             files.lock(file, path, "another process is writing this file")
             _claim(target, settings)
             done, size = _whole_rows(target)
             file.truncate(size)
-            yield Output(file, path, done, syncs=True)
+            yield Output(write, path, done)
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -7,7 +7,7 @@ from typing import Any
 from distill_jax.checkpoints import reading, run_dir
 from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
-from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
+from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.decoding.engine import Engine
 from distill_jax.decoding.quantization import quantize
 from distill_jax.errors import UserError
@@ -58,4 +58,4 @@ def load_student(model_dir: str, data_dir: str | None = None) -> Student:
     origin = {"data_dir": data_dir, "teacher": run.teacher_name, "own_data": run.own_data}
     task, views = registry.resolve(run.mixture_or_task_name, run.label_source, run.module, **origin)
     model = make_network(make_config(run.model))
-    return Student(model_dir, run, model, load_vocabulary(model_dir), task, views)
+    return Student(model_dir, run, model, run_dir.vocabulary_of(model_dir, run), task, views)

@@ -74,11 +74,9 @@ class Store:
         self.path = pathlib.Path(path)
         if readonly and not self.path.is_file():
             raise UserError(f"{self.path}: no such file: expected a store of completions")
-        try:
+        with files.disk_errors(self.path, "choose another --store"):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written: {error.strerror}") from None
         try:
             self._lock()
             self._size = os.fstat(self._file).st_size

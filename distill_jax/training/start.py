@@ -7,8 +7,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from distill_jax.checkpoints.layout import checkpoints_of
 from distill_jax.checkpoints.orbax import Checkpointer
 from distill_jax.data.loader import Loader
+from distill_jax.errors import UserError
 from distill_jax.models.families import Network
 from distill_jax.models.lora import Lora
 from distill_jax.training import train_state
@@ -63,7 +65,11 @@ def start(run: Run, checkpointer: Checkpointer, loader: Loader) -> TrainState:
     restored = checkpointer.restore(run.place.shapes(shapes, model, lora))
     if restored is not None:
         state, position = restored
-        loader.set_state(position)
+        try:
+            loader.set_state(position)
+        except UserError as error:
+            folder = checkpoints_of(config.model_dir) / str(int(state.step))
+            raise UserError(f"{folder}: {error}: delete this folder to resume from the one before it") from None
         return state
     if run.start is None or lora is not None:  # adapters' start is the base's
         return _new_state(run.place, model, optimizer, config.seed, lora)()

@@ -19,7 +19,7 @@ from distill_jax.data.vocabularies import ByteVocabulary
 from distill_jax.errors import UserError
 from distill_jax.models.families import describe
 
-FLIPS = 200
+FLIPS = 60  # the experiment with faults makes more
 
 
 @flax.struct.dataclass

@@ -1,0 +1,107 @@
+"""The part of docs/reliability.md that has figures, from the results of the parts."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from distill_jax.experiments.report.tables import markdown
+
+MARKS = "<!-- faults -->\n", "<!-- /faults -->"
+TEXT = """`{command}` injects faults into runs of the tiniest student, gives the same command
+again, and compares what it makes with what an undisturbed one makes, bit by bit. Found:
+
+{summary}
+{damage}{load}"""
+DAMAGE = """### Damaged files before each command
+
+*stops*: one `error:` line that names the file and the way out. *recovers*: a warning that names it, and the
+same result. *unharmed*: the same result; the command does not need the file.
+
+{table}
+"""
+LOAD = """### Load and long runs
+
+{lines}"""
+COMMAND = "python -m distill_jax.experiments.faults"
+SHOWN = {"stops": "stops", "recovers": "recovers", "does not need it": "unharmed"}
+TESTS = {
+    "kills": "`teachers/test_kill.py`, `training/test_processes.py`",
+    "disk": "`faults/test_disk_full.py`",
+    "flips": "`faults/test_checkpoints.py`, `faults/test_records.py`",
+    "damage": "`faults/test_damage.py`",
+}
+
+Figures = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+def _lost(**counts: int) -> str:
+    """Nothing, or how many times what, with `_` for spaces."""
+    return (
+        ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count) or "nothing"
+    )
+
+
+def _summary(figures: Figures) -> Iterator[list[str]]:
+    for name, found in figures.get("kills", {}).items():
+        lost = _lost(rows_or_arrays=found["lost"], too_many=found["more"], failed=found["failed"])
+        yield [f"`kill -9` of {name}", f"{found['injected']:,}", lost, "the same command", TESTS["kills"]]
+    for name, found in figures.get("flips", {}).items():
+        again = "the step before" if name == "checkpoint" else "made anew"
+        lost = f"{found['unnoticed']} unnoticed"
+        yield [f"a changed bit, {name}", f"{found['injected']:,}", lost, again, TESTS["flips"]]
+    for name, found in figures.get("disk", {}).items():
+        lost = _lost(more_than_a_line_or_half_a_file_or_another_result=len(found["wrong"]))
+        what = f"a full or read-only disk, {name}"
+        yield [what, f"{found['injected']:,}", lost, "the same command, with room", TESTS["disk"]]
+    if cells := figures.get("damage"):
+        wrong = sum(cell["what"] not in SHOWN for cell in cells.values())
+        kinds = len({name.partition(": ")[2] for name in cells})
+        lost = _lost(not_told_or_another_result=wrong)
+        yield [f"damaged files, {kinds} kinds", f"{len(cells):,}", lost, "see below", TESTS["damage"]]
+
+
+def _damage(figures: Figures) -> str:
+    found = figures.get("damage", {})
+    if not found:
+        return ""
+    pairs = [name.split(": ") for name in found]
+    commands, kinds = (list(dict.fromkeys(parts)) for parts in zip(*pairs, strict=True))
+    rows = []
+    for kind in kinds:
+        cells = [found.get(f"{command}: {kind}", {}).get("what", "not run") for command in commands]
+        rows.append([kind, *(SHOWN.get(what, what) for what in cells)])
+    return DAMAGE.format(table=markdown(["damage", *commands], rows))
+
+
+def _load(figures: Figures) -> str:
+    lines = []
+    for found in figures.get("long_run", {}).values():
+        memory = " and ".join(f"{each['per_10000_steps']:+.1f} MiB" for each in found["memory_mib"])
+        mean = " and ".join(f"{each['mean']:.0f} MiB" for each in found["memory_mib"])
+        step = found["step_ms"]
+        lines.append(
+            f"A run of {found['steps']:,} steps with checkpoints, {found['validations']} validations and a "
+            f"`kill -9` half-way: memory {mean} in its two processes, which grows by {memory} in 10,000 steps "
+            f"(slope of a regression); a step takes {step['mean']:.1f} ms, and "
+            f"{step['per_10000_steps']:+.2f} ms after 10,000 steps.\n"
+        )
+    for found in figures.get("load", {}).values():
+        minutes, grown = found["seconds"] / 60, f"{found['mib_per_hour']:+.0f} MiB"
+        lines.append(
+            f"A server of that student, {minutes:.0f} minutes of mixed requests (chats, streams, samples, "
+            f"classes to rank, bad ones, clients that go away): {found['requests']:,} requests, "
+            f"{found['lost']} without an answer, {found['wrong']} with another answer than the first to the "
+            f"same; memory {found['mib']:.0f} MiB, which grows by {grown} in an hour.\n"
+        )
+        rows = [
+            [name, f"{speed['requests_per_second']:.0f}", f"{speed['p50_ms']:.0f}", f"{speed['p99_ms']:.0f}"]
+            for name, speed in found["speed"].items()
+        ]
+        lines.append(markdown(["clients", "requests a second", "p50, ms", "p99, ms"], rows))
+    return LOAD.format(lines="\n".join(lines)) if lines else ""
+
+
+def page(figures: Figures) -> str:
+    """The part of the page, without the marks."""
+    columns = ["fault", "injected", "lost", "recovery", "tests"]
+    summary = markdown(columns, list(_summary(figures)))
+    return TEXT.format(command=COMMAND, summary=summary, damage=_damage(figures), load=_load(figures))
