@@ -189,6 +189,12 @@ def unreadable(path: str | os.PathLike, error: Exception) -> UserError:
     return UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
+def leads_out(name: str) -> bool:
+    """Whether a relative path, as a file gives it, is none below the folder that the file is in."""
+    path = pathlib.PurePath(name)
+    return not name or path.is_absolute() or ".." in path.parts
+
+
 def refuse_existing(path: str | os.PathLike, advice: str) -> None:
     """Raises a UserError, with the advice, where something is at the path that a folder is to be written to."""
     if os.path.lexists(path):

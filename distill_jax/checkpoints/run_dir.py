@@ -104,8 +104,8 @@ def claim(model_dir: str, run: Run, config: Options | None = None) -> None:
                 "delete this one"
             )
         return
-    if (path.parent / CHECKPOINTS).exists():
-        raise UserError(f"{model_dir} holds checkpoints but no run.json: choose another {_FOLDER}")
+    if other := next((name for name in (CHECKPOINTS, CONFIG, DATA) if (path.parent / name).exists()), None):
+        raise UserError(f"{model_dir} holds {other} but no run.json: choose another {_FOLDER}")
     files.write_text(path, json.dumps(dataclasses.asdict(run), indent=2) + "\n")
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from distill_jax.checkpoints import reading, run_dir
+from distill_jax.checkpoints import reading, run_dir, trust
 from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
@@ -43,13 +43,13 @@ class Student:
         return self.run.task_feature_lengths
 
 
-def load_student(model_dir: str, data_dir: str | None = None) -> Student:
+def load_student(model_dir: str, data_dir: str | None = None, trusted: bool = False) -> Student:
     """Reads a run's folder; `data_dir` has the data sets of a task that reads files.
 
     Raises:
-      UserError: when it is not the folder of a run.
+      UserError: when it is not the folder of a run, and see `trust.load`.
     """
-    run = run_dir.load(model_dir)
+    run = trust.load(model_dir, trusted)
     if not run.mixture_or_task_name:
         raise UserError(
             f"{model_dir}: was pretrained, or converted without a task: start a student from it with "

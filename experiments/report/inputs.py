@@ -220,6 +220,11 @@ def _add_cell(found: Input, path: str, number: int, cell: Mapping[str, Any]) -> 
         value = cell.get(name)
         if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
             raise UserError(f"{path}, run {number}: {name}: expected {expected}, got {value!r:.60}")
+    for name in ("predictions", "run"):
+        if cell.get(name) and files.leads_out(cell[name]):
+            raise UserError(
+                f"{path}, run {number}: {name}: expected a path below this file, got {cell[name]!r:.60}"
+            )
     test, correct = cell.get("test") or {}, cell.get("correct")
     if correct is not None and not re.fullmatch("[01]*", correct):
         raise UserError(

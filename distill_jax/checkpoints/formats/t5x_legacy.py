@@ -14,6 +14,7 @@ import numpy as np
 import tensorstore as ts
 from flax import traverse_util
 
+from distill_jax import files
 from distill_jax.checkpoints.formats.parameters import Parameter, Parameters, Stacked
 from distill_jax.checkpoints.stores import ArrayReader, chunk_shape
 from distill_jax.errors import UserError
@@ -69,7 +70,7 @@ def _local_spec(path: pathlib.Path, name: str, spec: Mapping[str, Any], folder: 
     """The spec with an absolute path; its chunks and compressor are left to the array's own metadata."""
     kvstore = spec["kvstore"]
     where = kvstore.get("path", spec.get("path"))  # beside the kvstore before TensorStore 0.1.14
-    if spec["driver"] != "zarr" or not isinstance(where, str) or ".." in pathlib.PurePath(where).parts:
+    if spec["driver"] != "zarr" or not isinstance(where, str) or files.leads_out(where.strip("/")):
         raise UserError(f"{path}: parameter {name}: no spec of a Zarr array beside the file: {spec}")
     local = {"driver": "file", "path": f"{folder.absolute() / where.strip('/')}/"}
     metadata = {key: spec["metadata"][key] for key in ("shape",) if key in spec.get("metadata", {})}
