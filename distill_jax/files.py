@@ -118,6 +118,17 @@ def read_text(path: str | os.PathLike) -> str:
         raise unreadable(path, error) from None
 
 
+def read_json(path: str | os.PathLike, what: str = "JSON") -> Any:
+    """The value of a JSON file. Raises UserError when it cannot be read, or is not `what`."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path}: not {what}: {error}") from None
+    except RecursionError:
+        raise UserError(f"{path}: not {what}: nested too deeply") from None
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Writes a whole UTF-8 file; see `atomic_write`."""
     with atomic_write(path) as file:

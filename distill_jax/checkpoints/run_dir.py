@@ -12,15 +12,17 @@ from typing import Any, TypedDict
 from flax import traverse_util
 
 from distill_jax import files
-from distill_jax.checkpoints.json_types import require
 from distill_jax.checkpoints.layout import CHECKPOINTS, CONFIG, DATA, LOCK, RUN, require_run
-from distill_jax.config import ModelOptions, Options, PrepareConfig, TrainConfig
+from distill_jax.config import Options, PrepareConfig, PretrainConfig, TrainConfig
+from distill_jax.config.json_types import require, require_known
 from distill_jax.config.options import check
+from distill_jax.data.records import MANIFEST
 from distill_jax.errors import UserError
-from distill_jax.models.families import make_config
+from distill_jax.models.families import check_fields
 from distill_jax.tasks.own import Description
 
 _FOLDER = TrainConfig.named("model_dir")
+_ANEW = "delete this file: train writes it again"
 
 
 class LoraDescription(TypedDict):
@@ -136,8 +138,18 @@ def write_config(model_dir: str, config: Options) -> None:
 
 
 def read_config(model_dir: str) -> dict[str, Any] | None:
-    """The options in `config.json`; None where a run has none. Raises UserError when it is no JSON object."""
-    return _read_object(pathlib.Path(model_dir) / CONFIG)
+    """The options in `config.json`; None where a run has none.
+
+    Raises UserError when it is no JSON object, or the value of an option is none that it can have.
+    """
+    path, options = pathlib.Path(model_dir) / CONFIG, PretrainConfig.options() | TrainConfig.options()
+    values = _read_object(path)
+    for name in options.keys() & (values or {}).keys():
+        try:
+            check(options[name], values[name])
+        except UserError as error:
+            raise UserError(f"{path}: {error}: {_ANEW}") from None
+    return values
 
 
 def write_data(model_dir: str, manifest: Mapping[str, Any]) -> None:
@@ -147,8 +159,17 @@ def write_data(model_dir: str, manifest: Mapping[str, Any]) -> None:
 
 
 def read_data(model_dir: str) -> dict[str, Any] | None:
-    """The manifest in `data.json`; None where a run has none. Raises UserError when it is no JSON object."""
-    return _read_object(pathlib.Path(model_dir) / DATA)
+    """What is there of the manifest in `data.json`; None where a run has none.
+
+    Raises UserError when it is no JSON object, or an entry is of another kind than in `records.MANIFEST`.
+    """
+    path = pathlib.Path(model_dir) / DATA
+    values = _read_object(path)
+    try:
+        require_known(values or {}, MANIFEST, partial=True)
+    except UserError as error:
+        raise UserError(f"{path}: {error}: {_ANEW}") from None
+    return values
 
 
 def _read_object(path: pathlib.Path) -> dict[str, Any] | None:
@@ -159,7 +180,7 @@ def _read_object(path: pathlib.Path) -> dict[str, Any] | None:
         if not isinstance(values, dict):
             raise ValueError(f"expected a JSON object, got {values!r:.40}")
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read: {error}: delete this file: train writes it again") from None
+        raise UserError(f"{path}: cannot be read: {error}: {_ANEW}") from None
     return values
 
 
@@ -189,16 +210,7 @@ def load(model_dir: str) -> Run:
         if run.lora is not None and run.lora["rank"] < 1:
             raise UserError(f"lora.rank: expected 1 or more, got {run.lora['rank']}")
         check(PrepareConfig.options()["task_feature_lengths"], run.task_feature_lengths)
-        _check_model(run.model)
+        check_fields(run.model)
     except UserError as error:
         raise UserError(f"{path}: not a run description of this version: {error}") from None
     return run
-
-
-def _check_model(fields: dict[str, Any]) -> None:
-    """Raises UserError unless `families.make_config` makes the network of these fields."""
-    options = ModelOptions.options()
-    values = {name: check(options[name], value) for name, value in fields.items() if name in options}
-    if values.get("vocab_size") is None:
-        raise UserError("model.vocab_size is missing")
-    make_config(fields | values)

@@ -1,7 +1,6 @@
 """Where the values of a configuration come from: a saved `config.json`, gin files, gin bindings, flags."""
 
 import dataclasses
-import json
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -69,15 +68,16 @@ def build(cls: type[T], sources: Sources = Sources(), texts: Mapping[str, Any] =
 def _saved(cls: type[Options], path: str) -> dict[str, Any]:
     file = pathlib.Path(path)
     file = file / "config.json" if file.is_dir() else file
-    try:
-        values = json.loads(files.read_text(file))
-    except ValueError as error:
-        raise UserError(f"--config {file}: not JSON: {error}") from None
+    values = files.read_json(file)
     if not isinstance(values, dict):
         raise UserError(f"--config {file}: expected an object of options and values")
     for name in values:
         if name not in cls.options():
             raise UserError(f"--config {file}: no option {name!r}: {nearest(name, cls.options(), ALL_OPTIONS)}")
+        try:
+            check(cls.options()[name], values[name])
+        except UserError as error:
+            raise UserError(f"--config {file}: {error}") from None
     values.pop("trust", None)  # what a run was trusted with is asked again
     return values
 

@@ -61,8 +61,8 @@ def price_of(
         return None
     try:
         return parse_price(",".join(str(part) for part in prices[name]))
-    except TypeError:
-        raise UserError(f"{table}: {name}: expected [prompt, completion]") from None
+    except (TypeError, UserError):
+        raise UserError(f"{table}: {name}: expected [prompt, completion], got {prices[name]!r:.60}") from None
 
 
 def _listed(model: str, provider: str | None, base_url: str | None) -> Price | None:

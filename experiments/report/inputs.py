@@ -139,8 +139,8 @@ def _folder(folder: str, split: str, way: str, evaluations: Mapping[tuple[str, i
 
 def _teacher_accuracy(rows: Mapping[str, Mapping[str, Any]]) -> float | None:
     """Share of the rows whose label the teacher has right; None where predictions do not say."""
-    known = [row for row in rows.values() if "teacher_correct" in row]
-    return sum(row["teacher_correct"] for row in known) / len(rows) if known else None
+    known = [row["teacher_correct"] for row in rows.values() if "teacher_correct" in row]
+    return known.count(True) / len(rows) if known else None
 
 
 def _curve(folder: pathlib.Path) -> list[dict[str, float]]:
@@ -152,7 +152,7 @@ def _curve(folder: pathlib.Path) -> list[dict[str, float]]:
         if all(isinstance(line["step"], int) for line in lines):
             return lines
         raise ValueError("a step is no whole number")
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: expected metrics with a `step` in each line: {error!r}") from None
 
 
@@ -167,10 +167,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
 
 def _file(path: str) -> Input:
     """The runs of a sweep's or the demo's results, and of a file of floors."""
-    try:
-        values = json.loads(files.read_text(path))
-    except ValueError as error:
-        raise UserError(f"{path}: expected {EXPECTED}; this file is not JSON: {error}") from None
+    values = files.read_json(path, f"JSON, expected {EXPECTED}")
     parts = {name: values.get(name) for name in ("cells", "runs", "floors")} if isinstance(values, dict) else {}
     lists = [part for part in parts.values() if part is not None]
     if not lists or not all(

@@ -162,6 +162,7 @@ def _cells(grid: Mapping[str, Any], trust: bool) -> Iterator[Cell]:
     evaluation = {"rationale": False, **grid.get("eval", {})}
     _check_options(EvalConfig, evaluation, "eval")
     build(EvalConfig, texts=evaluation, model_dir="")
+    _check_options(TrainConfig, grid.get("search", {}), "search")
     if not trust:
         shapes = {f"models, {name}": shape for name, (_, shape) in models.items()}
         for where, given in {"train": train, "search": grid.get("search", {}), **shapes, **by_method}.items():
@@ -230,7 +231,6 @@ def _steps(steps: int | Mapping[Any, int], fraction: float) -> int:
 
 
 def _search(search: Mapping[str, Any], method: str) -> dict[str, tuple]:
-    _check_options(TrainConfig, search, "search")
     for name, values in search.items():
         if not isinstance(values, list) or not values:
             raise UserError(f"search: {name}: expected a list of values, got {values!r:.60}")
