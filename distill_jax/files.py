@@ -30,6 +30,7 @@ _PARTIAL = ".partial"
 _LFS = b"version https://git-lfs.github.com/spec/"
 _GZIP = b"\x1f\x8b"
 UNREADABLE = (OSError, UnicodeError, EOFError, zlib.error)  # of a text file, see `open_text`
+MOST_TEXT = 1 << 28  # characters of a file that is held whole: a few kB of gzip can stand for many GB
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 log = logging.getLogger("distill_jax")
 _numbers = itertools.count()  # tells the threads of a process apart
@@ -110,12 +111,18 @@ def open_text(path: str | os.PathLike, newline: str | None = None) -> IO[str]:
 
 
 def read_text(path: str | os.PathLike) -> str:
-    """A whole text file; see `open_text`. Raises UserError when it cannot be read, or is no such text."""
+    """A whole text file; see `open_text`.
+
+    Raises UserError when it cannot be read, is no such text, or has more than `MOST_TEXT` characters.
+    """
     try:
         with open_text(path) as file:
-            return file.read()
+            text = file.read(MOST_TEXT + 1)
     except UNREADABLE as error:
         raise unreadable(path, error) from None
+    if len(text) > MOST_TEXT:
+        raise UserError(f"{path}: more than {MOST_TEXT:,} characters of text")
+    return text
 
 
 def read_json(path: str | os.PathLike, what: str = "JSON") -> Any:

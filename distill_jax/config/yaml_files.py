@@ -14,12 +14,17 @@ MOST_VALUES = 100_000  # that a file stands for: a few lines of aliases can stan
 _ERRORS = (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
+_MERGE = "tag:yaml.org,2002:merge"  # of the key `<<`
+
+
 class _Loader(yaml.SafeLoader):
     """Refuses a key that comes twice, of which YAML would take the last."""
 
     def construct_mapping(self, node, deep=False):
         keys = set()
         for key_node, _ in node.value:
+            if key_node.tag == _MERGE:
+                continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, Hashable) and key in keys:
                 raise UserError(f"line {key_node.start_mark.line + 1}: the key {key!r} comes twice")
