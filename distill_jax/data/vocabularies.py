@@ -211,13 +211,13 @@ def read_tokenizer_json(folder: pathlib.Path) -> TokenizerVocabulary | CausalVoc
     path, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
     for file in filter(pathlib.Path.exists, (path, config)):
         files.refuse_lfs_pointer(file)
-    content = files.read_text(path)
+    content, what = files.read_text(path), "the files of a tokenizer"
     try:
-        end = files.read_json(config).get("eos_token") if config.exists() else None
+        end = files.read_json(config, what).get("eos_token") if config.exists() else None
         end = end["content"] if isinstance(end, dict) else end
-        added = {token["content"]: token["id"] for token in files.read_json(path)["added_tokens"]}
+        added = {token["content"]: token["id"] for token in files.read_json(path, what)["added_tokens"]}
     except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}: not the files of a tokenizer: {error!r}") from None
+        raise UserError(f"{folder}: not {what}: {error!r}") from None
     if end in (None, END, GEMMA_END) and added.get("<pad>") == PAD_ID and added.get(end or END) == EOS_ID:
         return TokenizerVocabulary(content, str(path))
     if not isinstance(end, str):

@@ -71,7 +71,9 @@ def _read_config(path: pathlib.Path) -> tuple[dict[str, Any], Names]:
     """`config.json`, and the family that it is of."""
     by_type = {kind: family for family in FAMILIES for kind in family.MODEL_TYPES}
     config = files.read_json(path, "the config of a model")
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: not the config of a model: expected an object")
+    kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in by_type:
         raise UserError(f"{path}: expected the model_type {', '.join(by_type)}, found {kind!r}")
     return config, by_type[kind]
