@@ -247,7 +247,7 @@ def load_vocabulary(spec: str | os.PathLike) -> Vocabulary:
     if not (path / "vocabulary.json").exists() and tokenizer.exists() and not (path / "spiece.model").exists():
         return read_tokenizer_json(path)
     try:
-        stored = files.read_json(path / "vocabulary.json")
+        stored = json.loads((path / "vocabulary.json").read_text())
         if stored["kind"] == "bytes":
             return ByteVocabulary()
         if stored["kind"] == "tokenizer":
@@ -255,7 +255,7 @@ def load_vocabulary(spec: str | os.PathLike) -> Vocabulary:
         if stored["kind"] == "causal":
             return CausalVocabulary(tokenizer.read_text(encoding="utf-8"), stored["end"], str(tokenizer))
         extra_ids = int(stored["extra_ids"])
-    except (OSError, ValueError, KeyError, TypeError, ArithmeticError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise UserError(f"{path}: no usable vocabulary.json in there: {error}") from None
     return _read_model(path / "vocabulary.model", extra_ids)
 

@@ -70,12 +70,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m distill_jax.experiments.fuzz", description=text)
     parser.add_argument("--seconds", type=float, default=20.0, help="for each reader")
     parser.add_argument("--seed", type=int, default=0, help="of the inputs")
-    parser.add_argument("--only", nargs="*", default=[], help="readers whose names begin so")
+    parser.add_argument(
+        "--only", nargs="*", default=[], help="readers whose names begin so; the figures of others stay"
+    )
     parser.add_argument("--results", type=pathlib.Path, default=results.FOLDER / "fuzz.json")
     args = parser.parse_args(argv)
     multiprocessing.get_context("forkserver").set_forkserver_preload(["distill_jax.experiments.fuzz.preload"])
     table = Table("reader", "inputs", "seconds", "slowest, s", "faults")
-    readers = {}
+    before = json.loads(args.results.read_text())["readers"] if args.only and args.results.exists() else {}
+    readers = {name: before[name] for name in names([]) if name in before}
     for name in names(args.only):
         readers[name] = found = _fed(name, args.seconds, args.seed)
         faults = [f"{each['times']} of {place}: {each['words']}" for place, each in found["faults"].items()]

@@ -10,7 +10,7 @@ from distill_jax import files
 from distill_jax.checkpoints import run_dir
 from distill_jax.checkpoints.layout import RUN
 from distill_jax.config.data import method_in
-from distill_jax.errors import UserError
+from distill_jax.errors import UserError, words_of
 from distill_jax.evaluation.comparison import read_predictions
 from distill_jax.experiments.report.runs import RULES, Input, Run, amount
 from distill_jax.models.families import make_config
@@ -167,7 +167,10 @@ _KINDS: dict[str, tuple[Any, str]] = {
 
 def _file(path: str) -> Input:
     """The runs of a sweep's or the demo's results, and of a file of floors."""
-    values = files.read_json(path, f"JSON, expected {EXPECTED}")
+    try:
+        values = json.loads(files.read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: expected {EXPECTED}; this file is not JSON: {words_of(error):.200}") from None
     parts = {name: values.get(name) for name in ("cells", "runs", "floors")} if isinstance(values, dict) else {}
     lists = [part for part in parts.values() if part is not None]
     if not lists or not all(
