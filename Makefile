@@ -5,7 +5,7 @@ BIN := .venv/bin
 # The tests start many processes: without it each would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test lint site bench
+.PHONY: setup demo test lint site bench lock audit licenses
 
 setup: .venv/installed
 
@@ -40,3 +40,21 @@ site: setup
 
 bench: .venv/bench
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+TOOLS := .venv/tools/bin
+
+.venv/tools/installed: requirements-tools.txt constraints.txt
+	$(PYTHON) -m venv .venv/tools
+	$(TOOLS)/pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-tools.txt
+	@touch $@
+
+lock: .venv/tools/installed
+	$(TOOLS)/uv pip compile setup.py --extra test -c constraints.txt --universal --python-version 3.11.5 \
+	  --generate-hashes --no-annotate --quiet --custom-compile-command "make lock" -o requirements-locked.txt
+
+audit: .venv/tools/installed
+	@$(TOOLS)/pip-audit --strict --require-hashes --disable-pip --progress-spinner off -r requirements-locked.txt \
+	  || { echo "error: a known vulnerability, or a package that could not be looked up: the lines above"; exit 1; }
+
+licenses: setup .venv/tools/installed
+	$(TOOLS)/pip-licenses --python $(BIN)/python --from=mixed --order=license --with-urls

@@ -47,6 +47,7 @@ def load(
     batch_size: int = 64,
     weights: str = "float32",
     verify: bool = True,
+    trust: bool = False,
 ):
     """A trained student, ready to predict: `load("runs/svamp").predict(["…"], rationale=True)`.
 
@@ -56,13 +57,15 @@ def load(
       batch_size: inputs per batch.
       weights: quantization of the weights: `float32` (none), `bfloat16` or `int8`.
       verify: compare the checkpoint's files with their checksums first.
+      trust: import the modules that the run names, and follow its links: SECURITY.md says when to.
 
     Returns:
       A `distill_jax.decoding.predictor.Predictor`.
 
     Raises:
-      UserError: when it is not the folder of a run, has no such checkpoint, or that is damaged.
+      UserError: when it is not the folder of a run, has no such checkpoint, or that is damaged; and when it
+        would run code, unless it is trusted.
     """
     from distill_jax.decoding.predictor import Predictor
 
-    return Predictor(model_dir, step, batch_size, weights, verify)
+    return Predictor(model_dir, step, batch_size, weights, verify, trust)

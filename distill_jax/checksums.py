@@ -75,16 +75,19 @@ def _read(folder: pathlib.Path) -> dict[str, str]:
     first, _, lines = (folder / NAME).read_bytes().decode().partition("\n")
     if first != f"# {_sum(lines)} of these lines":
         raise ValueError("not the checksums that were written")
-    return {path: digest for digest, _, path in (line.partition("  ") for line in lines.splitlines())}
+    sums = {path: digest for digest, _, path in (line.partition("  ") for line in lines.splitlines())}
+    if any(files.leads_out(path) for path in sums):
+        raise ValueError("names files that are not in the folder")
+    return sums
 
 
 def _fault(path: pathlib.Path, digest: str) -> str | None:
     """What is wrong with a file; None where it is as it was."""
     try:
+        if not path.is_file():  # a pipe would be read for ever
+            return "missing"
         if _sum_of(path) == digest:
             return None
         return "changed" if path.stat().st_size else "empty"
-    except FileNotFoundError:
-        return "missing"
     except OSError as error:
         return error.strerror or str(error)

@@ -30,6 +30,7 @@ _PARTIAL = ".partial"
 _LFS = b"version https://git-lfs.github.com/spec/"
 _GZIP = b"\x1f\x8b"
 UNREADABLE = (OSError, UnicodeError, EOFError, zlib.error)  # of a text file, see `open_text`
+MOST_TEXT = 1 << 28  # characters of a file that is held whole: a few kB of gzip can stand for many GB
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 log = logging.getLogger("distill_jax")
 _numbers = itertools.count()  # tells the threads of a process apart
@@ -110,12 +111,29 @@ def open_text(path: str | os.PathLike, newline: str | None = None) -> IO[str]:
 
 
 def read_text(path: str | os.PathLike) -> str:
-    """A whole text file; see `open_text`. Raises UserError when it cannot be read, or is no such text."""
+    """A whole text file; see `open_text`.
+
+    Raises UserError when it cannot be read, is no such text, or has more than `MOST_TEXT` characters.
+    """
     try:
         with open_text(path) as file:
-            return file.read()
+            text = file.read(MOST_TEXT + 1)
     except UNREADABLE as error:
         raise unreadable(path, error) from None
+    if len(text) > MOST_TEXT:
+        raise UserError(f"{path}: more than {MOST_TEXT:,} characters of text")
+    return text
+
+
+def read_json(path: str | os.PathLike, what: str = "JSON") -> Any:
+    """The value of a JSON file. Raises UserError when it cannot be read, or is not `what`."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path}: not {what}: {error}") from None
+    except RecursionError:
+        raise UserError(f"{path}: not {what}: nested too deeply") from None
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -195,6 +213,12 @@ def unreadable(path: str | os.PathLike, error: Exception) -> UserError:
     if isinstance(error, UnicodeDecodeError):
         return UserError(f"{path}: not {error.encoding.upper()} text ({error.reason} at byte {error.start})")
     return UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+def leads_out(name: str) -> bool:
+    """Whether a relative path, as a file gives it, is none below the folder that the file is in."""
+    path = pathlib.PurePath(name)
+    return not name or path.is_absolute() or ".." in path.parts
 
 
 def refuse_existing(path: str | os.PathLike, advice: str) -> None:

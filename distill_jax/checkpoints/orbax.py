@@ -20,6 +20,7 @@ from distill_jax.checkpoints.orbax_trees import BEGINNING, is_tree, read_tree
 from distill_jax.checkpoints.other_formats.parameters import to_arrays
 from distill_jax.checkpoints.stores import reason
 from distill_jax.config import TrainConfig
+from distill_jax.config.json_types import require_known
 from distill_jax.errors import UserError, words_of
 
 ADVICE = f"choose another {TrainConfig.named('model_dir')}; a run resumes from its last complete checkpoint"
@@ -54,9 +55,12 @@ class Scores:
         """Raises UserError, naming `path`, when `text` is none of `to_json`."""
         try:
             fields = json.loads(text)
-            return cls(fields["metric"], {int(step): score for step, score in fields["by_step"].items()})
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise UserError(f"{path}: no validation scores of a run: {error!r}: delete this file") from None
+            require_known(fields, {"metric": str | None, "by_step": dict[str, float | None]})
+            return cls(fields.get("metric"), {int(step): score for step, score in fields["by_step"].items()})
+        except (ValueError, RecursionError, UserError) as error:
+            raise UserError(
+                f"{path}: no validation scores of a run: {words_of(error)}: delete this file"
+            ) from None
 
 
 def load_scores(model_dir: str) -> Scores:

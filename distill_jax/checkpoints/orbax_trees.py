@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 import tensorstore as ts
 from flax import traverse_util
 
+from distill_jax import files
 from distill_jax.checkpoints.layout import STATE
 from distill_jax.checkpoints.other_formats.parameters import Parameter, Parameters, Stacked
 from distill_jax.checkpoints.stores import CHUNK_BYTES, ArrayReader
@@ -45,6 +46,8 @@ def _described(folder: pathlib.Path) -> tuple[Leaves, bool]:
             tuple(str(k["key"]) for k in leaf["key_metadata"]): leaf["value_metadata"].get("write_shape")
             for leaf in metadata["tree_metadata"].values()
         }
+        if odd := next((key for key in leaves if files.leads_out(".".join(key))), None):
+            raise ValueError(f"{odd} is no name of an array in there")
         return leaves, metadata.get("use_zarr3", False)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}: the checkpoint is not whole") from None

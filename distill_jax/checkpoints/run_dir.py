@@ -12,16 +12,18 @@ from typing import Any, TypedDict
 from flax import traverse_util
 
 from distill_jax import files
-from distill_jax.checkpoints.json_types import require
 from distill_jax.checkpoints.layout import CHECKPOINTS, CONFIG, DATA, HEADER, LOCK, RUN, require_run
-from distill_jax.config import ModelOptions, Options, PrepareConfig, TrainConfig
+from distill_jax.config import Options, PrepareConfig, PretrainConfig, TrainConfig
+from distill_jax.config.json_types import require, require_known
 from distill_jax.config.options import check
+from distill_jax.data.records import MANIFEST
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError
-from distill_jax.models.families import make_config
+from distill_jax.models.families import check_fields
 from distill_jax.tasks.own import Description
 
 _FOLDER = TrainConfig.named("model_dir")
+_ANEW = "delete this file: train writes it again"
 
 
 class LoraDescription(TypedDict):
@@ -105,8 +107,8 @@ def claim(model_dir: str, run: Run, config: Options | None = None) -> None:
                 f"{_FOLDER}, or delete this folder"
             )
         return
-    if (path.parent / CHECKPOINTS).exists():
-        raise UserError(f"{model_dir} holds checkpoints but no run.json: choose another {_FOLDER}")
+    if other := next((name for name in (CHECKPOINTS, CONFIG, DATA) if (path.parent / name).exists()), None):
+        raise UserError(f"{model_dir} holds {other} but no run.json: choose another {_FOLDER}")
     files.write_text(path, json.dumps(dataclasses.asdict(run), indent=2) + "\n")
 
 
@@ -137,8 +139,18 @@ def write_config(model_dir: str, config: Options) -> None:
 
 
 def read_config(model_dir: str) -> dict[str, Any] | None:
-    """The options in `config.json`; None where a run has none. Raises UserError when it is no JSON object."""
-    return _read_object(pathlib.Path(model_dir) / CONFIG)
+    """The options in `config.json`; None where a run has none.
+
+    Raises UserError when it is no JSON object, or the value of an option is none that it can have.
+    """
+    path, options = pathlib.Path(model_dir) / CONFIG, PretrainConfig.options() | TrainConfig.options()
+    values = _read_object(path)
+    for name in options.keys() & (values or {}).keys():
+        try:
+            check(options[name], values[name])
+        except UserError as error:
+            raise UserError(f"{path}: {error}: {_ANEW}") from None
+    return values
 
 
 def write_data(model_dir: str, manifest: Mapping[str, Any]) -> None:
@@ -154,8 +166,17 @@ def write_header(model_dir: str, lines: Mapping[str, str]) -> None:
 
 
 def read_data(model_dir: str) -> dict[str, Any] | None:
-    """The manifest in `data.json`; None where a run has none. Raises UserError when it is no JSON object."""
-    return _read_object(pathlib.Path(model_dir) / DATA)
+    """What is there of the manifest in `data.json`; None where a run has none.
+
+    Raises UserError when it is no JSON object, or an entry is of another kind than in `records.MANIFEST`.
+    """
+    path = pathlib.Path(model_dir) / DATA
+    values = _read_object(path)
+    try:
+        require_known(values or {}, MANIFEST, partial=True)
+    except UserError as error:
+        raise UserError(f"{path}: {error}: {_ANEW}") from None
+    return values
 
 
 def _read_object(path: pathlib.Path) -> dict[str, Any] | None:
@@ -166,7 +187,7 @@ def _read_object(path: pathlib.Path) -> dict[str, Any] | None:
         if not isinstance(values, dict):
             raise ValueError(f"expected a JSON object, got {values!r:.40}")
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read: {error}: delete this file: train writes it again") from None
+        raise UserError(f"{path}: cannot be read: {error}: {_ANEW}") from None
     return values
 
 
@@ -194,7 +215,7 @@ def load(model_dir: str) -> Run:
         if run.lora is not None and run.lora["rank"] < 1:
             raise UserError(f"lora.rank: expected 1 or more, got {run.lora['rank']}")
         check(PrepareConfig.options()["task_feature_lengths"], run.task_feature_lengths)
-        _check_model(run.model)
+        check_fields(run.model)
     except UserError as error:
         raise _no_run(path, error) from None
     return run
@@ -213,12 +234,3 @@ def vocabulary_of(model_dir: str, run: Run) -> Vocabulary:
             f"{RUN} has {run.vocabulary}: put a copy of the run's vocabulary.json and the file beside it back"
         )
     return found
-
-
-def _check_model(fields: dict[str, Any]) -> None:
-    """Raises UserError unless `families.make_config` makes the network of these fields."""
-    options = ModelOptions.options()
-    values = {name: check(options[name], value) for name, value in fields.items() if name in options}
-    if values.get("vocab_size") is None:
-        raise UserError("model.vocab_size is missing")
-    make_config(fields | values)

@@ -11,9 +11,15 @@ class TeacherOptions(Options):
         "openai", "who answers", choices=("openai", "anthropic", "gemini", "transformers", "checkpoint")
     )
     model: str = option(REQUIRED, "as the endpoint calls it; a folder for a local one", path=True)
-    base_url: str | None = option(None, "of an OpenAI-compatible server, such as http://localhost:8000/v1")
+    base_url: str | None = option(
+        None,
+        "of an OpenAI-compatible server, such as http://localhost:8000/v1",
+        guarded="where prompts and your key are sent",
+    )
     protocol: str | None = option(None, "default chat", choices=("chat", "completions"))
-    api_key_env: str | None = option(None, "environment variable that holds the key", metavar="NAME")
+    api_key_env: str | None = option(
+        None, "environment variable that holds the key", metavar="NAME", guarded="which is sent as the key"
+    )
     extra_body: str | None = option(None, "fields to add to every request", metavar="JSON")
     omit: tuple[str, ...] | None = option(None, "fields that are not sent, such as stop,temperature")
     max_tokens_field: str | None = option(

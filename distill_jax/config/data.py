@@ -6,6 +6,7 @@ from distill_jax import files
 from distill_jax.config.checking import VerifyOption
 from distill_jax.config.options import REQUIRED, JsonOption, Options, fixed, option
 from distill_jax.config.start import SCRATCH_VOCABULARY, VOCABULARY, StartOptions
+from distill_jax.config.trust import TrustOption
 from distill_jax.errors import UserError
 
 FIELDS = ("id", "input", "label", "teacher_label", "rationale", "label_probs", "choices")
@@ -53,11 +54,16 @@ class Columns(Options):
         return {field: column for field in FIELDS if (column := getattr(self, f"column_{field}"))}
 
 
-class Folders(Options):
+class Folders(TrustOption):
     """Where tasks and their data are"""
 
     data_dir: str | None = option(None, "folder of the data sets; default $DISTILL_JAX_DATA_DIR", path=True)
-    module: str | None = fixed(None, "Python module that registers the task", macro="MIXTURE_OR_TASK_MODULE")
+    module: str | None = fixed(
+        None,
+        "Python module that registers the task",
+        macro="MIXTURE_OR_TASK_MODULE",
+        guarded="whose import runs its code",
+    )
 
 
 class OwnData(Columns):

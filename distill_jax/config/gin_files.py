@@ -7,12 +7,13 @@ of functions, references with @) is T5X's use of gin, and refused here by file a
 import dataclasses
 import importlib.resources
 import pathlib
+import tokenize
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from distill_jax import files
 from distill_jax.config.options import nearest
-from distill_jax.errors import UserError
+from distill_jax.errors import UserError, words_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,7 +122,15 @@ def read(name: str, search_paths: Sequence[str] = (), within: tuple[str, ...] = 
                     "NAME = value (docs/options.md lists them)"
                 )
     except SyntaxError as error:
-        raise UserError(f"{path}, line {error.lineno or '?'}: {error.msg}") from None
+        raise UserError(f"{path}, line {error.lineno or '?'}: {' '.join(str(error.msg).split())}") from None
+    except (
+        tokenize.TokenError,
+        RecursionError,
+        ValueError,
+        TypeError,
+        MemoryError,
+    ) as error:  # gin lets them pass
+        raise UserError(f"{path}: not gin: {words_of(error):.200}") from None
     return found
 
 

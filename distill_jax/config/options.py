@@ -50,6 +50,7 @@ class Option:
     repeat: bool = False  # a flag that may be repeated, each time with one text; positional: one text or more
     path: bool = False  # files or folders; written to JSON as absolute paths where they are there
     identity: bool = False  # part of what a run is: resuming it with another value is refused
+    guarded: str = ""  # why a file's value counts only with --trust; see `trust.refuse_guarded`
 
 
 def option(default: Any, help: str, **details: Any) -> Any:

@@ -1,7 +1,6 @@
 """Where the values of a configuration come from: a saved `config.json`, gin files, gin bindings, flags."""
 
 import dataclasses
-import json
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -13,10 +12,12 @@ from distill_jax.config.gin_files import Binding, Macro, Text
 from distill_jax.config.network import OF_A_RUN, ModelOptions
 from distill_jax.config.options import ALL_OPTIONS, Options, check, macro_of, nearest, parse, parse_gin
 from distill_jax.config.start import SCRATCH, StartOptions
+from distill_jax.config.trust import refuse_guarded
 from distill_jax.errors import UserError
 
 T = TypeVar("T", bound=Options)
 _START = "initial_checkpoint_path"
+_GIN_FLAG = "--gin."
 OF_A_CHECKPOINT = ModelOptions.options().keys() - OF_A_RUN
 
 
@@ -42,15 +43,19 @@ def build(cls: type[T], sources: Sources = Sources(), texts: Mapping[str, Any] =
 
     Raises:
       UserError: for a name that is no option of `cls`, a value of another kind or range, and what a file holds
-        that is no macro.
+        that is no macro, or that counts only with `--trust`.
     """
-    found = _saved(cls, sources.config) if sources.config else {}
-    from_gin, named = _from_gin(cls, sources)
-    found |= from_gin
+    saved = _saved(cls, sources.config) if sources.config else {}
+    from_gin, places, named = _from_gin(cls, sources)
+    given = {name: value for name, value in from_gin.items() if places[name].startswith(_GIN_FLAG)}
     for name, text in texts.items():
         field = cls.options()[name]
-        found[name] = parse(field, text) if isinstance(text, str) else check(field, text)
-    found |= values
+        given[name] = parse(field, text) if isinstance(text, str) else check(field, text)
+    given |= values
+    if not given.get("trust"):
+        of_files = {name: value for name, value in (saved | from_gin).items() if name not in given}
+        refuse_guarded(of_files, dict.fromkeys(saved, f"--config {sources.config}") | places, cls.options())
+    found = saved | from_gin | given
     if named is not None and _START not in texts and _START not in values:
         shapes = (
             {name: part for name, part in each.items() if name in OF_A_CHECKPOINT} for each in (named, found)
@@ -63,22 +68,27 @@ def build(cls: type[T], sources: Sources = Sources(), texts: Mapping[str, Any] =
 def _saved(cls: type[Options], path: str) -> dict[str, Any]:
     file = pathlib.Path(path)
     file = file / "config.json" if file.is_dir() else file
-    try:
-        values = json.loads(files.read_text(file))
-    except ValueError as error:
-        raise UserError(f"--config {file}: not JSON: {error}") from None
+    values = files.read_json(file)
     if not isinstance(values, dict):
         raise UserError(f"--config {file}: expected an object of options and values")
     for name in values:
         if name not in cls.options():
             raise UserError(f"--config {file}: no option {name!r}: {nearest(name, cls.options(), ALL_OPTIONS)}")
+        try:
+            check(cls.options()[name], values[name])
+        except UserError as error:
+            raise UserError(f"--config {file}: {error}") from None
+    values.pop("trust", None)  # what a run was trusted with is asked again
     return values
 
 
-def _from_gin(cls: type[Options], sources: Sources) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Values by field, of gin files and bindings; and the network that the start checkpoint's file is of.
+def _from_gin(
+    cls: type[Options], sources: Sources
+) -> tuple[dict[str, Any], dict[str, str], dict[str, Any] | None]:
+    """Values of gin files and bindings, where each is given, and the network that a start checkpoint is of.
 
-    The latter is None where no model file names the checkpoint, or the command has no network.
+    Values and places are by field. The network is that of the model file that names the checkpoint; None
+    without such a file, or where the command has no network.
     """
     bindings: dict[str, Binding] = {}
     by_macro = cls.by_macro()
@@ -92,21 +102,23 @@ def _from_gin(cls: type[Options], sources: Sources) -> tuple[dict[str, Any], dic
         bindings |= file
     for name, text in sources.gin_bindings:
         value = Macro(text[1:]) if re.fullmatch(r"%\w+", text) else Text(text)
-        bindings[name] = Binding(value, f"--gin.{name}")
+        bindings[name] = Binding(value, f"{_GIN_FLAG}{name}")
     resolved, referred = gin_files.resolve(bindings)
-    values = {}
+    values, places = {}, {}
     for name, value in resolved.items():
         where = bindings[name].where
         if name in by_macro:
             values[by_macro[name].name] = _read(by_macro[name], value, where)
+            places[by_macro[name].name] = where
         elif name not in referred:
             raise UserError(f"{where}: {_unknown(name, by_macro)}")
     for file in read:
         start = file.get(macro_of(StartOptions.options()[_START]))
         if "emb_dim" in cls.options() and start is not None and start in bindings.values():
             own = gin_files.resolve(file)[0]
-            return values, {by_macro[name].name: value for name, value in own.items() if name in by_macro}
-    return values, None
+            network = {by_macro[name].name: value for name, value in own.items() if name in by_macro}
+            return values, places, network
+    return values, places, None
 
 
 def _read(field: dataclasses.Field, value: Any, where: str) -> Any:
@@ -114,7 +126,7 @@ def _read(field: dataclasses.Field, value: Any, where: str) -> Any:
     try:
         return parse_gin(field, value.text) if isinstance(value, Text) else check(field, value)
     except UserError as error:
-        raise UserError(str(error) if where.startswith("--gin.") else f"{where}: {error}") from None
+        raise UserError(str(error) if where.startswith(_GIN_FLAG) else f"{where}: {error}") from None
 
 
 def _unknown(name: str, known: Mapping[str, Any]) -> str:

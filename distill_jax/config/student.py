@@ -7,6 +7,7 @@ from typing import Any
 from distill_jax.config.checking import VerifyOption
 from distill_jax.config.data import SPLITS, RowsOptions, lengths
 from distill_jax.config.options import REQUIRED, JsonOption, Options, option
+from distill_jax.config.trust import TrustOption
 from distill_jax.errors import UserError
 
 
@@ -63,7 +64,7 @@ class Decoding(Options):
         return Decoding(**{name: getattr(self, name) for name in Decoding.options()})
 
 
-class StudentOptions(VerifyOption):
+class StudentOptions(TrustOption, VerifyOption):
     """The student"""
 
     model_dir: str = option(REQUIRED, "the run's folder", positional=True, path=True)
@@ -190,7 +191,7 @@ class ConvertConfig(VerifyOption):
     shard_gb: float = option(5.0, "size of a Hugging Face file at most", above=0)
 
 
-class ExportConfig(VerifyOption):
+class ExportConfig(TrustOption, VerifyOption):
     """What is exported"""
 
     model_dir: str = option(REQUIRED, "the run's folder", positional=True, path=True)

@@ -3,10 +3,11 @@
 import os
 import pathlib
 
-from distill_jax.config.options import REQUIRED, Options, option
+from distill_jax.config.options import REQUIRED, option
+from distill_jax.config.trust import TrustOption
 
 
-class SweepConfig(Options):
+class SweepConfig(TrustOption):
     """The sweep"""
 
     file: str = option(REQUIRED, "YAML file of the sweep; see docs/sweep.md", positional=True, path=True)

@@ -134,7 +134,9 @@ class RunOptions(VerifyOption):
     keep_checkpoints: int | None = option(3, "the latest to keep; None keeps all", minimum=1)
     keep_best_checkpoints: int = option(1, "the best by validation to keep beside those", minimum=0)
     wandb: str | None = option(None, "Weights & Biases project for the metrics too", metavar="PROJECT")
-    mlflow: str | None = option(None, "MLflow server or folder for the metrics too", metavar="URI")
+    mlflow: str | None = option(
+        None, "MLflow server or folder for the metrics too", metavar="URI", guarded="where metrics are sent"
+    )
 
 
 class PrintOptions(Options):

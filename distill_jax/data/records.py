@@ -9,6 +9,7 @@ from typing import Any
 import grain
 import numpy as np
 
+from distill_jax.config.json_types import require_known
 from distill_jax.errors import UserError, words_of
 
 
@@ -29,6 +30,18 @@ class Segment:
 
 
 HEADER = 8  # counts of a segment
+# The entries of a manifest that are read, with their types.
+MANIFEST: Mapping[str, Any] = {
+    **dict.fromkeys(("task", "split", "vocabulary", "data"), str),
+    **dict.fromkeys(("examples", "rows", "truncated_inputs", "truncated_targets", "top_k"), int),
+    **dict.fromkeys(("unknown_tokens", "labels_of_no_class", "without_label_probs"), int),
+    **dict.fromkeys(("null_rationales", "null_labels"), int),
+    **dict.fromkeys(("soft", "shared"), bool),
+    **dict.fromkeys(("encoder_fill", "decoder_fill", "data_fraction"), float),
+    **dict.fromkeys(("task_feature_lengths", "views", "with_target", "without_target"), dict[str, int]),
+    **dict.fromkeys(("other_labels", "dropped"), dict[str, int]),
+    "equal_labels": list[list[str]],
+}
 ENCODER_FEATURES = ("encoder_input_tokens", "encoder_segment_ids", "encoder_positions")
 DECODER_FEATURES = tuple(
     f"decoder_{name}" for name in ("target_tokens", "input_tokens", "segment_ids", "positions", "task_ids")
@@ -82,11 +95,12 @@ def read_manifest(folder: pathlib.Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
         values = json.loads(path.read_text())
-        if not isinstance(values, dict):
-            raise ValueError(f"expected an object, got {values!r:.40}")
+        require_known(values, MANIFEST)
+        if {*values["task_feature_lengths"]} != {"inputs", "targets"}:
+            raise ValueError("task_feature_lengths: expected inputs and targets")
     except FileNotFoundError:
         raise UserError(f"{folder}: no prepared records in there: {path.name} is missing") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError, UserError) as error:
         raise damaged(path, error) from None
     return values
 
@@ -99,9 +113,11 @@ def open_rows(folder: pathlib.Path) -> tuple[Any, np.ndarray]:
     path = folder / "label_tokens.npy"
     try:
         label_tokens = np.load(path)
+        if label_tokens.ndim != 1 or label_tokens.dtype.kind != "i":
+            raise ValueError(f"expected whole numbers, got {label_tokens.dtype} {list(label_tokens.shape)}")
         path = folder / "rows.array_record"
         records = grain.sources.ArrayRecordDataSource([str(path)])
-    except (OSError, ValueError, EOFError, RuntimeError) as error:
+    except Exception as error:  # NumPy and ArrayRecord raise many kinds
         raise damaged(path, error) from None
     if len(records) != len(label_tokens):
         raise damaged(path, ValueError(f"{len(records)} rows, expected {len(label_tokens)}"))

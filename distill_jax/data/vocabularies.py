@@ -50,6 +50,7 @@ class ByteVocabulary(BaseVocabulary):
 
 
 GEMMA_END = "<eos>"
+MOST_EXTRA_IDS = 10_000  # sentinels that a file may ask for
 
 
 def _frame_as_gemma(vocabulary: BaseVocabulary, first: int) -> None:
@@ -76,6 +77,8 @@ class SentencePieceVocabulary(BaseVocabulary):
                 f"{name}: expected the ids 0 and 1 for padding and end, as T5 and Gemma have, got {found[0]} "
                 f"and {found[1]} (-1: none)"
             )
+        if extra_ids is not None and not 0 <= extra_ids <= MOST_EXTRA_IDS:
+            raise UserError(f"{name}: {extra_ids} sentinels: expected up to {MOST_EXTRA_IDS}")
         self.unk_id, is_gemma = processor.unk_id(), processor.id_to_piece(EOS_ID) == GEMMA_END
         if is_gemma:
             _frame_as_gemma(self, processor.bos_id())
@@ -208,13 +211,13 @@ def read_tokenizer_json(folder: pathlib.Path) -> TokenizerVocabulary | CausalVoc
     path, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
     for file in filter(pathlib.Path.exists, (path, config)):
         files.refuse_lfs_pointer(file)
-    content = path.read_text(encoding="utf-8")
+    content, what = files.read_text(path), "the files of a tokenizer"
     try:
-        end = json.loads(config.read_text(encoding="utf-8")).get("eos_token") if config.exists() else None
-        added = {token["content"]: token["id"] for token in json.loads(content)["added_tokens"]}
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{folder}: not the files of a tokenizer: {error!r}") from None
-    end = end["content"] if isinstance(end, dict) else end
+        end = files.read_json(config, what).get("eos_token") if config.exists() else None
+        end = end["content"] if isinstance(end, dict) else end
+        added = {token["content"]: token["id"] for token in files.read_json(path, what)["added_tokens"]}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{folder}: not {what}: {error!r}") from None
     if end in (None, END, GEMMA_END) and added.get("<pad>") == PAD_ID and added.get(end or END) == EOS_ID:
         return TokenizerVocabulary(content, str(path))
     if not isinstance(end, str):
@@ -252,7 +255,7 @@ def load_vocabulary(spec: str | os.PathLike) -> Vocabulary:
         if stored["kind"] == "causal":
             return CausalVocabulary(tokenizer.read_text(encoding="utf-8"), stored["end"], str(tokenizer))
         extra_ids = int(stored["extra_ids"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise UserError(f"{path}: no usable vocabulary.json in there: {error}") from None
     return _read_model(path / "vocabulary.model", extra_ids)
 

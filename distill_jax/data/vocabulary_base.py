@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import tokenizers
 
 from distill_jax import files
-from distill_jax.errors import UserError
+from distill_jax.errors import UserError, words_of
 
 PAD_ID, EOS_ID, UNK_ID = 0, 1, 2
 EXTRA_IDS = 100  # sentinels of T5's pretraining, at the end of the ids
@@ -108,8 +108,11 @@ class TokenizersVocabulary(BaseVocabulary):
     def __init__(self, content: str, name: str):
         try:
             self._tokenizer = tokenizers.Tokenizer.from_str(content)
-        except Exception as error:  # the library raises no kind of its own
-            raise UserError(f"{name}: not a tokenizer of the tokenizers library: {error}") from None
+        except BaseException as error:  # the library raises no kind of its own; a panic of Rust is no Exception
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            why = words_of(error)
+            raise UserError(f"{name}: not a tokenizer of the tokenizers library: {why:.200}") from None
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.content = content

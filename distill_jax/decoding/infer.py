@@ -83,7 +83,12 @@ def infer_run(config: InferConfig) -> tuple[int, int]:
     first = list(itertools.islice(rows, window))  # what is wrong with these is told before the model loads
     rows = itertools.chain(first, rows)
     predictor = Predictor(
-        config.model_dir, config.step, config.batch_size, config.weights, config.verify_checksums
+        config.model_dir,
+        config.step,
+        config.batch_size,
+        config.weights,
+        config.verify_checksums,
+        config.trust,
     )
     predictor.views(request)
     settings = {

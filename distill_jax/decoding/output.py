@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from distill_jax import files
-from distill_jax.errors import UserError
+from distill_jax.errors import UserError, words_of
 
 
 def to_json(row: Mapping[str, Any]) -> str:
@@ -35,19 +35,22 @@ class Output:
 
     def rows(self) -> Iterator[Mapping[str, Any]]:
         """The rows that an earlier run has written; raises UserError for a line that is none."""
-        if not self.done:
-            return
-        with open(self.name, "rb") as file:
-            for number, line in enumerate(file, 1):
-                try:
-                    row = json.loads(line)
-                    if not isinstance(row, dict):
-                        raise ValueError("not a JSON object")
-                except (ValueError, RecursionError) as error:
-                    raise UserError(
-                        f"{self.name}, line {number}: damaged ({error}): choose another output, or delete it"
-                    ) from None
-                yield row
+        if self.done:
+            with open(self.name, "rb") as file:
+                for number, line in enumerate(file, 1):
+                    yield self._row(number, line)
+
+    def _row(self, number: int, line: bytes) -> Mapping[str, Any]:
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError("expected an object")
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                f"{self.name}, line {number}: not a row that was written ({words_of(error):.200}): choose "
+                "another output, or cut the file before this line"
+            ) from None
+        return row
 
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes some rows; to a file all of them or none, and they are on the disk then."""
@@ -110,7 +113,9 @@ def _claim(target: pathlib.Path, settings: Mapping[str, Any]) -> None:
     if target.exists() and target.stat().st_size:
         try:
             old = json.loads(beside.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            if not isinstance(old, dict):
+                raise ValueError("expected an object")
+        except (OSError, ValueError, RecursionError):
             raise UserError(
                 f"{target}: there already, and without its {beside.name}: choose another output, or delete it"
             ) from None

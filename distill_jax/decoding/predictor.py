@@ -26,10 +26,11 @@ class Predictor:
         batch_size: int = 64,
         weights: str = "float32",
         verify: bool = True,
+        trust: bool = False,
     ):
         if batch_size < 1:
             raise UserError(f"batch_size: expected 1 or more, got {batch_size}")
-        self.student = load_student(str(model_dir))
+        self.student = load_student(str(model_dir), trusted=trust)
         self.step = checkpoints.pick_step(str(model_dir), step)
         self.engine = self.student.engine(self.step, batch_size, weights, verify)
 

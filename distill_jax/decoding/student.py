@@ -1,10 +1,12 @@
 """A trained student from its run's folder, ready to decode."""
 
 import dataclasses
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from distill_jax.checkpoints import reading, run_dir
+from distill_jax.checkpoints import reading, run_dir, trust
+from distill_jax.checkpoints.layout import RUN
 from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary
@@ -43,19 +45,22 @@ class Student:
         return self.run.task_feature_lengths
 
 
-def load_student(model_dir: str, data_dir: str | None = None) -> Student:
+def load_student(model_dir: str, data_dir: str | None = None, trusted: bool = False) -> Student:
     """Reads a run's folder; `data_dir` has the data sets of a task that reads files.
 
     Raises:
-      UserError: when it is not the folder of a run.
+      UserError: when it is not the folder of a run, and see `trust.load`.
     """
-    run = run_dir.load(model_dir)
+    run = trust.load(model_dir, trusted)
     if not run.mixture_or_task_name:
         raise UserError(
             f"{model_dir}: was pretrained, or converted without a task: start a student from it with "
             f"train --init {model_dir}, or convert it again with --task NAME, such as svamp_step_by_step"
         )
     origin = {"data_dir": data_dir, "teacher": run.teacher_name, "own_data": run.own_data}
-    task, views = registry.resolve(run.mixture_or_task_name, run.label_source, run.module, **origin)
+    try:
+        task, views = registry.resolve(run.mixture_or_task_name, run.label_source, run.module, **origin)
+    except UserError as error:
+        raise UserError(f"{pathlib.Path(model_dir) / RUN}: {error}") from None
     model = make_network(make_config(run.model))
     return Student(model_dir, run, model, run_dir.vocabulary_of(model_dir, run), task, views)

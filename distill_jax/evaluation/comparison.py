@@ -11,6 +11,9 @@ from distill_jax.data.sources.columns import CONTENT_ID
 from distill_jax.errors import UserError
 from distill_jax.evaluation.significance import Comparison, compare
 
+# What a row of predictions may have beside its `id` and `correct`.
+TEXTS = ("input", "label", "teacher_label", "rationale", "predicted_label", "predicted_rationale")
+
 
 def read_predictions(path: str) -> dict[str, dict[str, Any]]:
     """The rows of a file that `distill-jax eval` wrote, by id; equal rows without an id are numbered.
@@ -27,6 +30,10 @@ def read_predictions(path: str) -> dict[str, dict[str, Any]]:
                 f"{where}: expected `id` and `correct`, as `distill-jax eval` writes for rows with a "
                 "reference label"
             )
+        if odd := [n for n in TEXTS if not isinstance(row.get(n), str | None)]:
+            raise UserError(f"{where}: expected text in {odd[0]!r}, got {row[odd[0]]!r:.60}")
+        if not isinstance(row.get("teacher_correct"), bool | None):
+            raise UserError(f"{where}: expected true or false in 'teacher_correct'")
         name = row["id"]
         repeats[name] += 1
         if repeats[name] > 1:

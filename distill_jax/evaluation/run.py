@@ -44,7 +44,7 @@ def evaluate_run(config: EvalConfig) -> RunEvaluation:
     Raises:
       UserError: for a folder that is no run, a missing checkpoint or split, or labels that cannot be ranked.
     """
-    student = load_student(config.model_dir, config.data_dir)
+    student = load_student(config.model_dir, config.data_dir, config.trust)
     if not config.rationale:
         labels = [view for view in student.views if view.name == "label" or view.answer]
         student = dataclasses.replace(student, views=labels)

@@ -141,6 +141,9 @@ def _evaluation(facts: Facts, config: ExportConfig) -> str:
     return text
 
 
+_FOUND = {"generate": "generated", "rank": "ranked", "constrain": "constrained"}
+
+
 def _metrics(values: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
     """Rows of one evaluation: the student's metrics, and the teacher's beside them."""
     for name, value in values.items():
@@ -148,11 +151,11 @@ def _metrics(values: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
         if not shown or isinstance(value, bool) or not isinstance(value, int | float):
             continue
         interval = values.get(f"{name}_interval")
-        between = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
+        between = " to ".join(f"{end:.4f}" for end in interval or ())
         yield (
             values["split"],
             f"{values.get('examples', 0):,.0f}",
-            {"generate": "generated", "rank": "ranked", "constrain": "constrained"}[values["label_by"]],
+            _FOUND.get(values["label_by"], UNKNOWN),
             values.get("weights", "float32"),
             name,
             f"{value:.4f}",
@@ -174,14 +177,20 @@ def _data(facts: Facts) -> str:
     ]
     if data is None:
         return _table(["", ""], [*rows, ("counts", UNKNOWN)])
-    rows.append(("fingerprint of the source", f"`{data['data']}`"))
-    rows.append(("examples", f"{data['examples']:,}"))
-    rows += [(f"targets of the view {view}", f"{count:,}") for view, count in data["views"].items()]
-    rows += [(f"dropped by the filter {name}", f"{count:,}") for name, count in data["dropped"].items()]
-    rows += [(f"{side} that were cut", f"{data[f'truncated_{side}']:,}") for side in ("inputs", "targets")]
-    rows.append(("share of the training split", f"{data['data_fraction']:g}"))
-    rows.append(("vocabulary", f"`{data['vocabulary']}`"))
+    rows += [(text, form.format(data[name])) for name, text, form in _COUNTS if name in data]
+    rows += [(f"targets of the view {view}", f"{count:,}") for view, count in data.get("views", {}).items()]
+    rows += [(f"dropped by the filter {name}", f"{n:,}") for name, n in data.get("dropped", {}).items()]
     return _table(["", ""], rows)
+
+
+_COUNTS = (  # of the manifest: what the card calls it, and how it is written
+    ("data", "fingerprint of the source", "`{}`"),
+    ("vocabulary", "vocabulary", "`{}`"),
+    ("examples", "examples", "{:,}"),
+    ("truncated_inputs", "inputs that were cut", "{:,}"),
+    ("truncated_targets", "targets that were cut", "{:,}"),
+    ("data_fraction", "share of the training split", "{:g}"),
+)
 
 
 def _teacher(facts: Facts) -> str:
@@ -241,7 +250,7 @@ def _size(facts: Facts, config: ExportConfig, sizes: Mapping[str, int]) -> str:
     ]
     dollars = report["usd"] if report else None
     rows.append(("teacher's price", UNKNOWN if dollars is None else f"{dollars:.4f} USD"))
-    if settings is not None:
+    if settings is not None and settings.get("batch_size"):
         tokens = facts.step * settings["batch_size"] * sum(facts.student.lengths.values())
         rows.append(("tokens trained on, padding included", f"{tokens:,}"))
     return _table(["", ""], rows)

@@ -11,8 +11,14 @@ from distill_jax import files
 from distill_jax.checkpoints import orbax, run_dir
 from distill_jax.config import ExportConfig
 from distill_jax.config.data import method_in
+from distill_jax.config.json_types import require_known
 from distill_jax.decoding.student import Student
-from distill_jax.errors import UserError
+from distill_jax.errors import UserError, words_of
+
+# What is read of an evaluation, and of a teacher's report, with its types.
+_METRICS = {"weights": str, "examples": float}
+_REPORT = {"rows": int, "answered": int, "requests": int, "tokens": int, "usd": float | None, "settings": dict}
+_ACCURACY = {"rows": int, "value": float, "low": float, "high": float}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,23 +102,28 @@ def _evaluations(path: pathlib.Path, step: int) -> list[dict[str, Any]]:
     for number, line in enumerate(files.read_text(path).splitlines(), 1):
         try:
             values = json.loads(line)
-            key = values["split"], values["label_by"], values.get("weights", "float32")
-            if values["step"] == step:
-                latest[key] = values
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}, line {number}: no metrics of `distill-jax eval`: {error!r}") from None
+            require_known(values, {"split": str, "label_by": str, "step": int})
+            require_known(values, _METRICS | _intervals(values), partial=True)
+        except (ValueError, RecursionError, UserError) as error:
+            what = f"no metrics of `distill-jax eval`: {words_of(error):.200}"
+            raise UserError(f"{path}, line {number}: {what}") from None
+        if values["step"] == step:
+            latest[values["split"], values["label_by"], values.get("weights", "float32")] = values
     return list(latest.values())
 
 
+def _intervals(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: list[float] for name in values if name.endswith("_interval")}
+
+
 def _teacher(path: str) -> dict[str, Any]:
+    report = files.read_json(path)
     try:
-        report = json.loads(files.read_text(path))
-        for name in ("rows", "answered", "requests", "tokens", "usd", "settings"):
-            report[name]
-    except (ValueError, KeyError, TypeError) as error:
+        require_known(report, _REPORT)
+        if (accuracy := report.get("accuracy")) is not None:
+            require_known(accuracy, _ACCURACY, "accuracy")
+    except UserError as error:
         raise UserError(
-            f"{path}: expected the JSON beside the page of `distill-jax annotate --report`: {error!r}"
+            f"{path}: expected the JSON beside the page of `distill-jax annotate --report`: {error}"
         ) from None
-    if not isinstance(settings := report["settings"], Mapping):
-        raise UserError(f"{path}: expected the settings of `distill-jax annotate`, got {settings!r:.80}")
     return report

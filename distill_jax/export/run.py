@@ -49,7 +49,7 @@ def export(config: ExportConfig) -> Exported:
     if remote.is_remote(config.folder):
         raise UserError(f"{config.folder}: write to a local folder, and give --push ORG/NAME to publish it")
     files.refuse_existing(folder, config.elsewhere)
-    student = load_student(config.model_dir, config.data_dir)
+    student = load_student(config.model_dir, config.data_dir, config.trust)
     if config.to == "ctranslate2":
         ctranslate.check(student.model.config)
     repository = hub.Repository(config.push, config.private) if config.push else None

@@ -10,6 +10,7 @@ from typing import Any
 
 from distill_jax.config import ModelOptions
 from distill_jax.config.network import OF_A_RUN
+from distill_jax.config.options import check
 from distill_jax.errors import UserError
 from distill_jax.models import llama, t5, t5gemma, t5gemma2, umt5
 from distill_jax.models.config import ModelConfig, T5Config
@@ -53,6 +54,15 @@ def make_config(fields: Mapping[str, Any]) -> ModelConfig:
         elif value is None and known[name].default is not dataclasses.MISSING:
             del fields[name]
     return cls(**fields)
+
+
+def check_fields(fields: Mapping[str, Any]) -> ModelConfig:
+    """As `make_config`, of fields that a file says: each has to be of its option's kind and in its range."""
+    options = ModelOptions.options()
+    values = {name: check(options[name], value) for name, value in fields.items() if name in options}
+    if values.get("vocab_size") is None:
+        raise UserError("model.vocab_size is missing")
+    return make_config({**fields, **values})
 
 
 def make_network(config: ModelConfig) -> Network:

@@ -21,16 +21,16 @@ class CheckpointClient(Client):
     `model` is the run's folder, or `FOLDER@STEP` with a number, `latest` (the default) or `best`.
 
     Raises:
-      UserError: when it is no run, or one without labels and rationales.
+      UserError: when it is no run, or one without labels and rationales; see `checkpoints.trust` for `trust`.
     """
 
     protocol = "checkpoint"
     parser = parsing.JSON
     batches = True
 
-    def __init__(self, model: str, batch_size: int = 64):
+    def __init__(self, model: str, batch_size: int = 64, trust: bool = False):
         folder, step = _folder_and_step(model)
-        self._predictor = Predictor(folder, step, batch_size)
+        self._predictor = Predictor(folder, step, batch_size, trust=trust)
         self._predictor.views(BOTH)  # refuses a student of labels alone
         self.endpoint = folder
         self._batcher = MicroBatcher(self._predict, batch_size=batch_size)

@@ -6,9 +6,7 @@ import importlib.metadata
 import re
 from collections.abc import Mapping
 
-import yaml
-
-from distill_jax import files
+from distill_jax.config import yaml_files
 from distill_jax.errors import UserError
 
 _VERSION = r"(-\d[\d-]*|-latest)?"
@@ -55,10 +53,7 @@ def price_of(
     """
     if table is None:
         return _listed(model, provider, base_url)
-    try:
-        prices = yaml.safe_load(files.read_text(table))
-    except yaml.YAMLError as error:
-        raise UserError(f"{table}: invalid YAML: {' '.join(str(error).split())}") from None
+    prices = yaml_files.read(table)
     if not isinstance(prices, Mapping):
         raise UserError(f"{table}: expected lines such as `my-model: [0.15, 0.60]`")
     name = next((n for n in prices if re.fullmatch(f"{re.escape(str(n))}{_VERSION}", model)), None)
@@ -66,8 +61,8 @@ def price_of(
         return None
     try:
         return parse_price(",".join(str(part) for part in prices[name]))
-    except TypeError:
-        raise UserError(f"{table}: {name}: expected [prompt, completion]") from None
+    except (TypeError, UserError):
+        raise UserError(f"{table}: {name}: expected [prompt, completion], got {prices[name]!r:.60}") from None
 
 
 def _listed(model: str, provider: str | None, base_url: str | None) -> Price | None:

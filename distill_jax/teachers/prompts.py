@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pydantic
-import yaml
 
-from distill_jax import files, tasks
+from distill_jax import tasks
+from distill_jax.config import yaml_files
 from distill_jax.config.options import nearest
 from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
@@ -195,10 +195,7 @@ def load_template(name: str) -> Template:
     if not path.exists():
         hint = nearest(name, shipped())
         raise UserError(f"prompt {name}: no such file: expected a YAML file or a shipped name; {hint}")
-    try:
-        content = yaml.safe_load(files.read_text(path))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: invalid YAML: {' '.join(str(error).split())}") from None
+    content = yaml_files.read(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping with question, answer and so on")
     try:

@@ -33,6 +33,8 @@ def client_of(config: AnnotateConfig) -> Client:
         raise UserError("--omit, --max-tokens-field and --no-system need --client openai")
     if config.client == "transformers":
         options |= {"protocol": config.protocol}
+    if config.client == "checkpoint":
+        options |= {"trust": config.trust}
     return make_client(config.client, options)
 
 

@@ -140,9 +140,12 @@ class Store:
         state = dict(index.execute("SELECT name, value FROM state"))
         if not state:
             return True
-        last = index.execute("SELECT row FROM completions WHERE offset = ?", (state["last"],)).fetchone()
-        line = os.pread(self._file, state["end"] - state["last"], state["last"])
         try:
+            start, end = state["last"], state["end"]
+            if not 0 <= start < end <= self._size:
+                return False
+            last = index.execute("SELECT row FROM completions WHERE offset = ?", (start,)).fetchone()
+            line = os.pread(self._file, end - start, start)
             return last is not None and line.endswith(b"\n") and _digest(json.loads(line)["id"]) == last[0]
         except (ValueError, KeyError, TypeError):
             return False
@@ -297,7 +300,10 @@ def used(line: Mapping[str, Any]) -> Spent:
     """What a completion cost; the cost of a request is with its first sample. See `records.paid`."""
     usage = line.get("usage") or {}
     tokens = usage.get("at_most") or (usage.get("prompt_tokens") or 0) + (usage.get("completion_tokens") or 0)
-    return Spent(line.get("requests", 0), tokens, line.get("usd") or 0.0)
+    spent = Spent(line.get("requests", 0), tokens, line.get("usd") or 0.0)
+    if not all(0 <= part < 1 << 53 for part in spent):
+        raise ValueError(f"no request costs {spent}")
+    return spent
 
 
 def _sync_folder(folder: pathlib.Path) -> None:

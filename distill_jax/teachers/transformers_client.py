@@ -27,8 +27,13 @@ class TransformersClient(Client):
 
     def __init__(self, model: str, protocol: str | None = None, batch_size: int = 8, device: str | None = None):
         try:
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(model, padding_side="left")
-            self._model = transformers.AutoModelForCausalLM.from_pretrained(model)
+            # What comes with a model is data: no code of its repository, no pickles.
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(
+                model, padding_side="left", trust_remote_code=False
+            )
+            self._model = transformers.AutoModelForCausalLM.from_pretrained(
+                model, trust_remote_code=False, use_safetensors=True
+            )
         except (OSError, ValueError) as error:
             raise UserError(f"--model {model}: cannot be loaded: {one_line(str(error))}") from None
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import jax
 import optax
 
-from distill_jax.checkpoints import run_dir, whole
+from distill_jax.checkpoints import run_dir, trust, whole
 from distill_jax.checkpoints.orbax import Checkpointer, latest_step
 from distill_jax.config import PretrainConfig, TrainConfig
 from distill_jax.data.loader import Loader
@@ -74,6 +74,8 @@ def train(
     distributed.initialize()
     with contextlib.ExitStack() as stack:
         is_new = not os.path.isdir(config.model_dir)  # a run that cannot be built leaves no folder
+        if not is_new and not config.trust:
+            trust.require_plain(config.model_dir)
         if not is_new and distributed.is_primary():
             stack.enter_context(run_dir.owned(config.model_dir))
         run = build(config, model, optimizer, objective)

@@ -10,7 +10,7 @@ from distill_jax import files
 from distill_jax.checkpoints import run_dir
 from distill_jax.checkpoints.layout import RUN
 from distill_jax.config.data import method_in
-from distill_jax.errors import UserError
+from distill_jax.errors import UserError, words_of
 from distill_jax.evaluation.comparison import read_predictions
 from distill_jax.experiments.report.runs import RULES, Input, Run, amount
 from distill_jax.models.families import make_config
@@ -139,8 +139,8 @@ def _folder(folder: str, split: str, way: str, evaluations: Mapping[tuple[str, i
 
 def _teacher_accuracy(rows: Mapping[str, Mapping[str, Any]]) -> float | None:
     """Share of the rows whose label the teacher has right; None where predictions do not say."""
-    known = [row for row in rows.values() if "teacher_correct" in row]
-    return sum(row["teacher_correct"] for row in known) / len(rows) if known else None
+    known = [row["teacher_correct"] for row in rows.values() if "teacher_correct" in row]
+    return known.count(True) / len(rows) if known else None
 
 
 def _curve(folder: pathlib.Path) -> list[dict[str, float]]:
@@ -152,7 +152,7 @@ def _curve(folder: pathlib.Path) -> list[dict[str, float]]:
         if all(isinstance(line["step"], int) for line in lines):
             return lines
         raise ValueError("a step is no whole number")
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: expected metrics with a `step` in each line: {error!r}") from None
 
 
@@ -169,8 +169,8 @@ def _file(path: str) -> Input:
     """The runs of a sweep's or the demo's results, and of a file of floors."""
     try:
         values = json.loads(files.read_text(path))
-    except ValueError as error:
-        raise UserError(f"{path}: expected {EXPECTED}; this file is not JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: expected {EXPECTED}; this file is not JSON: {words_of(error):.200}") from None
     parts = {name: values.get(name) for name in ("cells", "runs", "floors")} if isinstance(values, dict) else {}
     lists = [part for part in parts.values() if part is not None]
     if not lists or not all(
@@ -220,6 +220,11 @@ def _add_cell(found: Input, path: str, number: int, cell: Mapping[str, Any]) -> 
         value = cell.get(name)
         if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
             raise UserError(f"{path}, run {number}: {name}: expected {expected}, got {value!r:.60}")
+    for name in ("predictions", "run"):
+        if cell.get(name) and files.leads_out(cell[name]):
+            raise UserError(
+                f"{path}, run {number}: {name}: expected a path below this file, got {cell[name]!r:.60}"
+            )
     test, correct = cell.get("test") or {}, cell.get("correct")
     if correct is not None and not re.fullmatch("[01]*", correct):
         raise UserError(

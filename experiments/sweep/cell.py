@@ -51,7 +51,7 @@ def run_alone(config: SweepConfig) -> None:
     threading.Thread(target=_stop_after, args=(os.getppid(),), daemon=True).start()
     jax.config.update("jax_compilation_cache_dir", str(config.folder / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    run(grid.read(config.file).cell(config.cell), config.folder)
+    run(grid.read(config.file, config.trust).cell(config.cell), config.folder)
 
 
 def _stop_after(parent: int) -> None:
@@ -140,6 +140,7 @@ def _score(cell: Cell, config: TrainConfig, split: str) -> dict[str, Any]:
         print(f"{folder.parent.name} {folder.name}", flush=True)
         trainer.train(config, evaluator=make_evaluator, listener=_Clock(folder / "seconds.json"))
     options = {"model_dir": config.model_dir, "split": split, "data_dir": config.data_dir}
+    options["trust"] = config.trust
     if split == "validation":
         options["rationale"] = False  # the choice is by the labels
     evaluated = evaluate_run(build(EvalConfig, texts=cell.evaluation, **options))
@@ -161,7 +162,7 @@ def record(
 ) -> dict[str, Any]:
     """A cell's entry of results.json: docs/sweep.md says what is in it."""
     run, places = pathlib.Path(config.model_dir), [folder / _name(each["values"]) for each in runs]
-    model = load_student(config.model_dir, config.data_dir).model
+    model = load_student(config.model_dir, config.data_dir, config.trust).model
     shapes = jax.eval_shape(lambda: train_state.init_params(model, 0))
     spent = [json.loads((place / "seconds.json").read_text()) for place in places]
     (chosen,) = [place for place, each in enumerate(runs) if places[place] == run]

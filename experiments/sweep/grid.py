@@ -11,13 +11,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import yaml
-
-from distill_jax import files
-from distill_jax.config import EvalConfig, Options, Sources, TrainConfig, build, gin_files
+from distill_jax.config import EvalConfig, Options, Sources, TrainConfig, build, gin_files, yaml_files
 from distill_jax.config.data import METHODS
 from distill_jax.config.options import check, nearest, parse
 from distill_jax.config.training import ONLY_OF
+from distill_jax.config.trust import refuse_guarded
 from distill_jax.data.prepare import hash_of
 from distill_jax.errors import UserError
 from distill_jax.tasks import registry
@@ -32,8 +30,8 @@ KEYS = {**OF_A_GRID, "task": str, "eval": dict, "grids": list, "keep_checkpoints
 DEFAULTS = {"eval_period": 0, "keep_checkpoints": 1, "keep_best_checkpoints": 0}
 # How a run is carried out: with another value a cell is the same.
 NO_CONTENT = {"log_period", "checkpoint_period", "keep_checkpoints", "keep_best_checkpoints", "loss_chunk"}
-NO_CONTENT |= {"microbatches", "mesh", "partitioning", "max_skipped_steps", "data_dir"}
-OF_THE_SWEEP = {"model_dir", "mixture_or_task_name", "epochs", *AXES.values()}
+NO_CONTENT |= {"microbatches", "mesh", "partitioning", "max_skipped_steps", "data_dir", "trust"}
+OF_THE_SWEEP = {"model_dir", "trust", "mixture_or_task_name", "epochs", *AXES.values()}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,30 +106,14 @@ class Sweep:
         return by_name[name]
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that comes twice, of which YAML would take the last."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for place, key in enumerate(keys):
-            if key in keys[:place]:
-                raise UserError(f"line {node.value[place][0].start_mark.line + 1}: the key {key!r} comes twice")
-        return super().construct_mapping(node, deep)
-
-
-def read(path: str) -> Sweep:
+def read(path: str, trust: bool = False) -> Sweep:
     """Reads a sweep's file.
 
     Raises:
       UserError: for a key, option, method, model or task that there is not, with the nearest that there is,
-        and for a value of another kind or outside its range.
+        for a value of another kind or outside its range, and for one that counts only with `trust`.
     """
-    try:
-        found = yaml.load(files.read_text(path), _Loader)
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
-    except UserError as error:
-        raise UserError(f"{path}, {error}") from None
+    found = yaml_files.read(path)
     try:
         _check_keys(found, KEYS, "the file")
         grids = found.pop("grids", [{}])
@@ -139,7 +121,7 @@ def read(path: str) -> Sweep:
             _check_keys(grid, OF_A_GRID, "grids")
         grids = [{**found, **grid} for grid in grids]
         _check_by_method(grids)
-        cells = {cell.name: cell for grid in grids for cell in _cells(grid)}
+        cells = {cell.name: cell for grid in grids for cell in _cells(grid, trust)}
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return Sweep(tuple(cells.values()), found.get("slurm", {}))
@@ -166,7 +148,7 @@ def _check_by_method(grids: Sequence[Mapping[str, Any]]) -> None:
             raise UserError(f"by_method: {method!r} is not among the methods: {nearest(str(method), methods)}")
 
 
-def _cells(grid: Mapping[str, Any]) -> Iterator[Cell]:
+def _cells(grid: Mapping[str, Any], trust: bool) -> Iterator[Cell]:
     if "methods" not in grid:
         raise UserError(f"no key 'methods': which of {', '.join(METHODS)}")
     if {"steps", "epochs"} <= grid.keys():
@@ -180,6 +162,11 @@ def _cells(grid: Mapping[str, Any]) -> Iterator[Cell]:
     evaluation = {"rationale": False, **grid.get("eval", {})}
     _check_options(EvalConfig, evaluation, "eval")
     build(EvalConfig, texts=evaluation, model_dir="")
+    _check_options(TrainConfig, grid.get("search", {}), "search")
+    if not trust:
+        shapes = {f"models, {name}": shape for name, (_, shape) in models.items()}
+        for where, given in {"train": train, "search": grid.get("search", {}), **shapes, **by_method}.items():
+            refuse_guarded(given, dict.fromkeys(given, where), TrainConfig.options())
     if "task" in grid:
         registry.get_task(grid["task"], train.get("module"))
     values = {"fractions": [1.0], "label_sources": ["reference"], "seeds": [0], **grid, "models": list(models)}
@@ -187,7 +174,7 @@ def _cells(grid: Mapping[str, Any]) -> Iterator[Cell]:
     for chosen in itertools.product(*(_values(name, values[name]) for name in axes)):
         place = dict(zip(axes, chosen, strict=True))
         gin, shape = models[place["models"]]
-        options = {"mixture_or_task_name": grid.get("task"), **DEFAULTS, **train}
+        options = {"mixture_or_task_name": grid.get("task"), "trust": trust, **DEFAULTS, **train}
         if "steps" in grid:
             options["train_steps"] = _steps(grid["steps"], place["fractions"])
         options |= shape | by_method.get(place["methods"], {})
@@ -244,7 +231,6 @@ def _steps(steps: int | Mapping[Any, int], fraction: float) -> int:
 
 
 def _search(search: Mapping[str, Any], method: str) -> dict[str, tuple]:
-    _check_options(TrainConfig, search, "search")
     for name, values in search.items():
         if not isinstance(values, list) or not values:
             raise UserError(f"search: {name}: expected a list of values, got {values!r:.60}")

@@ -33,7 +33,7 @@ def run(config: SweepConfig) -> int:
       UserError: for a file that says what cannot be, see `grid.read`, and for data or checkpoints that are not
         there.
     """
-    sweep = grid.read(config.file)
+    sweep = grid.read(config.file, config.trust)
     failures = {} if config.table else Runner(config, sweep).run()
     is_written = table.deliver(sweep, config.folder, failures)
     for name, reason in failures.items():
@@ -120,6 +120,7 @@ class Runner:
     def _execute(self, name: str, log: str) -> int | str:
         """The status of a cell's process, or why its job has none."""
         words = ["sweep", self._config.file, "--output", str(self._root), "--cell", name]
+        words += ["--trust"] if self._config.trust else []
         command = [sys.executable, "-m", "distill_jax.cli", *words]
         if self._executor is None:
             return execute(command, log, self._mine.devices, self._stops)

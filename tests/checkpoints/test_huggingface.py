@@ -187,7 +187,7 @@ def test_another_architecture_is_refused(saved, changes, message):
 
 
 def test_a_config_that_is_none_is_refused(tmp_path):
-    with pytest.raises(UserError, match="config.json: No such file"):
+    with pytest.raises(UserError, match="config.json: no such file"):
         read_huggingface(tmp_path)
     for text in ("{", "[]"):
         (tmp_path / "config.json").write_text(text)

@@ -61,3 +61,25 @@ def test_nothing_is_imported_and_gins_own_configuration_stays(tmp_path):
     before = gin.config_str()
     made(tmp_path, "ALPHA = 0.5\n")
     assert gin.config_str() == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import os\nos.system.command = '{command}'\nALPHA = @os.system()\n",
+        "from __gin__ import dynamic_registration\nimport subprocess\nALPHA = @subprocess.getoutput()\n",
+        "ALPHA = @os.system('{command}')\n",
+        "ALPHA = __import__('os').system('{command}')\n",
+        "ALPHA = %os.system\n",
+        "MODEL_DIR = @eval/os.system()\n",
+        "include 'other.gin'\n",
+    ],
+)
+def test_no_attack_runs_anything(tmp_path, monkeypatch, text):
+    ran = []
+    monkeypatch.setattr("os.system", ran.append)
+    monkeypatch.setattr("subprocess.getoutput", lambda *command: ran.append(command))
+    (tmp_path / "other.gin").write_text("import os\nALPHA = @os.system()\n")
+    with pytest.raises(UserError, match=r"(run|other)\.gin, line \d"):
+        made(tmp_path, text.format(command=f"touch {tmp_path / 'mark'}"))
+    assert not ran and not (tmp_path / "mark").exists()

@@ -84,3 +84,21 @@ def test_half_a_surrogate_pair_in_a_column_is_written_and_read_back(tmp_path):
         output.append(rows)
     lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == rows and "ü" in lines[1]
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", "\\ud8", "[" * 10_000])
+def test_a_broken_line_in_the_middle_is_named(tmp_path, line):
+    path = tmp_path / "out.jsonl"
+    with open_output(str(path), {}) as output:
+        output.append([{"a": 1}])
+    path.write_text(f"{path.read_text()}{line}\n" + '{"a": 2}\n')
+    with open_output(str(path), {}) as output, pytest.raises(UserError, match=f"{path}, line 2: not a row"):
+        list(output.rows())
+
+
+def test_settings_that_are_none_are_refused(tmp_path):
+    (tmp_path / "out.jsonl").write_text("{}\n")
+    (tmp_path / "out.jsonl.settings.json").write_text("[]")
+    with pytest.raises(UserError, match="without its out.jsonl.settings.json"):
+        with open_output(str(tmp_path / "out.jsonl"), {}):
+            pass

@@ -276,7 +276,7 @@ def test_a_student_as_the_teacher(store, monkeypatch):
     from distill_jax.decoding import predictor
 
     student = _student(View("label", "label", "[label] "), View("rationale", "rationale", "[rationale] "))
-    monkeypatch.setattr(predictor, "load_student", lambda folder: student)
+    monkeypatch.setattr(predictor, "load_student", lambda folder, trusted: student)
     monkeypatch.setattr(predictor.checkpoints, "pick_step", lambda folder, step: int(step))
     rows = examples(5)
     client = make_client("checkpoint", {"model": "run@7", "batch_size": 2})

@@ -136,7 +136,7 @@ def test_the_hash_follows_everything_the_teacher_sees(write):
         ("demonstration: []", "demonstration: Extra inputs"),
         ("fields: {separator: '|', names: [a]}", "fields.names"),
         ("- a list", "expected a mapping"),
-        ("question: [", "invalid YAML"),
+        ("question: [", "not YAML"),
         ("1: 2", "keywords must be strings"),
     ],
 )

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from distill_jax import files
 from distill_jax.checkpoints.other_formats import (
     llama_names,
     t5_names,
@@ -25,6 +26,7 @@ from distill_jax.checkpoints.other_formats.parameters import Parameter, Paramete
 from distill_jax.checkpoints.other_formats.safetensors_files import read_tensors, write_tensors
 from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig
+from distill_jax.models.families import check_fields, describe
 
 logger = logging.getLogger(__name__)
 
@@ -74,14 +76,11 @@ _SPECIAL_IDS = ("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_t
 def _read_config(path: pathlib.Path) -> tuple[dict[str, Any], Names]:
     """`config.json`, and the family that it is of."""
     by_type = {kind: family for family in FAMILIES for kind in family.MODEL_TYPES}
-    try:
-        config = json.loads(path.read_text())
-        kind = config.get("model_type")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{path}: not the config of a model: {error!r}") from None
-    if kind not in by_type:
+    config = files.read_json(path, "the config of a model")
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: not the config of a model: expected an object")
+    kind = config.get("model_type")
+    if not isinstance(kind, str) or kind not in by_type:
         raise UserError(f"{path}: expected the model_type {', '.join(by_type)}, found {kind!r}")
     return config, by_type[kind]
 
@@ -94,7 +93,7 @@ def read_huggingface(folder: str | os.PathLike) -> tuple[Parameters, ModelConfig
     folder = pathlib.Path(folder)
     description, family = _read_config(folder / "config.json")
     stored = _known(folder, read_tensors(folder), family)
-    config = family.read_config(folder / "config.json", description, stored)
+    config = _config(folder / "config.json", description, stored, family)
     copies = list(family.copies(config))
     for name in copies:
         if name in stored and name != family.HEAD:
@@ -113,6 +112,20 @@ def read_huggingface(folder: str | os.PathLike) -> tuple[Parameters, ModelConfig
     file_names = {ours: theirs for theirs, (ours, _) in names.items()}
     check(str(folder), parameters, config, "config.json", file_names)
     return parameters, config
+
+
+def _config(
+    path: pathlib.Path, description: Mapping[str, Any], stored: Collection[str], family: Names
+) -> ModelConfig:
+    """The model that `config.json` describes; a UserError for values of another kind or out of range."""
+    try:
+        config = family.read_config(path, description, stored)
+        check_fields(describe(config))
+    except UserError as error:
+        raise error if str(path) in str(error) else UserError(f"{path}: {error}") from None
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise UserError(f"{path}: not the config of a {description['model_type']}: {error!r:.200}") from None
+    return config
 
 
 def _known(folder: pathlib.Path, stored: Mapping[str, Parameter], family: Names) -> dict[str, Parameter]:

@@ -11,7 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
+from distill_jax import files
 from distill_jax.checkpoints.other_formats.parameters import Parameter, Parameters
+from distill_jax.config.json_types import require_known
 from distill_jax.errors import UserError
 
 INDEX = "model.safetensors.index.json"
@@ -33,8 +35,8 @@ def refuse_pickles(paths: Iterable[str | os.PathLike]) -> None:
 def refuse_adapter(folder: pathlib.Path) -> None:
     """Raises a UserError that names a LoRA adapter's base model."""
     try:
-        base = json.loads((folder / ADAPTER).read_text()).get("base_model_name_or_path")
-    except (OSError, ValueError, AttributeError):
+        base = files.read_json(folder / ADAPTER).get("base_model_name_or_path")
+    except (UserError, AttributeError):
         base = None
     raise UserError(
         f"{folder}: a LoRA adapter of {base or 'another model'}, not a whole model: merge it first, where peft "
@@ -58,10 +60,12 @@ def read_tensors(folder: pathlib.Path) -> dict[str, Parameter]:
 def _files(folder: pathlib.Path) -> list[pathlib.Path]:
     index = folder / INDEX
     if index.exists():
+        described = files.read_json(index, "an index of safetensors files")
         try:
-            names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{index}: not an index of safetensors files: {error!r}") from None
+            require_known(described, {"weight_map": dict[str, str]})
+        except UserError as error:
+            raise UserError(f"{index}: not an index of safetensors files: {error}") from None
+        names = sorted(set(described["weight_map"].values()))
         for name in names:
             if not name.endswith(".safetensors") or pathlib.PurePath(name).name != name:
                 raise UserError(f"{index}: {name!r} is not a safetensors file beside it")
@@ -104,15 +108,15 @@ def _first_cut(path: pathlib.Path) -> str | None:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length)) if length < path.stat().st_size else {}
-    except (ValueError, OSError):
-        return None
-    header.pop("__metadata__", None)
-    size = path.stat().st_size - 8 - length
-    for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        begin, end = entry["data_offsets"]
-        if end > size:
-            left = max(size - begin, 0)
-            return f"{name} of shape {entry['shape']} should have {end - begin} bytes, there are {left}"
+        header.pop("__metadata__", None)
+        size = path.stat().st_size - 8 - length
+        for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
+            begin, end = entry["data_offsets"]
+            if end > size:
+                left = max(size - begin, 0)
+                return f"{name} of shape {entry['shape']} should have {end - begin} bytes, there are {left}"
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, OSError):
+        return None  # the header is no header
     return None
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import tensorstore as ts
 from flax import traverse_util
 
+from distill_jax import files
 from distill_jax.checkpoints.other_formats.parameters import Parameter, Parameters, Stacked
 from distill_jax.checkpoints.stores import ArrayReader, chunk_shape
 from distill_jax.errors import UserError
@@ -35,7 +36,10 @@ def _restore(path: pathlib.Path) -> Mapping[str, Any]:
         raise UserError(f"{path}: not a whole msgpack file: {error}") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: not a T5X checkpoint: expected a tree, found {type(tree).__name__}")
-    return tree.get("optimizer", tree)
+    tree = tree.get("optimizer", tree)
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: optimizer: expected a tree, found {type(tree).__name__}")
+    return tree
 
 
 def _is_leaf(_, value: Any) -> bool:
@@ -67,12 +71,13 @@ def read_legacy(folder: pathlib.Path) -> Parameters:
 
 def _local_spec(path: pathlib.Path, name: str, spec: Mapping[str, Any], folder: pathlib.Path) -> dict[str, Any]:
     """The spec with an absolute path; its chunks and compressor are left to the array's own metadata."""
-    kvstore = spec["kvstore"]
-    where = kvstore.get("path", spec.get("path"))  # beside the kvstore before TensorStore 0.1.14
-    if spec["driver"] != "zarr" or not isinstance(where, str) or ".." in pathlib.PurePath(where).parts:
+    kvstore, described = spec["kvstore"], spec.get("metadata")
+    where = kvstore.get("path", spec.get("path")) if isinstance(kvstore, dict) else None  # 0.1.13: beside it
+    if spec["driver"] != "zarr" or not isinstance(where, str) or files.leads_out(where.strip("/")):
         raise UserError(f"{path}: parameter {name}: no spec of a Zarr array beside the file: {spec}")
     local = {"driver": "file", "path": f"{folder.absolute() / where.strip('/')}/"}
-    metadata = {key: spec["metadata"][key] for key in ("shape",) if key in spec.get("metadata", {})}
+    shape = described.get("shape") if isinstance(described, dict) else None
+    metadata = {} if shape is None else {"shape": shape}
     return {"driver": "zarr", "kvstore": local, "metadata": metadata}
 
 

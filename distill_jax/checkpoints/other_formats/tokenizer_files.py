@@ -180,7 +180,7 @@ def read_tokenizer(folder: str | os.PathLike) -> Vocabulary | None:
     if not added:
         return vocabulary
     if whole.exists():
-        return TokenizerVocabulary(_text(whole), str(whole))
+        return TokenizerVocabulary(files.read_text(whole), str(whole))
     numbered_first = sorted(added.items(), key=lambda token: (token[1][0] is None, token[1][0] or 0))
     for name, (stated, flags) in numbered_first:
         tokenizer.add_tokens([_added(name, **flags)])
@@ -227,8 +227,10 @@ def _added_tokens(folder: pathlib.Path, config: Mapping[str, Any]) -> Added:
             special = config.get(key) or ()
             for token in special.values() if isinstance(special, Mapping) else special:
                 tokens.setdefault(token["content"] if isinstance(token, Mapping) else token, (None, {}))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: not the config of a tokenizer: {error!r}") from None
+        if odd := [name for name in tokens if not isinstance(name, str)]:
+            raise ValueError(f"expected a text as a token, got {odd[0]!r:.60}")
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise UserError(f"{path}: not the config of a tokenizer: {error!r:.200}") from None
     return tokens
 
 
@@ -236,12 +238,8 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     """A JSON object; empty where there is no such file."""
     if not path.exists():
         return {}
-    try:
-        return dict(json.loads(_text(path)))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: not the config of a tokenizer: {error}") from None
-
-
-def _text(path: pathlib.Path) -> str:
     files.refuse_lfs_pointer(path)
-    return path.read_text(encoding="utf-8")
+    values = files.read_json(path, "the config of a tokenizer")
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: not the config of a tokenizer: expected an object")
+    return values

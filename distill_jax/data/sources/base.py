@@ -17,6 +17,8 @@ from distill_jax.data.schema import Example
 from distill_jax.errors import UserError
 from distill_jax.files import unreadable
 
+LONGEST_LINE = 1 << 26  # characters
+
 
 class Source(Protocol):
     """What a task asks of a source; one that reads the folder of the data sets has a method `located` too."""
@@ -69,11 +71,14 @@ def read_lines(path: pathlib.Path) -> Iterator[tuple[int, str]]:
     order mark before a line, as between files that were joined, is left out.
 
     Raises:
-      UserError: for a file that cannot be read, or is neither UTF-8 nor UTF-16 with a byte order mark.
+      UserError: for a file that cannot be read, or is neither UTF-8 nor UTF-16 with a byte order mark, and for
+        a line of more than `LONGEST_LINE` characters.
     """
     try:
         with files.open_text(path) as file:
-            for number, line in enumerate(file, 1):
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), ""), 1):
+                if len(line) == LONGEST_LINE:
+                    raise UserError(f"{path}, line {number}: longer than {LONGEST_LINE:,} characters")
                 line = line.lstrip("\ufeff")
                 if line.strip():
                     yield number, line

@@ -108,6 +108,10 @@ class TfdsSource(_HubSource):
 
     @functools.cached_property
     def _builder(self):
+        if ":" in self.name:
+            raise UserError(
+                f"tfds:{self.name}: a community set, whose code would be downloaded and run: export it to JSONL"
+            )
         import tensorflow_datasets as tfds
 
         try:

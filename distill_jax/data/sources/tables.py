@@ -147,7 +147,7 @@ class ParquetSource(_TableSource):
             _refuse_twins(path, file.schema_arrow.names)
             batches = file.iter_batches(1024)
             yield from enumerate((row for batch in batches for row in batch.to_pylist()), 1)
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, ValueError, ArithmeticError) as error:  # of texts and dates
             what = " ".join(str(error).split())
             raise UserError(f"{path}: not a whole Parquet file: {what}") from None
 

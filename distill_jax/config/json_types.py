@@ -8,7 +8,8 @@ from typing import Any
 
 from distill_jax.errors import UserError
 
-_WORDS = {str: "a text", int: "a whole number", float: "a number", dict: "an object", list: "a list"}
+_WORDS = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+_WORDS |= {dict: "an object", list: "a list"}
 
 
 def require(value: Any, kind: Any, place: str = "") -> None:
@@ -16,8 +17,8 @@ def require(value: Any, kind: Any, place: str = "") -> None:
 
     Args:
       value: as `json.loads` gives it.
-      kind: str, int, float (a whole number is one too), Any, a list, a dict with texts as keys, a union with
-        None, a `TypedDict`, or a dataclass: its fields with a default may be missing.
+      kind: str, int, bool, float (a whole number is one too), Any, a list, a dict with texts as keys, a union
+        with None, a `TypedDict`, or a dataclass: its fields with a default may be missing.
       place: of the value in the file, such as `model.emb_dim`.
 
     Raises:
@@ -32,16 +33,27 @@ def require(value: Any, kind: Any, place: str = "") -> None:
     is_record = dataclasses.is_dataclass(kind) or typing.is_typeddict(kind)
     base = dict if is_record else typing.get_origin(kind) or kind
     accepted = (int, float) if base is float else base
-    if not isinstance(value, accepted) or isinstance(value, bool):
+    if not isinstance(value, accepted) or isinstance(value, bool) != (base is bool):
         raise UserError(f"{place or 'the file'}: expected {_WORDS[base]}, got {value!r:.60}")
     if is_record:
         _require_entries(value, kind, place)
-    elif base is dict:
+    elif base is dict and typing.get_args(kind):
         for name, part in value.items():
             require(part, typing.get_args(kind)[1], _below(place, name))
     elif base is list:
         for number, part in enumerate(value):
             require(part, typing.get_args(kind)[0], f"{place}[{number}]")
+
+
+def require_known(values: Any, kinds: Mapping[str, Any], place: str = "", partial: bool = False) -> None:
+    """Checks those entries of an object that are read, by their types; others may be there.
+
+    With `partial` they may be missing. Raises UserError as `require`.
+    """
+    require(values, dict, place)
+    for name, kind in kinds.items():
+        if name in values or not partial:
+            require(values.get(name), kind, _below(place, name))
 
 
 def _require_entries(values: Mapping[str, Any], kind: Any, place: str) -> None:
