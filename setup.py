@@ -90,8 +90,8 @@ setup(
     ],
     extras_require={
         **TEACHERS,
-        # The converter loads the exported folder by transformers.
-        "ctranslate2": ["ctranslate2>=4.8", "torch", "transformers>=5"],
+        # `--engine ctranslate2`; `export --to ctranslate2` needs the extra `transformers` beside it.
+        "ctranslate2": ["ctranslate2>=4.8"],
         "gcs": ["gcsfs"],
         "huggingface": ["datasets>=4"],
         "int8": INT8,

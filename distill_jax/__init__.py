@@ -47,6 +47,7 @@ def load(
     batch_size: int = 64,
     weights: str = "float32",
     verify: bool = True,
+    engine: str = "jax",
 ):
     """A trained student, ready to predict: `load("runs/svamp").predict(["…"], rationale=True)`.
 
@@ -56,13 +57,15 @@ def load(
       batch_size: inputs per batch.
       weights: quantization of the weights: `float32` (none), `bfloat16` or `int8`.
       verify: compare the checkpoint's files with their checksums first.
+      engine: `jax`; `ctranslate2`, on a CPU, for a T5; or `auto`.
 
     Returns:
       A `distill_jax.decoding.predictor.Predictor`.
 
     Raises:
-      UserError: when it is not the folder of a run, has no such checkpoint, or that is damaged.
+      UserError: when it is not the folder of a run, has no such checkpoint, or that is damaged, and where
+        CTranslate2 is asked for and cannot run it.
     """
     from distill_jax.decoding.predictor import Predictor
 
-    return Predictor(model_dir, step, batch_size, weights, verify)
+    return Predictor(model_dir, step, batch_size, weights, verify, engine)

@@ -67,7 +67,12 @@ def infer_run(config: InferConfig) -> tuple[int, int]:
     first = list(itertools.islice(rows, window))  # what is wrong with these is told before the model loads
     rows = itertools.chain(first, rows)
     predictor = Predictor(
-        config.model_dir, config.step, config.batch_size, config.weights, config.verify_checksums
+        config.model_dir,
+        config.step,
+        config.batch_size,
+        config.weights,
+        config.verify_checksums,
+        config.engine,
     )
     predictor.views(request)
     settings = {
@@ -77,7 +82,9 @@ def infer_run(config: InferConfig) -> tuple[int, int]:
         "columns": columns,
         **{name: getattr(request, name) for name in ("label", "rationale", "label_by", "normalize_scores")},
         **decoding.to_json(),
-        **({} if config.weights == "float32" else {"weights": config.weights}),  # older outputs do not have it
+        # Older outputs do not have these.
+        **({} if config.weights == "float32" else {"weights": config.weights}),
+        **({} if config.engine == "jax" else {"engine": config.engine}),
     }
     with open_output(config.output, settings) as output:
         _skip_done(rows, output)

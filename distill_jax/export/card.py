@@ -153,7 +153,7 @@ def _metrics(values: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
             values["split"],
             f"{values.get('examples', 0):,.0f}",
             {"generate": "generated", "rank": "ranked", "constrain": "constrained"}[values["label_by"]],
-            values.get("weights", "float32"),
+            ", ".join([values.get("weights", "float32"), *([values["engine"]] if "engine" in values else [])]),
             name,
             f"{value:.4f}",
             between,

@@ -89,14 +89,14 @@ def gather(config: ExportConfig, student: Student, step: int, parameters: int) -
 
 
 def _evaluations(path: pathlib.Path, step: int) -> list[dict[str, Any]]:
-    """The last line of each split, way to find labels and kind of weights; none where there is no file."""
+    """The last line of each split, way to find labels, kind of weights and engine; none without a file."""
     if not path.exists():
         return []
     latest: dict[tuple, dict[str, Any]] = {}
     for number, line in enumerate(files.read_text(path).splitlines(), 1):
         try:
             values = json.loads(line)
-            key = values["split"], values["label_by"], values.get("weights", "float32")
+            key = values["split"], values["label_by"], values.get("weights", "float32"), values.get("engine")
             if values["step"] == step:
                 latest[key] = values
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -85,7 +85,12 @@ def run(config: ServeConfig, tell: Callable[[str], None]) -> None:
     for a folder that is no run, or an address that is taken or not allowed.
     """
     predictor = Predictor(
-        config.model_dir, config.step, config.batch_size, config.weights, config.verify_checksums
+        config.model_dir,
+        config.step,
+        config.batch_size,
+        config.weights,
+        config.verify_checksums,
+        config.engine,
     )
     server = Server(predictor, config, os.environ.get("DISTILL_JAX_SERVE_KEY") or None)
     server.starting = True

@@ -46,6 +46,8 @@ def _least_sure(config: SelectConfig, rows: Iterator[Example]) -> list[dict[str,
     from distill_jax.decoding.select import uncertainties
     from distill_jax.scoring.uncertainty import least_sure
 
-    predictor = Predictor(config.run, config.step, config.batch_size, verify=config.verify_checksums)
+    predictor = Predictor(
+        config.run, config.step, config.batch_size, config.weights, config.verify_checksums, config.engine
+    )
     chosen = least_sure(uncertainties(predictor, rows, config.measure), config.count)
     return [{"id": row.id, "uncertainty": row.uncertainty, "predicted_label": row.label} for row in chosen]
