@@ -25,6 +25,7 @@ TEACHERS = {
     "transformers": ["torch", "transformers>=5"],
 }
 INT8 = ["qwix>=0.1.8"]
+CTRANSLATE2 = ["ctranslate2>=4.8"]
 SLURM = ["submitit>=1.5"]
 DOCS = ["zensical>=0.0.73"]  # builds the manual; the successor of MkDocs Material
 # aiohttp 3.14.5 closes a connection that sends no request.
@@ -91,7 +92,7 @@ setup(
     extras_require={
         **TEACHERS,
         # `--engine ctranslate2`; `export --to ctranslate2` needs the extra `transformers` beside it.
-        "ctranslate2": ["ctranslate2>=4.8"],
+        "ctranslate2": CTRANSLATE2,
         "gcs": ["gcsfs"],
         "huggingface": ["datasets>=4"],
         "int8": INT8,
@@ -107,6 +108,7 @@ setup(
             *TEACHERS["gemini"],
             *SERVE,
             *INT8,
+            *CTRANSLATE2,
             *SLURM,
             *DOCS,
             "datasets>=4",

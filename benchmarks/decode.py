@@ -132,7 +132,9 @@ def _measure(student: Student, view, examples, settings: Settings, written: dict
         **dict.fromkeys(CONTESTANTS),
         **rates,
         "rows": len(texts),
-        "flops_per_row": statistics.fmean(flops.forward_flops(config, len(a), len(b)) for a, b in pairs),
+        "flops": dict.fromkeys(
+            names, statistics.fmean(flops.forward_flops(config, *map(len, p)) for p in pairs)
+        ),
         "rows_that_differ": {
             name: sum(a != b for a, b in zip(mine, outputs[name], strict=True)) for name in names[1:]
         },

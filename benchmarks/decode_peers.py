@@ -32,7 +32,11 @@ def _entrant(job: dict, decode: Callable[[], list[list[int]]], warm_up: Callable
         found["processor_ms_per_row"].append(1000 * (time.process_time() - began) / len(job["ids"]))
         return len(job["ids"])
 
-    return turns.Entrant(work, lambda: found.update(warm_up()), lambda: found)
+    def ready() -> dict:
+        found.update(warm_up())
+        return {}
+
+    return turns.Entrant(work, ready, lambda: found)
 
 
 def _ours(job: dict, name: str) -> turns.Entrant:

@@ -6,8 +6,12 @@ to a peer may be the two libraries' products.
 
 import functools
 import importlib.util
+import sys
 import time
 from collections.abc import Callable
+
+from benchmarks import worker
+from benchmarks.settings import Settings
 
 SIZE = 2048  # of the square matrices, on a CPU
 REPEATS = 7
@@ -60,3 +64,18 @@ def _in_torch(size: int, dtype: str) -> Callable[[int], None]:
             a @ a
 
     return run
+
+
+def run(settings: Settings) -> dict[str, float | None]:
+    """The peak of each library, float32, each in a process of its own; None for one that is not installed."""
+    del settings  # a process has the cores that its parent has
+    return of_libraries()
+
+
+def of_libraries() -> dict[str, float | None]:
+    """As `run`."""
+    return {name: worker.call("benchmarks.peaks", name)["peak"] for name in LIBRARIES}
+
+
+if __name__ == "__main__":
+    worker.answer({"peak": matrix_peak(sys.argv[1])})

@@ -4,6 +4,7 @@ A module that has contestants has a function `enter(job, name)`, which makes one
 dict that JSON can hold.
 """
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -25,17 +26,19 @@ class Entrant:
 
     Attributes:
       work: does the whole work once, and returns its amount.
-      warm_up: does so much of it that nothing is left to be compiled.
+      warm_up: does so much of it that nothing is left to be compiled; what is told of it then.
       details: what is told of it at the end.
     """
 
     work: Callable[[], float]
-    warm_up: Callable[[], Any]
+    warm_up: Callable[[], dict]
     details: Callable[[], dict]
 
 
 class Place(Protocol):
-    """Where an entrant is."""
+    """Where an entrant is; `ready` is what its `warm_up` told."""
+
+    ready: dict
 
     def work(self) -> float:
         """As `Entrant.work`."""
@@ -49,7 +52,7 @@ class Here:
 
     def __init__(self, module: str, job: dict, name: str):
         self._entrant = importlib.import_module(module).enter(job, name)
-        self._entrant.warm_up()
+        self.ready = self._entrant.warm_up()
         self.work = self._entrant.work
 
     def close(self) -> dict:
@@ -67,13 +70,11 @@ class Alone:
         command = [sys.executable, "-m", "benchmarks.turns", module, name]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._errors, "text": True}
         self._name, self._process = name, subprocess.Popen(command, **pipes)
-        self._ask(json.dumps(job))
+        self.ready = self._ask(json.dumps(job))
 
     def _ask(self, line: str) -> Any:
-        try:
+        with contextlib.suppress(BrokenPipeError):  # what it died of is told below
             print(line, file=self._process.stdin, flush=True)
-        except BrokenPipeError:
-            pass  # what it died of is told below
         for answer in self._process.stdout:
             if answer.startswith(_MARK):
                 return json.loads(answer.removeprefix(_MARK))
@@ -97,13 +98,18 @@ def measured(
     *,
     repeats: int,
     seconds: float = math.inf,
+    check: Callable[[dict[str, dict]], None] = lambda ready: None,
     place: type[Place] = Alone,
 ) -> tuple[dict[str, list[float]], dict[str, dict]]:
-    """(rates of each round, details) of the contestants of a module, by name; see `measure.in_turn`."""
+    """(rates of each round, details) of the contestants of a module, by name; see `measure.in_turn`.
+
+    Before the first round `check` gets what each told when it was ready, and may raise.
+    """
     entrants: dict[str, Place] = {}
     for name in names:
         measure.tell(f"{name} starts")
         entrants[name] = place(module, job, name)
+    check({name: each.ready for name, each in entrants.items()})
     works = {name: each.work for name, each in entrants.items()}
     rates = measure.in_turn(works, repeats, seconds=seconds, warm=False)
     return rates, {name: each.close() for name, each in entrants.items()}
@@ -111,8 +117,7 @@ def measured(
 
 def _main(module: str, name: str) -> None:
     entrant = importlib.import_module(module).enter(json.loads(sys.stdin.readline()), name)
-    entrant.warm_up()
-    print(f"{_MARK}true", flush=True)
+    print(f"{_MARK}{json.dumps(entrant.warm_up())}", flush=True)
     for line in sys.stdin:
         found = (
             entrant.work() if line.strip() == "work" else entrant.details() | {"peak_gib": worker.peak_gib()}

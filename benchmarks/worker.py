@@ -1,5 +1,6 @@
 """A part of a benchmark in a process of its own, with its peak memory."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -44,11 +45,9 @@ def call(
             text=True,
             env=os.environ | dict(environment or {}),
         )
-        try:
+        with contextlib.suppress(BrokenPipeError):  # what it died of is told below
             json.dump(stdin, process.stdin)
             process.stdin.close()
-        except BrokenPipeError:
-            pass  # what it died of is told below
         errors = []
         for line in process.stderr:
             errors.append(line)
