@@ -74,11 +74,13 @@ def versions() -> dict[str, str | None]:
 
 
 def processor() -> str:
-    """The name of this machine's processor."""
+    """The name of this machine's processor, with family and model: on rented machines it is only a brand."""
     info = pathlib.Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor() or platform.machine()
+    lines = [line.partition(":") for line in info.read_text().splitlines()] if info.exists() else []
+    told = {name.strip(): value.strip() for name, _, value in lines}
+    if "model name" not in told:
+        return platform.processor() or platform.machine()
+    return f"{told['model name']}, family {told.get('cpu family')}, model {told.get('model')}"
 
 
 def write(results: Mapping[str, Any], folder: pathlib.Path, device: str) -> pathlib.Path:
