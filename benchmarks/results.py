@@ -95,7 +95,8 @@ def write(results: Mapping[str, Any], folder: pathlib.Path, device: str) -> path
     if path.exists():
         before = json.loads(path.read_text())
         if all(before.get(name) == whole.get(name) for name in SAME):
-            whole |= {name: value for name, value in before.items() if whole.get(name) is None}
+            kept = {name: value for name, value in before.items() if whole.get(name) is None}
+            whole |= kept | {"failed": whole.get("failed")}  # of this run alone
     files.write_text(path, json.dumps(whole, indent=2, allow_nan=False) + "\n")
     return path
 

@@ -74,6 +74,7 @@ def test_each_part_is_written_as_it_ends_and_one_that_fails_loses_nothing(tmp_pa
     run.run_parts(["scaling"], Settings(), tmp_path, console)  # on the same day: the others stay
     [path] = tmp_path.glob("*-cpu.json")
     assert json.loads(path.read_text())["train"]["ours"]["median"] == 4.2
+    assert json.loads(path.read_text())["failed"] is None
     run.run_parts(["scaling"], Settings(rows=8), tmp_path, console)  # with other settings: they do not
     assert json.loads(path.read_text())["train"] is None
 
