@@ -24,7 +24,7 @@ from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.decoding.engine_base import BaseEngine, Score
 from distill_jax.models.config import ModelConfig
 
-BATCH = 32  # rows of a worker at most: on two cores larger ones are no faster, and waste more padding
+BATCH = 32  # rows of a worker at most: a batch is as long as its longest output
 
 
 def unavailable(config: ModelConfig, weights: str) -> str | None:
