@@ -34,8 +34,12 @@ lint: setup
 site: setup
 	$(BIN)/zensical build --strict
 
+# PyTorch without CUDA's libraries; with an accelerator: make bench TORCH_INDEX=
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+
 .venv/bench: .venv/installed requirements-bench.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-bench.txt
+	PIP_EXTRA_INDEX_URL=$(TORCH_INDEX) $(BIN)/pip install --quiet --disable-pip-version-check \
+	  -c constraints.txt -r requirements-bench.txt
 	@touch $@
 
 bench: .venv/bench

@@ -25,6 +25,7 @@ TEACHERS = {
     "transformers": ["torch", "transformers>=5"],
 }
 INT8 = ["qwix>=0.1.8"]
+CTRANSLATE2 = ["ctranslate2>=4.8"]
 SLURM = ["submitit>=1.5"]
 DOCS = ["zensical>=0.0.73"]  # builds the manual; the successor of MkDocs Material
 # aiohttp 3.14.5 closes a connection that sends no request.
@@ -91,8 +92,8 @@ setup(
     ],
     extras_require={
         **TEACHERS,
-        # The converter loads the exported folder by transformers.
-        "ctranslate2": ["ctranslate2>=4.8", "torch", "transformers>=5"],
+        # `--engine ctranslate2`; `export --to ctranslate2` needs the extra `transformers` beside it.
+        "ctranslate2": CTRANSLATE2,
         "gcs": ["gcsfs"],
         "huggingface": ["datasets>=4"],
         "int8": INT8,
@@ -108,6 +109,7 @@ setup(
             *TEACHERS["gemini"],
             *SERVE,
             *INT8,
+            *CTRANSLATE2,
             *SLURM,
             *DOCS,
             "datasets>=4",

@@ -1,35 +1,37 @@
-"""Rows per second of greedy decoding, ours and transformers', of one student: `python -m benchmarks.decode`.
+"""Rows per second of greedy decoding of one student, ours and the peers': `python -m benchmarks.decode`.
 
 The student is a T5 1.1 small, overfitted to 128 rows of CQA, so that its outputs are sentences and most of
-them end; the first run trains it, in some minutes on two cores. `--model RUN` takes another student. Both
-decode the test rows in turns, in one process, with the same number of threads. transformers runs with the
-attention and the batch size that are fastest for it on this machine. Its time is that of `generate` alone,
-from ids to ids; ours includes the tokenizer and the log-probabilities. Needs torch and transformers.
+them end; the first run trains it, in some minutes on two cores. `--model RUN` takes another student. All decode
+the test rows in turns, each in a process of its own, on the same cores. transformers and CTranslate2 run in the
+batches that are fastest for them on this machine, transformers also with the attention that is. Their time is
+that of decoding alone, from ids to ids; ours includes the tokenizer and the log-probabilities.
 """
 
 import argparse
 import dataclasses
+import importlib.util
 import itertools
 import json
 import os
 import pathlib
 import statistics
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
 
-from distill_jax import train
+from benchmarks import flops, measure, peaks, turns
+from distill_jax.checkpoints import orbax
 from distill_jax.checkpoints.convert import convert
 from distill_jax.config import ConvertConfig
 from distill_jax.data import cache
-from distill_jax.data.vocabularies import EOS_ID
-from distill_jax.decoding.engine import Engine
+from distill_jax.decoding import ctranslate
 from distill_jax.decoding.student import Student, load_student
 
-TUNED_ON = 64  # rows that transformers' settings are tried on
+CONTESTANTS = ("ours", "transformers", "ctranslate2_float32", "ctranslate2_int8")
+NEEDED = {"ours": (), "transformers": ("torch", "transformers")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,13 +44,15 @@ class Settings:
       split: of the student's task.
       views: what is decoded.
       rows: number of rows from the first; None for all.
-      repeats: of each side.
+      repeats: rounds.
+      seconds: for the rounds of a view; at least one is done.
       batch_size: of ours.
+      tuned_on: rows that the peers' settings are tried on.
       peer_batch_sizes: of transformers, to choose from.
       peer_attention: of transformers, to choose from: `eager`, `sdpa`.
       peer_cache: `dynamic` or `static`, to choose from.
       max_length: tokens of an output at most.
-      threads: of torch. Ours takes the cores that the process may run on.
+      threads: of the peers. Ours takes the cores that the process may run on.
     """
 
     model_dir: str | None = None
@@ -57,8 +61,10 @@ class Settings:
     views: tuple[str, ...] = ("label", "rationale")
     rows: int | None = None
     repeats: int = 5
+    seconds: float = float("inf")
     batch_size: int = 128
-    peer_batch_sizes: tuple[int, ...] = (16, 64, 128)
+    tuned_on: int = 64
+    peer_batch_sizes: tuple[int, ...] = (16, 64)
     peer_attention: tuple[str, ...] = ("eager", "sdpa")
     peer_cache: tuple[str, ...] = ("dynamic",)
     max_length: int = 128
@@ -68,6 +74,7 @@ class Settings:
 def _trained(data_dir: str | None) -> str:
     folder = cache.cache_dir() / "benchmarks" / "t5_1_1_small"
     if not (folder / "checkpoints").is_dir():
+        measure.tell("the student is trained first, once: some minutes")
         flags = [
             "--gin_file=models/t5_1_1/small.gin",
             "--gin_file=recipes/step_by_step.gin",
@@ -84,136 +91,75 @@ def _trained(data_dir: str | None) -> str:
             "--gin.LEARNING_RATE=1e-3",
             "--gin.DROPOUT_RATE=0.0",
             "--gin.EVAL_PERIOD=0",
+            "--quiet",
         ]
-        if train.main(flags):
-            raise RuntimeError("training the student failed, see above")
+        # In a process of its own, whose memory is given back.
+        subprocess.run([sys.executable, "-m", "distill_jax.train", *flags], check=True, stdout=sys.stderr)
     return str(folder)
 
 
-class Peer:
-    """transformers' `generate` on given ids, sorted by length and padded to the longest of a batch."""
-
-    def __init__(self, folder: pathlib.Path, ids: list[list[int]], settings: Settings):
-        import torch
-        import transformers
-
-        torch.set_num_threads(settings.threads)
-        self._torch, self._ids = torch, ids
-        self.version = transformers.__version__
-        self._models = {
-            name: transformers.T5ForConditionalGeneration.from_pretrained(
-                folder, attn_implementation=name
-            ).eval()
-            for name in settings.peer_attention
-        }
-        self.chosen: tuple[str, int, str] | None = None
-
-    def generate(self, max_length: int, how: tuple[str, int, str], count: int | None = None) -> list[list[int]]:
-        """The first rows' outputs, each up to its end token."""
-        torch, (attention, batch_size, kind) = self._torch, how
-        ids = self._ids[:count]
-        order = sorted(range(len(ids)), key=lambda item: len(ids[item]))
-        outputs: list[list[int]] = [[]] * len(ids)
-        static = {"cache_implementation": "static"} if kind == "static" else {}
-        with torch.inference_mode():
-            for items in (order[n : n + batch_size] for n in range(0, len(order), batch_size)):
-                longest = max(len(ids[item]) for item in items)
-                batch = torch.tensor([ids[item] + [0] * (longest - len(ids[item])) for item in items])
-                found = self._models[attention].generate(
-                    input_ids=batch,
-                    attention_mask=(batch > 0).long(),
-                    max_new_tokens=max_length,
-                    do_sample=False,
-                    num_beams=1,
-                    use_cache=True,
-                    **static,
-                )
-                for item, row in zip(items, found[:, 1:].tolist(), strict=True):  # the first is the start
-                    outputs[item] = row[: row.index(EOS_ID) + 1] if EOS_ID in row else row
-        return outputs
-
-    def tune(self, max_length: int, settings: Settings) -> dict[str, float]:
-        """Selects the fastest of the settings; the seconds of each, if there are several."""
-        tried: dict[tuple[str, int, str], float] = {}
-        choice = [*itertools.product(settings.peer_attention, settings.peer_batch_sizes, settings.peer_cache)]
-        if len(choice) == 1:
-            [self.chosen] = choice
-            return {}
-        for how in choice:
-            self.generate(min(max_length, 8), how, TUNED_ON)
-            tried[how] = _timed(lambda h=how: self.generate(max_length, h, TUNED_ON))[1]
-        self.chosen = min(tried, key=tried.get)
-        return {" ".join(map(str, how)): seconds for how, seconds in tried.items()}
+def _installed(name: str) -> bool:
+    return all(importlib.util.find_spec(package) for package in NEEDED.get(name, ("ctranslate2",)))
 
 
-def _timed(function: Callable[[], Any]) -> tuple[Any, float, float]:
-    """Result, seconds by the clock, and by the processor, which other processes disturb less."""
-    clock, processor = time.perf_counter(), time.process_time()
-    result = function()
-    return result, time.perf_counter() - clock, time.process_time() - processor
+def _written(student: Student, folder: pathlib.Path) -> dict[str, Any]:
+    """The student as each peer loads it."""
+    convert(ConvertConfig(source=student.model_dir, destination=str(folder), to="huggingface"))
+    found: dict[str, Any] = {"folder": str(folder), "ctranslate2": {}}
+    step = orbax.pick_step(student.model_dir, None)
+    for name in filter(_installed, CONTESTANTS[2:]):
+        weights = name.removeprefix("ctranslate2_")
+        model = ctranslate.written(student.model_dir, step, student.vocabulary.eos_id, weights)
+        found["ctranslate2"][weights] = str(model)
+    return found
 
 
-def _rates(seconds: list[tuple[float, float]], rows: int) -> dict[str, Any]:
-    rates = [rows / clock for clock, _ in seconds]
-    return {
-        "rows_per_second": rates,
-        "median": statistics.median(rates),
-        "lowest": min(rates),
-        "highest": max(rates),
-        "processor_ms_per_row": statistics.median(1000 * cpu / rows for _, cpu in seconds),
-    }
-
-
-def _compare(student: Student, engine: Engine, folder: pathlib.Path, view, examples, settings: Settings):
+def _measure(student: Student, view, examples, settings: Settings, written: dict, place) -> dict[str, Any]:
+    """A view: rates and details of all contestants."""
     texts = [view.inputs(example) for example in examples]
-    ids = [[*row[: engine.inputs_length - 1], EOS_ID] for row in student.vocabulary.encode_batch(texts)]
-    length = settings.max_length
-    peer = Peer(folder, ids, settings)
-    tried = peer.tune(length, settings)
-
-    def ours():
-        return [list(some[0].tokens) for some in engine.generate(texts, length)]
-
-    def theirs():
-        return peer.generate(length, peer.chosen)
-
-    ours()  # compiles
-    seconds: dict[str, list[tuple[float, float]]] = {"ours": [], "transformers": []}
-    for _ in range(settings.repeats):
-        for name, function in (("ours", ours), ("transformers", theirs)):
-            outputs, clock, processor = _timed(function)
-            seconds[name].append((clock, processor))
-            if name == "ours":
-                mine = outputs
+    words, longest = student.vocabulary, student.lengths["inputs"]
+    ids = [words.frame(row, longest) for row in words.encode_batch(texts)]
+    job = dataclasses.asdict(settings) | written | {"texts": texts, "ids": ids, "model_dir": student.model_dir}
+    names = [name for name in CONTESTANTS if _installed(name)]
+    limits = {"repeats": settings.repeats, "seconds": settings.seconds}
+    rates, details = turns.measured("benchmarks.decode_peers", job, names, place=place, **limits)
+    outputs = {name: details[name].pop("outputs") for name in names}
+    mine = outputs["ours"]
     lengths = sorted(map(len, mine))
-    found = {name: _rates(taken, len(texts)) for name, taken in seconds.items()}
-    processor = {name: rates["processor_ms_per_row"] for name, rates in found.items()}
-    return found | {
+    pairs = zip(ids, mine, strict=True)
+    config = student.model.config
+    return {
+        **dict.fromkeys(CONTESTANTS),
+        **rates,
         "rows": len(texts),
-        "ratio": found["ours"]["median"] / found["transformers"]["median"],
-        "processor_ratio": processor["transformers"] / processor["ours"],
-        "rows_that_differ": sum(a != b for a, b in zip(mine, outputs, strict=True)),
-        "transformers_settings": dict(zip(("attention", "batch_size", "cache"), peer.chosen, strict=True)),
-        "transformers_tried": tried,
+        "flops": dict.fromkeys(
+            names, statistics.fmean(flops.forward_flops(config, *map(len, p)) for p in pairs)
+        ),
+        "rows_that_differ": {
+            name: sum(a != b for a, b in zip(mine, outputs[name], strict=True)) for name in names[1:]
+        },
+        **{key: {name: one[key] for name, one in details.items() if key in one} for key in DETAILS},
         "output_tokens": {
             "mean": statistics.fmean(lengths),
             "median": lengths[len(lengths) // 2],
             "longest": lengths[-1],
-            "without_end": sum(row[-1] != EOS_ID for row in mine),
+            "without_end": sum(row[-1] != words.eos_id for row in mine),
         },
     }
 
 
-def run(settings: Settings) -> dict[str, Any]:
+DETAILS = ("settings", "tried", "processor_ms_per_row", "peak_gib")
+
+
+def run(settings: Settings, place: type[turns.Place] = turns.Alone) -> dict[str, Any]:
     """Measures labels and rationales.
 
     Returns:
-      By the name of each view: rows per second of each repetition, medians and spread of `ours` and
-      `transformers`, the ratio of the medians, the number of rows whose tokens differ, and the settings.
+      By the name of each view: rows per second of each round by contestant (None for one that is not
+      installed), how many rows' tokens differ from ours, settings, peak memory and the operations of a row.
     """
     model_dir = settings.model_dir or _trained(settings.data_dir)
     student = load_student(model_dir, settings.data_dir)
-    engine = student.engine(None, settings.batch_size)
     examples = list(itertools.islice(student.task.source.examples(settings.split), settings.rows))
     results: dict[str, Any] = {
         "settings": dataclasses.asdict(settings),
@@ -221,30 +167,31 @@ def run(settings: Settings) -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
     }
     with tempfile.TemporaryDirectory() as temporary:
-        folder = pathlib.Path(temporary) / "student"
-        convert(ConvertConfig(source=model_dir, destination=str(folder), to="huggingface"))
+        written = _written(student, pathlib.Path(temporary) / "student")
         for view in (view for view in student.views if view.name in settings.views):
-            results[view.name] = _compare(student, engine, folder, view, examples, settings)
+            results[view.name] = _measure(student, view, examples, settings, written, place)
     return results
+
+
+def _print(name: str, found: dict[str, Any]) -> None:
+    print(f"{name}: {found['rows']} rows, {found['output_tokens']['mean']:.1f} tokens each")
+    for side in filter(found.get, CONTESTANTS):
+        rates = measure.summary(found[side])
+        how = " ".join(map(str, found["settings"][side].values()))
+        differ = found["rows_that_differ"].get(side)
+        print(
+            f"  {side:20} {rates['median']:7.1f} rows/s (spread {rates['spread']:.0%}), "
+            f"{statistics.median(found['processor_ms_per_row'][side]):.1f} ms of processor a row, "
+            f"{found['peak_gib'][side]:.2f} GiB ({how})" + ("" if differ is None else f", {differ} rows differ")
+        )
 
 
 def _main(args: argparse.Namespace) -> None:
     given = {name: value for name, value in vars(args).items() if name != "json" and value is not None}
-    results = run(Settings(**given))
-    for name in (name for name, value in results.items() if isinstance(value, dict) and "ratio" in value):
-        of = results[name]
-        print(
-            f"{name}: {of['rows']} rows, {of['output_tokens']['mean']:.1f} tokens each, "
-            f"{of['rows_that_differ']} differ"
-        )
-        for side in ("ours", "transformers"):
-            rates = of[side]
-            how = "" if side == "ours" else f"  ({', '.join(map(str, of['transformers_settings'].values()))})"
-            print(
-                f"  {side:13} {rates['median']:7.1f} rows/s ({rates['lowest']:.1f} to {rates['highest']:.1f}), "
-                f"{rates['processor_ms_per_row']:.1f} ms of processor a row{how}"
-            )
-        print(f"  {of['ratio']:.2f} times, {of['processor_ratio']:.2f} times by processor time")
+    results = run(Settings(**given)) | {"peaks": peaks.of_libraries()}
+    for name, found in results.items():
+        if isinstance(found, dict) and "rows_that_differ" in found:
+            _print(name, found)
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(results, indent=2) + "\n")
 
@@ -257,6 +204,7 @@ if __name__ == "__main__":
     parser.add_argument("--views", type=lambda text: tuple(text.split(",")))
     parser.add_argument("--rows", type=int)
     parser.add_argument("--repeats", type=int)
+    parser.add_argument("--seconds", type=float, help="for the rounds of a view")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--peer-batch-sizes", type=lambda text: tuple(map(int, text.split(","))))
     parser.add_argument("--peer-attention", type=lambda text: tuple(text.split(",")))

@@ -5,11 +5,10 @@ from collections.abc import Iterable
 from distill_jax.models.config import T5Config
 
 
-def example_flops(config: T5Config, inputs: int, targets: int) -> float:
-    """Multiplications and additions of one update on one example, without padding.
+def forward_flops(config: T5Config, inputs: int, targets: int) -> float:
+    """Multiplications and additions of one forward pass on one example, without padding.
 
-    Matrix products alone, forward and twice that backward, as PaLM's authors count (Chowdhery et al. 2022,
-    appendix B); the embedding is a look-up and recomputation does not count.
+    Matrix products alone; the embedding is a look-up. It is also what decoding with a cache has to do.
 
     Args:
       config: of the student.
@@ -24,8 +23,15 @@ def example_flops(config: T5Config, inputs: int, targets: int) -> float:
     own = targets * (4 * projection + feed_forward + 4 * targets * heads)
     cross = (2 * targets + 2 * inputs) * projection + 4 * targets * inputs * heads
     logits = 2 * targets * width * config.vocab_size
-    forward = config.num_encoder_layers * encoder + config.num_decoder_layers * (own + cross) + logits
-    return 3.0 * forward
+    return config.num_encoder_layers * encoder + config.num_decoder_layers * (own + cross) + logits
+
+
+def example_flops(config: T5Config, inputs: int, targets: int) -> float:
+    """Multiplications and additions of one update on one example: forward, and twice that backward.
+
+    So PaLM's authors count (Chowdhery et al. 2022, appendix B); recomputation does not count.
+    """
+    return 3.0 * forward_flops(config, inputs, targets)
 
 
 def mean_pair_flops(config: T5Config, pairs: Iterable) -> float:

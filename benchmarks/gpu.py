@@ -14,35 +14,14 @@ import dataclasses
 import json
 import pathlib
 import sys
-import time
 
 from benchmarks import measure, results, worker
+from benchmarks.peaks import matrix_peak
 
 SIZES = ("small", "base", "large", "xl")
 CONTESTANTS = ("ours", "reference")
 LENGTHS = (1024, 384)
 MULTIPLE = 64  # that the reference pads to, so that few shapes are compiled
-
-
-def matrix_peak(size: int = 8192, repeats: int = 5) -> float:
-    """Operations a second of a bfloat16 product of two square matrices, the best of the repetitions."""
-    import jax
-    import jax.numpy as jnp
-
-    a = jax.random.normal(jax.random.key(0), (size, size), jnp.bfloat16)
-    product = jax.jit(lambda a: a @ a)
-    product(a).block_until_ready()
-    count = 10
-
-    def once() -> float:
-        began = time.perf_counter()
-        out = a
-        for _ in range(count):
-            out = product(a)
-        out.block_until_ready()
-        return time.perf_counter() - began
-
-    return count * 2.0 * size**3 / min(once() for _ in range(repeats))
 
 
 def _measure(job: dict) -> dict:
@@ -154,7 +133,8 @@ def _worker(job: dict) -> dict:
         return _measure(job)
     import jax
 
-    return {"peak": matrix_peak(job["peak"]), "device": jax.devices()[0].device_kind}
+    peak = matrix_peak("jax", job["peak"], "bfloat16", count=10)
+    return {"peak": peak, "device": jax.devices()[0].device_kind}
 
 
 def main() -> None:

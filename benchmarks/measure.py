@@ -2,12 +2,24 @@
 
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
 
-def in_turn(contestants: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Calls each contestant once, unmeasured, then all of them in turn.
+def tell(text: str) -> None:
+    """Progress, for whoever waits."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def in_turn(
+    contestants: Mapping[str, Callable[[], float]],
+    repeats: int,
+    *,
+    seconds: float = math.inf,
+    warm: bool = True,
+) -> dict[str, list[float]]:
+    """Calls all contestants in turn.
 
     In turn, because a machine's speed drifts: what slows one slows the next as well. Each round starts with
     another one, so that none always follows the same.
@@ -15,20 +27,26 @@ def in_turn(contestants: Mapping[str, Callable[[], float]], repeats: int) -> dic
     Args:
       contestants: each does its work and returns its amount, in units of its choice.
       repeats: rounds.
+      seconds: a round after the first is only begun if it is likely to end in this time.
+      warm: call each once before, unmeasured, which compiles it.
 
     Returns:
       Units per second, of each round.
     """
-    for work in contestants.values():
+    for work in contestants.values() if warm else ():
         work()
     rates: dict[str, list[float]] = {name: [] for name in contestants}
-    names = list(contestants)
+    names, started = list(contestants), time.perf_counter()
     for number in range(repeats):
         first = number % max(len(names), 1)
         for name in names[first:] + names[:first]:
             began = time.perf_counter()
             units = contestants[name]()
             rates[name].append(units / (time.perf_counter() - began))
+        spent = time.perf_counter() - started
+        tell(f"round {number + 1} of {repeats}: {spent:.0f} s")
+        if spent / (number + 1) * (number + 2) > seconds:
+            break
     return rates
 
 

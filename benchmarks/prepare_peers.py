@@ -47,7 +47,8 @@ def run(settings: Settings, vocabulary: str = data.VOCABULARY) -> dict:
         "seqio": lambda: seqio_prepare.packed_rows(folder, LENGTHS, data.CQA)[0],
         "sentencepiece": sentencepiece,
     }
-    return measure.in_turn(contestants, settings.repeats) | {"examples": len(texts) / 2}
+    rates = measure.in_turn(contestants, settings.repeats, seconds=settings.seconds)
+    return rates | {"examples": len(texts) / 2}
 
 
 def main() -> None:

@@ -1,9 +1,10 @@
 """All benchmarks, ours beside the peers: `make bench`.
 
-    python -m benchmarks.run [--only train,decode] [--repeats 5] [--rows 256]
+    python -m benchmarks.run [--full] [--only train,decode] [--repeats 5] [--rows 256]
 
-Prints tables and writes `benchmarks/results/<date>-<device>.json`. A peer that is not installed is null in
-there. docs/benchmarks.md says how each is measured.
+Prints tables and writes `benchmarks/results/<date>-<device>.json`, each part as it ends: what fails or is
+stopped loses nothing that was measured before. A peer that is not installed is null in there.
+docs/benchmarks.md says how each is measured.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import json
 import pathlib
 import sys
 import time
+from collections.abc import Sequence
 
 from rich.console import Console
 
@@ -20,19 +22,42 @@ from benchmarks import data, measure, results, step_scaling, worker
 from benchmarks import settings as settings_of
 from benchmarks.settings import Settings
 
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A benchmark: its function, seconds for its rounds, and the minutes it takes (by default, with --full)."""
+
+    function: str
+    seconds: float
+    minutes: tuple[float, float]
+
+
 PARTS = {
-    "train": "benchmarks.train_step.run",
-    "train_t5gemma": "benchmarks.train_step.run_t5gemma",
-    "decode": "benchmarks.decode_rates.run",
-    "scaling": "benchmarks.step_scaling.run",
-    "startup": "benchmarks.startup.run",
-    "prepare": "benchmarks.prepare_peers.run",
+    "peaks": Part("benchmarks.peaks.run", 0, (0.2, 0.2)),
+    "train": Part("benchmarks.train_step.run", 240, (6, 14)),
+    "decode": Part("benchmarks.decode_rates.run", 120, (4, 30)),
+    "startup": Part("benchmarks.startup.run", 0, (3, 5)),
+    "prepare": Part("benchmarks.prepare_peers.run", 30, (1, 2)),
+    "scaling": Part("benchmarks.step_scaling.run", 30, (1, 2)),
+    "train_t5gemma": Part("benchmarks.train_step.run_t5gemma", 240, (10, 20)),
 }
+LEFT_OUT = ("data_dir", "work", "seconds")  # of the settings in the results
+ONLY_FULL = ("train_t5gemma",)
 
 
 def measured(part: str, settings: Settings) -> dict:
-    """What a benchmark finds, in a process of its own: none runs in memory that another has used."""
-    return worker.call("benchmarks.run", "--worker", part, stdin=dataclasses.asdict(settings))["found"]
+    """What a benchmark finds, in a process of its own: none runs in memory that another has used.
+
+    Raises RuntimeError when it fails.
+    """
+    if not settings.full:
+        settings = dataclasses.replace(settings, seconds=min(settings.seconds, PARTS[part].seconds))
+    job = dataclasses.asdict(settings)
+    return worker.call("benchmarks.run", "--worker", part, stdin=job, tell=_indented)["found"]
+
+
+def _indented(line: str) -> None:
+    measure.tell(f"    {line}")
 
 
 def startup_results(found: dict) -> tuple[dict, dict]:
@@ -49,9 +74,11 @@ def startup_results(found: dict) -> tuple[dict, dict]:
     return parts, {name: one and one["peak_gib"] for name, one in found.items()}
 
 
-def assemble(found: dict[str, dict | None], settings: Settings, device: str) -> dict:
-    """The results of the parts that were run, each of the others None."""
-    decode = found.get("decode") or {}
+def assemble(
+    found: dict[str, dict | None], settings: Settings, device: str, failed: dict[str, str] | None = None
+) -> dict:
+    """The results of the parts that were run, the others None; `failed` says why a part has none."""
+    decode, peaks = found.get("decode") or {}, found.get("peaks")
     startup, memory = None, None
     if found.get("startup"):
         startup, memory = startup_results(found["startup"])
@@ -60,48 +87,75 @@ def assemble(found: dict[str, dict | None], settings: Settings, device: str) -> 
         "cores": settings.threads,
         "versions": results.versions(),
         "data": data.which(settings),
-        "settings": {k: v for k, v in dataclasses.asdict(settings).items() if k not in ("data_dir", "work")},
-        "train": results.rates("train", found.get("train")),
-        "train_t5gemma": results.rates("train_t5gemma", found.get("train_t5gemma")),
-        "decode_labels": results.rates("decode_labels", decode.get("labels")),
-        "decode_rationales": results.rates("decode_rationales", decode.get("rationales")),
+        "settings": {k: v for k, v in dataclasses.asdict(settings).items() if k not in LEFT_OUT},
+        "train": results.rates("train", found.get("train"), peaks),
+        "train_t5gemma": results.rates("train_t5gemma", found.get("train_t5gemma"), peaks),
+        "decode_labels": results.rates("decode_labels", decode.get("labels"), peaks),
+        "decode_rationales": results.rates("decode_rationales", decode.get("rationales"), peaks),
         "prepare": results.rates("prepare", found.get("prepare")),
         "startup": startup,
         "scaling": found.get("scaling"),
         "memory": memory,
+        "peaks": peaks,
+        "failed": failed or None,
     }
 
 
-def main() -> None:
-    """Runs the benchmarks that are asked for."""
+def time_left(parts: Sequence[str], done: Sequence[str], spent: float, full: bool) -> float:
+    """Minutes for the parts that are not done, if the machine stays as it was so far (`spent` minutes)."""
+    expected = {part: PARTS[part].minutes[full] for part in parts}
+    before = sum(expected[part] for part in done)
+    return sum(expected[part] for part in parts if part not in done) * (spent / before if before else 1.0)
+
+
+def run_parts(parts: Sequence[str], settings: Settings, folder: pathlib.Path, console: Console) -> dict:
+    """Runs the parts, and writes the results after each; what they are at the end."""
+    found, failed, began = {}, {}, time.monotonic()
+    made: dict = {}
+    for number, part in enumerate(parts):
+        left = time_left(parts, parts[:number], (time.monotonic() - began) / 60, settings.full)
+        console.print(f"{part}, {number + 1} of {len(parts)}; about {left:.0f} minutes left")
+        started = time.monotonic()
+        try:
+            found[part] = measured(part, settings)
+        except RuntimeError as error:
+            failed[part] = str(error)
+        made = assemble(found, settings, results.processor(), failed)
+        path = results.write(made, folder, "cpu")
+        console.print(
+            f"{part}: {failed.get(part, 'done')}, {time.monotonic() - started:.0f} s, written: {path}"
+        )
+    return made
+
+
+def main() -> int:
+    """Runs the benchmarks that are asked for; 1 where one failed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     settings_of.add_arguments(parser)
-    parser.add_argument("--only", default=",".join(PARTS), help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--only", help=f"of {', '.join(PARTS)}; default all but {', '.join(ONLY_FULL)}")
     parser.add_argument("--output", default="benchmarks/results", help="folder of the results")
     args = parser.parse_args()
-    parts = args.only.split(",")
+    usual = [part for part in PARTS if args.full or part not in ONLY_FULL]
+    parts = args.only.split(",") if args.only else usual
     if unknown := set(parts) - set(PARTS):
         parser.error(f"--only {','.join(sorted(unknown))}: expected some of {', '.join(PARTS)}")
+    if "peaks" not in parts and {"train", "train_t5gemma", "decode"} & set(parts):
+        parts = ["peaks", *parts]  # what their shares are of
     settings = settings_of.from_arguments(args)
-    console = Console(width=110)
-    console.print(f"{settings.threads} cores, data: {data.which(settings)}, medians of {settings.repeats}")
-    found = {}
-    for part in PARTS:
-        if part in parts:
-            began = time.monotonic()
-            found[part] = measured(part, settings)
-            console.print(f"{part}: {time.monotonic() - began:.0f} s")
-    made = assemble(found, settings, results.processor())
+    console = Console(width=120)
+    rounds = f"{settings.repeats} rounds" + ("" if settings.full else " where they fit")
+    console.print(f"{settings.threads} cores, data: {data.which(settings)}, {rounds}")
+    made = run_parts([part for part in PARTS if part in parts], settings, pathlib.Path(args.output), console)
     console.print(results.table(made))
     if made["startup"]:
         console.print(results.startup_table(made["startup"]))
     if made["scaling"]:
         console.print(step_scaling.table(made["scaling"]))
-    console.print(f"written: {results.write(made, pathlib.Path(args.output), 'cpu')}")
+    return 1 if made["failed"] else 0
 
 
 def _worker(part: str) -> dict:
-    module, _, function = PARTS[part].rpartition(".")
+    module, _, function = PARTS[part].function.rpartition(".")
     return getattr(importlib.import_module(module), function)(Settings(**json.load(sys.stdin)))
 
 
@@ -109,4 +163,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--worker"]:
         worker.answer({"found": _worker(sys.argv[2])})
     else:
-        main()
+        sys.exit(main())

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import math
 import os
 import pathlib
 
@@ -12,6 +13,8 @@ class Settings:
 
     Attributes:
       repeats: measurements of each contestant, taken in turn.
+      seconds: for the rounds of a part; the first is always done.
+      full: all rows of the test split, and every setting that peers can be tuned by.
       rows: rows of the task; a row of step-by-step is a pair of examples.
       batch: pairs of an update.
       family: a folder of `gin_configs/models`; t5x takes part in T5 1.1's alone.
@@ -22,7 +25,9 @@ class Settings:
       work: folder for what is prepared on the way.
     """
 
-    repeats: int = 5
+    repeats: int = 3
+    seconds: float = math.inf
+    full: bool = False
     rows: int = 256
     batch: int = 16
     family: str = "t5_1_1"
@@ -46,7 +51,10 @@ def shared_data() -> str | None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of `Settings`."""
     defaults = Settings()
-    parser.add_argument("--repeats", type=int, default=defaults.repeats, help="measurements of each contestant")
+    parser.add_argument(
+        "--full", action="store_true", help="all parts, rows and rounds: about an hour and a half"
+    )
+    parser.add_argument("--repeats", type=int, help="measurements of each contestant; default 3, of --full 5")
     parser.add_argument("--rows", type=int, default=defaults.rows, help="pairs of examples a measurement takes")
     parser.add_argument("--batch", type=int, default=defaults.batch, help="pairs of an update")
     parser.add_argument("--size", default=defaults.size, help="of the students")
@@ -59,10 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def from_arguments(args: argparse.Namespace) -> Settings:
     """The settings that were given; a process is held to `threads` cores."""
     names = {field.name for field in dataclasses.fields(Settings)}
-    settings = Settings(**{name: value for name, value in vars(args).items() if name in names})
+    settings = Settings(**{name: value for name, value in vars(args).items() if name in names} | _rounds(args))
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[: settings.threads])
     return settings
+
+
+def _rounds(args: argparse.Namespace) -> dict[str, int]:
+    return {"repeats": args.repeats or (5 if args.full else Settings.repeats)}
 
 
 def parse(description: str) -> Settings:

@@ -1,21 +1,36 @@
-"""Seconds from nothing: the import, the first train step with its compilation, and compiling T5 1.1 XL.
+"""Seconds from nothing: the import, the first train step, a line through `infer`, and compiling T5 1.1 XL.
 
     python -m benchmarks.startup
 
-Each in a process of its own, without a compilation cache, with the process's peak memory.
+Each in a process of its own, with the process's peak memory. `train_again` and `infer_again` are the commands,
+the second time: with records, vocabulary and compiled programs in the cache. The others have no cache.
 """
 
 import json
+import os
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
 
+from benchmarks import data, measure, worker
 from benchmarks import settings as settings_of
-from benchmarks import worker
 from benchmarks.contestants import LEARNING_RATE
 from benchmarks.settings import Settings
 
-PARTS = ("import", "import_trainer", "first_step", "reference_first_step", "xl_compile")
-REPEATS = {"first_step": 3, "reference_first_step": 3, "xl_compile": 1}  # at most; the others as often as all
+COMMANDS = ("train_again", "infer_again")
+PARTS = ("import", "import_trainer", "first_step", "reference_first_step", *COMMANDS, "xl_compile")
+ONCE = ("xl_compile",)
+TRAIN = (
+    "--gin_file=models/t5_1_1/small.gin",
+    "--gin.INITIAL_CHECKPOINT_PATH='none'",
+    "--gin.VOCABULARY='train:8000'",
+    "--gin.NUM_EXAMPLES=128",
+    "--gin.TRAIN_STEPS=1",
+    "--gin.EVAL_PERIOD=0",
+)
+LINE = "Tom has 3 pens and buys 4. How many has he?\n"
 LENGTHS = (256, 96)
 ROWS = 6
 XL_LENGTHS = {"inputs": 512, "targets": 256}
@@ -104,8 +119,46 @@ def _count(params) -> int:
     return sum(math.prod(x.shape) for x in jax.tree.leaves(params))
 
 
+def _until(command: list[str], line: str | None, given: str | None = None) -> tuple[float, float, float]:
+    """Seconds until a command prints a line with such a beginning (None: until it ends), those of all, its GiB.
+
+    Raises RuntimeError when it fails.
+    """
+    began, seconds, printed = time.perf_counter(), None, []
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen([sys.executable, "-m", "distill_jax.cli", *command], **pipes)
+    process.stdin.write(given or "")
+    process.stdin.close()
+    for text in process.stdout:
+        printed.append(text)
+        if line is not None and seconds is None and text.startswith(line):
+            seconds = time.perf_counter() - began
+    _, status, usage = os.wait4(process.pid, 0)
+    whole = time.perf_counter() - began
+    if status or (seconds is None and line is not None):
+        raise RuntimeError(f"{command[0]}: {worker.last_line(''.join(printed), status)}")
+    return whole if seconds is None else seconds, whole, usage.ru_maxrss / 2**20
+
+
+def _commands(settings: Settings, repeats: int) -> dict[str, dict]:
+    """`train` to its first step, and one line through `infer`, each after it has run once."""
+    data.use(settings)
+    taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in COMMANDS}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(repeats + 1):
+            run = f"{folder}/{number}"
+            train = ["train", f"{data.CQA}_step_by_step", "--model-dir", run, *TRAIN]
+            taken["train_again"].append(_until(train, "step 1/"))
+            infer = ["infer", run, "--input-format", "text"]
+            taken["infer_again"].append(_until(infer, None, LINE))
+            shutil.rmtree(run)
+    names = ("seconds", "process_seconds", "peak_gib")
+    found = {name: dict(zip(names, zip(*all_[1:], strict=True), strict=True)) for name, all_ in taken.items()}
+    return {name: one | {"peak_gib": max(one["peak_gib"])} for name, one in found.items()}
+
+
 def run(settings: Settings, parts=PARTS, xl_size: str = "xl") -> dict:
-    """Seconds of each repetition (of `REPEATS` at most), and the highest memory in GiB.
+    """Seconds of each repetition, and the highest memory in GiB.
 
     Args:
       settings: of the run.
@@ -116,12 +169,15 @@ def run(settings: Settings, parts=PARTS, xl_size: str = "xl") -> dict:
 
     found: dict = {}
     for part in parts:
+        measure.tell(part)
+        repeats = 1 if part in ONCE else settings.repeats
+        if part in COMMANDS:
+            if part not in found:
+                found |= _commands(settings, repeats)
+            continue
         if part == "reference_first_step" and not pytorch_reference.available():
             found[part] = None
             continue
-        repeats = (
-            1 if part == "xl_compile" else settings.repeats if part == "import" else min(settings.repeats, 3)
-        )
         size = xl_size if part == "xl_compile" else settings.size
         answers = [worker.call("benchmarks.startup", "--worker", part, size) for _ in range(repeats)]
         found[part] = {

@@ -56,9 +56,8 @@ def run(settings: Settings, rows: Sequence[int] = ROWS, layers: Sequence[int] = 
         ("tokens", tokens, [_step(settings, number, None) for number in rows]),
         ("layers", list(layers), [_step(settings, max(rows), number) for number in layers]),
     ):
-        rates = measure.in_turn(
-            {str(size): work for size, work in zip(sizes, works, strict=True)}, settings.repeats
-        )
+        named = {str(size): work for size, work in zip(sizes, works, strict=True)}
+        rates = measure.in_turn(named, settings.repeats, seconds=settings.seconds / 2)
         seconds = {size: [1 / rate for rate in rates[str(size)]] for size in sizes}
         medians = [statistics.median(seconds[size]) for size in sizes]
         found[name] = {

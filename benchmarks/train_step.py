@@ -10,9 +10,10 @@ rows, one update for about `--batch` of them, without dropout, with AdamW after 
 import argparse
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from benchmarks import data, measure, ours, packings, pytorch_reference, students, t5x_packed
+from benchmarks import data, flops, measure, ours, packings, pytorch_reference, students, t5x_packed, turns
 from benchmarks import settings as settings_of
 from benchmarks.contestants import Contestant
 from benchmarks.settings import Settings
@@ -26,6 +27,8 @@ T5X = {
     "t5x_packed": (packings.packed_by_seqio, packings.T5X_PACKING),
     "t5x_our_packing": (packings.packed, packings.PACKINGS["ours"]),
 }
+NAMES = (*packings.PACKINGS, "reference", *T5X)
+DETAILS = ("settings", "first_loss", "peak_gib")
 SWEEP = ((128, 64), (128, 96), (192, 68), (192, 144), (256, 92), (256, 96), (256, 192), (512, 192))
 
 
@@ -39,19 +42,23 @@ def _packed(settings: Settings, packing: packings.Packing, config: ModelConfig) 
     return packings.packed(settings, packing, students.STARTS.get(config.family, 0))
 
 
-def contestants(settings: Settings) -> dict[str, Contestant | None]:
-    """All contestants, None for those that are not installed."""
+def contestant(settings: Settings, name: str) -> Contestant:
+    """One of `NAMES`."""
     config, params = student(settings)
-    found: dict[str, Contestant | None] = {
-        name: ours.contestant(config, params, *_packed(settings, packing, config))
-        for name, packing in packings.PACKINGS.items()
-    }
-    found["reference"] = reference(settings, config, params) if pytorch_reference.available() else None
-    found |= dict.fromkeys(T5X)
-    if t5x_packed.available() and config.family == "t5":
-        for name, (pack, packing) in T5X.items():
-            found[name] = t5x_packed.contestant(config, params, *pack(settings, packing))
-    return found
+    if name in packings.PACKINGS:
+        return ours.contestant(config, params, *_packed(settings, packings.PACKINGS[name], config))
+    if name == "reference":
+        return reference(settings, config, params)
+    pack, packing = T5X[name]
+    return t5x_packed.contestant(config, params, *pack(settings, packing))
+
+
+def installed(settings: Settings) -> list[str]:
+    """Those of `NAMES` that can take part."""
+    takes_part = dict.fromkeys(packings.PACKINGS, True)
+    takes_part["reference"] = pytorch_reference.available()
+    takes_part |= dict.fromkeys(T5X, t5x_packed.available() and settings.family == "t5_1_1")
+    return [name for name in NAMES if takes_part[name]]
 
 
 def reference(settings: Settings, config: ModelConfig, params: Any) -> Contestant:
@@ -62,48 +69,58 @@ def reference(settings: Settings, config: ModelConfig, params: Any) -> Contestan
     return pytorch_reference.contestant(config, params, batches, **options)
 
 
-def check_agreement(settings: Settings) -> dict[str, float]:
-    """The losses of one batch of the same pairs, before any update.
+def first_loss(settings: Settings, name: str) -> float | None:
+    """The loss of one batch of the same pairs, before any update; None of T5X, whose loss is another."""
+    return None if name in T5X else contestant(dataclasses.replace(settings, rows=settings.batch), name).step(0)
+
+
+def check_agreement(ready: Mapping[str, Mapping]) -> None:
+    """Compares the first losses of ours and the reference.
 
     With a shared encoding the inputs have no prefix: that loss is another, and is not compared.
 
     Raises:
       AssertionError: when ours and the reference's differ by more than `AGREES` of it.
     """
-    one = dataclasses.replace(settings, rows=settings.batch)
-    config, params = student(settings)
-    losses = {
-        name: ours.contestant(config, params, *_packed(one, packing, config)).step(0)
-        for name, packing in packings.PACKINGS.items()
-    }
-    if pytorch_reference.available():
-        expected = reference(one, config, params).step(0)
-        for name, packing in packings.PACKINGS.items():
-            loss = losses[name]
-            if packing.method == "step_by_step" and not abs(loss - expected) <= AGREES * expected:
-                raise AssertionError(f"{name}: a loss of {loss} where the reference has {expected}")
-        losses["reference"] = expected
-    return losses
+    if "reference" not in ready:
+        return
+    loss, expected = (ready[name]["first_loss"] for name in ("ours", "reference"))
+    if not abs(loss - expected) <= AGREES * expected:
+        raise AssertionError(f"ours: a loss of {loss} where the reference has {expected}")
 
 
-def run(settings: Settings) -> dict[str, Any]:
-    """Measures all in turn; pairs a second of each repetition, None for those that are not installed.
+def enter(job: dict, name: str) -> turns.Entrant:
+    """The contestant of that name; the job is `Settings` as a dict.
 
-    They share a process, and so what our trainer sets for it, `host_memory.keep_freed`: the peers are the
-    quicker for it too, PyTorch by a twentieth, T5X by a sixth.
+    What our trainer sets for its process, `host_memory.keep_freed`, is set for all: the peers are the quicker
+    for it too, PyTorch by a twentieth, T5X by a sixth.
     """
+    settings = Settings(**job)
     keeps_memory = host_memory.keep_freed()
     data.use(settings)
-    losses = check_agreement(settings)
-    found = contestants(settings)
-    installed = {name: one for name, one in found.items() if one}
-    rates = measure.in_turn({name: one.once for name, one in installed.items()}, settings.repeats)
-    return {
-        **{name: rates.get(name) for name in found},
-        "settings": {name: one.settings for name, one in installed.items()}
-        | {"freed_memory_is_kept": keeps_memory},
-        "first_loss": losses,
-    }
+    loss = first_loss(settings, name)
+    one = contestant(settings, name)
+    described = {"settings": one.settings | {"freed_memory_is_kept": keeps_memory}, "first_loss": loss}
+
+    def warm_up() -> dict:
+        one.step(0)
+        return {"first_loss": loss}
+
+    return turns.Entrant(one.once, warm_up, lambda: described)
+
+
+def run(settings: Settings, place: type[turns.Place] = turns.Alone) -> dict[str, Any]:
+    """Measures all in turn; pairs a second of each round, None for those that are not installed."""
+    data.use(settings)
+    job, limits = dataclasses.asdict(settings), {"repeats": settings.repeats, "seconds": settings.seconds}
+    module, names = "benchmarks.train_step", installed(settings)
+    rates, details = turns.measured(module, job, names, check=check_agreement, place=place, **limits)
+    found = {key: {name: one.get(key) for name, one in details.items()} for key in DETAILS}
+    config = students.config(settings.size, settings.dtype, settings.family)
+    if config.family == "t5":  # an encoding that is shared is other work
+        work = flops.mean_pair_flops(config, packings.pairs(settings))
+        found["flops"] = {name: work for name in names if name != "ours_shared_encoding"}
+    return {**dict.fromkeys(NAMES), **rates, **found}
 
 
 def run_t5gemma(settings: Settings) -> dict[str, Any]:

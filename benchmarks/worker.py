@@ -1,17 +1,25 @@
 """A part of a benchmark in a process of its own, with its peak memory."""
 
+import contextlib
 import json
 import os
 import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def call(module: str, *args: str, stdin: Any = None, environment: Mapping[str, str] | None = None) -> dict:
+def call(
+    module: str,
+    *args: str,
+    stdin: Any = None,
+    environment: Mapping[str, str] | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> dict:
     """Runs `python -m module args`, which prints a JSON object as its last line.
 
     Args:
@@ -19,6 +27,7 @@ def call(module: str, *args: str, stdin: Any = None, environment: Mapping[str, s
       args: of the command line.
       stdin: what the process reads as JSON.
       environment: added to this process's.
+      tell: is called with each line of its errors, as it comes.
 
     Returns:
       The object, with `process_seconds` (start to end) and `peak_gib` (resident memory at its highest).
@@ -27,27 +36,42 @@ def call(module: str, *args: str, stdin: Any = None, environment: Mapping[str, s
       RuntimeError: when it fails, with the last line of its errors.
     """
     began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", module, *args],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | dict(environment or {}),
-    )
-    output, errors = process.communicate(json.dumps(stdin))
-    seconds = time.perf_counter() - began
-    if process.returncode:
-        last = (errors.strip().splitlines() or [f"exit status {process.returncode}"])[-1]
-        raise RuntimeError(f"{module} {' '.join(args)}: {last}")
-    return json.loads(output.splitlines()[-1]) | {"process_seconds": seconds}
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *args],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | dict(environment or {}),
+        )
+        with contextlib.suppress(BrokenPipeError):  # what it died of is told below
+            json.dump(stdin, process.stdin)
+            process.stdin.close()
+        errors = []
+        for line in process.stderr:
+            errors.append(line)
+            if tell is not None:
+                tell(line.rstrip())
+        process.wait()
+        seconds = time.perf_counter() - began
+        if process.returncode:
+            raise RuntimeError(f"{module} {' '.join(args)}: {last_line(''.join(errors), process.returncode)}")
+        output.seek(0)
+        return json.loads(output.read().splitlines()[-1]) | {"process_seconds": seconds}
+
+
+def last_line(errors: str, status: int) -> str:
+    """What a process died of, as far as it said."""
+    return (errors.strip().splitlines() or [f"exit status {status}"])[-1]
+
+
+def peak_gib() -> float:
+    """The highest resident memory of this process: `VmHWM`, as that of `getrusage` starts at the parent's."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 2**20
 
 
 def answer(found: dict) -> None:
-    """Prints a worker's object with the peak memory of this process.
-
-    It is Linux's `VmHWM`; the peak of `getrusage` starts at that of the parent process.
-    """
-    status = pathlib.Path("/proc/self/status").read_text()
-    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 2**20
-    print(json.dumps(found | {"peak_gib": peak}), flush=True)
+    """Prints a worker's object with the peak memory of this process."""
+    print(json.dumps(found | {"peak_gib": peak_gib()}), flush=True)

@@ -48,6 +48,7 @@ def load(
     weights: str = "float32",
     verify: bool = True,
     trust: bool = False,
+    engine: str = "jax",
 ):
     """A trained student, ready to predict: `load("runs/svamp").predict(["…"], rationale=True)`.
 
@@ -58,14 +59,15 @@ def load(
       weights: quantization of the weights: `float32` (none), `bfloat16` or `int8`.
       verify: compare the checkpoint's files with their checksums first.
       trust: import the modules that the run names, and follow its links: SECURITY.md says when to.
+      engine: `jax`; `ctranslate2`, on a CPU, for a T5; or `auto`.
 
     Returns:
       A `distill_jax.decoding.predictor.Predictor`.
 
     Raises:
-      UserError: when it is not the folder of a run, has no such checkpoint, or that is damaged; and when it
-        would run code, unless it is trusted.
+      UserError: when it is not the folder of a run, has no such checkpoint, or that is damaged; when it would
+        run code, unless it is trusted; and where CTranslate2 is asked for and cannot run it.
     """
     from distill_jax.decoding.predictor import Predictor
 
-    return Predictor(model_dir, step, batch_size, weights, verify, trust)
+    return Predictor(model_dir, step, batch_size, weights, verify, trust, engine)

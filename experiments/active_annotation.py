@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from distill_jax.data.selection import share
@@ -27,6 +26,7 @@ from distill_jax.experiments import results
 from distill_jax.experiments.demo import annotations, students
 from distill_jax.scoring.uncertainty import MEASURES, least_sure
 from distill_jax.tasks import registry
+from distill_jax.training.programs import keep_compiled
 
 TASK = students.SETTINGS.task
 METHOD = students.METHODS["step_by_step"]
@@ -235,9 +235,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as temporary:
             folder = pathlib.Path(args.folder or temporary)
             folder.mkdir(parents=True, exist_ok=True)
-            # Every run of a student compiles the same programs.
-            jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+            keep_compiled()  # every run of a student needs the same programs
             pool = Pool(folder, args.teacher, args.pool, args.measure, args.steps)
             figures = {name: getattr(args, name) for name in ("budgets", "steps", "seeds", "measure")}
             figures |= {"pool": len(pool.rows), "teacher": pool.figures["accuracy"]["value"]}

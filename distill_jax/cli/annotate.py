@@ -4,7 +4,7 @@ import sys
 import time
 
 from distill_jax.checkpoints.layout import require_run
-from distill_jax.cli.common import command, quiet, with_extra
+from distill_jax.cli.common import command, keep_compiled, quiet, with_extra
 from distill_jax.config import AnnotateConfig, SelectConfig, StoreExportConfig, StoreImportConfig
 from distill_jax.config.annotation import OutputOptions
 from distill_jax.errors import Status, UserError
@@ -22,6 +22,8 @@ distill-jax annotate rows.jsonl --classes billing,shipping,other \\
 def _annotate(config: AnnotateConfig) -> int:
     from distill_jax.teachers.session import Session
 
+    if config.client == "checkpoint":
+        keep_compiled()
     session = Session(config)
     if config.dry_run:
         _print_preview(session.preview())
@@ -164,6 +166,8 @@ def _select(config: SelectConfig) -> int:
     from distill_jax.teachers.selection import select
 
     quiet()
+    if config.run:
+        keep_compiled()
     chosen = select(config)
     if len(chosen) < config.count:
         print(f"{len(chosen)} rows only: there are no more to choose from", file=sys.stderr)

@@ -51,6 +51,13 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def keep_compiled() -> None:
+    """Keeps compiled programs for the commands after this one, see `training.programs`; imports JAX."""
+    from distill_jax.training import programs
+
+    programs.keep_compiled()
+
+
 def quiet() -> None:
     """Silences Orbax, which logs every file it opens, and every error that it raises.
 

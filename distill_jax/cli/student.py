@@ -5,7 +5,7 @@ import sys
 
 from distill_jax import files
 from distill_jax.checkpoints.layout import require_run
-from distill_jax.cli.common import command, print_json, quiet
+from distill_jax.cli.common import command, keep_compiled, print_json, quiet
 from distill_jax.config import CompareConfig, EvalConfig, InferConfig, ServeConfig
 from distill_jax.errors import UserError
 
@@ -21,6 +21,7 @@ def _eval(config: EvalConfig) -> int:
     from distill_jax.evaluation.tables import evaluation_tables, quantization_cost
 
     quiet()
+    keep_compiled()
     evaluated = evaluate_run(config)
     if config.json:
         print_json({**dataclasses.asdict(evaluated), "predictions": str(evaluated.predictions)})
@@ -61,6 +62,7 @@ def _infer(config: InferConfig) -> int:
     from distill_jax.decoding.infer import infer_run
 
     quiet()
+    keep_compiled()
     before, added = infer_run(config)
     if config.output != "-":
         resumed = f" after the {before} that were there" if before else ""
@@ -78,5 +80,6 @@ def _serve(config: ServeConfig) -> int:
             raise
         raise UserError(f"serve needs {error.name}: pip install 'distill_jax[serve]'") from None
     quiet()
+    keep_compiled()
     listen.run(config, lambda line: print(line, flush=True))
     return 0

@@ -3,7 +3,7 @@
 import sys
 
 from distill_jax.cli import host_memory
-from distill_jax.cli.common import command, quiet
+from distill_jax.cli.common import command, keep_compiled, quiet
 from distill_jax.config import PretrainConfig, TrainConfig, TrainerOptions
 from distill_jax.errors import UserError
 
@@ -38,6 +38,7 @@ def _run(name: str, config: TrainerOptions) -> int:
     from distill_jax.training.preemption import EXIT_STATUS, Preempted
 
     quiet()
+    keep_compiled()
     listener = Quiet() if config.quiet else JsonLines() if config.json else ProgressBar()
     try:
         getattr(distill_jax, name)(config, listener=listener, planner=memory.of_run)

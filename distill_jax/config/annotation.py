@@ -2,6 +2,7 @@
 
 from distill_jax.config.data import RowsOptions
 from distill_jax.config.options import REQUIRED, Options, option
+from distill_jax.config.student import EngineOptions
 
 
 class TeacherOptions(Options):
@@ -97,7 +98,14 @@ class OutputOptions(Options):
 
 
 class AnnotateConfig(
-    OutputOptions, BatchOptions, LimitOptions, TeacherSampling, PromptOptions, TeacherOptions, RowsOptions
+    OutputOptions,
+    BatchOptions,
+    LimitOptions,
+    TeacherSampling,
+    PromptOptions,
+    EngineOptions,
+    TeacherOptions,
+    RowsOptions,
 ):
     """The run"""
 

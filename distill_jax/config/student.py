@@ -17,6 +17,17 @@ def _step(more: str = "", *choices: str) -> Any:
     return option("latest", text, macro="CHECKPOINT_STEP", choices=("latest", "best", *choices), minimum=0)
 
 
+class EngineOptions(Options):
+    """The engine of a student of ours"""
+
+    engine: str = option(
+        "jax",
+        "ctranslate2: on a CPU, a T5; auto: the faster one of those that give the same answers",
+        choices=("jax", "ctranslate2", "auto"),
+    )
+    weights: str = option("float32", "quantization of the weights", choices=("float32", "bfloat16", "int8"))
+
+
 class Decoding(Options):
     """How a text is decoded; the default is greedy
 
@@ -29,7 +40,9 @@ class Decoding(Options):
         1.0, "of beam search; 0: by log-probability, larger: longer texts", minimum=0, maximum=10
     )
     beam_rule: str = option(
-        "transformers", "whose beam search: `generate`'s, or T5X's", choices=("transformers", "t5x")
+        "transformers",
+        "whose beam search: `generate`'s, T5X's, or CTranslate2's in that engine",
+        choices=("transformers", "t5x", "ctranslate2"),
     )
     temperature: float = option(0.0, "above 0: draw each token, from logits divided by it", minimum=0)
     top_k: int = option(0, "draw from the K likeliest tokens only; 0 for no bound", minimum=0)
@@ -64,13 +77,12 @@ class Decoding(Options):
         return Decoding(**{name: getattr(self, name) for name in Decoding.options()})
 
 
-class StudentOptions(TrustOption, VerifyOption):
+class StudentOptions(EngineOptions, TrustOption, VerifyOption):
     """The student"""
 
     model_dir: str = option(REQUIRED, "the run's folder", positional=True, path=True)
     step: int | str = _step()
     batch_size: int = option(64, "inputs per batch", minimum=1)
-    weights: str = option("float32", "quantization of the weights", choices=("float32", "bfloat16", "int8"))
 
 
 class LabelOptions(Options):
@@ -122,7 +134,7 @@ class InferConfig(Decoding, LabelOptions, StudentOptions):
     rationale: bool = option(False, "predict rationales too")
 
 
-class SelectConfig(VerifyOption, RowsOptions):
+class SelectConfig(EngineOptions, VerifyOption, RowsOptions):
     """What to select"""
 
     count: int = option(REQUIRED, "rows to choose", minimum=1)
@@ -141,9 +153,11 @@ class SelectConfig(VerifyOption, RowsOptions):
     output: str | None = option(None, "JSONL with scores; default the ids, one a line", metavar="FILE")
 
     def verify(self) -> None:
-        """A measure is a student's."""
-        if self.run is None and self.measure:
-            raise UserError("--measure needs a student: give its folder with --run")
+        """A measure, an engine and its weights are a student's."""
+        needing = {name: getattr(self, name) for name in ("measure", "engine", "weights")}
+        for name, value in needing.items():
+            if self.run is None and value != self.options()[name].default:
+                raise UserError(f"--{name} needs a student: give its folder with --run")
 
 
 class ServeConfig(StudentOptions):

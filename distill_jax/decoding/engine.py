@@ -1,7 +1,7 @@
-"""Texts in, texts or log-probabilities out: what a student writes, and how likely it finds given texts."""
+"""The engine that computes in JAX, on any device and of every family: it can do all that there is."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -12,10 +12,10 @@ from distill_jax.data.vocabularies import Vocabulary
 from distill_jax.decoding import continuous, likelihood
 from distill_jax.decoding.batching import batches, bucket_length, padded
 from distill_jax.decoding.continuous import Tokens
+from distill_jax.decoding.engine_base import LIKELIEST, BaseEngine, Hypothesis, Score, TokenScore
 from distill_jax.decoding.quantization import jit_dequantized
-from distill_jax.decoding.search import beam_decode, length_divisor, sample_decode
+from distill_jax.decoding.search import beam_decode, sample_decode
 
-LIKELIEST = 20  # alternatives of `token_scores`; what OpenAI's API gives at most
 PACKED = 256  # tokens of a packed row of several targets, unless a single one is longer
 
 _sample = jit_dequantized(sample_decode, static_argnums=0, static_argnames=("max_decode_length", "num_samples"))
@@ -27,50 +27,13 @@ _score = jit_dequantized(likelihood.score_tokens, static_argnums=0)
 _likeliest = jit_dequantized(likelihood.likeliest_tokens, static_argnums=0, static_argnames="count")
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Hypothesis:
-    """A decoded text.
-
-    Attributes:
-      text: without the end token.
-      score: what it was ranked by: the log-probability, over the length penalty for beams.
-      log_prob: of its tokens, the end token included, at temperature 1.
-      tokens: its ids, the end token included where it was reached.
-    """
-
-    text: str
-    score: float
-    log_prob: float
-    tokens: tuple[int, ...] = dataclasses.field(repr=False)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Score:
-    """Log-probability of a given text, its end token included, and the number of tokens it is a sum over."""
-
-    log_prob: float
-    tokens: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class TokenScore:
-    """A token of a text, its log-probability, and the likeliest tokens at its place with theirs."""
-
-    token: int
-    log_prob: float
-    likeliest: tuple[tuple[int, float], ...]
-
-
 @dataclasses.dataclass(frozen=True)
-class Engine:
-    """A student's network with its parameters, vocabulary and shapes; `texts` are inputs, prefixes included.
+class Engine(BaseEngine):
+    """A student's network with its parameters, vocabulary and shapes.
 
     Attributes:
       params: of the model, or what `quantization.quantize` made of them.
       model: a `models.t5.Transformer`.
-      vocabulary: of both sides.
-      inputs_length: tokens of an input at most, the end token included; longer ones are cut.
-      batch_size: examples per batch.
     """
 
     params: Any
@@ -78,6 +41,11 @@ class Engine:
     vocabulary: Vocabulary
     inputs_length: int
     batch_size: int
+
+    def refusal(self, decoding=Decoding(), label_by="generate", likeliest=False):
+        if decoding.num_beams > 1 and decoding.beam_rule == "ctranslate2":
+            return "beam_rule ctranslate2 is CTranslate2's own: give --engine ctranslate2, or another beam_rule"
+        return None
 
     def generate(
         self,
@@ -87,19 +55,7 @@ class Engine:
         streams: Sequence[int] | None = None,
         start: int = 0,
     ) -> list[tuple[Hypothesis, ...]]:
-        """Decodes every text.
-
-        Args:
-          targets_length: tokens of an output at most, the end token included.
-          decoding: how.
-          streams: a number below 2**32 for each text, which with the seed decides its samples; default its
-            place in `texts`.
-          start: see `View.start`.
-
-        Returns:
-          `decoding.n_best` hypotheses of each, in the order of `texts`. Beams come best first; samples in
-          the order they were drawn, so that the first do not depend on how many are asked for.
-        """
+        self.check(decoding)
         tokens = self._inputs(texts)
         if decoding.is_greedy:
             limits = {"batch_size": self.batch_size, "longest": self.inputs_length, **self._ends(start)}
@@ -110,17 +66,13 @@ class Engine:
             hypotheses = dict(self._in_batches(tokens, streams, targets_length, decoding, start))
         return [hypotheses[item] for item in range(len(texts))]
 
-    def _inputs(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokens of each text, cut to `inputs_length`, with what the vocabulary puts around them."""
-        return [self.vocabulary.frame(ids, self.inputs_length) for ids in self.vocabulary.encode_batch(texts)]
+    def _ends(self, start: int = 0) -> dict[str, int]:
+        """The decoder's first input token, and the last one it writes."""
+        return {"start_id": self.vocabulary.starts[start], "end_id": self.vocabulary.eos_id}
 
     def _padded(self, rows: Sequence[Sequence[int]], shape: tuple[int, int]) -> np.ndarray:
         """Inputs, int32 [rows, length]."""
         return padded(rows, shape, self.model.config.pad_id)
-
-    def _ends(self, start: int = 0) -> dict[str, int]:
-        """The decoder's first input token, and the last one it writes."""
-        return {"start_id": self.vocabulary.starts[start], "end_id": self.vocabulary.eos_id}
 
     def _in_batches(
         self, tokens: Sequence[Tokens], streams: Sequence[int], length: int, decoding: Decoding, start: int
@@ -151,20 +103,7 @@ class Engine:
         out, scores = _beam(self.model, self.params, inputs, **shared)
         return out[:, : decoding.n_best], scores[:, : decoding.n_best]
 
-    def _hypothesis(self, ids: np.ndarray, score: float, penalty: float = 0.0, *rule: str) -> Hypothesis:
-        """Up to the end token; `score` is over the divisor of this penalty and rule."""
-        ends = np.flatnonzero(ids == self.vocabulary.eos_id)
-        tokens = ids[: ends[0] + 1 if len(ends) else len(ids)].tolist()
-        log_prob = score * length_divisor(len(tokens), penalty, *rule)
-        return Hypothesis(self.vocabulary.decode(tokens), score, log_prob, tuple(tokens))
-
     def choose(self, texts: Sequence[str], choices: Sequence[Sequence[str]]) -> list[tuple[int, float]]:
-        """Decodes every text greedily to one of its choices, one or more of each; see `continuous.choose`.
-
-        Returns:
-          Of each text the place of what was chosen, and its log-probability, of which at each step the tokens
-          that some choice goes on with share the whole.
-        """
         encoded = self._encode_distinct(choice for text_choices in choices for choice in text_choices)
         # A choice that holds an end token is written up to there.
         end = self.vocabulary.eos_id
@@ -175,12 +114,6 @@ class Engine:
         chosen = continuous.choose(self.model, self.params, self._inputs(texts), allowed, **options)
         results = {item: (number, score) for item, number, score in chosen}
         return [results[item] for item in range(len(texts))]
-
-    def _encode_distinct(self, texts: Iterable[str]) -> dict[str, list[int]]:
-        """The tokens of each distinct text, with the end token."""
-        distinct = list(dict.fromkeys(texts))
-        encoded = self.vocabulary.encode_targets(distinct)
-        return {text: [*ids, self.vocabulary.eos_id] for text, ids in zip(distinct, encoded, strict=True)}
 
     def _packed(
         self, texts: Sequence[str], targets: Sequence[Sequence[Sequence[int]]]
@@ -212,14 +145,7 @@ class Engine:
     def score(
         self, texts: Sequence[str], targets: Sequence[Sequence[str]], starts: Sequence[str] | None = None
     ) -> list[list[Score]]:
-        """The log-probability of each target of each text.
-
-        `starts` are of each text what all its targets (one or more) begin with: tokens in it are not counted.
-        """
-        encoded_targets = self._encode_distinct(target for of_text in targets for target in of_text)
-        ids = [[encoded_targets[target] for target in of_text] for of_text in targets]
-        begin = self.vocabulary.encode_targets(starts) if starts else [[]] * len(ids)
-        skips = [[_shared_length(start, e) for e in of_text] for start, of_text in zip(begin, ids, strict=True)]
+        ids, skips = self._scored_ids(targets, starts)
         start_id = self.vocabulary.starts[0]
         results = [[Score(0.0, 0)] * len(of_text) for of_text in ids]
         for encoded, inputs, tokens, segments, places in self._packed(texts, ids):
@@ -234,10 +160,6 @@ class Engine:
     def token_scores(
         self, texts: Sequence[str], targets: Sequence[Sequence[Sequence[int]]], start: int = 0
     ) -> list[list[list[TokenScore]]]:
-        """The log-probability of every token of some targets, and of the 20 likeliest in its place.
-
-        `targets` are of each text one or more lists of ids, `start` is as of `View.start`.
-        """
         results: list[list[list[TokenScore]]] = [[[] for _ in of_text] for of_text in targets]
         start_id = self.vocabulary.starts[start]
         count = min(LIKELIEST, self.model.config.vocab_size)
@@ -251,9 +173,3 @@ class Engine:
                     score = TokenScore(token, float(log_probs[row, place]), tuple(others))
                     results[item][number].append(score)
         return results
-
-
-def _shared_length(start: Sequence[int], tokens: Sequence[int]) -> int:
-    """Tokens that both begin with."""
-    pairs = zip(start, tokens, strict=False)
-    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(start), len(tokens)))

@@ -89,6 +89,7 @@ def infer_run(config: InferConfig) -> tuple[int, int]:
         config.weights,
         config.verify_checksums,
         config.trust,
+        config.engine,
     )
     predictor.views(request)
     settings = {
@@ -98,7 +99,9 @@ def infer_run(config: InferConfig) -> tuple[int, int]:
         "columns": usual | given,
         **{name: getattr(request, name) for name in ("label", "rationale", "label_by", "normalize_scores")},
         **decoding.to_json(),
-        **({} if config.weights == "float32" else {"weights": config.weights}),  # older outputs do not have it
+        # Older outputs do not have these.
+        **({} if config.weights == "float32" else {"weights": config.weights}),
+        **({} if config.engine == "jax" else {"engine": config.engine}),
     }
     with open_output(config.output, settings) as output:
         _skip_done(rows, output)

@@ -10,7 +10,7 @@ import numpy as np
 from distill_jax.config import Decoding
 from distill_jax.data.schema import Example
 from distill_jax.data.views import ANSWER, TASK_IDS, View
-from distill_jax.decoding.engine import Engine, Hypothesis, Score
+from distill_jax.decoding.engine_base import BaseEngine, Hypothesis, Score
 from distill_jax.errors import UserError
 
 LABEL_BY = ("generate", "rank", "constrain")
@@ -145,7 +145,7 @@ def check_examples(examples: Sequence[Example], request: Request, classes: Seque
 
 
 def predict(
-    engine: Engine,
+    engine: BaseEngine,
     examples: Sequence[Example],
     views: Sequence[View],
     request: Request,

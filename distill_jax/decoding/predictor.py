@@ -27,12 +27,13 @@ class Predictor:
         weights: str = "float32",
         verify: bool = True,
         trust: bool = False,
+        engine: str = "jax",
     ):
         if batch_size < 1:
             raise UserError(f"batch_size: expected 1 or more, got {batch_size}")
         self.student = load_student(str(model_dir), trusted=trust)
         self.step = checkpoints.pick_step(str(model_dir), step)
-        self.engine = self.student.engine(self.step, batch_size, weights, verify)
+        self.engine = self.student.engine(self.step, batch_size, weights, verify, engine)
 
     def predict(
         self,
@@ -69,7 +70,8 @@ class Predictor:
         return self.predict_examples(examples, request, streams)
 
     def views(self, request: Request) -> list[View]:
-        """The views that a request needs; UserError when the student does not predict what is asked."""
+        """The views that a request needs; UserError when student or engine cannot do what is asked."""
+        self.engine.check(request.decoding, request.label_by if request.label else "generate")
         return needed_views(self.student.views, request, self.student.run.mixture_or_task_name)
 
     def check(self, examples: Sequence[Example], request: Request) -> None:

@@ -166,10 +166,10 @@ def sample_decode(
 def length_divisor(length: Any, penalty: Any, beam_rule: str = "transformers") -> Any:
     """What a hypothesis' log-probability is divided by; `length` counts its tokens, the end token included.
 
-    transformers: `length ** penalty`. T5X: `((5 + length) / 6) ** penalty` (Wu et al. 2016,
+    transformers and CTranslate2: `length ** penalty`. T5X: `((5 + length) / 6) ** penalty` (Wu et al. 2016,
     arXiv:1609.08144, eq. 14). Both are 1 at penalty 0.
     """
-    return (length if beam_rule == "transformers" else (5.0 + length) / 6.0) ** penalty
+    return ((5.0 + length) / 6.0 if beam_rule == "t5x" else length) ** penalty
 
 
 class _Hypotheses(NamedTuple):

@@ -5,12 +5,14 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from distill_jax.checkpoints import reading, run_dir, trust
+from distill_jax.checkpoints import orbax, reading, run_dir, trust
 from distill_jax.checkpoints.layout import RUN
 from distill_jax.data.task import DistillationTask
 from distill_jax.data.views import View
 from distill_jax.data.vocabularies import Vocabulary
+from distill_jax.decoding import ctranslate, engines
 from distill_jax.decoding.engine import Engine
+from distill_jax.decoding.engine_base import BaseEngine
 from distill_jax.decoding.quantization import quantize
 from distill_jax.errors import UserError
 from distill_jax.models.families import Network, make_config, make_network
@@ -33,11 +35,28 @@ class Student:
         return reading.restore_params(self.model_dir, step, verify)
 
     def engine(
-        self, step: int | None, batch_size: int, weights: str = "float32", verify: bool = True
-    ) -> Engine:
-        """Decodes and scores with the parameters of `params(step, verify)`; for `weights` see `quantize`."""
-        params = quantize(self.params(step, verify), weights)
-        return Engine(params, self.model, self.vocabulary, self.lengths["inputs"], batch_size)
+        self,
+        step: int | str | None,
+        batch_size: int,
+        weights: str = "float32",
+        verify: bool = True,
+        engine: str = "jax",
+    ) -> BaseEngine:
+        """Decodes and scores with the parameters of `params(step, verify)`; for `weights` see `quantize`.
+
+        Raises UserError where the engine that is asked for cannot be had; see `engines.pick`.
+        """
+        shared = (self.vocabulary, self.lengths["inputs"], batch_size)
+
+        def in_jax() -> BaseEngine:
+            return Engine(quantize(self.params(step, verify), weights), self.model, *shared)
+
+        def in_ctranslate2() -> BaseEngine:
+            number = orbax.pick_step(self.model_dir, step)
+            folder = ctranslate.written(self.model_dir, number, self.vocabulary.eos_id, weights, verify)
+            return ctranslate.CTranslateEngine(folder, weights, *shared)
+
+        return engines.pick(engine, self.model.config, weights, in_jax=in_jax, in_ctranslate2=in_ctranslate2)
 
     @property
     def lengths(self) -> Mapping[str, int]:

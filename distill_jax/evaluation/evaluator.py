@@ -8,6 +8,7 @@ from typing import Any
 from distill_jax.data.schema import Example
 from distill_jax.data.task import DistillationTask
 from distill_jax.decoding.engine import Engine
+from distill_jax.decoding.engine_base import BaseEngine
 from distill_jax.decoding.predict import Prediction, Request, needed_views, predict
 from distill_jax.errors import UserError
 
@@ -58,6 +59,12 @@ class Evaluator:
         return self.evaluate(params, split).metrics
 
     def evaluate(self, params: Any, split: str) -> Evaluation:
+        """As `evaluate_engine`, of the engine that computes with these parameters in JAX."""
+        student = self.student
+        engine = Engine(params, student.model, student.vocabulary, student.lengths["inputs"], self.batch_size)
+        return self.evaluate_engine(engine, split)
+
+    def evaluate_engine(self, engine: BaseEngine, split: str) -> Evaluation:
         """Predicts labels and rationales of a split, as far as the views have them, and scores them.
 
         Returns:
@@ -66,16 +73,17 @@ class Evaluator:
           with the teacher's labels as reference, and `examples`. A metric over no example is absent.
 
         Raises:
-          UserError: when the task has no such split, or it is empty, or has no labels to rank.
+          UserError: when the task has no such split, or it is empty, or has no labels to rank, or the engine
+            refuses the request.
         """
         student, task = self.student, self.student.task
+        engine.check(self.request.decoding, self.request.label_by)
         examples = read_split(task, split, self.num_examples)
         wanted = {
             name: any(view.name == name or view.answer for view in student.views)
             for name in ("label", "rationale")
         }
         request = dataclasses.replace(self.request, **wanted)
-        engine = Engine(params, student.model, student.vocabulary, student.lengths["inputs"], self.batch_size)
         views = needed_views(student.views, request, task.name)
         limits = {"targets_length": student.lengths["targets"], "classes": task.classes}
         predictions = predict(engine, examples, views, request, **limits)

@@ -11,7 +11,6 @@ from distill_jax.checkpoints import orbax as checkpoints
 from distill_jax.checkpoints.layout import METRICS
 from distill_jax.config import Decoding, EvalConfig
 from distill_jax.decoding.predict import Request
-from distill_jax.decoding.quantization import quantize
 from distill_jax.decoding.student import load_student
 from distill_jax.evaluation.evaluator import Evaluator
 from distill_jax.evaluation.summary import summarize
@@ -39,10 +38,12 @@ def evaluate_run(config: EvalConfig) -> RunEvaluation:
     """Evaluates one or all checkpoints of a run.
 
     Predictions are `<split>-<step>.jsonl` in the output folder; `-rank` or `-constrain` follows where labels
-    are found so, and the weights where they are not float32. Metrics are appended to `metrics.jsonl`.
+    are found so, the weights where they are not float32, and the engine where it is not JAX. Metrics are
+    appended to `metrics.jsonl`.
 
     Raises:
-      UserError: for a folder that is no run, a missing checkpoint or split, or labels that cannot be ranked.
+      UserError: for a folder that is no run, a missing checkpoint or split, labels that cannot be ranked, and
+        what the engine refuses.
     """
     student = load_student(config.model_dir, config.data_dir, config.trust)
     if not config.rationale:
@@ -60,20 +61,23 @@ def evaluate_run(config: EvalConfig) -> RunEvaluation:
     evaluator = Evaluator(student, config.batch_size, request, config.eval_examples)
     results: list[dict[str, Any]] = []
     for step, kind in itertools.product(steps, weights):
-        params = quantize(student.params(step, config.verify_checksums), kind)
-        evaluation = evaluator.evaluate(params, config.split)
+        engine = student.engine(step, config.batch_size, kind, config.verify_checksums, config.engine)
+        evaluation = evaluator.evaluate_engine(engine, config.split)
         suffix = "" if config.label_by == "generate" else f"-{config.label_by}"
         suffix += "" if kind == "float32" else f"-{kind}"
+        suffix += "" if config.engine == "jax" else f"-{config.engine}"
         predictions = folder / f"{config.split}-{step}{suffix}.jsonl"
         with files.atomic_write(predictions) as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in evaluation.rows)
         figures = summarize(student.task, evaluation.examples, evaluation.rows)
         settings = {"step": step, "split": config.split, "label_by": config.label_by}
         settings |= {} if kind == "float32" else {"weights": kind}
+        settings |= {} if config.engine == "jax" else {"engine": config.engine}
         results.append({**settings, **evaluation.metrics, **figures})
         files.append_line(folder / METRICS, json.dumps(results[-1], ensure_ascii=False))
     how = {"rank": "labels ranked", "constrain": "labels constrained"}.get(config.label_by, "labels generated")
     if config.weights != "float32":
         how += f", {' and '.join(weights)} weights"
+    how += "" if config.engine == "jax" else f", engine {config.engine}"
     title = f"{student.run.mixture_or_task_name}, {config.split}, {how}"
     return RunEvaluation(title, results, weights, predictions)

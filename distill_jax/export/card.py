@@ -156,7 +156,7 @@ def _metrics(values: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
             values["split"],
             f"{values.get('examples', 0):,.0f}",
             _FOUND.get(values["label_by"], UNKNOWN),
-            values.get("weights", "float32"),
+            ", ".join([values.get("weights", "float32"), *([values["engine"]] if "engine" in values else [])]),
             name,
             f"{value:.4f}",
             between,

@@ -31,7 +31,7 @@ def _converters():
         if (error.name or "").partition(".")[0] not in _NEEDED:
             raise
         raise UserError(
-            f"--to ctranslate2 needs {error.name}: pip install 'distill_jax[ctranslate2]'"
+            f"--to ctranslate2 needs {error.name}: pip install 'distill_jax[ctranslate2,transformers]'"
         ) from None
     return converters
 

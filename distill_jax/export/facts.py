@@ -16,7 +16,7 @@ from distill_jax.decoding.student import Student
 from distill_jax.errors import UserError, words_of
 
 # What is read of an evaluation, and of a teacher's report, with its types.
-_METRICS = {"weights": str, "examples": float}
+_METRICS = {"weights": str, "engine": str, "examples": float}
 _REPORT = {"rows": int, "answered": int, "requests": int, "tokens": int, "usd": float | None, "settings": dict}
 _ACCURACY = {"rows": int, "value": float, "low": float, "high": float}
 
@@ -95,7 +95,7 @@ def gather(config: ExportConfig, student: Student, step: int, parameters: int) -
 
 
 def _evaluations(path: pathlib.Path, step: int) -> list[dict[str, Any]]:
-    """The last line of each split, way to find labels and kind of weights; none where there is no file."""
+    """The last line of each split, way to find labels, kind of weights and engine; none without a file."""
     if not path.exists():
         return []
     latest: dict[tuple, dict[str, Any]] = {}
@@ -108,7 +108,8 @@ def _evaluations(path: pathlib.Path, step: int) -> list[dict[str, Any]]:
             what = f"no metrics of `distill-jax eval`: {words_of(error):.200}"
             raise UserError(f"{path}, line {number}: {what}") from None
         if values["step"] == step:
-            latest[values["split"], values["label_by"], values.get("weights", "float32")] = values
+            key = values["split"], values["label_by"], values.get("weights", "float32"), values.get("engine")
+            latest[key] = values
     return list(latest.values())
 
 

@@ -178,6 +178,7 @@ class Server:
         key = Generate(self._form(asked.model), asked.decoding, asked.likeliest is not None)
         if any(view.reads_rationale for view in key.form.views):
             raise BadRequest("this student reads a rationale with the input: use /predict")
+        self._predictor.engine.check(key.decoding, likeliest=key.with_pieces)
         asked.check_format([view.name for view in key.form.views] if key.form.json else None)
         seed = random.getrandbits(32) if asked.seed is None else asked.seed
         texts = asked.texts(self._chat_forms)

@@ -7,7 +7,7 @@ from distill_jax.config import Decoding
 from distill_jax.data.schema import Example
 from distill_jax.data.views import View
 from distill_jax.decoding.batching import batches, bucket_length, fine_length, padded_rows
-from distill_jax.decoding.engine import Engine
+from distill_jax.decoding.engine_base import BaseEngine
 from distill_jax.decoding.predict import Request
 from distill_jax.serving.generation import Form
 
@@ -36,7 +36,7 @@ class Item:
 
 
 def make_items(
-    engine: Engine, views: Sequence[View], examples: Sequence[Example], streams: Sequence[int]
+    engine: BaseEngine, views: Sequence[View], examples: Sequence[Example], streams: Sequence[int]
 ) -> list[Item]:
     """The items of some examples that these views are decoded for."""
     texts = [[view.inputs(example) for example in examples] for view in views]
@@ -48,7 +48,7 @@ def make_items(
     return [Item(example, stream, of_example) for example, stream, of_example in rows]
 
 
-def programs(engine: Engine, key: Request | Generate, items: Sequence[Item]) -> set[tuple]:
+def programs(engine: BaseEngine, key: Request | Generate, items: Sequence[Item]) -> set[tuple]:
     """Names of the programs that a batch needs, as far as they are known before it runs.
 
     They tell how its inputs are padded. Programs for a longer output than any before, or for inputs of several

@@ -10,7 +10,7 @@ from distill_jax.config import Decoding
 from distill_jax.data.schema import Example
 from distill_jax.data.views import ANSWER, View
 from distill_jax.data.vocabularies import END, Vocabulary
-from distill_jax.decoding.engine import Engine, Hypothesis, TokenScore
+from distill_jax.decoding.engine_base import BaseEngine, Hypothesis, TokenScore
 from distill_jax.decoding.predict import own_decoding
 from distill_jax.errors import UserError
 
@@ -90,7 +90,7 @@ class Generation:
 
 
 def generate(
-    engine: Engine,
+    engine: BaseEngine,
     form: Form,
     examples: Sequence[Example],
     decoding: Decoding,

@@ -106,6 +106,7 @@ def run(config: ServeConfig, tell: Callable[[str], None]) -> None:
         config.weights,
         config.verify_checksums,
         config.trust,
+        config.engine,
     )
     server = Server(predictor, config, os.environ.get("DISTILL_JAX_SERVE_KEY") or None)
     server.starting = True

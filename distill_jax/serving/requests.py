@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from distill_jax.config import Decoding
 from distill_jax.data.chat_forms import ChatForms
-from distill_jax.decoding.engine import LIKELIEST
+from distill_jax.decoding.engine_base import LIKELIEST
 from distill_jax.decoding.predict import Request
 from distill_jax.errors import UserError
 

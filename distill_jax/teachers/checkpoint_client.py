@@ -18,19 +18,28 @@ BOTH = PredictRequest(rationale=True)
 class CheckpointClient(Client):
     """A run, decoded greedily. It reads the row's input, not the prompt.
 
-    `model` is the run's folder, or `FOLDER@STEP` with a number, `latest` (the default) or `best`.
+    `model` is the run's folder, or `FOLDER@STEP` with a number, `latest` (the default) or `best`; `engine` and
+    `weights` are as of `distill_jax.load`.
 
     Raises:
-      UserError: when it is no run, or one without labels and rationales; see `checkpoints.trust` for `trust`.
+      UserError: when it is no run, or one without labels and rationales, or the engine cannot run it; see
+        `checkpoints.trust` for `trust`.
     """
 
     protocol = "checkpoint"
     parser = parsing.JSON
     batches = True
 
-    def __init__(self, model: str, batch_size: int = 64, trust: bool = False):
+    def __init__(
+        self,
+        model: str,
+        batch_size: int = 64,
+        trust: bool = False,
+        engine: str = "jax",
+        weights: str = "float32",
+    ):
         folder, step = _folder_and_step(model)
-        self._predictor = Predictor(folder, step, batch_size, trust=trust)
+        self._predictor = Predictor(folder, step, batch_size, weights, trust=trust, engine=engine)
         self._predictor.views(BOTH)  # refuses a student of labels alone
         self.endpoint = folder
         self._batcher = MicroBatcher(self._predict, batch_size=batch_size)
@@ -56,7 +65,11 @@ def _folder_and_step(model: str) -> tuple[str, int | str]:
     return folder, int(step) if step.isdigit() else step or "latest"
 
 
-def name_with_step(model: str) -> str:
-    """`FOLDER@NUMBER`, so that after further training the run counts as another teacher."""
+def name_with_step(model: str, engine: str = "jax", weights: str = "float32") -> str:
+    """`FOLDER@NUMBER`, so that after further training the run counts as another teacher.
+
+    Quantized it is another one too, and each engine's quantization gives answers of its own.
+    """
     folder, step = _folder_and_step(model)
-    return f"{folder}@{checkpoints.pick_step(folder, step)}"
+    quantized = "" if weights == "float32" else f" {weights} {engine}"
+    return f"{folder}@{checkpoints.pick_step(folder, step)}{quantized}"

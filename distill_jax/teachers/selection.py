@@ -46,7 +46,7 @@ def _least_sure(config: SelectConfig, rows: Iterator[Example]) -> list[dict[str,
     from distill_jax.decoding.select import uncertainties
     from distill_jax.scoring.uncertainty import least_sure
 
-    options = {"verify": config.verify_checksums, "trust": config.trust}
-    predictor = Predictor(config.run, config.step, config.batch_size, **options)
+    options = {"verify": config.verify_checksums, "trust": config.trust, "engine": config.engine}
+    predictor = Predictor(config.run, config.step, config.batch_size, config.weights, **options)
     chosen = least_sure(uncertainties(predictor, rows, config.measure), config.count)
     return [{"id": row.id, "uncertainty": row.uncertainty, "predicted_label": row.label} for row in chosen]

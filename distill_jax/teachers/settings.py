@@ -34,7 +34,9 @@ def client_of(config: AnnotateConfig) -> Client:
     if config.client == "transformers":
         options |= {"protocol": config.protocol}
     if config.client == "checkpoint":
-        options |= {"trust": config.trust}
+        options |= {"trust": config.trust, "engine": config.engine, "weights": config.weights}
+    elif config.engine != "jax" or config.weights != "float32":
+        raise UserError("--engine and --weights need --client checkpoint")
     return make_client(config.client, options)
 
 
@@ -60,7 +62,7 @@ def plan_of(config: AnnotateConfig, rows: Rows, protocol: str, parser: str | Non
     if config.client == "checkpoint":
         from distill_jax.teachers.checkpoint_client import name_with_step
 
-        model = name_with_step(model)
+        model = name_with_step(model, config.engine, config.weights)
     return AnnotationPlan(
         template,
         demonstrations.selector(pool, config.select, config.shots, config.seed or 0),

@@ -16,6 +16,7 @@ from distill_jax.config import TrainConfig
 from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig
 from distill_jax.models.lora import Lora
+from distill_jax.training import train_state
 from distill_jax.training.mesh import (
     AXES,
     Rules,
@@ -130,9 +131,7 @@ def _moment_axes(names: tuple, shape: tuple, moment_shape: tuple, path: Sequence
 @remembered
 def logical_axes(model, lora: Lora | None = None) -> Any:
     """The parameters of `model`, or their adapters, as a tree with a PartitionSpec of logical axes for each."""
-    tokens = jax.ShapeDtypeStruct((1, 8), np.int32)
-    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, x, x, enable_dropout=False), tokens)
-    axes = unfreeze(flax_partitioning.get_axis_names(variables["params_axes"]))
+    axes = unfreeze(flax_partitioning.get_axis_names(train_state.axis_names(model)))
     return axes if lora is None else lora.axes(axes, PartitionSpec)
 
 

@@ -41,16 +41,16 @@ from distill_jax.training import train_state, trainer
 from distill_jax.training.build import Run
 from distill_jax.training.build import build as build_run
 from distill_jax.training.listener import Listener
+from distill_jax.training.programs import keep_compiled
 
 
 def run_alone(config: SweepConfig) -> None:
-    """Runs the cell that `config.cell` names, in this process, which compiles into the sweep's folder.
+    """Runs the cell that `config.cell` names, in this process, whose programs the other cells take.
 
     When the process that started this one ends, however that is, this one saves and stops.
     """
     threading.Thread(target=_stop_after, args=(os.getppid(),), daemon=True).start()
-    jax.config.update("jax_compilation_cache_dir", str(config.folder / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    keep_compiled()
     run(grid.read(config.file, config.trust).cell(config.cell), config.folder)
 
 

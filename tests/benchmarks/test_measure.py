@@ -19,6 +19,11 @@ def test_all_are_warmed_up_and_then_measured_in_turn():
     assert all(value > 0 for values in rates.values() for value in values)
 
 
+def test_a_round_is_only_begun_if_it_fits():
+    rates = measure.in_turn({"a": lambda: 1.0}, 5, seconds=0.0)
+    assert len(rates["a"]) == 1
+
+
 def test_summary():
     found = measure.summary([4.0, 5.0, 7.0])
     assert found == {"median": 5.0, "spread": 0.6, "values": [4.0, 5.0, 7.0]}

@@ -1,5 +1,6 @@
 """The form of the results, with and without peers."""
 
+import io
 import json
 
 import pytest
@@ -47,6 +48,40 @@ def test_results_have_every_part_and_survive_json(tmp_path):
     assert read["startup"]["import"]["seconds"]["median"] == 0.1
     assert read["memory"] == {"import": 0.05, "reference_first_step": None}
     assert read["versions"]["jax"]
+
+
+def test_the_share_of_the_peak_is_that_of_the_useful_work():
+    found = TRAIN | {"flops": {"ours": 10.0, "reference": 10.0, "t5x_packed": 10.0}}
+    made = results.rates("train", found, {"jax": 84.0, "torch": None})
+    assert made["share_of_peak"] == {"ours": 0.5}  # 4.2 pairs a second of 10 operations each
+
+
+def test_each_part_is_written_as_it_ends_and_one_that_fails_loses_nothing(tmp_path, monkeypatch):
+    written = []
+
+    def measured(part, settings):
+        written.append([json.loads(path.read_text())["train"] for path in tmp_path.glob("*-cpu.json")])
+        if part == "decode":
+            raise RuntimeError("no peer")
+        return TRAIN
+
+    monkeypatch.setattr(run, "measured", measured)
+    console = Console(file=io.StringIO(), width=120)
+    made = run.run_parts(["train", "decode", "prepare"], Settings(), tmp_path, console)
+    assert [bool(each) for each in written] == [False, True, True]
+    assert made["failed"] == {"decode": "no peer"} and made["prepare"]["ours"]["median"] == 4.2
+    assert "decode: no peer" in console.file.getvalue() and "minutes left" in console.file.getvalue()
+    run.run_parts(["scaling"], Settings(), tmp_path, console)  # on the same day: the others stay
+    [path] = tmp_path.glob("*-cpu.json")
+    assert json.loads(path.read_text())["train"]["ours"]["median"] == 4.2
+    assert json.loads(path.read_text())["failed"] is None
+    run.run_parts(["scaling"], Settings(rows=8), tmp_path, console)  # with other settings: they do not
+    assert json.loads(path.read_text())["train"] is None
+
+
+def test_the_time_left_goes_by_the_parts_so_far():
+    assert run.time_left(["train", "decode"], [], 0.0, False) == 10.0
+    assert run.time_left(["train", "decode"], ["train"], 12.0, False) == 8.0
 
 
 def test_results_name_no_folder_of_this_machine():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import data as rows
-from benchmarks import flops, packings, pytorch_reference, results, step_scaling, t5x_packed, train_step
+from benchmarks import flops, packings, pytorch_reference, results, step_scaling, t5x_packed, train_step, turns
 
 CONTESTANTS = set(results.CONTESTANTS["train"])
 
@@ -17,16 +17,17 @@ def without_t5x(monkeypatch):
 
 def test_a_peer_that_is_not_installed_is_none(tiny, settings, monkeypatch, without_t5x):
     monkeypatch.setattr(pytorch_reference, "available", lambda: False)
-    found = train_step.run(settings)
+    found = train_step.run(settings, turns.Here)
     assert set(found) >= CONTESTANTS
     assert found["reference"] is None and found["t5x_packed"] is None
+    assert set(found["flops"]) == {"ours"}
     assert len(found["ours"]) == settings.repeats
     assert found["settings"]["ours"]["updates"] == 2
 
 
 def test_ours_and_the_reference_start_from_one_loss(tiny, settings, without_t5x):
     pytest.importorskip("torch", reason="the benchmark's peer")
-    found = train_step.run(settings)
+    found = train_step.run(settings, turns.Here)
     assert found["first_loss"]["ours"] == pytest.approx(found["first_loss"]["reference"], rel=1e-4)
     assert len(found["reference"]) == settings.repeats
 
@@ -36,7 +37,7 @@ def test_losses_that_differ_stop_the_benchmark(tiny, settings, monkeypatch, with
     monkeypatch.setattr(pytorch_reference, "ALPHA", 0.9)
     monkeypatch.setattr(train_step, "AGREES", 1e-6)
     with pytest.raises(AssertionError, match="where the reference has"):
-        train_step.run(settings)
+        train_step.run(settings, turns.Here)
 
 
 def test_both_forms_of_the_batches_have_all_the_pairs(settings):

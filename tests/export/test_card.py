@@ -148,7 +148,9 @@ def test_without_ctranslate2_the_way_to_get_it_is_said(make_random, tmp_path, mo
     for name in ("torch", "transformers"):  # which it needs too
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, "ctranslate2", None)
-    with pytest.raises(UserError, match=r"needs ctranslate2: pip install 'distill_jax\[ctranslate2\]'"):
+    with pytest.raises(
+        UserError, match=r"needs ctranslate2: pip install 'distill_jax\[ctranslate2,transformers\]'"
+    ):
         card_of(make_random("byt5", "standard"), tmp_path, to="ctranslate2")
 
 

@@ -58,6 +58,26 @@ def test_a_chat_says_what_the_student_predicts(predictor):
     assert answers["student"] == f"{direct.rationale} So the answer is: {direct.label}"
 
 
+def test_another_engine_answers_the_same_and_refuses_what_it_cannot_do(
+    predictor, make_run, tmp_path, monkeypatch
+):
+    pytest.importorskip("ctranslate2", reason="an extra")
+    monkeypatch.setenv("DISTILL_JAX_CACHE", str(tmp_path))
+
+    async def test(client):
+        asked = CHAT | {"model": "student:label"}
+        bodies = (asked, asked | {"logprobs": True, "top_logprobs": 3}, asked | {"temperature": 1.0})
+        responses = [await client.post("/v1/chat/completions", json=body) for body in bodies]
+        return [(response.status, await response.json()) for response in responses]
+
+    other = distill_jax.load(make_run("step_by_step"), batch_size=4, engine="ctranslate2")
+    (status, body), *refused = with_client(other, test)
+    [direct] = predictor.predict(["Premise: Ada has a car."])
+    assert status == 200 and body["choices"][0]["message"]["content"] == direct.label
+    for (status, body), text in zip(refused, ("(logprobs)", "draws samples"), strict=True):
+        assert status == 400 and text in body["error"]["message"]
+
+
 def test_log_probabilities_are_those_of_the_answer(predictor):
     async def test(client):
         body = CHAT | {"model": "student:label", "logprobs": True, "top_logprobs": 3}

@@ -296,6 +296,21 @@ def test_a_student_as_the_teacher(store, monkeypatch):
         make_client("checkpoint", {"model": "run@7"})
 
 
+def test_an_engine_and_its_weights_are_of_a_student_of_ours(make_run):
+    from distill_jax.config import AnnotateConfig
+    from distill_jax.teachers.checkpoint_client import name_with_step
+    from distill_jax.teachers.settings import client_of
+
+    with pytest.raises(UserError, match="--engine and --weights need --client checkpoint"):
+        client_of(AnnotateConfig(source="rows.jsonl", model="m", engine="ctranslate2"))
+    run = make_run("step_by_step")
+    options = {"client": "checkpoint", "engine": "ctranslate2", "weights": "bfloat16"}
+    with pytest.raises(UserError, match="--engine ctranslate2: it has no bfloat16 weights"):
+        client_of(AnnotateConfig(source="rows.jsonl", model=run, **options))
+    assert name_with_step(run, "ctranslate2") == f"{run}@0"  # the same answers
+    assert name_with_step(run, "ctranslate2", "int8") == f"{run}@0 int8 ctranslate2"
+
+
 def _student(*views):
     from distill_jax.data.vocabularies import load_vocabulary
     from distill_jax.decoding.student import Student

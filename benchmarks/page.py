@@ -1,0 +1,107 @@
+"""README's part about speed, from the newest results of each processor: `python -m benchmarks.page`."""
+
+import json
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from benchmarks.results import UNITS
+from distill_jax.experiments.results import replace_part
+
+README, RESULTS = pathlib.Path("README.md"), pathlib.Path("benchmarks/results")
+MARKS = ("<!-- speed -->\n", "<!-- /speed -->")
+# (part, ours, peer, what is measured, what the peer is, our goal) of each row of a processor
+ROWS = (
+    ("train", "ours", "reference", "training", "the paper's PyTorch computation", 2.0),
+    ("train", "ours", "t5x_packed", "training", "T5X, its network and its packing", 2.5),
+    ("train", "ours_shared_encoding", "reference", "with `step_by_step_shared`", "the same PyTorch", 3.0),
+    ("decode_labels", "ours", "transformers", "labels decoded", "transformers' `generate`", 2.5),
+    ("decode_labels", "ours", "ctranslate2_float32", "labels decoded", "CTranslate2, float32", 1.2),
+    ("decode_labels", "ours", "ctranslate2_int8", "labels decoded", "CTranslate2, int8", None),
+    ("decode_rationales", "ours", "transformers", "rationales decoded", "transformers' `generate`", 2.5),
+    ("decode_rationales", "ours", "ctranslate2_float32", "rationales decoded", "CTranslate2, float32", 1.2),
+    ("decode_rationales", "ours", "ctranslate2_int8", "rationales decoded", "CTranslate2, int8", None),
+    ("prepare", "ours", "seqio", "`prepare`", "SeqIO's tokenize and pack", 5.0),
+)
+HEAD = """| | processor | distill_jax | peer | times as fast | our goal |
+| --- | --- | ---: | --- | ---: | ---: |"""
+TEXT = """T5 1.1 small, float32, CQA with PaLM's rationales; medians, with the share of the library's own
+matrix peak that the useful work comes to, padding not counted ([how](docs/benchmarks.md)):
+
+{table}
+
+A pair is the label and the rationale of a row. transformers and CTranslate2 in float32 write the same tokens.
+
+{processors}
+"""
+
+
+def newest(folder: pathlib.Path = RESULTS) -> list[tuple[pathlib.Path, dict[str, Any]]]:
+    """(file, results) of each processor, the newest of those that have rates."""
+    by_device: dict[str, tuple[pathlib.Path, dict[str, Any]]] = {}
+    for path in sorted(folder.glob("*-cpu.json")):
+        results = json.loads(path.read_text())
+        if any(results.get(part) for part in UNITS):
+            by_device[results["device"]] = path, results
+    return list(by_device.values())
+
+
+def _rate(found: Mapping[str, Any], name: str, unit: str) -> str:
+    share = found.get("share_of_peak", {}).get(name)
+    return f"{_short(found[name]['median'])} {unit}" + ("" if share is None else f" ({share:.0%})")
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def _rows(files: Sequence[tuple[pathlib.Path, Mapping[str, Any]]]) -> Iterator[str]:
+    for part, ours, peer, what, who, goal in ROWS:
+        for _, results in files:
+            found = results.get(part)
+            if not found or not found.get(ours) or not found.get(peer):
+                continue
+            ratio, unit = found[ours]["median"] / found[peer]["median"], UNITS[part]
+            aim = "" if goal is None else f"{goal:g}" + ("" if ratio >= goal else ", missed")
+            rates = f"{_rate(found, ours, unit)} | {who} {_rate(found, peer, unit)}"
+            yield f"| {what} | {results['device']} | {rates} | {ratio:.2f} | {aim} |"
+
+
+def _processor(path: pathlib.Path, results: Mapping[str, Any]) -> str:
+    """A processor's peaks and start-up, and how much of a ratio to PyTorch its product is."""
+    text = f"{results['device']}, {results['cores']} cores ([results]({path.as_posix()})): "
+    peaks = {name: peak for name, peak in (results.get("peaks") or {}).items() if peak}
+    if len(peaks) == 2:
+        text += (
+            f"float32 products reach {peaks['jax'] / 1e9:,.0f} GFLOP/s in XLA and {peaks['torch'] / 1e9:,.0f} "
+        )
+        text += f"in PyTorch: of a ratio to PyTorch {peaks['jax'] / peaks['torch']:.2f} is the library's own; "
+    else:
+        text += "the matrix peaks were not measured; "
+    startup = results.get("startup") or {}
+    seconds = {name: one["seconds"]["median"] for name, one in startup.items() if one}
+    told = {
+        "first_step": "the first step with its compilation takes {:.1f} s",
+        "train_again": "`train` is at its first step {:.1f} s after the command, the second time",
+        "infer_again": "a line through `infer` takes {:.1f} s",
+        "xl_compile": "compiling XL's step (2.8B parameters, scanned) {:.1f} s",
+    }
+    parts = [form.format(seconds[name]) for name, form in told.items() if name in seconds]
+    return (text + ", ".join(parts)).rstrip("; ") + "."
+
+
+def readme(folder: pathlib.Path = RESULTS) -> str:
+    """README's part, without the marks."""
+    files = newest(folder)
+    table = "\n".join([HEAD, *_rows(files)])
+    return TEXT.format(table=table, processors="\n\n".join(_processor(*one) for one in files))
+
+
+def main() -> None:
+    """Writes it."""
+    replace_part(README, MARKS, readme())
+    print(README)
+
+
+if __name__ == "__main__":
+    main()
