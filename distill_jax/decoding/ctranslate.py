@@ -14,9 +14,9 @@ import numpy as np
 
 from distill_jax import checksums
 from distill_jax.checkpoints import reading, run_dir
-from distill_jax.checkpoints.formats import ctranslate
-from distill_jax.checkpoints.formats.parameters import fingerprint
 from distill_jax.checkpoints.layout import checkpoints_of
+from distill_jax.checkpoints.other_formats import ctranslate
+from distill_jax.checkpoints.other_formats.parameters import fingerprint
 from distill_jax.config import Decoding
 from distill_jax.data import cache
 from distill_jax.data.prepare import hash_of
@@ -133,5 +133,5 @@ class CTranslateEngine(BaseEngine):
 
 
 def _tokens(rows: Sequence[Sequence[int]]) -> list[list[str]]:
-    """Ids as `formats.ctranslate` names them."""
+    """Ids as `other_formats.ctranslate` names them."""
     return [list(map(str, row)) for row in rows]

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import distill_jax
-from distill_jax.checkpoints.formats import ctranslate as written_form
+from distill_jax.checkpoints.other_formats import ctranslate as written_form
 from distill_jax.cli import main as cli
 from distill_jax.config import Decoding
 from distill_jax.decoding import ctranslate

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from distill_jax.checkpoints.formats.parameters import Parameters
+from distill_jax.checkpoints.other_formats.parameters import Parameters
 from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig, T5Config
 
