@@ -133,5 +133,5 @@ class CTranslateEngine(BaseEngine):
 
 
 def _tokens(rows: Sequence[Sequence[int]]) -> list[list[str]]:
-    """Ids as `formats.ctranslate` names them."""
+    """Ids as `other_formats.ctranslate` names them."""
     return [list(map(str, row)) for row in rows]
