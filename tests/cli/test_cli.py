@@ -82,14 +82,19 @@ def test_training_imports_no_tensorflow(tmp_path, capsys):
     run = tmp_path / "run"
     *_, last = lines = out.stderr.splitlines()
     said = [line.split()[0] for line in lines]
-    assert said[:9] == "student start method rows batch steps vocabulary devices folder".split()
-    assert lines[0].startswith("student     t5, ") and lines[1] == "start       random weights"
+    assert said[:9] == "student start method rows batch steps devices memory folder".split()
+    assert lines[0].startswith("student  t5, ") and lines[1].startswith("start    random weights; ")
+    assert list(json.loads((run / "header.json").read_text())) == said[:9]
     assert said.index("compiling") < said.index("step") and said.count("next:") == 3
     assert last == f"next: distill-jax serve {run} --step best"
     four = ["--batch-size", "4"]
     assert cli.main(["eval", str(run), "--gin.EVAL_EXAMPLES=3", "--split", "test", *four]) == 0
     predictions = [json.loads(line) for line in (run / "eval/test-1.jsonl").read_text().splitlines()]
     assert len(predictions) == 3 and "predicted_rationale" in predictions[0]
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"input": "x"}\n{"inputs": "y"}\n')
+    capsys.readouterr()
+    assert "line 2" in fails(capsys, "infer", str(run), "--input", str(bad))
     assert all(row["teacher_correct"] for row in predictions)  # of this task the teacher is always right
     assert cli.main(["report", str(run), "--output", str(tmp_path / "report")]) == 0
     cost = (tmp_path / "report/tables/cost.md").read_text().splitlines()[2].split(" | ")
@@ -159,9 +164,6 @@ def test_mistakes_give_one_line(capsys, tmp_path):
     assert "run.json: no such file" in fails(capsys, "infer", str(tmp_path))
     (tmp_path / "run.json").touch()
     assert "--input (INPUT)" in fails(capsys, "infer", str(tmp_path), "--input", str(tmp_path / "no"))
-    bad = tmp_path / "bad.jsonl"
-    bad.write_text('{"input": "x"}\n{"inputs": "y"}\n')
-    assert "line 2" in fails(capsys, "infer", str(tmp_path), "--input", str(bad))
 
 
 def test_module_entry_points_answer_without_flags():
