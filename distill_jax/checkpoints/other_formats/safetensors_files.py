@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors
 
-from distill_jax.checkpoints.formats.parameters import Parameter, Parameters
+from distill_jax.checkpoints.other_formats.parameters import Parameter, Parameters
 from distill_jax.errors import UserError
 
 INDEX = "model.safetensors.index.json"
