@@ -16,6 +16,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from distill_jax import files
 from distill_jax.checkpoints.layout import LOADER, METRICS, STATE, checkpoints_of
 from distill_jax.checkpoints.orbax import step_folders
 from distill_jax.experiments.faults.commands import Command, Outcome
@@ -69,6 +70,8 @@ class Bench:
         self._logs = 0
         self.work.mkdir(parents=True, exist_ok=True)
         (self.work / "logs").mkdir(exist_ok=True)
+        self._lock = (self.work / "lock").open("a")
+        files.lock(self._lock, self.work, "another process works here: wait for it, or choose another")
         self.gin.write_text(STUDENT)
         self.inputs.write_text("".join(json.dumps({"input": text}) + "\n" for text in TEXTS))
         if not (self.work / "made").exists():

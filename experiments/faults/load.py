@@ -16,6 +16,7 @@ from distill_jax.experiments.faults.commands import Command
 
 CLIENTS = (1, 8, 64)
 GIVE_UP = 0.03  # share of requests whose client goes away before the answer
+WARM_UP, WARM_UP_SECONDS = 64, 600.0  # tokens of inputs whose programs are there first; for compiling them
 SETTLED = 0.25  # of the time; memory is judged after it
 
 
@@ -142,8 +143,10 @@ def cases(bench: Bench, count: int) -> Mapping[str, Callable[[], dict[str, Any]]
 
     def one() -> dict[str, Any]:
         place = bench.copy("served")
-        with bench.start(bench.words("serve", place), place) as server:
-            if not server.until("serving on "):
+        words = bench.words("serve", place)
+        words[words.index("--warm-up") + 1] = str(WARM_UP)
+        with bench.start(words, place) as server:
+            if not server.until("serving on ", WARM_UP_SECONDS):
                 raise SystemExit(f"error: no server: {server.wait().err}")
             found = asyncio.run(_run(server, server.printed().partition("serving on ")[2].split(";")[0], count))
             server.signal(signal.SIGTERM)
