@@ -55,8 +55,8 @@ def random(shape):
 
 def generate(folder: pathlib.Path, config) -> int:
     """Writes a T5X checkpoint of random parameters; their number."""
-    from distill_jax.checkpoints.formats.parameters import Parameter, expected_shapes
-    from distill_jax.checkpoints.formats.t5x_legacy import write_legacy
+    from distill_jax.checkpoints.other_formats.parameters import Parameter, expected_shapes
+    from distill_jax.checkpoints.other_formats.t5x_legacy import write_legacy
 
     shapes = expected_shapes(config)
     write_legacy(folder, 1, {name: Parameter(shape, random(shape)) for name, shape in shapes.items()})
@@ -66,8 +66,8 @@ def generate(folder: pathlib.Path, config) -> int:
 def generate_scanned_run(folder: pathlib.Path, config) -> None:
     """Writes a run of random parameters, each with all its layers in one chunk."""
     from distill_jax.checkpoints import run_dir
-    from distill_jax.checkpoints.formats.orbax_trees import write_tree
-    from distill_jax.checkpoints.formats.parameters import Parameter, expected_shapes, stack
+    from distill_jax.checkpoints.orbax_trees import write_tree
+    from distill_jax.checkpoints.other_formats.parameters import Parameter, expected_shapes, stack
 
     shapes = expected_shapes(config)
     stacked = stack({name: Parameter(shape, random(shape)) for name, shape in shapes.items()})

@@ -63,8 +63,8 @@ def load(config: ModelConfig, params: Any, attention: str, device: str = "cpu"):
         with torch.device(device):
             model = transformers.T5ForConditionalGeneration(theirs)
     else:
-        from distill_jax.checkpoints.formats.huggingface import write_huggingface
-        from distill_jax.checkpoints.formats.parameters import from_tree
+        from distill_jax.checkpoints.other_formats.huggingface import write_huggingface
+        from distill_jax.checkpoints.other_formats.parameters import from_tree
 
         with tempfile.TemporaryDirectory() as folder:
             write_huggingface(folder, from_tree(params), config)

@@ -9,12 +9,12 @@ import numpy as np
 
 from distill_jax import checksums, files
 from distill_jax.checkpoints import remote, run_dir
-from distill_jax.checkpoints.formats.huggingface import write_huggingface
-from distill_jax.checkpoints.formats.orbax_trees import write_tree
-from distill_jax.checkpoints.formats.parameters import Parameters, stack
-from distill_jax.checkpoints.formats.t5x_legacy import write_legacy
-from distill_jax.checkpoints.formats.tokenizer_files import write_tokenizer
 from distill_jax.checkpoints.layout import CHECKPOINTS
+from distill_jax.checkpoints.orbax_trees import write_tree
+from distill_jax.checkpoints.other_formats.huggingface import write_huggingface
+from distill_jax.checkpoints.other_formats.parameters import Parameters, stack
+from distill_jax.checkpoints.other_formats.t5x_legacy import write_legacy
+from distill_jax.checkpoints.other_formats.tokenizer_files import write_tokenizer
 from distill_jax.checkpoints.reading import RUN_OF_EXPORT, Checkpoint, open_checkpoint
 from distill_jax.checkpoints.vocabulary import vocabulary_spec
 from distill_jax.config import ConvertConfig

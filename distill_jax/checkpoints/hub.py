@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
-from distill_jax.checkpoints.formats.safetensors_files import ADAPTER, refuse_pickles
+from distill_jax.checkpoints.other_formats.safetensors_files import ADAPTER, refuse_pickles
 from distill_jax.errors import UserError, words_of
 
 T = TypeVar("T")

@@ -15,9 +15,9 @@ from orbax.checkpoint import path as ocp_path
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
 from distill_jax import checksums, files
-from distill_jax.checkpoints.formats.orbax_trees import BEGINNING, is_tree, read_tree
-from distill_jax.checkpoints.formats.parameters import to_arrays
 from distill_jax.checkpoints.layout import LOADER, SCORES, STATE, checkpoints_of
+from distill_jax.checkpoints.orbax_trees import BEGINNING, is_tree, read_tree
+from distill_jax.checkpoints.other_formats.parameters import to_arrays
 from distill_jax.checkpoints.stores import reason
 from distill_jax.config import TrainConfig
 from distill_jax.config.json_types import require_known

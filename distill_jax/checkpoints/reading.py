@@ -11,9 +11,10 @@ import jax.numpy as jnp
 
 from distill_jax import files
 from distill_jax.checkpoints import orbax, remote, run_dir
-from distill_jax.checkpoints.formats.huggingface import read_huggingface
-from distill_jax.checkpoints.formats.orbax_trees import is_tree, names_in, read_tree
-from distill_jax.checkpoints.formats.parameters import (
+from distill_jax.checkpoints.layout import RUN, STATE, checkpoints_of
+from distill_jax.checkpoints.orbax_trees import is_tree, names_in, read_tree
+from distill_jax.checkpoints.other_formats.huggingface import read_huggingface
+from distill_jax.checkpoints.other_formats.parameters import (
     Parameters,
     check,
     fingerprint,
@@ -22,11 +23,10 @@ from distill_jax.checkpoints.formats.parameters import (
     unstack,
     with_adapters,
 )
-from distill_jax.checkpoints.formats.safetensors_files import ADAPTER, refuse_adapter, refuse_pickles
-from distill_jax.checkpoints.formats.t5gemma_flax import is_t5gemma, read_t5gemma
-from distill_jax.checkpoints.formats.t5x_legacy import read_legacy
-from distill_jax.checkpoints.formats.tokenizer_files import read_tokenizer
-from distill_jax.checkpoints.layout import RUN, STATE, checkpoints_of
+from distill_jax.checkpoints.other_formats.safetensors_files import ADAPTER, refuse_adapter, refuse_pickles
+from distill_jax.checkpoints.other_formats.t5gemma_flax import is_t5gemma, read_t5gemma
+from distill_jax.checkpoints.other_formats.t5x_legacy import read_legacy
+from distill_jax.checkpoints.other_formats.tokenizer_files import read_tokenizer
 from distill_jax.checkpoints.whole import require_whole
 from distill_jax.data.vocabularies import Vocabulary, load_vocabulary
 from distill_jax.errors import UserError

@@ -12,8 +12,8 @@ import re
 
 from distill_jax import checksums
 from distill_jax.checkpoints import hub, orbax
-from distill_jax.checkpoints.formats.safetensors_files import refuse_pickles
 from distill_jax.checkpoints.layout import CHECKPOINTS
+from distill_jax.checkpoints.other_formats.safetensors_files import refuse_pickles
 from distill_jax.data import cache
 from distill_jax.errors import UserError
 

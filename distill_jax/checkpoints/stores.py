@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorstore as ts
 
-from distill_jax.checkpoints.formats.parameters import Parameter
+from distill_jax.checkpoints.other_formats.parameters import Parameter
 from distill_jax.errors import UserError
 
 CHUNK_BYTES = 64 * 1024 * 1024  # as T5X writes

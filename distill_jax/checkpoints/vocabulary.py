@@ -3,8 +3,8 @@
 import pathlib
 
 from distill_jax.checkpoints import hub, remote
-from distill_jax.checkpoints.formats.tokenizer_files import read_tokenizer
 from distill_jax.checkpoints.layout import RUN
+from distill_jax.checkpoints.other_formats.tokenizer_files import read_tokenizer
 from distill_jax.checkpoints.reading import RUN_OF_EXPORT, Checkpoint, open_checkpoint
 from distill_jax.config.start import SCRATCH_VOCABULARY, T5_VOCABULARY
 from distill_jax.data import cache

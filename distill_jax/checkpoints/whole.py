@@ -5,9 +5,9 @@ import pathlib
 import shutil
 
 from distill_jax import checksums, files
-from distill_jax.checkpoints.formats.orbax_trees import is_tree
 from distill_jax.checkpoints.layout import DAMAGED, STATE, checkpoints_of
 from distill_jax.checkpoints.orbax import ADVICE, step_folders
+from distill_jax.checkpoints.orbax_trees import is_tree
 from distill_jax.errors import UserError
 
 log = logging.getLogger("distill_jax")

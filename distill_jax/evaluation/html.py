@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 # Colors by theme and name. A test computes their contrasts: 4.5 for text, 3 for lines (WCAG 2.2, 1.4.3 and
 # 1.4.11).
@@ -14,13 +14,6 @@ THEMES = {
         "faint": "#57606a",
         "rule": "#d8dee4",
         "link": "#0a58ca",
-        **dict(
-            zip(
-                (f"series-{n}" for n in range(8)),
-                "#1f6feb #c4501b #1a7f37 #8250df #0b7285 #bf3989 #7d4e00 #57636f".split(),
-                strict=True,
-            )
-        ),
     },
     "dark": {
         "page": "#0d1117",
@@ -29,24 +22,20 @@ THEMES = {
         "faint": "#9ea7b3",
         "rule": "#3a434d",
         "link": "#79b8ff",
-        **dict(
-            zip(
-                (f"series-{n}" for n in range(8)),
-                "#58a6ff #f0883e #3fb950 #bc8cff #39c5cf #f778ba #d29922 #aab4c0".split(),
-                strict=True,
-            )
-        ),
     },
 }
 
 
-def _variables(theme: str) -> str:
-    return " ".join(f"--{name}: {color};" for name, color in THEMES[theme].items())
+def variables(themes: Mapping[str, Mapping[str, str]]) -> str:
+    """The style that names colors, given by theme and name: `var(--name)` is the one of the reader's theme."""
+    light, dark = (
+        " ".join(f"--{name}: {color};" for name, color in themes[each].items()) for each in ("light", "dark")
+    )
+    return f":root {{ {light} }}\n@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
 
 
 STYLE = f"""
-:root {{ color-scheme: light dark; {_variables("light")} }}
-@media (prefers-color-scheme: dark) {{ :root {{ {_variables("dark")} }} }}
+{variables(THEMES)}:root {{ color-scheme: light dark; }}
 * {{ box-sizing: border-box; }}
 body {{ font: 16px/1.55 system-ui, sans-serif; color: var(--text); background: var(--page); margin: 0; }}
 main, header {{ max-width: 58rem; margin: 0 auto; padding: 0 1rem; overflow-wrap: break-word; }}
@@ -149,6 +138,7 @@ def page(
     lead: Sequence[str] = (),
     contents: Sequence[str] = (),
     policy: str = POLICY,
+    style: str = "",
 ) -> str:
     """The whole page.
 
@@ -158,6 +148,7 @@ def page(
       lead: HTML between the heading and the parts.
       contents: texts of the headings of level 2 to link to.
       policy: its content security policy.
+      style: more rules of CSS.
     """
     items = "".join(f"<li>{link(f'#{slug(text)}', text)}</li>" for text in contents)
     navigation = f'<nav aria-label="Contents"><ul>{items}</ul></nav>' if items else ""
@@ -165,7 +156,7 @@ def page(
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}"><link rel="icon" href="data:,">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>"
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style></head>\n<body>"
         '<a class="skip" href="#main">Skip to the content</a>\n'
         f"<header><h1>{escape(title)}</h1>\n{''.join(lead)}{navigation}</header>\n"
         f'<main id="main" tabindex="-1">\n{chr(10).join(parts)}\n</main></body></html>\n'

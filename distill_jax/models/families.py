@@ -1,7 +1,7 @@
 """The families of students: what turns options into a network, and a network's config into JSON and back.
 
-A family is one file of `models` with its config and network, and one file of `checkpoints.formats` with the
-names of its parameters in the checkpoints of others.
+A family is one file of `models` with its config and network, and one file of `checkpoints.other_formats` with
+the names of its parameters in the checkpoints of others.
 """
 
 import dataclasses

@@ -5,7 +5,7 @@ import json
 import math
 import pathlib
 
-from distill_jax.checkpoints.formats.parameters import stacked_shapes
+from distill_jax.checkpoints.other_formats.parameters import stacked_shapes
 from distill_jax.config import ModelOptions, PrepareConfig, Sources, build, gin_files
 from distill_jax.data.vocabulary_base import digest
 from distill_jax.models.config import ModelConfig

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from typing import Any
 
-from distill_jax.checkpoints.formats.parameters import fingerprint
+from distill_jax.checkpoints.other_formats.parameters import fingerprint
 from distill_jax.checkpoints.reading import Checkpoint
 from distill_jax.checkpoints.run_dir import LoraDescription
 from distill_jax.config import PretrainConfig, TrainConfig

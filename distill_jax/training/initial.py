@@ -4,8 +4,8 @@ import dataclasses
 import math
 from typing import Any
 
-from distill_jax.checkpoints.formats.parameters import check, to_arrays
 from distill_jax.checkpoints.hub import NotFetched
+from distill_jax.checkpoints.other_formats.parameters import check, to_arrays
 from distill_jax.checkpoints.reading import Checkpoint, open_checkpoint
 from distill_jax.config import ModelOptions, Sources, TrainConfig, build, gin_files
 from distill_jax.data.vocabularies import Vocabulary

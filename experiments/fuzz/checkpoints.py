@@ -10,9 +10,9 @@ from typing import Any
 from distill_jax import checksums
 from distill_jax.checkpoints import run_dir
 from distill_jax.checkpoints.convert import convert
-from distill_jax.checkpoints.formats.tokenizer_files import read_tokenizer, write_tokenizer
 from distill_jax.checkpoints.layout import CHECKPOINTS, CONFIG, DATA, METRICS, RUN, SCORES, STATE
 from distill_jax.checkpoints.orbax import Checkpointer, load_scores
+from distill_jax.checkpoints.other_formats.tokenizer_files import read_tokenizer, write_tokenizer
 from distill_jax.checkpoints.reading import open_checkpoint
 from distill_jax.config import ConvertConfig, ExportConfig, PrepareConfig
 from distill_jax.data.loader import Loader

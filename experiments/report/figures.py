@@ -10,12 +10,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from distill_jax.evaluation.html import THEMES, escape
+from distill_jax.evaluation.html import THEMES, escape, variables
 from distill_jax.experiments.report.cells import Cells
 from distill_jax.experiments.report.runs import RULES, TEACHER, Run, amount
 from distill_jax.experiments.report.tables import Figure
 from distill_jax.scoring.calibration import reliability
 
+# Colors of the arms by theme, first to last. A test computes their contrast, 3 (WCAG 2.2, 1.4.11).
+SERIES = {
+    "light": "#1f6feb #c4501b #1a7f37 #8250df #0b7285 #bf3989 #7d4e00 #57636f".split(),
+    "dark": "#58a6ff #f0883e #3fb950 #bc8cff #39c5cf #f778ba #d29922 #aab4c0".split(),
+}
+NAMED = {theme: {f"series-{n}": color for n, color in enumerate(colors)} for theme, colors in SERIES.items()}
+STYLE = variables(NAMED)  # for the page of these figures
 LIGHT = THEMES["light"]
 WIDTH, HEIGHT = 5.2, 3.9  # inches: a phone shows the letters of this width nearly in their own size
 _STROKES = ("-", "--", "-.", ":")
@@ -51,7 +58,7 @@ class Line:
 
 def color(place: int) -> str:
     """The color of an arm in the light theme."""
-    return LIGHT[f"series-{place % 8}"]
+    return SERIES["light"][place % len(SERIES["light"])]
 
 
 def render(name: str, title: str, draw: Callable[[Axes], None]) -> tuple[str, bytes, str]:
@@ -79,7 +86,7 @@ def inline(svg: str, name: str, title: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', svg).replace("url(#", f"url(#{name}-")
-    for variable, value in LIGHT.items():
+    for variable, value in (LIGHT | NAMED["light"]).items():
         svg = svg.replace(value, f"var(--{variable})")
     box = re.search(r'viewBox="([^"]+)"', svg)[1]
     head = f'<svg viewBox="{box}" role="img" aria-labelledby="{name}-title">'

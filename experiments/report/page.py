@@ -64,7 +64,7 @@ def write(
             if not isinstance(item, str):
                 item.write(folder)
     head = [html.paragraph(text) for text in (*lead, _summary(cells))]
-    text = html.page(title, body, head, [section.title for section in parts])
+    text = html.page(title, body, head, [section.title for section in parts], style=figures.STYLE)
     files.write_text(folder / PAGE, text)
     return notes
 

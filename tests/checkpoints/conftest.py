@@ -11,7 +11,7 @@ import pytest
 import tensorstore as ts
 from flax import traverse_util
 
-from distill_jax.checkpoints.formats.parameters import expected_shapes
+from distill_jax.checkpoints.other_formats.parameters import expected_shapes
 from distill_jax.models.config import T5Config
 
 KINDS = {

@@ -8,9 +8,9 @@ import pytest
 from distill_jax.checkpoints import convert as convert_module
 from distill_jax.checkpoints import run_dir
 from distill_jax.checkpoints.convert import convert
-from distill_jax.checkpoints.formats import t5x_legacy
-from distill_jax.checkpoints.formats.huggingface import write_huggingface
-from distill_jax.checkpoints.formats.parameters import from_tree
+from distill_jax.checkpoints.other_formats import t5x_legacy
+from distill_jax.checkpoints.other_formats.huggingface import write_huggingface
+from distill_jax.checkpoints.other_formats.parameters import from_tree
 from distill_jax.checkpoints.reading import FORMATS, open_checkpoint
 from distill_jax.cli import main as cli
 from distill_jax.config import ConvertConfig, EvalConfig, InferConfig

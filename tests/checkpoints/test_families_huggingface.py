@@ -11,9 +11,9 @@ from safetensors.numpy import load_file, save_file
 from transformers_families import KINDS, make_peer, saved_peer, texts, torch, transformers
 
 from distill_jax.checkpoints.convert import convert
-from distill_jax.checkpoints.formats import huggingface
-from distill_jax.checkpoints.formats.huggingface import read_huggingface, write_huggingface
-from distill_jax.checkpoints.formats.parameters import Parameter, from_tree, to_tree
+from distill_jax.checkpoints.other_formats import huggingface
+from distill_jax.checkpoints.other_formats.huggingface import read_huggingface, write_huggingface
+from distill_jax.checkpoints.other_formats.parameters import Parameter, from_tree, to_tree
 from distill_jax.config import ConvertConfig, ModelOptions, Sources, build
 from distill_jax.errors import UserError
 from distill_jax.models.families import make_config, make_network

@@ -6,7 +6,7 @@ import io
 import pytest
 import sentencepiece
 
-from distill_jax.checkpoints.formats.tokenizer_files import read_tokenizer, write_tokenizer
+from distill_jax.checkpoints.other_formats.tokenizer_files import read_tokenizer, write_tokenizer
 from distill_jax.data.vocabularies import SentencePieceVocabulary, load_vocabulary
 
 HARD = [

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from distill_jax.checkpoints.formats.huggingface import read_huggingface
-from distill_jax.checkpoints.formats.safetensors_files import read_tensors
-from distill_jax.checkpoints.formats.t5x_legacy import read_legacy
 from distill_jax.checkpoints.orbax import Scores
+from distill_jax.checkpoints.other_formats.huggingface import read_huggingface
+from distill_jax.checkpoints.other_formats.safetensors_files import read_tensors
+from distill_jax.checkpoints.other_formats.t5x_legacy import read_legacy
 from distill_jax.checkpoints.reading import open_checkpoint
 from distill_jax.errors import UserError
 

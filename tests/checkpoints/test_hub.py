@@ -9,8 +9,8 @@ import pytest
 from hub_standin import serve
 
 from distill_jax.checkpoints import hub as hub_module
-from distill_jax.checkpoints.formats.huggingface import write_huggingface
-from distill_jax.checkpoints.formats.parameters import from_tree
+from distill_jax.checkpoints.other_formats.huggingface import write_huggingface
+from distill_jax.checkpoints.other_formats.parameters import from_tree
 from distill_jax.checkpoints.reading import open_checkpoint
 from distill_jax.checkpoints.vocabulary import vocabulary_spec
 from distill_jax.data.vocabularies import load_vocabulary, train_vocabulary

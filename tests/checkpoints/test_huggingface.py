@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from distill_jax.checkpoints.formats.huggingface import read_huggingface, write_huggingface
-from distill_jax.checkpoints.formats.parameters import from_tree
+from distill_jax.checkpoints.other_formats.huggingface import read_huggingface, write_huggingface
+from distill_jax.checkpoints.other_formats.parameters import from_tree
 from distill_jax.errors import UserError
 
 KINDS = ("1.0", "1.1", "gated and tied", "UL2")

@@ -10,10 +10,10 @@ import pytest
 from flax import traverse_util
 
 from distill_jax.checkpoints.convert import convert
-from distill_jax.checkpoints.formats import llama_names
-from distill_jax.checkpoints.formats.huggingface import read_huggingface, write_huggingface
-from distill_jax.checkpoints.formats.parameters import to_tree
-from distill_jax.checkpoints.formats.tokenizer_files import read_tokenizer, write_tokenizer
+from distill_jax.checkpoints.other_formats import llama_names
+from distill_jax.checkpoints.other_formats.huggingface import read_huggingface, write_huggingface
+from distill_jax.checkpoints.other_formats.parameters import to_tree
+from distill_jax.checkpoints.other_formats.tokenizer_files import read_tokenizer, write_tokenizer
 from distill_jax.checkpoints.reading import open_checkpoint
 from distill_jax.config import ConvertConfig
 from distill_jax.data.records import Segment, to_features

@@ -8,8 +8,8 @@ import pytest
 from flax import traverse_util
 
 from distill_jax.checkpoints import stores
-from distill_jax.checkpoints.formats.orbax_trees import read_tree, write_tree
-from distill_jax.checkpoints.formats.parameters import Parameter, from_tree, stack, to_tree, unstack
+from distill_jax.checkpoints.orbax_trees import read_tree, write_tree
+from distill_jax.checkpoints.other_formats.parameters import Parameter, from_tree, stack, to_tree, unstack
 from distill_jax.errors import UserError
 
 QUERY = "encoder/layers_1/attention/query/kernel"

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from distill_jax.checkpoints.formats.parameters import (
+from distill_jax.checkpoints.other_formats.parameters import (
     Parameter,
     Stacked,
     check,

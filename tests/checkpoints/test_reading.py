@@ -8,9 +8,9 @@ import pytest
 
 from distill_jax.checkpoints import run_dir
 from distill_jax.checkpoints.convert import convert
-from distill_jax.checkpoints.formats.huggingface import write_huggingface
-from distill_jax.checkpoints.formats.parameters import from_tree, to_tree
 from distill_jax.checkpoints.orbax import Checkpointer
+from distill_jax.checkpoints.other_formats.huggingface import write_huggingface
+from distill_jax.checkpoints.other_formats.parameters import from_tree, to_tree
 from distill_jax.checkpoints.reading import open_checkpoint
 from distill_jax.config import ConvertConfig
 from distill_jax.data.vocabularies import ByteVocabulary, train_vocabulary

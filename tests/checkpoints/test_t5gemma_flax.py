@@ -6,7 +6,7 @@ import orbax.checkpoint as ocp
 import pytest
 from flax import traverse_util
 
-from distill_jax.checkpoints.formats.parameters import expected_shapes
+from distill_jax.checkpoints.other_formats.parameters import expected_shapes
 from distill_jax.checkpoints.reading import open_checkpoint
 from distill_jax.errors import UserError
 from distill_jax.models.families import make_config

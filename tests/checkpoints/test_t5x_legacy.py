@@ -5,8 +5,8 @@ import flax.serialization
 import numpy as np
 import pytest
 
-from distill_jax.checkpoints.formats.parameters import Stacked, from_tree, stack, unstack
-from distill_jax.checkpoints.formats.t5x_legacy import read_legacy, write_legacy
+from distill_jax.checkpoints.other_formats.parameters import Stacked, from_tree, stack, unstack
+from distill_jax.checkpoints.other_formats.t5x_legacy import read_legacy, write_legacy
 from distill_jax.checkpoints.stores import chunk_shape
 from distill_jax.errors import UserError
 

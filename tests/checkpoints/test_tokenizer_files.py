@@ -5,7 +5,7 @@ import pytest
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
-from distill_jax.checkpoints.formats.tokenizer_files import read_tokenizer, write_tokenizer
+from distill_jax.checkpoints.other_formats.tokenizer_files import read_tokenizer, write_tokenizer
 from distill_jax.data.vocabularies import (
     ByteVocabulary,
     SentencePieceVocabulary,

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from distill_jax.checkpoints.convert import convert
-from distill_jax.checkpoints.formats.huggingface import read_huggingface, write_huggingface
-from distill_jax.checkpoints.formats.parameters import from_tree, to_tree
+from distill_jax.checkpoints.other_formats.huggingface import read_huggingface, write_huggingface
+from distill_jax.checkpoints.other_formats.parameters import from_tree, to_tree
 from distill_jax.checkpoints.reading import open_checkpoint
 from distill_jax.config import ConvertConfig, TrainConfig
 from distill_jax.data.vocabularies import EOS_ID, load_vocabulary

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from transformers_families import KINDS, START, VOCAB, saved_peer, torch
 
-from distill_jax.checkpoints.formats.parameters import to_tree
+from distill_jax.checkpoints.other_formats.parameters import to_tree
 from distill_jax.decoding import continuous
 from distill_jax.decoding.likelihood import encode, score_tokens
 from distill_jax.decoding.search import beam_decode, sample_decode

@@ -15,8 +15,8 @@ import pytest
 from flax import traverse_util
 from plain_beams import EOS, plain_search
 
-from distill_jax.checkpoints.formats.huggingface import write_huggingface
-from distill_jax.checkpoints.formats.parameters import expected_shapes, from_tree
+from distill_jax.checkpoints.other_formats.huggingface import write_huggingface
+from distill_jax.checkpoints.other_formats.parameters import expected_shapes, from_tree
 from distill_jax.decoding import continuous, likelihood, search
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer

@@ -15,7 +15,7 @@ from distill_jax.config import ReportConfig
 from distill_jax.errors import UserError
 from distill_jax.evaluation.html import THEMES
 from distill_jax.evaluation.significance import mean_interval, paired_t_p, share_interval
-from distill_jax.experiments.report import inputs, sections, tables
+from distill_jax.experiments.report import figures, inputs, sections, tables
 from distill_jax.experiments.report.cells import Cells
 from distill_jax.experiments.report.main import report
 from distill_jax.experiments.report.runs import aligned, told_apart, with_constant
@@ -100,8 +100,8 @@ def test_every_figure_is_there_with_its_files_and_a_text(whole):
         assert (folder / f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert (folder / f"figures/{name}.svg").read_text().startswith("<?xml")
     # No color of the light theme is left in the figures on the page, or it would stay in the dark one.
-    figures = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
-    assert not re.findall(r"#[0-9a-f]{6}\b", figures)
+    drawn = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
+    assert not re.findall(r"#[0-9a-f]{6}\b", drawn)
 
 
 def test_the_figures_values_by_hand(whole):
@@ -329,9 +329,8 @@ def test_every_color_is_seen_on_its_background(theme):
     for name in ("text", "faint", "link"):
         for ground in ("page", "panel"):
             assert contrast(colors[name], colors[ground]) >= 4.5, (name, ground)
-    for name in colors:
-        if name.startswith("series"):
-            assert contrast(colors[name], colors["page"]) >= 3, name
+    for color in figures.SERIES[theme]:
+        assert contrast(color, colors["page"]) >= 3, color
 
 
 def test_latex_and_markdown_are_escaped():

@@ -8,9 +8,9 @@ import pytest
 import sentencepiece
 
 from distill_jax.checkpoints import run_dir
-from distill_jax.checkpoints.formats.orbax_trees import write_tree
-from distill_jax.checkpoints.formats.parameters import Parameter, expected_shapes
 from distill_jax.checkpoints.layout import CHECKPOINTS
+from distill_jax.checkpoints.orbax_trees import write_tree
+from distill_jax.checkpoints.other_formats.parameters import Parameter, expected_shapes
 from distill_jax.config import EvalConfig, TrainConfig
 from distill_jax.data.vocabularies import SentencePieceVocabulary, load_vocabulary
 from distill_jax.evaluation.run import evaluate_run

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from transformers_families import GEMMA, KINDS, VOCAB, saved_peer, texts, torch
 
-from distill_jax.checkpoints.formats import huggingface
-from distill_jax.checkpoints.formats.parameters import expected_shapes, from_tree, to_tree
+from distill_jax.checkpoints.other_formats import huggingface
+from distill_jax.checkpoints.other_formats.parameters import expected_shapes, from_tree, to_tree
 from distill_jax.config import ModelOptions, Sources, build
 from distill_jax.errors import UserError
 from distill_jax.models.encoder_decoder import output_kernel, positions_of

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distill_jax.checkpoints.formats.parameters import from_tree, to_tree
+from distill_jax.checkpoints.other_formats.parameters import from_tree, to_tree
 from distill_jax.config import ModelOptions, Sources, build
 from distill_jax.data.records import Segment, to_features
 from distill_jax.errors import UserError

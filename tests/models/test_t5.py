@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from distill_jax.checkpoints.formats.parameters import from_tree, to_tree
+from distill_jax.checkpoints.other_formats.parameters import from_tree, to_tree
 from distill_jax.config import ModelOptions, Sources, build
 from distill_jax.errors import UserError
 from distill_jax.models import layers

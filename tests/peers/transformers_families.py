@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pytest
 
-from distill_jax.checkpoints.formats.huggingface import read_huggingface
+from distill_jax.checkpoints.other_formats.huggingface import read_huggingface
 
 torch = pytest.importorskip("torch", reason="for parity tests only")
 transformers = pytest.importorskip("transformers", reason="for parity tests only")

@@ -17,7 +17,7 @@ from t5x import adafactor, partitioning, trainer, utils  # noqa: E402
 from t5x import eval as t5x_eval  # noqa: E402
 from t5x.examples.t5 import network  # noqa: E402
 
-from distill_jax.checkpoints.formats.parameters import from_tree, to_tree  # noqa: E402
+from distill_jax.checkpoints.other_formats.parameters import from_tree, to_tree  # noqa: E402
 from distill_jax.data.records import to_features  # noqa: E402
 from distill_jax.data.tokenization import new_counts, tokenize  # noqa: E402
 from distill_jax.data.vocabularies import ByteVocabulary  # noqa: E402

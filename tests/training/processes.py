@@ -30,9 +30,10 @@ EVAL_PERIOD = 0
 """
 
 TRAIN = """
-import runpy
+import gc, runpy
 from distill_jax.training import distributed
 distributed.SHUTDOWN_SECONDS = 5
+gc.set_threshold(50_000, 20, 20)  # as in conftest.py
 runpy.run_module("distill_jax.train", run_name="__main__")
 """
 
@@ -94,8 +95,11 @@ class Job:
         try:
             return [process.wait(timeout) for process in self.processes]
         finally:
-            for process in self.processes:
-                process.kill()
+            self.kill()
+
+    def kill(self):
+        for process in self.processes:
+            process.kill()
 
     def until(self, condition, timeout=300):
         """Waits for `condition()`, for as long as the processes live."""

@@ -9,8 +9,8 @@ import pytest
 
 from distill_jax.checkpoints import reading
 from distill_jax.checkpoints.convert import convert
-from distill_jax.checkpoints.formats.orbax_trees import names_in
-from distill_jax.checkpoints.formats.parameters import fingerprint, to_tree
+from distill_jax.checkpoints.orbax_trees import names_in
+from distill_jax.checkpoints.other_formats.parameters import fingerprint, to_tree
 from distill_jax.checkpoints.reading import open_checkpoint
 from distill_jax.cli import main as cli
 from distill_jax.config import ConvertConfig, EvalConfig, TrainConfig

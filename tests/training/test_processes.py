@@ -1,6 +1,5 @@
 """Runs of several real processes on this machine: the same curve, whatever dies on the way."""
 
-import concurrent.futures
 import importlib.util
 import pathlib
 import shutil
@@ -57,19 +56,6 @@ def expected(root, cache):
     return train_here(root / "one", cache, steps=STEPS, period=STEPS)
 
 
-def test_four_processes_train_the_same_run_and_fewer_go_on_with_it(root, cache, expected):
-    """With parameters sharded over four processes, then over three, then in one."""
-    folder = root / "four"
-    four = Job(folder, cache, 4, steps=6, mesh={"fsdp": 2, "model": 2})
-    assert four.wait() == [0] * 4, four.output()
-    same(losses(folder), expected, 6)
-    three = Job(folder, cache, 3, steps=9, mesh={"fsdp": 3})
-    assert three.wait() == [0] * 3, three.output()
-    same(losses(folder), expected, 9)
-    assert steps(folder) == [6, 9]
-    same(train_here(folder, cache, steps=12), expected, 12)
-
-
 def reached(job, folder, when):
     """Waits till the run is where it is to be killed."""
 
@@ -85,43 +71,32 @@ def reached(job, folder, when):
     )
 
 
-def killed(root, cache, when, lost):
-    """The folder of a run of two processes; one of them was killed, and the other ended after it."""
-    folder = root / f"killed_{when}"
-    job = Job(folder, cache, 2, steps=STEPS, period=5, devices=2, mesh=MESH)
-    reached(job, folder, when)
-    job.processes[lost].send_signal(signal.SIGKILL)
-    status = job.processes[1 - lost].wait(60)
-    assert status != 0, job.output(1 - lost)
-    return folder
+@pytest.fixture(scope="module")
+def killed(root, cache):
+    """By place: a run of two processes with two devices each, one of which is killed there, and the other.
 
-
-def test_a_kill_ends_the_other_and_both_resume(root, cache, expected):
-    """Runs that are killed at different places wait at once for a sign of life of the process that is gone."""
-    with concurrent.futures.ThreadPoolExecutor(3) as pool:
-        runs = [pool.submit(killed, root, cache, *case) for case in (("start", 1), ("step", 0))]
-        folder = pool.submit(killed, root, cache, "checkpoint", 1).result()
-        for run in runs:
-            run.result()
-    saved = steps(folder)
-    assert saved and saved[-1] < STEPS
-    last = min(saved[-1] + 5, STEPS)
-    extra = [f"--gin.EVAL_PERIOD={last}", "--gin.EVAL_EXAMPLES=3"]
-    again = Job(folder, cache, 2, steps=last, period=5, devices=2, mesh=MESH, extra=extra)
-    assert again.wait() == [0, 0], again.output()
-    assert '"validation/label_accuracy"' in (folder / "metrics.jsonl").read_text()
-    same(losses(folder), expected, last)
-    assert steps(folder)[-1] == last
+    One after another: later runs find the programs of the first compiled. Each other one waits half a minute
+    for a sign of life, while the next test goes on.
+    """
+    runs = {}
+    for when, lost in (("checkpoint", 1), ("step", 0), ("start", 1)):
+        folder = root / f"killed_{when}"
+        job = Job(folder, cache, 2, steps=STEPS, period=5, devices=2, mesh=MESH)
+        reached(job, folder, when)
+        job.processes[lost].send_signal(signal.SIGKILL)
+        runs[when] = job, 1 - lost
+    yield runs
+    for job, _ in runs.values():
+        job.kill()
 
 
 @pytest.fixture(scope="module")
-def stopped(root, cache, expected):
-    """A run of two processes with two devices each, one of which is told to stop."""
-    folder = root / "stopped"
-    job = Job(folder, cache, 2, steps=STEPS, period=1000, devices=2, mesh=MESH)
-    job.until(lambda: len(losses(folder)) >= 3)
+def stopped(root, cache, killed):
+    """A run of four processes with parameters sharded over them, one of which is told to stop."""
+    job = Job(root / "four", cache, 4, steps=STEPS, period=1000, mesh={"fsdp": 2, "model": 2})
+    job.until(lambda: len(losses(job.folder)) >= 5)
     job.processes[1].send_signal(signal.SIGTERM)
-    assert job.wait() == [143, 143], job.output()
+    assert job.wait() == [143] * 4, job.output()
     return job
 
 
@@ -131,9 +106,37 @@ def test_sigterm_to_one_process_saves_in_all(stopped, expected):
     same(losses(stopped.folder), expected, saved)
 
 
+def test_fewer_processes_go_on_with_the_run_of_four(root, cache, stopped, expected):
+    """With parameters sharded over three processes, then in one."""
+    folder = root / "fewer"
+    shutil.copytree(stopped.folder, folder)
+    (saved,) = steps(folder)
+    three = Job(folder, cache, 3, steps=saved + 3, mesh={"fsdp": 3})
+    assert three.wait() == [0] * 3, three.output()
+    same(losses(folder), expected, saved + 3)
+    assert steps(folder) == [saved, saved + 3]
+    same(train_here(folder, cache, steps=saved + 6), expected, saved + 6)
+
+
 def test_an_error_of_one_process_ends_all(root, cache, stopped):
     shutil.copytree(stopped.folder, root / "other")
     job = Job(root / "other", cache, 2, steps=STEPS, devices=2, mesh=MESH, extra=["--gin.RANDOM_SEED=7"])
     statuses = job.wait(90)
     assert 0 not in statuses
     assert "holds a different run" in job.output()
+
+
+def test_a_kill_ends_the_other_and_both_resume(cache, killed, expected):
+    for when, (job, other) in killed.items():
+        status = job.processes[other].wait(60)
+        assert status != 0, (when, job.output(other))
+    folder = killed["checkpoint"][0].folder
+    saved = steps(folder)
+    assert saved and saved[-1] < STEPS
+    last = min(saved[-1] + 5, STEPS)
+    extra = [f"--gin.EVAL_PERIOD={last}", "--gin.EVAL_EXAMPLES=3"]
+    again = Job(folder, cache, 2, steps=last, period=5, devices=2, mesh=MESH, extra=extra)
+    assert again.wait() == [0, 0], again.output()
+    assert '"validation/label_accuracy"' in (folder / "metrics.jsonl").read_text()
+    same(losses(folder), expected, last)
+    assert steps(folder)[-1] == last

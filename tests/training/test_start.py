@@ -6,9 +6,9 @@ import pathlib
 import pytest
 from hub_standin import serve
 
-from distill_jax.checkpoints.formats.huggingface import write_huggingface
-from distill_jax.checkpoints.formats.parameters import from_tree
-from distill_jax.checkpoints.formats.tokenizer_files import write_tokenizer
+from distill_jax.checkpoints.other_formats.huggingface import write_huggingface
+from distill_jax.checkpoints.other_formats.parameters import from_tree
+from distill_jax.checkpoints.other_formats.tokenizer_files import write_tokenizer
 from distill_jax.cli import main as cli
 from distill_jax.config import Sources, TrainConfig, build
 from distill_jax.data.vocabularies import load_vocabulary, train_vocabulary

@@ -15,7 +15,7 @@ import tensorstore as ts
 from flax import traverse_util
 
 from distill_jax import files
-from distill_jax.checkpoints.formats.parameters import Parameter, Parameters, Stacked
+from distill_jax.checkpoints.other_formats.parameters import Parameter, Parameters, Stacked
 from distill_jax.checkpoints.stores import ArrayReader, chunk_shape
 from distill_jax.errors import UserError
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from distill_jax.checkpoints.formats.parameters import Parameter, Parameters, check
+from distill_jax.checkpoints.other_formats.parameters import Parameter, Parameters, check
 from distill_jax.errors import UserError
 from distill_jax.models.t5gemma import T5GemmaConfig
 

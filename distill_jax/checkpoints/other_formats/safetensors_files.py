@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 
 from distill_jax import files
-from distill_jax.checkpoints.formats.parameters import Parameter, Parameters
+from distill_jax.checkpoints.other_formats.parameters import Parameter, Parameters
 from distill_jax.config.json_types import require_known
 from distill_jax.errors import UserError
 

@@ -15,9 +15,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from distill_jax import files
-from distill_jax.checkpoints.formats import llama_names, t5_names, t5gemma2_names, t5gemma_names, umt5_names
-from distill_jax.checkpoints.formats.parameters import Parameter, Parameters, check
-from distill_jax.checkpoints.formats.safetensors_files import read_tensors, write_tensors
+from distill_jax.checkpoints.other_formats import (
+    llama_names,
+    t5_names,
+    t5gemma2_names,
+    t5gemma_names,
+    umt5_names,
+)
+from distill_jax.checkpoints.other_formats.parameters import Parameter, Parameters, check
+from distill_jax.checkpoints.other_formats.safetensors_files import read_tensors, write_tensors
 from distill_jax.errors import UserError
 from distill_jax.models.config import ModelConfig
 from distill_jax.models.families import check_fields, describe

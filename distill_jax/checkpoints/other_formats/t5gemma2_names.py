@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from distill_jax.checkpoints.formats import gemma_names
+from distill_jax.checkpoints.other_formats import gemma_names
 from distill_jax.errors import UserError
 from distill_jax.models.t5gemma2 import T5Gemma2Config
 

@@ -8,8 +8,8 @@ import pathlib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from distill_jax.checkpoints.formats import t5_names
-from distill_jax.checkpoints.formats.t5_names import EMBEDDING, HEAD, RENAMED, SKIPPED, copies
+from distill_jax.checkpoints.other_formats import t5_names
+from distill_jax.checkpoints.other_formats.t5_names import EMBEDDING, HEAD, RENAMED, SKIPPED, copies
 from distill_jax.models.umt5 import UMT5Config
 
 __all__ = ["EMBEDDING", "HEAD", "RENAMED", "SKIPPED", "copies"]
