@@ -157,6 +157,7 @@ def _by_atheris(feeder: Feeder, seconds: float, number: int, corpus: pathlib.Pat
         return feeder.mutator.make(content)[:most] if seed % 2 else atheris.Mutate(content, most)
 
     longest = max(1 << 16, 4 * max(map(len, feeder.seeds)))
-    flags = [f"-seed={number + 1}", f"-max_len={longest}", "-rss_limit_mb=0", "-timeout=0", "-verbosity=0"]
+    flags = [f"-seed={number + 1}", f"-max_len={longest}", "-rss_limit_mb=0", "-timeout=600", "-verbosity=0"]
+    flags.append(f"-artifact_prefix={corpus.parent}/")
     atheris.Setup(["fuzz", *flags, str(corpus)], one, custom_mutator=change)
     atheris.Fuzz()
