@@ -53,7 +53,8 @@ TOOLS := .venv/tools/bin
 	@touch $@
 
 lock: .venv/tools/installed
-	$(TOOLS)/uv pip compile setup.py --extra test -c constraints.txt --universal --python-version 3.11.5 \
+	$(TOOLS)/uv pip compile setup.py --extra teachers --extra anthropic --extra gemini --extra serve --extra int8 \
+	  --extra huggingface --extra slurm -c constraints.txt --universal --python-version 3.11 \
 	  --generate-hashes --no-annotate --quiet --custom-compile-command "make lock" -o requirements-locked.txt
 
 audit: .venv/tools/installed

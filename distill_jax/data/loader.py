@@ -120,6 +120,12 @@ class Loader:
             raise damaged(path / "manifest.json", error) from None
         records, label_tokens = open_rows(path)
 
+        def features(segments: Sequence[Segment]) -> Batch:
+            try:
+                return to_features(segments, *layout)
+            except (ValueError, IndexError, TypeError, MemoryError) as error:  # records of another manifest
+                raise damaged(path / "manifest.json", error) from None
+
         def collate(rows: list[Batch]) -> Batch:
             return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
@@ -138,7 +144,7 @@ class Loader:
             elif over:
                 dataset = dataset[: len(dataset) - over]
         self._rows, self._batch_size = dataset, batch_size
-        dataset = dataset.map(lambda segments: to_features(segments, *layout))
+        dataset = dataset.map(features)
         dataset = dataset.batch(batch_size // process_count, drop_remainder=True, batch_fn=collate)
         dataset = dataset[process_index::process_count]
         options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)

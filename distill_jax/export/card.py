@@ -248,7 +248,7 @@ def _size(facts: Facts, config: ExportConfig, sizes: Mapping[str, int]) -> str:
         ("teacher's requests", f"{report['requests']:,}" if report else UNKNOWN),
         ("teacher's tokens", f"{report['tokens']:,}" if report else UNKNOWN),
     ]
-    dollars = report["usd"] if report else None
+    dollars = report.get("usd") if report else None
     rows.append(("teacher's price", UNKNOWN if dollars is None else f"{dollars:.4f} USD"))
     if settings is not None and settings.get("batch_size"):
         tokens = facts.step * settings["batch_size"] * sum(facts.student.lengths.values())

@@ -206,7 +206,7 @@ def _floors(path: str, floors: Sequence[Mapping[str, Any]], split: str | None) -
             for each in floors
             for name, value in each["accuracies"].items()
         ]
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: not a file of floors: {error!r}") from None
     unknown = {run.method for run in runs} - RULES.keys()
     if unknown:
