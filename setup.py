@@ -44,6 +44,7 @@ setup(
         "distill_jax.tasks",
         "distill_jax.experiments",
         "distill_jax.experiments.demo",
+        "distill_jax.experiments.faults",
         "distill_jax.experiments.fuzz",
         "distill_jax.experiments.sweep",
         "distill_jax.experiments.report",
