@@ -1,4 +1,4 @@
-"""Task definitions: what a row means, how a teacher's completion is parsed, how an answer is scored.
+"""Task definitions: what a row means, and how an answer is scored.
 
 What enters: a name such as `svamp_step_by_step`, or a description of the user's own files. What leaves: a
 `data.task.DistillationTask` and its views (`registry.resolve`). Importing a module here registers its tasks

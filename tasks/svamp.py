@@ -5,7 +5,7 @@
 
 import re
 
-from distill_jax.data.completions import UNPARSED, Completion, split_once
+from distill_jax.data.completions.svamp import parse_svamp
 from distill_jax.data.sources import ConcatenatedSource, HeldOutSource, ReferenceSource
 from distill_jax.scoring.consistency import last_equation
 from distill_jax.scoring.metrics import equation_accuracy
@@ -29,16 +29,6 @@ def one_equation(text, example=None, is_target=False):
     """
     del example, is_target
     return re.sub(r"\([^()]*\) and (\([^()]*\))", r"\1", text)
-
-
-def parse_svamp(text: str) -> Completion:
-    """`… The answer is (84 / 2).`"""
-    parts = split_once(text, "Q:", "The answer is")
-    for line in parts[1].split("\n") if parts else ():
-        start, end = line.find("("), line.rfind(")")
-        if 0 <= start < end:
-            return Completion(line[start : end + 1], parts[0])
-    return UNPARSED
 
 
 _SVAMP = ReferenceSource("svamp", read_row, parse_svamp)

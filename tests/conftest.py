@@ -23,11 +23,11 @@ import jax
 import jax.monitoring
 import pytest
 
+from distill_jax.data.completions.svamp import parse_svamp
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import GeneratedSource, HeldOutSource, ReferenceSource
 from distill_jax.errors import UserError
 from distill_jax.tasks.registry import REGISTRY, register_distillation_task
-from distill_jax.tasks.svamp import parse_svamp
 
 sys.path.append(str(pathlib.Path(__file__).parent / "peers"))  # for the tests of several folders
 SHARED = pathlib.Path(os.environ.get("DISTILL_JAX_SHARED") or pathlib.Path(__file__).parents[2] / "shared")

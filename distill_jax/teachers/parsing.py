@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from distill_jax.data.completions import UNPARSED, Completion
+from distill_jax.data.completions.anli import parse_anli
+from distill_jax.data.completions.cqa import parse_cqa
+from distill_jax.data.completions.esnli import parse_esnli
+from distill_jax.data.completions.svamp import parse_svamp
 from distill_jax.data.labels import spelled
-from distill_jax.tasks.anli import parse_anli
-from distill_jax.tasks.cqa import parse_cqa
-from distill_jax.tasks.esnli import parse_esnli
-from distill_jax.tasks.svamp import parse_svamp
 from distill_jax.teachers.thinking import ended
 
 REFERENCE = {"svamp": parse_svamp, "cqa": parse_cqa, "anli": parse_anli, "esnli": parse_esnli}

@@ -11,6 +11,7 @@ import pyarrow.parquet
 
 from distill_jax.config import ImportConfig
 from distill_jax.data.chat_forms import forms_of
+from distill_jax.data.completions.svamp import parse_svamp
 from distill_jax.data.originals import svamp_rows
 from distill_jax.data.sources import JoinedSource, ReferenceSource, table_of
 from distill_jax.data.sources.tables import TextLines
@@ -18,7 +19,6 @@ from distill_jax.data.sources.text import TextSource
 from distill_jax.decoding.output import open_output
 from distill_jax.evaluation.comparison import compare_files
 from distill_jax.experiments.fuzz.target import Target, as_json, lines
-from distill_jax.tasks.svamp import parse_svamp
 from distill_jax.teachers import parsing
 from distill_jax.teachers.chats import import_chats
 from distill_jax.teachers.demonstrations import read_demonstrations

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from distill_jax.data.completions.svamp import parse_svamp
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import ConcatenatedSource, HeldOutSource, JoinedSource, JsonlSource
 from distill_jax.errors import UserError
-from distill_jax.tasks.svamp import parse_svamp
 
 
 def write(path, rows):

@@ -5,10 +5,10 @@ from loopback_teacher import Loopback
 from teacher_helpers import lines
 
 from distill_jax.cli import main as cli
+from distill_jax.data.completions.svamp import parse_svamp
 from distill_jax.data.sources import ReferenceSource
 from distill_jax.scoring.metrics import equation_accuracy
 from distill_jax.tasks.registry import register_distillation_task
-from distill_jax.tasks.svamp import parse_svamp
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

@@ -1,8 +1,9 @@
 """What a raw completion of the teacher says: label and rationale.
 
-Each task parses its own, in its module of `distill_jax.tasks`, as the paper's reference code does. A teacher
-continues after its answer with made-up further questions, so a completion is cut at the next `Q:` or
-`Premise:`. One without the expected ending gives neither label nor rationale.
+In goes the text of PaLM's completion for a row of one of the paper's data sets, out comes a `Completion`; a
+module here parses those of one data set, as the paper's reference code does. A teacher continues after its
+answer with made-up further questions, so a completion is cut at the next `Q:` or `Premise:`. One without the
+expected ending gives neither label nor rationale.
 """
 
 from typing import NamedTuple

@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill_jax.data.completions import UNPARSED, Completion
-from distill_jax.tasks.anli import parse_anli
-from distill_jax.tasks.cqa import parse_cqa
-from distill_jax.tasks.esnli import parse_esnli
-from distill_jax.tasks.svamp import parse_svamp
+from distill_jax.data.completions.anli import parse_anli
+from distill_jax.data.completions.cqa import parse_cqa
+from distill_jax.data.completions.esnli import parse_esnli
+from distill_jax.data.completions.svamp import parse_svamp
 
 ENDINGS = {
     parse_svamp: (
