@@ -302,7 +302,7 @@ class Page:
 
 def arguments(command: str) -> list[str]:
     """The arguments of `distill-jax` in a command, with the sizes of `FLAGS` and `FEW`."""
-    words = shlex.split(command)
+    words = shlex.split(re.sub(r'eval "\$\((.*)\)"', r"\1", command))  # of which a shell runs what it prints
     argv = words[1:] if words[0] == "distill-jax" else [words[2].removeprefix("distill_jax."), *words[3:]]
     if argv[0] in ("train", "pretrain"):
         start = dict(zip(argv, argv[1:], strict=False))

@@ -66,6 +66,14 @@ def _to(file: BinaryIO) -> Callable[[bytes], None]:
     return write
 
 
+def _to_standard_output() -> Callable[[bytes], None]:
+    """Writes UTF-8, whatever the locale; a notebook's standard output takes texts alone."""
+    stdout = sys.stdout
+    if hasattr(stdout, "buffer"):
+        return _to(stdout.buffer)
+    return lambda data: print(data.decode(), end="", file=stdout, flush=True)
+
+
 @contextlib.contextmanager
 def open_output(path: str, settings: Mapping[str, Any]) -> Iterator[Output]:
     """Opens a file for rows, after those that an earlier run with the same settings has left there.
@@ -83,7 +91,7 @@ def open_output(path: str, settings: Mapping[str, Any]) -> Iterator[Output]:
     target = pathlib.Path(path)
     try:
         if path == "-":
-            yield Output(_to(sys.stdout.buffer), "standard output")
+            yield Output(_to_standard_output(), "standard output")
             return
         if target.exists() and not target.is_file():
             with target.open("wb") as file:
