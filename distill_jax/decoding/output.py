@@ -71,7 +71,12 @@ def _to_standard_output() -> Callable[[bytes], None]:
     stdout = sys.stdout
     if hasattr(stdout, "buffer"):
         return _to(stdout.buffer)
-    return lambda data: print(data.decode(), end="", file=stdout, flush=True)
+
+    def write(data: bytes) -> None:
+        stdout.write(data.decode())
+        stdout.flush()
+
+    return write
 
 
 @contextlib.contextmanager
