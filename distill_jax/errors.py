@@ -26,7 +26,7 @@ class Status(enum.IntEnum):
     STOPPED = 3, "`annotate`: a budget or a signal stopped the run; the same command resumes it"
     INTERRUPTED = 130, "Ctrl-C"
     CLOSED = 141, "what reads the output has closed it"
-    PREEMPTED = 143, "SIGTERM: the run has saved, and the same command resumes it"
+    PREEMPTED = 143, "SIGTERM, or Ctrl-C while training: the run has saved, and the same command resumes it"
 
 
 def words_of(error: BaseException) -> str:

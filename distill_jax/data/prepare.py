@@ -36,6 +36,7 @@ from distill_jax.errors import UserError
 
 FORMAT = 12  # raise it when the records would differ for the same arguments
 WINDOW = 8192  # examples that are tokenized and packed together, and held in memory
+_WITHOUT_RATIONALES = "name their column (--rationale), or train on labels alone (--method standard)"
 LENGTHS = PrepareConfig.named("task_feature_lengths")
 log = logging.getLogger("distill_jax")
 
@@ -283,7 +284,9 @@ def _check_targets(
         if not counts.views[view.name]:
             after = f"; the filters dropped {filtered}" if filtered else ""
             needed = view.target if not view.soft else "label_probs or teacher_label among its classes"
-            raise UserError(f"{task.name} train: none of the {counts.examples} examples has a {needed}{after}")
+            advice = f": {_WITHOUT_RATIONALES}" if view.target == "rationale" and not after else ""
+            none = f"none of the {counts.examples} examples has a {needed}{after}"
+            raise UserError(f"{task.name} train: {none}{advice}")
 
 
 def require_label_probs(manifest: Mapping[str, Any]) -> None:

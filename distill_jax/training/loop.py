@@ -1,4 +1,4 @@
-"""The loop of a run: step, log, save, validate, and stop at SIGTERM."""
+"""The loop of a run: step, log, save, validate, and stop at SIGTERM or Ctrl-C."""
 
 import collections
 import dataclasses

@@ -1,4 +1,7 @@
-"""Being told to stop: SIGTERM to any process of a run makes all of them save at the same step."""
+"""Being told to stop: SIGTERM to any process of a run makes all of them save at the same step.
+
+Ctrl-C is as SIGTERM where a run has one process; given twice, it ends the run at once.
+"""
 
 import signal
 import threading
@@ -17,27 +20,30 @@ class Preempted(Exception):
 
 
 class Watch:
-    """Listens for SIGTERM while a run lasts.
+    """Listens for SIGTERM and SIGINT while a run lasts; for the latter once.
 
     With several processes JAX's coordination service listens, and picks a step that all of them reach.
     """
 
     def __init__(self):
-        self._told, self._before = False, None
+        self._told, self._before = False, {}
         in_main_thread = threading.current_thread() is threading.main_thread()
         self._listens = in_main_thread and not jax.distributed.is_initialized()
 
     def __enter__(self) -> "Watch":
         if self._listens:
-            self._before = signal.signal(signal.SIGTERM, self._tell)
+            numbers = (signal.SIGTERM, signal.SIGINT)
+            self._before = {number: signal.signal(number, self._tell) for number in numbers}
         return self
 
     def __exit__(self, *_) -> None:
-        if self._listens:
-            signal.signal(signal.SIGTERM, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _tell(self, number: int, frame: FrameType | None) -> None:
         self._told = True
+        if number == signal.SIGINT:
+            signal.signal(number, self._before[number])
 
     def reached(self, step: int) -> bool:
         """Whether to save and stop after `step`; to be asked after each, in every process."""

@@ -68,7 +68,7 @@ def train(
     Raises:
       UserError: for anything the user can set right, before the first step where possible; also where another
         process trains in this folder.
-      Preempted: when told to stop by SIGTERM, once everything is saved.
+      Preempted: when told to stop by SIGTERM or Ctrl-C, once everything is saved.
     """
     trackers.check(config)
     distributed.initialize()

@@ -304,7 +304,7 @@ def test_row_without_the_label_a_view_needs(tmp_path):
 def test_training_needs_every_view_and_evaluation_does_not(tmp_path):
     table(tmp_path, {"input": "1?", "label": "1"})
     message = message_of("table_step_by_step", "train")
-    assert message == "table train: none of the 1 examples has a rationale"
+    assert message.startswith("table train: none of the 1 examples has a rationale: name their column (--rat")
     manifest = prepare("table_step_by_step", "test", **COMMON).manifest
     assert manifest["views"] == {"label": 1, "rationale": 0}
     nothing = prepare("table_rationale", "test", **COMMON)

@@ -188,20 +188,32 @@ def test_a_missing_checkpoint_is_named(undisturbed, tmp_path):
         checkpoints.steps(str(tmp_path))
 
 
-def test_told_to_stop_it_saves_and_goes_on_from_there(undisturbed, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_stop_it_saves_and_goes_on_from_there(undisturbed, tmp_path, number):
+    handler = signal.getsignal(number)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Preempted, match="saved at step 5 of 8"):
         original = loop.MetricWriter.write
 
         def write(self, step, *args):
             original(self, step, *args)
             if step == 4:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
 
         patch.setattr(loop.MetricWriter, "write", write)
         train(tmp_path, 8, checkpoint_period=100)
-    assert checkpoints.steps(str(tmp_path)) == [5]
+    assert checkpoints.steps(str(tmp_path)) == [5] and signal.getsignal(number) is handler
     train(tmp_path, 8)
     assert losses(tmp_path) == losses(undisturbed)
+
+
+def test_a_second_interruption_ends_it_at_once(tmp_path):
+    class Stop(Listener):
+        def train(self, step, *args):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, 8, listener=Stop(), checkpoint_period=100)
 
 
 def test_updates_that_are_not_finite_are_skipped_up_to_a_limit(tmp_path):
