@@ -103,6 +103,13 @@ def forgotten_programs():
         jax.clear_caches()
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Prints what tests recorded by `record_property`."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"{name}: {value}")
+
+
 def pytest_unconfigure(config):
     if CACHE in config.stash:
         shutil.rmtree(config.stash[CACHE], ignore_errors=True)

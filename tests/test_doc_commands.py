@@ -366,8 +366,8 @@ RUN["the help"] = [
 
 
 @pytest.mark.parametrize("name", [name for name, todo in RUN.items() if todo])
-def test_the_commands_of_a_page_run(name, folder, free_port, inside):
-    todo = RUN[name]
+def test_the_commands_of_a_page_run(name, folder, free_port, inside, record_property):
+    todo, began = RUN[name], time.monotonic()
     for made in re.findall(r"--output (\S+)", "\n".join(text for _, text in todo)):
         pathlib.Path(made).unlink(missing_ok=True)
     with Loopback(answers=answer) as teacher:
@@ -376,3 +376,5 @@ def test_the_commands_of_a_page_run(name, folder, free_port, inside):
             if not text.startswith("curl "):
                 after = itertools.takewhile(lambda step: step[1].startswith("curl "), todo[number + 1 :])
                 page.run(kind, text, [request for _, request in after])
+    if name == "docs/quickstart.md":
+        record_property(f"the {len(todo)} commands of {name}", f"{time.monotonic() - began:.1f} s")
