@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import time
 
 import jax
 import numpy as np
@@ -207,10 +208,15 @@ def test_told_to_stop_it_saves_and_goes_on_from_there(undisturbed, tmp_path, num
 
 
 def test_a_second_interruption_ends_it_at_once(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+
     class Stop(Listener):
         def train(self, step, *args):
             os.kill(os.getpid(), signal.SIGINT)
+            while signal.getsignal(signal.SIGINT) is not before:
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)  # the signal comes before
 
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, 8, listener=Stop(), checkpoint_period=100)
