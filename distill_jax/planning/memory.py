@@ -50,12 +50,13 @@ def _too_much(run: Run, job: Job, found: Memory, held: int) -> str:
     named, unit = run.config.named, run.place.batch_unit(1)
     splits = [n for n in range(2, job.batch_size + 1) if job.batch_size % (n * unit) == 0]
     full = dataclasses.replace(job.config, remat="full")
-    enough = ""
-    for config, also in ((job.config, ""), (full, f" and {named('remat')} full")):
-        for n in splits:
-            need = search.memory(dataclasses.replace(job, config=config, microbatches=n)) - held
-            if need <= found.free and not enough:
-                enough = f"{named('microbatches')} {n}{also} takes {size(need)}; or "
+    ways = (
+        (f"{named('microbatches')} {n}{also}", dataclasses.replace(job, config=config, microbatches=n))
+        for config, also in ((job.config, ""), (full, f" and {named('remat')} full"))
+        for n in splits
+    )
+    needs = ((way, search.memory(split) - held) for way, split in ways)
+    enough = next((f"{way} takes {size(need)}; or " for way, need in needs if need <= found.free), "")
     batch = "batch_size" if run.config.batch_examples is None else "batch_examples"
     return (
         f"a step takes about {size(found.step)} of memory, and {size(found.free)} are free: {enough}lower "
