@@ -82,15 +82,7 @@ def infer_run(config: InferConfig) -> tuple[int, int]:
     window = WINDOW * config.batch_size
     first = list(itertools.islice(rows, window))  # what is wrong with these is told before the model loads
     rows = itertools.chain(first, rows)
-    predictor = Predictor(
-        config.model_dir,
-        config.step,
-        config.batch_size,
-        config.weights,
-        config.verify_checksums,
-        config.trust,
-        config.engine,
-    )
+    predictor = Predictor.of(config)
     predictor.views(request)
     settings = {
         "model_dir": str(pathlib.Path(config.model_dir).absolute()),

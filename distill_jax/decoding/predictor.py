@@ -5,6 +5,7 @@ from typing import Any
 
 from distill_jax.checkpoints import orbax as checkpoints
 from distill_jax.config import Decoding
+from distill_jax.config.student import StudentOptions
 from distill_jax.data.schema import Example
 from distill_jax.data.views import View
 from distill_jax.decoding.predict import Prediction, Request, check_examples, needed_views, predict
@@ -34,6 +35,12 @@ class Predictor:
         self.student = load_student(str(model_dir), trusted=trust)
         self.step = checkpoints.pick_step(str(model_dir), step)
         self.engine = self.student.engine(self.step, batch_size, weights, verify, engine)
+
+    @classmethod
+    def of(cls, config: StudentOptions) -> "Predictor":
+        """The student that a command's options name."""
+        options = {"verify": config.verify_checksums, "trust": config.trust, "engine": config.engine}
+        return cls(config.model_dir, config.step, config.batch_size, config.weights, **options)
 
     def predict(
         self,

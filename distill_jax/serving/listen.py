@@ -99,15 +99,7 @@ def run(config: ServeConfig, tell: Callable[[str], None]) -> None:
     with the address, again once the usual programs are compiled, and when the server stops. Raises UserError
     for a folder that is no run, or an address that is taken or not allowed.
     """
-    predictor = Predictor(
-        config.model_dir,
-        config.step,
-        config.batch_size,
-        config.weights,
-        config.verify_checksums,
-        config.trust,
-        config.engine,
-    )
+    predictor = Predictor.of(config)
     server = Server(predictor, config, os.environ.get("DISTILL_JAX_SERVE_KEY") or None)
     server.starting = True
 
