@@ -23,10 +23,22 @@ def decayed(params: Any) -> Any:
     )
 
 
+def _clip_by_global_norm(clip_norm: float) -> optax.GradientTransformationExtraArgs:
+    """`optax.clip_by_global_norm`, by one factor, from the norm that the train step has computed.
+
+    optax's divides each array by the norm, which XLA on CPU writes to memory for every gradient.
+    """
+
+    def update(grads, state, params=None, *, grad_norm=None, **_):
+        norm = optax.global_norm(grads) if grad_norm is None else grad_norm
+        factor = jnp.where(norm < clip_norm, 1.0, clip_norm / norm)
+        return jax.tree.map(lambda grad: grad * factor.astype(grad.dtype), grads), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
 def _clipped(optimizer: optax.GradientTransformation, clip_norm: float | None):
-    if clip_norm is None:
-        return optimizer
-    return optax.chain(optax.clip_by_global_norm(clip_norm), optimizer)
+    return optimizer if clip_norm is None else optax.chain(_clip_by_global_norm(clip_norm), optimizer)
 
 
 def _scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:

@@ -62,6 +62,7 @@ def make_train_step(
         return objective(params, model=model, loss_chunk=loss_chunk, z_loss=z_loss, **rest)
 
     loss_and_grad = jax.value_and_grad(loss, has_aux=True)
+    optimizer = optax.with_extra_args_support(optimizer)  # the norm of the gradients, to those that clip by it
     placed = {} if shardings is None else {"out_shardings": (shardings, shardings.step)}
 
     @partial(jax.jit, donate_argnums=0, **placed)
@@ -93,7 +94,7 @@ def make_train_step(
         grad_norm = optax.global_norm(grads)
 
         def update(params, opt_state):
-            updates, opt_state = optimizer.update(grads, opt_state, params)
+            updates, opt_state = optimizer.update(grads, opt_state, params, grad_norm=grad_norm)
             return optax.apply_updates(params, updates), opt_state
 
         # The update is computed twice, to be read before it is made: keeping it until it is known to be finite

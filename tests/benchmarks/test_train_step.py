@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks import data as rows
 from benchmarks import flops, packings, pytorch_reference, results, step_scaling, t5x_packed, train_step, turns
+from distill_jax.models.t5gemma import T5GemmaConfig
 
 CONTESTANTS = set(results.CONTESTANTS["train"])
 
@@ -101,3 +102,15 @@ def test_flops_of_a_model_counted_by_hand(tiny):
     own = 2 * (128 + 192) + 2 * 2 * 16
     cross = (2 + 2 + 3 + 3) * 32 + 2 * 3 * 16
     assert flops.example_flops(config, 3, 2) == 3 * (encoder + own + cross + 2 * 80)
+
+
+def test_flops_of_grouped_heads_and_of_an_encoder_of_its_own_sizes_counted_by_hand():
+    sizes = {"num_encoder_layers": 1, "num_decoder_layers": 1, "head_dim": 2, "vocab_size": 10}
+    decoder = {"emb_dim": 4, "num_heads": 4, "num_kv_heads": 2, "mlp_dim": 8}
+    encoder = {"encoder_emb_dim": 6, "encoder_num_heads": 2, "encoder_num_kv_heads": 1, "encoder_mlp_dim": 3}
+    config = T5GemmaConfig(**sizes, **decoder, **encoder)
+    # Queries and outputs, keys and values, the gated layer's three; scores and values of each pair of tokens.
+    read = 3 * (2 * 2 * 6 * 4 + 2 * 2 * 6 * 2 + 3 * 2 * 6 * 3) + 3 * 3 * (2 * 2 * 4)
+    own = 2 * (2 * 2 * 4 * 8 + 2 * 2 * 4 * 4 + 3 * 2 * 4 * 8) + 2 * 2 * (2 * 2 * 8)
+    cross = 2 * (2 * 2 * 4 * 8) + 3 * (2 * 2 * 6 * 4) + 2 * 3 * (2 * 2 * 8)
+    assert flops.forward_flops(config, 3, 2) == read + own + cross + 2 * 80

@@ -59,6 +59,18 @@ def test_adamw_clips_by_the_global_norm_first():
     np.testing.assert_allclose(updates["a"], [-0.1 * 0.6 / 1.6, -0.1 * 0.8 / 1.8], rtol=1e-5)
 
 
+@pytest.mark.parametrize("factor", [0.0, 0.1, 1.0, 30.0, np.inf, np.nan])
+def test_clipping_is_optaxs_with_and_without_the_norm_at_hand(factor):
+    params, grads = {"a": jnp.zeros(2), "b": jnp.zeros(1)}, {"a": jnp.array([0.3, -0.4]), "b": jnp.zeros(1)}
+    grads = jax.tree.map(lambda x: factor * x, grads)
+    ours, plain = optimizers.adamw(0.1, clip_norm=1.0), optimizers.adamw(0.1, clip_norm=None)
+    theirs = optax.chain(optax.clip_by_global_norm(1.0), plain)
+    expected, _ = theirs.update(grads, theirs.init(params), params)
+    for norm in ({}, {"grad_norm": optax.global_norm(grads)}):
+        updates, _ = ours.update(grads, ours.init(params), params, **norm)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), updates, expected)
+
+
 def run(optimizer, params, grads):
     """The parameters after one update for each tree of gradients."""
     state, update = jax.jit(optimizer.init)(params), jax.jit(optimizer.update)
