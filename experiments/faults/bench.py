@@ -50,7 +50,7 @@ CHECKPOINT_PERIOD = {PERIOD}
 """
 COMMANDS = ("prepare", "train", "eval", "infer", "serve", "convert")
 TEXTS = [f"Premise: Ada has {n} cats. Hypothesis: Ada has an animal." for n in range(60)]
-NOTE = "kept as it is " * 128  # a column of the rows, so that what is made of them fills some pages of a disk
+LONG = "-of-a-long-name" * 120  # of the ids of these, so that all that is made of them fills pages of a disk
 REMADE = {"prepare": "cache", "train": "run"}  # what a command makes of nothing
 _TIMES = ("seconds", "tokens_per_second")  # of the metrics, no two runs have the same
 
@@ -74,7 +74,8 @@ class Bench:
         self._lock = (self.work / "lock").open("a")
         files.lock(self._lock, self.work, "another process works here: wait for it, or choose another")
         self.gin.write_text(STUDENT)
-        self.inputs.write_text("".join(json.dumps({"input": text, "note": NOTE}) + "\n" for text in TEXTS))
+        rows = ({"id": f"{number}{LONG}", "input": text} for number, text in enumerate(TEXTS))
+        self.inputs.write_text("".join(json.dumps(row) + "\n" for row in rows))
         if not (self.work / "made").exists():
             shutil.rmtree(self.base, ignore_errors=True)
             (self.base / "cache").mkdir(parents=True)
