@@ -50,6 +50,10 @@ class _Rows:
             return segments
         return [self._corruption.corrupt(segment, self._seed, epoch) for segment in segments]
 
+    def close(self) -> None:
+        """Lets go of the records: their file is closed when no thread reads it any more."""
+        del self._records
+
 
 def balanced_order(label_tokens: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
     """A random order of rows in which every batch has about as many label tokens as any other.
@@ -82,6 +86,8 @@ class Loader:
     The order of the rows depends on (`seed`, epoch, `batch_size`) alone, and host `p` of `P` takes the `p`-th
     of `P` equal parts of each global batch: so the n-th global batch does not depend on the number of hosts,
     nor does the position that `get_state` gives, which can be handed to another number of them.
+
+    It reads ahead in threads, from an open file: `close` ends both, as `with contextlib.closing(loader)` does.
 
     Args:
       path: a folder that `prepare` wrote.
@@ -135,7 +141,8 @@ class Loader:
                 return range(len(label_tokens))
             return balanced_order(label_tokens, batch_size, seed, epoch)
 
-        dataset = grain.MapDataset.source(_Rows(path, records, order, num_epochs, corruption, seed))
+        self._source = _Rows(path, records, order, num_epochs, corruption, seed)
+        dataset = grain.MapDataset.source(self._source)
         if num_epochs is not None:
             over = len(dataset) % batch_size
             if over and pad_last:
@@ -155,6 +162,11 @@ class Loader:
 
     def __next__(self) -> Batch:
         return next(self._iterator)
+
+    def close(self) -> None:
+        """Ends the threads and closes the file, which Grain's cycles of objects would keep for a long time."""
+        self._iterator.close()
+        self._source.close()
 
     def examples(self, batch: int) -> list[int]:
         """Numbers in their split of the examples in a global batch, of all hosts; batches count from 0."""

@@ -4,6 +4,7 @@ A teacher that runs beside the student costs its forward pass in every epoch, an
 parameters. Its `k` likeliest tokens at each target position, in records of their own, cost that once.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -100,11 +101,13 @@ def store_top_k(
     manifest = records.manifest | {"top_k": k, "temperature": temperature}
 
     def rows() -> Iterator[list[Segment]]:
+        loader = Loader(records.path, batch_size, seed=0, shuffle=False, num_epochs=1, pad_last=True)
         encoded = iter(open_rows(records.path)[0])
-        for batch in Loader(records.path, batch_size, seed=0, shuffle=False, num_epochs=1, pad_last=True):
-            ids, log_probs = jax.device_get(_top_k(model, params, batch, k, ids_in_use, temperature))
-            for row_ids, row_log_probs, record in zip(ids, log_probs, encoded, strict=False):
-                yield _with_top_k(decode_row(record), row_ids, row_log_probs)
+        with contextlib.closing(loader):
+            for batch in loader:
+                ids, log_probs = jax.device_get(_top_k(model, params, batch, k, ids_in_use, temperature))
+                for row_ids, row_log_probs, record in zip(ids, log_probs, encoded, strict=False):
+                    yield _with_top_k(decode_row(record), row_ids, row_log_probs)
 
     def make(temporary: pathlib.Path) -> None:
         write_rows(temporary / "rows.array_record", rows())

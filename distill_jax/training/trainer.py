@@ -145,29 +145,31 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
     config, place = run.config, run.place
     kept = {"keep": config.keep_checkpoints, "keep_best": config.keep_best_checkpoints}
     checkpointer = Checkpointer(config.model_dir, **kept)
-    loader = _loader(run, run.records, seed=config.seed)
-    state = start(run, checkpointer, loader)
-    options = {name: getattr(config, name) for name in ("seed", "microbatches", "loss_chunk", "z_loss")}
-    weights = tuple(run.view_weights.items())
-    train_step = _train_step(place, run.model, run.optimizer, weights, run.objective, run.lora, **options)
-    beside = (run.teacher, run.base and run.base.params)
-    train_step = distributed.compiled_together(train_step)
-    ids = example_ids(run.task, "train")
-    folder, limit = config.model_dir, config.max_skipped_steps
-    guard = Guard(folder, limit, lambda step: ids(loader.examples(step - 1)), write=distributed.is_primary())
-    return loop.Loop(
-        state=state,
-        loader=loader,
-        train_step=lambda state, batch: train_step(state, partitioning.put_batch(batch, place), *beside),
-        checkpointer=checkpointer,
-        guard=guard,
-        place=place,
-        config=config,
-        validate=_validation(run, evaluator) if config.eval_period else None,
-        best_by=run.task.best_by,
-        listener=listener,
-        built=run,
-    ).run()
+    with contextlib.closing(_loader(run, run.records, seed=config.seed)) as loader:
+        state = start(run, checkpointer, loader)
+        options = {name: getattr(config, name) for name in ("seed", "microbatches", "loss_chunk", "z_loss")}
+        weights = tuple(run.view_weights.items())
+        train_step = _train_step(place, run.model, run.optimizer, weights, run.objective, run.lora, **options)
+        beside = (run.teacher, run.base and run.base.params)
+        train_step = distributed.compiled_together(train_step)
+        ids = example_ids(run.task, "train")
+        folder, limit = config.model_dir, config.max_skipped_steps
+        guard = Guard(
+            folder, limit, lambda step: ids(loader.examples(step - 1)), write=distributed.is_primary()
+        )
+        return loop.Loop(
+            state=state,
+            loader=loader,
+            train_step=lambda state, batch: train_step(state, partitioning.put_batch(batch, place), *beside),
+            checkpointer=checkpointer,
+            guard=guard,
+            place=place,
+            config=config,
+            validate=_validation(run, evaluator) if config.eval_period else None,
+            best_by=run.task.best_by,
+            listener=listener,
+            built=run,
+        ).run()
 
 
 @remembered
@@ -210,9 +212,11 @@ def _validation(run: Run, evaluator: Evaluator | None) -> Callable[[Any], dict[s
 def _validation_losses(run: Run, eval_step: Callable, params: Any) -> dict[str, float]:
     """Per-view means over the validation split, by teacher forcing."""
     total = collections.Counter()
-    for batch in _loader(run, run.validation, seed=0, shuffle=False, num_epochs=1, pad_last=True):
-        with run.place.active():
-            metrics = eval_step(params, partitioning.put_batch(batch, run.place), run.teacher)
-        metrics = distributed.to_host(metrics)
-        total.update({name: float(value) for name, value in metrics.items() if name != "loss"})
+    loader = _loader(run, run.validation, seed=0, shuffle=False, num_epochs=1, pad_last=True)
+    with contextlib.closing(loader):
+        for batch in loader:
+            with run.place.active():
+                metrics = eval_step(params, partitioning.put_batch(batch, run.place), run.teacher)
+            metrics = distributed.to_host(metrics)
+            total.update({name: float(value) for name, value in metrics.items() if name != "loss"})
     return means(total)

@@ -50,6 +50,7 @@ CHECKPOINT_PERIOD = {PERIOD}
 """
 COMMANDS = ("prepare", "train", "eval", "infer", "serve", "convert")
 TEXTS = [f"Premise: Ada has {n} cats. Hypothesis: Ada has an animal." for n in range(60)]
+LONG = "-of-a-long-name" * 120  # of the ids of these, so that all that is made of them fills pages of a disk
 REMADE = {"prepare": "cache", "train": "run"}  # what a command makes of nothing
 _TIMES = ("seconds", "tokens_per_second")  # of the metrics, no two runs have the same
 
@@ -73,7 +74,8 @@ class Bench:
         self._lock = (self.work / "lock").open("a")
         files.lock(self._lock, self.work, "another process works here: wait for it, or choose another")
         self.gin.write_text(STUDENT)
-        self.inputs.write_text("".join(json.dumps({"input": text}) + "\n" for text in TEXTS))
+        rows = ({"id": f"{number}{LONG}", "input": text} for number, text in enumerate(TEXTS))
+        self.inputs.write_text("".join(json.dumps(row) + "\n" for row in rows))
         if not (self.work / "made").exists():
             shutil.rmtree(self.base, ignore_errors=True)
             (self.base / "cache").mkdir(parents=True)
@@ -103,13 +105,13 @@ class Bench:
             "prepare": ["prepare", TASK, "--init", "none", "--vocabulary", "bytes"]
             + ["--lengths", "inputs=112,targets=40", "--num-examples", "64"],
             "train": ["train", student, f"--gin.MODEL_DIR={run}", f"--gin.TRAIN_STEPS={steps}"],
-            "eval": ["eval", run, "--eval-examples", "20", "--batch-size", "8"],
+            "eval": ["eval", run, "--eval-examples", "160", "--batch-size", "32"],
             "infer": ["infer", run, "--input", str(self.inputs), "--output", f"{place}/out.jsonl"]
             + ["--batch-size", "1"],
             "serve": ["serve", run, "--port", "0", "--warm-up", "0", "--batch-size", "8"],
             "convert": ["convert", run, f"{place}/converted", "--to", "huggingface"],
             "export": ["export", run, "--output", f"{place}/exported"],
-            "select": ["select", str(self.inputs), "--count", "10", "--run", run]
+            "select": ["select", str(self.inputs), "--count", "50", "--run", run]
             + ["--output", f"{place}/chosen.jsonl"],
             "annotate": ["annotate", str(self.inputs), "--base-url", self.teacher, "--model", "m"]
             + ["--store", f"{place}/store.jsonl", "--output", f"{place}/annotated.jsonl"]

@@ -89,9 +89,9 @@ class Command:
         return self._process.pid
 
     def resident(self) -> float:
-        """Mebibytes of memory that the process holds."""
-        pages = int(pathlib.Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+        """Mebibytes of memory that the process holds, without pages of files, which the system takes back."""
+        resident, of_files = map(int, pathlib.Path(f"/proc/{self.pid}/statm").read_text().split()[1:3])
+        return (resident - of_files) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def printed(self) -> str:
         """What it has printed so far."""

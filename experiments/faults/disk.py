@@ -14,8 +14,9 @@ from distill_jax.checkpoints.orbax import step_folders
 from distill_jax.experiments.faults.bench import Bench, Results
 from distill_jax.experiments.faults.teacher import teacher
 
-SIZE = 64 << 20  # bytes
+SIZE, INODES = 64 << 20, 1 << 16  # bytes; files and folders
 PAGE = os.sysconf("SC_PAGE_SIZE")
+OF_INODES = 5  # moments at which there is room for no file more
 COMMANDS = ("prepare", "train", "eval", "infer", "convert", "export", "select", "annotate")
 
 
@@ -27,7 +28,8 @@ class Disk:
 
     def mount(self, *options: str) -> None:
         """Mounts it, or with `remount` changes it."""
-        command = ["mount", "-t", "tmpfs", "-o", ",".join([f"size={SIZE}", *options]), "tmpfs", self.folder]
+        given = ",".join([f"size={SIZE}", f"nr_inodes={INODES}", *options])
+        command = ["mount", "-t", "tmpfs", "-o", given, "tmpfs", self.folder]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(
@@ -40,14 +42,19 @@ class Disk:
         with self._ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, max(state.f_bavail * state.f_frsize - free, PAGE))
 
-    def clear(self) -> None:
-        """Gives the room back."""
-        self._ballast.unlink()
+    def leave_inodes(self, free: int) -> None:
+        """Has room for so many files and folders more."""
+        self.mount("remount", f"nr_inodes={self.used()[1] + free}")
 
-    def used(self) -> int:
-        """Bytes of all that is on it."""
+    def clear(self) -> None:
+        """Gives the room back, and may be written."""
+        self.mount("remount", "rw")
+        self._ballast.unlink(missing_ok=True)
+
+    def used(self) -> tuple[int, int]:
+        """Bytes and inodes of all that is on it."""
         state = os.statvfs(self.folder)
-        return (state.f_blocks - state.f_bfree) * state.f_frsize
+        return (state.f_blocks - state.f_bfree) * state.f_frsize, state.f_files - state.f_ffree
 
 
 @contextlib.contextmanager
@@ -78,22 +85,32 @@ def half(place: pathlib.Path) -> list[str]:
     return found
 
 
+def moments(disk: Disk, count: int, size: int, inodes: int) -> dict[str, Callable[[], None]]:
+    """What is done to a disk before a command that needs so many bytes and inodes, by name.
+
+    The room ends at `count` moments, from none to a page less than needed; that for files at a few; and a disk
+    is read-only.
+    """
+    pages = {size * number // count // PAGE * PAGE for number in range(count)}
+    files = {inodes * number // OF_INODES for number in range(OF_INODES)}
+    return {
+        **{f"{free} bytes free": lambda free=free: disk.leave(free) for free in sorted(pages)},
+        **{f"{free} inodes free": lambda free=free: disk.leave_inodes(free) for free in sorted(files)},
+        "read-only": lambda: disk.mount("remount", "ro"),
+    }
+
+
 def fill(bench: Bench, command: str, count: int) -> dict[str, Any]:
-    """A full disk at `count` moments of a command, and a read-only one."""
+    """A full disk at `count` moments of a command, and the others of `moments`."""
     told: dict[str, int] = {}
     wrong: list[str] = []
     with small_disk(bench.work / "disk") as disk:
 
-        def tried(free: int | None, expected: Results | None) -> None:
-            """One moment: None for a read-only disk."""
-            name = "read-only" if free is None else f"{free} bytes free"
+        def tried(name: str, begin: Callable[[], None], expected: Results) -> None:
             place = bench.fresh(command, "full", disk.folder)
-            disk.mount("remount", "ro") if free is None else disk.leave(free)
+            begin()
             outcome, _ = bench.run_at(command, place)
-            if free is None:
-                disk.mount("remount", "rw")
-            else:
-                disk.clear()
+            disk.clear()
             if fault := outcome.fault():
                 wrong.append(f"{name}: {fault}")
             elif outcome.status == 0:
@@ -111,15 +128,15 @@ def fill(bench: Bench, command: str, count: int) -> dict[str, Any]:
         outcome, expected = bench.run_at(command, place)
         if outcome.status:
             raise SystemExit(f"error: {command} fails on a disk that has room: {outcome.err}")
-        needed = disk.used() - before
-        moments = sorted({needed * number // count // PAGE * PAGE for number in range(count)})
-        for free in [*moments, None]:
-            tried(free, expected)
-    return {"injected": len(moments) + 1, "needed": needed, "wrong": wrong, "told": told}
+        size, inodes = (after - before for after, before in zip(disk.used(), before, strict=True))
+        faults = moments(disk, count, size, inodes)
+        for name, fault in faults.items():
+            tried(name, fault, expected)
+    return {"injected": len(faults), "needed": size, "inodes": inodes, "wrong": wrong, "told": told}
 
 
 def cases(bench: Bench, count: int) -> Mapping[str, Callable[[], dict[str, Any]]]:
-    """Of each command `count` moments, where it needs as many pages of the disk."""
+    """Of each command `count` moments, where it needs as many pages of the disk, and a few of another kind."""
 
     def one(command: str) -> dict[str, Any]:
         with teacher() as bench.teacher:

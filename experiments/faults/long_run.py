@@ -14,7 +14,7 @@ from distill_jax.experiments.faults.bench import Bench
 from distill_jax.experiments.faults.commands import Command
 
 LINES = 200  # of metrics
-SAVES, VALIDATIONS = 20, 10
+SAVES, VALIDATIONS = 200, 100  # so many that what one of them leaves is seen
 SETTLED = 0.2  # of the steps of a process; memory and time are judged after them
 
 
@@ -67,7 +67,7 @@ def train(bench: Bench, steps: int) -> dict[str, Any]:
         for row in lines
         if "train/device_seconds" in row
     ]
-    counts = {"steps": steps, "lines": len(seconds), "validations": len(lines) - len(seconds)}
+    counts = {"steps": steps, "lines": len(seconds), "saves": SAVES, "validations": len(lines) - len(seconds)}
     return {
         **counts,
         "seconds": round(time.monotonic() - began),

@@ -21,6 +21,10 @@ same result. *unharmed*: the same result; the command does not need the file.
 LOAD = """### Load and long runs
 
 {lines}"""
+GROWS = (
+    "What grows: the first validations compile a program of decoding for each number of rows and length of "
+    "output that they meet, until they have met all; and TensorStore keeps a little of each save."
+)
 COMMAND = "python -m distill_jax.experiments.faults"
 SHOWN = {"stops": "stops", "recovers": "recovers", "does not need it": "unharmed"}
 TESTS = {
@@ -79,10 +83,11 @@ def _load(figures: Figures) -> str:
         mean = " and ".join(f"{each['mean']:.0f} MiB" for each in found["memory_mib"])
         step = found["step_ms"]
         lines.append(
-            f"A run of {found['steps']:,} steps with checkpoints, {found['validations']} validations and a "
-            f"`kill -9` half-way: memory {mean} in its two processes, which grows by {memory} in 10,000 steps "
-            f"(slope of a regression); a step takes {step['mean']:.1f} ms, and "
-            f"{step['per_10000_steps']:+.2f} ms after 10,000 steps.\n"
+            f"A run of {found['steps']:,} steps with {found['saves']} checkpoints, {found['validations']} "
+            f"validations and a `kill -9` half-way: memory {mean} in its two processes (without pages of "
+            f"files), which grows by {memory} in 10,000 steps (slope of a regression after the first fifth); a "
+            f"step takes {step['mean']:.1f} ms, and {step['per_10000_steps']:+.2f} ms after 10,000 steps. "
+            f"{GROWS}\n"
         )
     for found in figures.get("load", {}).values():
         minutes, grown = found["seconds"] / 60, f"{found['mib_per_hour']:+.0f} MiB"

@@ -1,5 +1,7 @@
+import contextlib
 import itertools
 import json
+import threading
 
 import numpy as np
 import pytest
@@ -230,3 +232,16 @@ def test_labels_weigh_the_same_in_dense_rows_and_in_others():
         for batch in random.permutation(40).reshape(-1, 4):
             weights[batch] += 1.0 / label_tokens[batch].sum() / 300
     assert weights[::2].mean() > 1.3 * weights[1::2].mean()
+
+
+def test_a_closed_loader_leaves_no_thread_and_gives_no_batch(path):
+    before = set(threading.enumerate())
+    with contextlib.closing(Loader(path, 4, seed=0)) as loader:
+        next(loader)
+        started = set(threading.enumerate()) - before
+        assert started
+    for thread in started:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in started)
+    with pytest.raises(ValueError, match="closed"):
+        next(loader)

@@ -34,6 +34,20 @@ def test_half_a_file_under_its_name_is_found(tmp_path, name):
     assert disk.half(tmp_path) == [str(tmp_path / name)]
 
 
+def test_a_disk_gets_full_at_distinct_moments_from_no_room_to_a_page_too_little(tmp_path):
+    begun = []
+
+    class Disk:
+        leave, leave_inodes, mount = begun.append, begun.append, lambda _, *options: begun.append(options)
+
+    for begin in disk.moments(Disk(), 20, 30 * disk.PAGE, 10).values():
+        begin()
+    free = begun[:20]
+    assert free == sorted(set(free)) and free[0] == 0 and free[-1] == 28 * disk.PAGE
+    assert begun[20:] == [0, 2, 4, 6, 8, ("remount", "ro")]
+    assert len(disk.moments(Disk(), 20, 2 * disk.PAGE, 1)) == 2 + 1 + 1  # there are no more
+
+
 def test_a_flip_that_nobody_notices_is_counted(tmp_path):
     (tmp_path / "a").write_bytes(bytes(100))
     (tmp_path / "empty").touch()
@@ -70,6 +84,10 @@ def test_the_part_of_the_page_by_hand():
     assert "| a full or read-only disk, eval | 5 | nothing | the same command, with room | " in text
     assert "| a cut file | recovers | WRONG: another result |" in text
     assert "Load" not in text
+    slope = {"mean": 600.0, "per_10000_steps": 5.0}
+    run = {"steps": 20_000, "saves": 200, "validations": 100, "memory_mib": [slope, slope], "step_ms": slope}
+    text = page.page({"long_run": {"train": run}})
+    assert "memory 600 MiB and 600 MiB in its two" in text and "grows by +5.0 MiB and +5.0 MiB" in text
 
 
 @pytest.mark.skipif(not main.FILE.exists(), reason="no figures yet")

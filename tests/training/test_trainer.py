@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import shutil
 import signal
 import time
@@ -23,6 +24,7 @@ from distill_jax.training.listener import Listener
 from distill_jax.training.preemption import Preempted
 
 CONFIG = dataclasses.replace(TINY, dropout_rate=0.1)
+OPEN = pathlib.Path("/proc/self/fd")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -135,6 +137,22 @@ def test_the_latest_and_the_best_checkpoints_are_kept(tmp_path):
     train(tmp_path, 4, **options)  # the scores of before are still known
     assert checkpoints.steps(str(tmp_path)) == [2, 4]
     assert checkpoints.pick_step(str(tmp_path), "best") == 2
+
+
+@pytest.mark.skipif(not OPEN.exists(), reason="not Linux")
+def test_a_validation_leaves_no_file_open(tmp_path):
+    """Else a run of some thousand validations ends with "Too many open files"."""
+    opened = []
+
+    def evaluator(run):
+        def evaluate(params, split):
+            opened.append(sum("array_record" in os.path.realpath(path) for path in OPEN.iterdir()))
+            return {"label_accuracy": 0.0}
+
+        return evaluate
+
+    train(tmp_path, 3, eval_period=1, evaluator=evaluator)
+    assert opened[0] > 0 and opened == [opened[0]] * 3
 
 
 def test_a_run_starts_from_another_run(undisturbed, tmp_path):
