@@ -30,7 +30,7 @@ KEYS = {**OF_A_GRID, "task": str, "eval": dict, "grids": list, "keep_checkpoints
 DEFAULTS = {"eval_period": 0, "keep_checkpoints": 1, "keep_best_checkpoints": 0}
 # How a run is carried out: with another value a cell is the same.
 NO_CONTENT = {"log_period", "checkpoint_period", "keep_checkpoints", "keep_best_checkpoints", "loss_chunk"}
-NO_CONTENT |= {"microbatches", "mesh", "partitioning", "max_skipped_steps", "data_dir", "trust"}
+NO_CONTENT |= {"microbatches", "mesh", "partitioning", "check_memory", "max_skipped_steps", "data_dir", "trust"}
 OF_THE_SWEEP = {"model_dir", "trust", "mixture_or_task_name", "epochs", *AXES.values()}
 
 
