@@ -207,7 +207,7 @@ def _models(grid: Mapping[str, Any]) -> dict[str, tuple[str | None, dict[str, An
         options = {"model": name} if options is None else dict(options)
         gin = options.pop("model", None)
         if gin is not None and gin not in known and f"t5_1_1/{gin}" not in known:
-            raise UserError(f"models: no model {gin!r}: {nearest(str(gin), known)}")
+            raise UserError(f"models: no model {gin!r}: {gin_files.nearest_model(str(gin))}")
         _check_options(TrainConfig, options, f"models, {name}")
         found[name] = gin, options
     return found

@@ -59,6 +59,18 @@ def test_a_long_list_of_names_is_not_printed(capsys):
         ("annotate svmap --model m --store s", "unknown task 'svmap': did you mean svamp?"),
         ("train svamp --model smal --model-dir r", "--model smal: no such model; did you mean small?"),
         ("plan --model byt5/smal --devices 8", "--model byt5/smal: no such model; did you mean byt5/small?"),
+        (
+            "train svamp --model t5-small --model-dir r",
+            "did you mean t5_1_0/small, which starts from hf://google-t5/t5-small? (--init hf://ORG/NAME gives",
+        ),
+        (
+            "plan --model google/FLAN-T5-base --devices 8",
+            "did you mean flan_t5/base, which starts from hf://google/",
+        ),
+        (
+            "plan --model hf://google/mt5 --devices 8",
+            "is given by --init hf://ORG/NAME, beside the --model of its",
+        ),
         ("train svamp --method step_by_stp --model-dir r", "got 'step_by_stp'; did you mean step_by_step?"),
         ("train svamp --label-source techer --model-dir r", "got 'techer'; did you mean teacher?"),
         ("data import svmp --from hf --data-dir d", "no original of 'svmp' is known: did you mean svamp?"),
