@@ -6,7 +6,7 @@ import pytest
 
 from distill_jax.cli import main as cli
 from distill_jax.config import COMMANDS
-from distill_jax.config.flags import flags_of
+from distill_jax.config.flags import ELSEWHERE, all_flags, flags_of
 
 
 def fails(capsys, *argv):
@@ -46,6 +46,35 @@ def test_a_long_list_of_names_is_not_printed(capsys):
     assert line == "error: distill-jax train has no flag --qqqqq; see distill-jax train --help"
     assert fails(capsys, "train", "svamp", "--gin.QQQQQ=1").endswith("called QQQQQ; see distill-jax options")
     assert "there are: " in fails(capsys, "models", "--qqqqq", "1")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("train svamp --lr 1e-3", "has no flag --lr; did you mean --learning-rate?"),
+        ("train svamp -lr=1e-3", "has no flag -lr; did you mean --learning-rate?"),
+        ("eval run --bs 4", "has no flag --bs; did you mean --batch-size?"),
+        ("train svamp --output_dir r", "has no flag --output_dir; did you mean --model-dir?"),
+        ("eval run --lr 4", "has no flag --lr; train, pretrain have --learning-rate"),
+        ("train svamp --engine jax", "no flag --engine; annotate, select, eval, infer, serve have --engine"),
+        (
+            "infer run --classes a,b",
+            "no flag --classes; data show, data stats, prepare, annotate, store import, ",
+        ),
+        ("infer run --choices c", "--choices; did you mean --choices-column? data show, data stats, "),
+        ("eval run --lora_rank 4", "no flag --lora_rank; train, pretrain, plan have --lora-rank"),
+        ("infer run --model small", ", train, pretrain, plan have --model"),
+        ("infer --model-dir run", "no flag --model-dir; MODEL_DIR is given without a flag"),
+    ],
+)
+def test_a_flag_of_another_command_or_of_another_trainer_is_told_of(capsys, words, expected):
+    assert expected in fails(capsys, *words.split())
+
+
+def test_what_other_trainers_call_so_is_a_flag_under_another_name():
+    every = set.union(*map(all_flags, COMMANDS.values()))
+    assert every.issuperset(f"--{flag}" for flag in ELSEWHERE.values())
+    assert every.isdisjoint(f"--{name}" for name in ELSEWHERE)
 
 
 @pytest.mark.parametrize(
