@@ -139,10 +139,11 @@ def check_examples(examples: Sequence[Example], request: Request, classes: Seque
     if request.label and request.label_by != "generate" and not classes:
         lacking = next((example for example in examples if not example.choices), None)
         if lacking is not None:
+            classes_flag, column = TrainConfig.named("classes"), column_flag("choices")
             raise UserError(
-                f"{lacking.id}: no labels to {request.label_by}: the student's task has no classes: name them with "
-                f"{TrainConfig.named('classes')} of `train`, or give `choices` in each row, whose column is the "
-                f"{column_flag('choices')} of `train` and `infer`"
+                f"{lacking.id}: no labels to {request.label_by}: the student's task has no classes: name them "
+                f"with {classes_flag} of `train`, or give `choices` in each row, in the column that "
+                f"{column} of `train` and `infer` names"
             )
 
 
