@@ -9,7 +9,8 @@ def train(config, **objects):
     Args:
       config: a `distill_jax.config.TrainConfig`.
       **objects: `model`, `optimizer` and `objective` in place of the configuration's, a `listener` to metrics,
-        and a `planner`, such as `planning.memory.of_run`; see `training.trainer.train`.
+        and a `planner`; see `training.trainer.train`. The default planner refuses a step that takes more memory
+        than is free, by the configuration's optimizer, unless `check_memory` is off.
 
     Returns:
       The last training and validation metrics.
@@ -18,9 +19,10 @@ def train(config, **objects):
       UserError: for anything the user can set right.
     """
     from distill_jax.evaluation.evaluator import make_evaluator
+    from distill_jax.planning import memory
     from distill_jax.training import trainer
 
-    return trainer.train(config, evaluator=make_evaluator, **objects)
+    return trainer.train(config, **{"evaluator": make_evaluator, "planner": memory.of_run, **objects})
 
 
 def pretrain(config, **objects):
@@ -36,9 +38,10 @@ def pretrain(config, **objects):
     Raises:
       UserError: for anything the user can set right.
     """
+    from distill_jax.planning import memory
     from distill_jax.training import trainer
 
-    return trainer.train(config, **objects)
+    return trainer.train(config, **{"planner": memory.of_run, **objects})
 
 
 def load(

@@ -2,6 +2,9 @@
 
 import functools
 import importlib
+import os
+import sys
+import traceback
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +12,7 @@ from distill_jax.config.data import Folders
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import Source
 from distill_jax.data.task import DistillationTask
-from distill_jax.errors import UserError
+from distill_jax.errors import UserError, words_of
 from distill_jax.scoring.consistency import named_choice
 from distill_jax.scoring.metrics import accuracy, rouge_l
 
@@ -41,10 +44,24 @@ def define_task(
 
 
 def import_module(name: str) -> None:
-    """Imports a module that registers tasks; a UserError when there is none."""
+    """Imports a module that registers tasks.
+
+    Raises:
+      UserError: when there is none, with the folders that were searched, or its code fails, with file and line.
+    """
+    given = f"{Folders.named('module')} {name!r}"
     if not all(part.isidentifier() for part in name.split(".")):
-        raise UserError(f"{Folders.named('module')} {name!r}: expected a module's name, such as my_tasks")
+        raise UserError(f"{given}: expected a module's name, such as my_tasks")
     try:
         importlib.import_module(name)
+    except UserError:
+        raise
     except ModuleNotFoundError as error:
-        raise UserError(f"{Folders.named('module')} {name!r}: {error}") from None
+        folders = ", ".join(filter(os.path.isdir, sys.path))
+        raise UserError(
+            f"{given}: {error} in {folders}: name its folder in PYTHONPATH, or install it"
+        ) from None
+    except Exception as error:  # whatever the user's code raises
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = "" if isinstance(error, SyntaxError) else f" ({last.filename}, line {last.lineno})"
+        raise UserError(f"{given}: {type(error).__name__}: {words_of(error)}{where}") from error

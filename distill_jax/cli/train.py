@@ -34,14 +34,13 @@ def _run(name: str, config: TrainerOptions) -> int:
 
     import distill_jax
     from distill_jax.cli.progress import JsonLines, ProgressBar, Quiet
-    from distill_jax.planning import memory
     from distill_jax.training.preemption import EXIT_STATUS, Preempted
 
     quiet()
     keep_compiled()
     listener = Quiet() if config.quiet else JsonLines() if config.json else ProgressBar()
     try:
-        getattr(distill_jax, name)(config, listener=listener, planner=memory.of_run)
+        getattr(distill_jax, name)(config, listener=listener)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

@@ -28,9 +28,14 @@ def hub_of(data: str) -> tuple[str, str] | None:
     return (hub, name) if colon and hub in HUBS else None
 
 
+def column_flag(field: str) -> str:
+    """The flag that names the column of a field in every command that reads rows; some have a shorter one."""
+    return f"--{field.replace('_', '-')}-column"
+
+
 def _column(field: str) -> Any:
-    flag = field.replace("_", "-")
-    return fixed(None, f"column of {field}", flags=(flag, f"{flag}-column"), metavar="COLUMN")
+    flag = column_flag(field).removeprefix("--")
+    return fixed(None, f"column of {field}", flags=(flag.removesuffix("-column"), flag), metavar="COLUMN")
 
 
 class Columns(Options):

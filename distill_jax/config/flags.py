@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from distill_jax.config import COMMANDS
 from distill_jax.config.options import REQUIRED, Options, default_of, flags_of, kinds_of, metavar_of, nearest
 from distill_jax.config.sources import Sources, build
 from distill_jax.errors import Status
@@ -18,6 +19,12 @@ SOURCES = {
     "--gin.NAME": ("VALUE", "one macro"),
     "--gin_search_paths": ("DIR,…", "folders to look for gin files in"),
 }
+
+# What other trainers call a flag -> what it is called here.
+ELSEWHERE = {"lr": "learning-rate", "wd": "weight-decay", "bs": "batch-size", "max-steps": "steps"}
+ELSEWHERE |= {"per-device-train-batch-size": "batch-size", "num-train-epochs": "epochs", "num-epochs": "epochs"}
+ELSEWHERE |= {"output-dir": "model-dir", "max-length": "lengths", "model-name-or-path": "init"}
+ELSEWHERE |= {"train-file": "data", "validation-file": "validation-data", "test-file": "test-data"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -104,11 +111,26 @@ class Parser(argparse.ArgumentParser):
         flag = argument.partition("=")[0]
         if not flag.startswith("-"):
             self.error(f"{argument!r} is one argument too many for {self.prog}")
-        known = [name for name in self._option_string_actions if name.startswith("--")]
-        hint = "flags come after the command; see --help"
-        if self.options:
-            hint = nearest(flag, known, f"see {self.prog} --help")
+        hint = self._hint(flag) if self.options else "flags come after the command; see --help"
         self.error(f"{self.prog} has no flag {flag}; {hint}")
+
+    def _hint(self, flag: str) -> str:
+        """What may be meant by an unknown flag.
+
+        The flag here of what other trainers call so, one that begins so, or an argument; with the commands that
+        have such a flag. Else the nearest.
+        """
+        word = flag.lstrip("-").replace("_", "-")
+        word = ELSEWHERE.get(word, word)
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        hints = [f"did you mean {name}?" for name in known if f"{name}-".startswith(f"--{word}-")][:1]
+        named = self.options.options().get(word.replace("-", "_"))
+        if named and named.metadata["option"].positional:
+            hints = [f"{metavar_of(named)} is given without a flag"]
+        elif f"--{word}" not in known:
+            others = [name for name, cls in COMMANDS.items() if f"--{word}" in all_flags(cls)]
+            hints += [f"{', '.join(others)} {'have' if len(others) > 1 else 'has'} --{word}"] if others else []
+        return " ".join(hints) or nearest(flag, known, f"see {self.prog} --help")
 
     def _joined(self, args: list[str]) -> list[str]:
         """The arguments, each value joined to its flag; `--gin.NAME=VALUE` is `--gin_bindings=NAME=VALUE`."""
@@ -132,6 +154,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Ends with one line."""
         self.exit(Status.USAGE, f"error: {message}\n")
+
+
+def all_flags(options: type[Options]) -> set[str]:
+    """The flags of a command, but for those that all of them have."""
+    fields = options.options().values()
+    return {flag for field in fields for flag in flags_of(field)} | (
+        {"--model"} if has_model(options) else set()
+    )
 
 
 def has_model(options: type[Options]) -> bool:

@@ -15,6 +15,9 @@ from distill_jax import files
 from distill_jax.config.options import nearest
 from distill_jax.errors import UserError, words_of
 
+_USUAL = "t5_1_1/"  # the family of a model that is given by its size alone
+_HUB = "hf://"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Macro:
@@ -82,12 +85,33 @@ def model_file(name: str, search_paths: Sequence[str] = ()) -> str:
     Raises:
       UserError: when there is none, in a search path or among the shipped ones.
     """
-    usual = "t5_1_1/"
-    file = f"models/{name if '/' in name else usual + name}.gin"
+    file = f"models/{name if '/' in name else _USUAL + name}.gin"
     if not any(pathlib.Path(folder, file).is_file() for folder in ("", *search_paths, _shipped())):
-        known = [model.removeprefix("" if "/" in name else usual) for model in models()]
-        raise UserError(f"--model {name}: no such model; {nearest(name, known, 'see distill-jax models')}")
+        raise UserError(f"--model {name}: no such model; {nearest_model(name)}")
     return file
+
+
+def nearest_model(name: str) -> str:
+    """What to say beside a name that no shipped model has: the nearest that has one.
+
+    That is the model which starts from the checkpoint that a hub calls so, with its organisation or without.
+    """
+    is_of_hub = name.startswith(_HUB)
+    asked = name.removeprefix(_HUB).lower()
+    for model in models():
+        start = read(f"models/{model}.gin").get("INITIAL_CHECKPOINT_PATH")
+        public = start.value.removeprefix(_HUB) if start else "/"
+        if asked in (public.lower(), public.lower().partition("/")[2]):
+            return (
+                f"did you mean {model}, which starts from {_HUB}{public}? (--init {_HUB}ORG/NAME gives another)"
+            )
+    known = [model.removeprefix("" if "/" in name else _USUAL) for model in models()]
+    hint = nearest(name, known, "see distill-jax models")
+    if is_of_hub or (
+        "/" in name and not any(model.startswith(f"{name.partition('/')[0]}/") for model in known)
+    ):
+        hint += f"; a checkpoint of a hub is given by --init {_HUB}ORG/NAME, beside the --model of its shape"
+    return hint
 
 
 def read(name: str, search_paths: Sequence[str] = (), within: tuple[str, ...] = ()) -> dict[str, Binding]:

@@ -93,10 +93,14 @@ def label_of(field: dataclasses.Field) -> str:
 
 
 def nearest(name: str, known: Collection[str], otherwise: str = "") -> str:
-    """`did you mean X?`; where nothing is near all names, or `otherwise` where these are more than a dozen."""
-    near = difflib.get_close_matches(name, known, n=1)
+    """`did you mean X?`; where nothing is near all names, or `otherwise` where these are more than a dozen.
+
+    The dashes before flags do not count: they would make all short flags alike.
+    """
+    bare = {each.lstrip("-"): each for each in known}
+    near = difflib.get_close_matches(name.lstrip("-"), bare, n=1)
     if near:
-        return f"did you mean {near[0]}?"
+        return f"did you mean {bare[near[0]]}?"
     return otherwise if otherwise and len(known) > 12 else f"there are: {', '.join(sorted(known))}"
 
 

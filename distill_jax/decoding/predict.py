@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from distill_jax.config import Decoding
+from distill_jax.config import Decoding, TrainConfig
+from distill_jax.config.data import column_flag
 from distill_jax.data.schema import Example
 from distill_jax.data.views import ANSWER, TASK_IDS, View
 from distill_jax.decoding.engine_base import BaseEngine, Hypothesis, Score
@@ -138,9 +139,11 @@ def check_examples(examples: Sequence[Example], request: Request, classes: Seque
     if request.label and request.label_by != "generate" and not classes:
         lacking = next((example for example in examples if not example.choices), None)
         if lacking is not None:
+            classes_flag, column = TrainConfig.named("classes"), column_flag("choices")
             raise UserError(
-                f"{lacking.id}: no labels to {request.label_by}: give `choices` in the row, or `classes` of "
-                "the task"
+                f"{lacking.id}: no labels to {request.label_by}: the student's task has no classes: name them "
+                f"with {classes_flag} of `train`, or give `choices` in each row, in the column that "
+                f"{column} of `train` and `infer` names"
             )
 
 

@@ -12,7 +12,7 @@ from distill_jax.checkpoints.layout import METRICS
 from distill_jax.config import Decoding, EvalConfig
 from distill_jax.decoding.predict import Request
 from distill_jax.decoding.student import load_student
-from distill_jax.evaluation.evaluator import Evaluator
+from distill_jax.evaluation.evaluator import Evaluator, scored_split
 from distill_jax.evaluation.summary import summarize
 
 
@@ -37,9 +37,10 @@ class RunEvaluation:
 def evaluate_run(config: EvalConfig) -> RunEvaluation:
     """Evaluates one or all checkpoints of a run.
 
-    Predictions are `<split>-<step>.jsonl` in the output folder; `-rank` or `-constrain` follows where labels
-    are found so, the weights where they are not float32, and the engine where it is not JAX. Metrics are
-    appended to `metrics.jsonl`.
+    Predictions are `<split>-<step>.jsonl` in the output folder, by the split that was asked for; `-rank` or
+    `-constrain` follows where labels are found so, the weights where they are not float32, and the engine where
+    it is not JAX. Metrics are appended to `metrics.jsonl`: their `split` is that whose rows were scored, which
+    `stands_in_for` another where the task has none of that name.
 
     Raises:
       UserError: for a folder that is no run, a missing checkpoint or split, labels that cannot be ranked, and
@@ -59,6 +60,7 @@ def evaluate_run(config: EvalConfig) -> RunEvaluation:
     options = {name: getattr(config, name) for name in ("label_by", "normalize_scores")}
     request = Request(decoding=Decoding(num_beams=config.num_beams), **options)
     evaluator = Evaluator(student, config.batch_size, request, config.eval_examples)
+    split = scored_split(student.task, config.split)
     results: list[dict[str, Any]] = []
     for step, kind in itertools.product(steps, weights):
         engine = student.engine(step, config.batch_size, kind, config.verify_checksums, config.engine)
@@ -70,7 +72,8 @@ def evaluate_run(config: EvalConfig) -> RunEvaluation:
         with files.atomic_write(predictions) as file:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in evaluation.rows)
         figures = summarize(student.task, evaluation.examples, evaluation.rows)
-        settings = {"step": step, "split": config.split, "label_by": config.label_by}
+        settings = {"step": step, "split": split, "label_by": config.label_by}
+        settings |= {} if split == config.split else {"stands_in_for": config.split}
         settings |= {} if kind == "float32" else {"weights": kind}
         settings |= {} if config.engine == "jax" else {"engine": config.engine}
         results.append({**settings, **evaluation.metrics, **figures})
@@ -79,5 +82,6 @@ def evaluate_run(config: EvalConfig) -> RunEvaluation:
     if config.weights != "float32":
         how += f", {' and '.join(weights)} weights"
     how += "" if config.engine == "jax" else f", engine {config.engine}"
-    title = f"{student.run.mixture_or_task_name}, {config.split}, {how}"
+    what = split if split == config.split else f"{split} (there is no {config.split} split)"
+    title = f"{student.run.mixture_or_task_name}, {what}, {how}"
     return RunEvaluation(title, results, weights, predictions)

@@ -127,7 +127,13 @@ def build(
     if config.examples_per_batch is not None:
         rows = batch_rows(config.examples_per_batch, records.manifest, place.batch_unit(config.microbatches))
         config = dataclasses.replace(config, batch_size=rows)
-    steps = config.steps_of(records.manifest["rows"])
+    if (there := records.manifest["rows"]) < config.batch_size:
+        label = config.named("batch_size" if config.examples_per_batch is None else "batch_examples")
+        told = (
+            "a batch of %d rows is larger than the data, %d rows: each is in it %.1f times on average; lower %s"
+        )
+        log.warning(told, config.batch_size, there, config.batch_size / there, label)
+    steps = config.steps_of(there)
     config = dataclasses.replace(config, train_steps=steps, epochs=None)  # as config.json is to have it
     model = with_vocabulary_size(model, vocabulary)
     partitioning.check_model(place, model.config, config.batch_size, config.microbatches)

@@ -1,6 +1,7 @@
 """Being told to stop: SIGTERM to any process of a run makes all of them save at the same step.
 
-Ctrl-C is as SIGTERM where a run has one process; given twice, it ends the run at once.
+Ctrl-C is as SIGTERM where a run has one process; given twice, it ends the run at once. A signal that is ignored
+when the run begins, as a shell has SIGINT ignored for what it starts with `&`, stays ignored.
 """
 
 import signal
@@ -32,8 +33,8 @@ class Watch:
 
     def __enter__(self) -> "Watch":
         if self._listens:
-            numbers = (signal.SIGTERM, signal.SIGINT)
-            self._before = {number: signal.signal(number, self._tell) for number in numbers}
+            heard = [n for n in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(n) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._tell) for number in heard}
         return self
 
     def __exit__(self, *_) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from distill_jax import files
 from distill_jax.checkpoints import run_dir
-from distill_jax.checkpoints.layout import RUN
+from distill_jax.checkpoints.layout import METRICS, RUN
 from distill_jax.config.data import method_in
 from distill_jax.errors import UserError, words_of
 from distill_jax.evaluation.comparison import read_predictions
@@ -104,13 +104,17 @@ def _folder(folder: str, split: str, way: str, evaluations: Mapping[tuple[str, i
     ]
     if others:
         notes.append(f"{folder}: shown is {way} at step {step}; also evaluated, not shown: {', '.join(others)}")
+    evaluated = _metrics(pathlib.Path(folder) / "eval")
+    scored = next((line["split"] for line in evaluated if line.get("stands_in_for") == split), split)
+    if scored != split:
+        notes.append(f"{folder}: shown is {scored}: there is no {split} split")
     config, data = run_dir.read_config(folder) or {}, run_dir.read_data(folder) or {}
     run, network = run_dir.load(folder), None
     if run.model:
         network = count(make_config(run.model))
         family = run.model.get("model_family", "t5")
     rows = read_predictions(str(evaluations[way, step]))
-    curve = _curve(pathlib.Path(folder))
+    curve = _metrics(pathlib.Path(folder))
     seconds = [line["train/device_seconds"] for line in curve if "train/device_seconds" in line]
     examples = config.get("num_examples")
     student = Run(
@@ -125,7 +129,7 @@ def _folder(folder: str, split: str, way: str, evaluations: Mapping[tuple[str, i
         accuracy=sum(row["correct"] for row in rows.values()) / len(rows),
         rows=rows,
         test_rows=len(rows),
-        split=split,
+        split=scored,
         fingerprint=None,
         teacher_accuracy=_teacher_accuracy(rows),
         learning_rate=config.get("learning_rate"),
@@ -143,8 +147,8 @@ def _teacher_accuracy(rows: Mapping[str, Mapping[str, Any]]) -> float | None:
     return known.count(True) / len(rows) if known else None
 
 
-def _curve(folder: pathlib.Path) -> list[dict[str, float]]:
-    path = folder / "metrics.jsonl"
+def _metrics(folder: pathlib.Path) -> list[dict[str, Any]]:
+    path = folder / METRICS
     if not path.exists():
         return []
     try:  # a last line may be cut short: the run was killed
@@ -265,7 +269,7 @@ def _add_cell(found: Input, path: str, number: int, cell: Mapping[str, Any]) -> 
         teacher_accuracy=test.get("teacher_accuracy"),
         learning_rate=cell.get("learning_rate"),
         steps=cell.get("steps"),
-        curve=_curve(beside / cell["run"]) if cell.get("run") else [],
+        curve=_metrics(beside / cell["run"]) if cell.get("run") else [],
         flops=cell.get("flops"),
         device_seconds=None if seconds is None else seconds * devices,
     )

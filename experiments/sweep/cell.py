@@ -22,6 +22,7 @@ from typing import Any
 import jax
 from filelock import FileLock
 
+import distill_jax
 from distill_jax import files
 from distill_jax.checkpoints import run_dir
 from distill_jax.checkpoints.layout import CHECKPOINTS
@@ -31,13 +32,12 @@ from distill_jax.data.prepare import hash_of
 from distill_jax.data.sources import read_jsonl
 from distill_jax.decoding.student import load_student
 from distill_jax.errors import UserError
-from distill_jax.evaluation.evaluator import make_evaluator
 from distill_jax.evaluation.run import evaluate_run
 from distill_jax.experiments.sweep import grid
 from distill_jax.experiments.sweep.grid import Cell
 from distill_jax.experiments.sweep.results import RESULT, read_result
 from distill_jax.tasks.resolve import resolve
-from distill_jax.training import train_state, trainer
+from distill_jax.training import train_state
 from distill_jax.training.build import Run
 from distill_jax.training.build import build as build_run
 from distill_jax.training.listener import Listener
@@ -66,7 +66,7 @@ def run(cell: Cell, root: pathlib.Path) -> dict[str, Any]:
     It waits for another process that runs the cell.
 
     Raises:
-      UserError: see `trainer.train` and `evaluate_run`.
+      UserError: see `distill_jax.train` and `evaluate_run`.
       Preempted: when told to stop.
     """
     folder = grid.folder_of(cell, root)
@@ -138,7 +138,7 @@ def _score(cell: Cell, config: TrainConfig, split: str) -> dict[str, Any]:
         return json.loads(path.read_text())
     if latest_step(config.model_dir) != config.train_steps:
         print(f"{folder.parent.name} {folder.name}", flush=True)
-        trainer.train(config, evaluator=make_evaluator, listener=_Clock(folder / "seconds.json"))
+        distill_jax.train(config, listener=_Clock(folder / "seconds.json"))
     options = {"model_dir": config.model_dir, "split": split, "data_dir": config.data_dir}
     options["trust"] = config.trust
     if split == "validation":

@@ -30,7 +30,7 @@ KEYS = {**OF_A_GRID, "task": str, "eval": dict, "grids": list, "keep_checkpoints
 DEFAULTS = {"eval_period": 0, "keep_checkpoints": 1, "keep_best_checkpoints": 0}
 # How a run is carried out: with another value a cell is the same.
 NO_CONTENT = {"log_period", "checkpoint_period", "keep_checkpoints", "keep_best_checkpoints", "loss_chunk"}
-NO_CONTENT |= {"microbatches", "mesh", "partitioning", "max_skipped_steps", "data_dir", "trust"}
+NO_CONTENT |= {"microbatches", "mesh", "partitioning", "check_memory", "max_skipped_steps", "data_dir", "trust"}
 OF_THE_SWEEP = {"model_dir", "trust", "mixture_or_task_name", "epochs", *AXES.values()}
 
 
@@ -207,7 +207,7 @@ def _models(grid: Mapping[str, Any]) -> dict[str, tuple[str | None, dict[str, An
         options = {"model": name} if options is None else dict(options)
         gin = options.pop("model", None)
         if gin is not None and gin not in known and f"t5_1_1/{gin}" not in known:
-            raise UserError(f"models: no model {gin!r}: {nearest(str(gin), known)}")
+            raise UserError(f"models: no model {gin!r}: {gin_files.nearest_model(str(gin))}")
         _check_options(TrainConfig, options, f"models, {name}")
         found[name] = gin, options
     return found

@@ -52,8 +52,9 @@ def deliver(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> bo
     rules = _floors(sweep, found, root)
     results.write(root / "results.json", {"split": "test", "cells": records, "floors": rules})
     columns, rows = table(found, rules, planned=len({record["seed"] for record in records}))
-    total = found[0]["test"]["total"]
-    shown = Table(title=f"{found[0]['task']}, label accuracy on {total:,} test rows", caption=how(found))
+    test = found[0]["test"]
+    rows_of = f"{test['total']:,} {test['split']} rows"
+    shown = Table(title=f"{found[0]['task']}, label accuracy on {rows_of}", caption=how(found))
     for column in columns:
         shown.add_column(column, justify="left" if column == columns[0] else "right")
     for row in rows:

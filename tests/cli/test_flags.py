@@ -6,7 +6,7 @@ import pytest
 
 from distill_jax.cli import main as cli
 from distill_jax.config import COMMANDS
-from distill_jax.config.flags import flags_of
+from distill_jax.config.flags import ELSEWHERE, all_flags, flags_of
 
 
 def fails(capsys, *argv):
@@ -51,6 +51,35 @@ def test_a_long_list_of_names_is_not_printed(capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
+        ("train svamp --lr 1e-3", "has no flag --lr; did you mean --learning-rate?"),
+        ("train svamp -lr=1e-3", "has no flag -lr; did you mean --learning-rate?"),
+        ("eval run --bs 4", "has no flag --bs; did you mean --batch-size?"),
+        ("train svamp --output_dir r", "has no flag --output_dir; did you mean --model-dir?"),
+        ("eval run --lr 4", "has no flag --lr; train, pretrain have --learning-rate"),
+        ("train svamp --engine jax", "no flag --engine; annotate, select, eval, infer, serve have --engine"),
+        (
+            "infer run --classes a,b",
+            "no flag --classes; data show, data stats, prepare, annotate, store import, ",
+        ),
+        ("infer run --choices c", "--choices; did you mean --choices-column? data show, data stats, "),
+        ("eval run --lora_rank 4", "no flag --lora_rank; train, pretrain, plan have --lora-rank"),
+        ("infer run --model small", ", train, pretrain, plan have --model"),
+        ("infer --model-dir run", "no flag --model-dir; MODEL_DIR is given without a flag"),
+    ],
+)
+def test_a_flag_of_another_command_or_of_another_trainer_is_told_of(capsys, words, expected):
+    assert expected in fails(capsys, *words.split())
+
+
+def test_what_other_trainers_call_so_is_a_flag_under_another_name():
+    every = set.union(*map(all_flags, COMMANDS.values()))
+    assert every.issuperset(f"--{flag}" for flag in ELSEWHERE.values())
+    assert every.isdisjoint(f"--{name}" for name in ELSEWHERE)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
         ("evl run", "distill-jax has no command 'evl'; did you mean eval?"),
         ("data", "distill-jax data needs a command; there are: import, list, show, stats"),
         ("data lst", "distill-jax data has no command 'lst'; did you mean list?"),
@@ -59,6 +88,18 @@ def test_a_long_list_of_names_is_not_printed(capsys):
         ("annotate svmap --model m --store s", "unknown task 'svmap': did you mean svamp?"),
         ("train svamp --model smal --model-dir r", "--model smal: no such model; did you mean small?"),
         ("plan --model byt5/smal --devices 8", "--model byt5/smal: no such model; did you mean byt5/small?"),
+        (
+            "train svamp --model t5-small --model-dir r",
+            "did you mean t5_1_0/small, which starts from hf://google-t5/t5-small? (--init hf://ORG/NAME gives",
+        ),
+        (
+            "plan --model google/FLAN-T5-base --devices 8",
+            "did you mean flan_t5/base, which starts from hf://google/",
+        ),
+        (
+            "plan --model hf://google/mt5 --devices 8",
+            "is given by --init hf://ORG/NAME, beside the --model of its",
+        ),
         ("train svamp --method step_by_stp --model-dir r", "got 'step_by_stp'; did you mean step_by_step?"),
         ("train svamp --label-source techer --model-dir r", "got 'techer'; did you mean teacher?"),
         ("data import svmp --from hf --data-dir d", "no original of 'svmp' is known: did you mean svamp?"),

@@ -4,6 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distill_jax.config import COMMANDS
+from distill_jax.config.data import column_flag
+from distill_jax.config.options import flags_of
 from distill_jax.data.schema import Example
 from distill_jax.data.sources import FIELDS, Columns, CsvSource, JsonlSource
 from distill_jax.errors import UserError
@@ -93,11 +96,28 @@ def test_any_row_is_an_example_or_one_clear_line(row, columns):
 
 def test_a_column_that_is_not_there_is_told_with_the_nearest(tmp_path):
     with pytest.raises(
-        UserError, match="no label and no rationale: .*; there are input, answer; did you mean answer"
+        UserError,
+        match=r"no label and no .*; there are input, answer; did you mean answer\? Choose with --label-c",
     ):
         example({"input": "x", "answer": "y"}, {"label": "answers"})
-    with pytest.raises(UserError, match="expected text in 'inputs', there are input; did you mean input?"):
+    with pytest.raises(
+        UserError, match="there are input, why; choose with --label-column or --rationale-column"
+    ):
+        example({"input": "x", "why": "y"})
+    with pytest.raises(
+        UserError, match="in 'inputs', there are input; did you mean input. Choose with --input-c"
+    ):
         example({"input": "x"}, {"input": "inputs"})
+    with pytest.raises(UserError, match="in 'premise', there are question; choose with --input-column"):
+        example({"question": "x"}, {"input": "{premise} {hypothesis}"})
+
+
+@pytest.mark.parametrize("command", ["data show", "prepare", "train", "annotate", "select", "infer"])
+def test_the_flag_that_is_told_is_one_of_the_command(command):
+    fields = COMMANDS[command].options().values()
+    flags = {flag for field in fields for flag in flags_of(field)}
+    told = ("input", "choices", "rationale") if command == "infer" else FIELDS
+    assert flags.issuperset(map(column_flag, told))
 
 
 @pytest.mark.parametrize("kind, ending", [(JsonlSource, "jsonl"), (CsvSource, "csv")])
@@ -107,7 +127,8 @@ def test_a_column_that_no_row_has_is_refused_and_one_that_some_have_is_not(kind,
     if ending == "csv":
         path.write_text("input,label,why\nx,y,z\n")
     source = kind({"train": [path]}, {"rationale": "wy"})
-    message = "no row has 'wy' for rationale: there are input, label, why; did you mean why?"
+    there = "there are input, label, why; did you mean why? Choose with --rationale-column"
+    message = f"no row has 'wy' for rationale: {there}"
     with pytest.raises(UserError, match=re.escape(f"{path}: {message}")):
         next(source.examples("train"))
     source = kind({"train": [path]}, {"rationale": "why"})

@@ -113,7 +113,9 @@ def test_choices_of_the_row_come_before_the_classes(make_run):
     views = needed_views(student.views, request, "entailment")
     found = predict(student.engine(None, 4), examples, views, request, targets_length=8, classes=("r", "s"))
     assert [set(one.label_probs) for one in found] == [{"p", "q"}, {"r", "s"}]
-    with pytest.raises(UserError, match="2: no labels to rank"):
+    with pytest.raises(
+        UserError, match="2: no labels to rank: .* with --classes .CLASSES. of `train`, or .* --choices-c"
+    ):
         predict(student.engine(None, 4), examples, views, request, targets_length=8)
 
 

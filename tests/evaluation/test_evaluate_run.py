@@ -2,8 +2,13 @@
 
 import json
 import pathlib
+import shutil
+
+import pytest
 
 from distill_jax.cli import main as cli
+from distill_jax.experiments.report import inputs
+from distill_jax.tasks import own
 
 
 def test_metrics_predictions_and_tables(make_run, tmp_path, capsys):
@@ -41,6 +46,31 @@ def test_what_fewer_bits_cost(make_run, tmp_path, capsys):
     for name in ("test-0-constrain.jsonl", "test-0-constrain-int8.jsonl"):
         rows = [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
         assert {row["predicted_label"] for row in rows} <= {"entailment", "neutral", "contradiction"}
+
+
+@pytest.mark.parametrize("with_test", [False, True])
+def test_validation_rows_that_stand_in_for_a_test_split_are_told_as_that(make_run, tmp_path, capsys, with_test):
+    rows, run = tmp_path / "mine.csv", tmp_path / "run"
+    rows.write_text("input,label\n" + "".join(f"is {n} even,{('yes', 'no')[n % 2]}\n" for n in range(20)))
+    (tmp_path / "test.csv").write_text("input,label\nis 21 even,no\nis 22 even,yes\n")
+    shutil.copytree(make_run("standard"), run)
+    description = json.loads((run / "run.json").read_text())
+    description |= {"mixture_or_task_name": "mine_standard", "label_source": "reference"}
+    description["own_data"] = own.describe(str(rows), test=str(tmp_path / "test.csv") if with_test else None)
+    (run / "run.json").write_text(json.dumps(description))
+    assert cli.main(["eval", str(run), "--batch-size", "4"]) == 0
+    told = (
+        "mine_standard, test, labels"
+        if with_test
+        else "mine_standard, validation (there is no test split), labels"
+    )
+    assert told in " ".join(capsys.readouterr().out.split())
+    figures = json.loads((run / "eval/metrics.jsonl").read_text())
+    assert figures["examples"] == 2 and figures["split"] == ("test" if with_test else "validation")
+    assert figures.get("stands_in_for") == (None if with_test else "test")
+    (found,), notes = vars(inputs.read([str(run)], "test", None)).values()
+    assert (found.split, found.test_rows) == (figures["split"], 2)
+    assert notes == ([] if with_test else [f"{run}: shown is validation: there is no test split"])
 
 
 def test_mistakes_give_one_line(make_run, capsys):

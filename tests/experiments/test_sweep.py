@@ -83,7 +83,7 @@ def test_a_name_says_what_the_cell_is_and_depends_on_its_content_alone(write):
     before = names(fractions=[0.25], label_sources=["teacher"])
     assert before[1].startswith("step_by_step-mini-0.25-teacher-seed0-") and len(set(before)) == 2
     first = names()
-    assert names(train=train | {"log_period": 5, "checkpoint_period": 7}) == first
+    assert names(train=train | {"log_period": 5, "checkpoint_period": 7, "check_memory": False}) == first
     assert names(search={"learning_rate": [1, 2]}) == first  # decides which runs a cell has
     assert set(names(train=train | {"learning_rate": 0.5})).isdisjoint(first)
     assert names(train=train | {"learning_rate": "5e-1"}) == names(train=train | {"learning_rate": 0.5})

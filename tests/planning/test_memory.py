@@ -44,7 +44,7 @@ def test_a_step_that_does_not_fit_is_refused_before_anything_is_made(config, run
     assert memory.of_run(run) == Memory(needed, needed)
     monkeypatch.setattr(memory, "free_bytes", lambda: needed - 1)
     with pytest.raises(UserError) as refused:
-        distill_jax.train(config, planner=memory.of_run)
+        distill_jax.train(config)
     assert not pathlib.Path(config.model_dir).exists()
     words = str(refused.value)
     told = f"a step takes about {size(needed)} of memory, and {size(needed - 1)} are free: --microbatches"

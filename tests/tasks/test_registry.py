@@ -1,4 +1,5 @@
 import importlib
+import re
 import subprocess
 import sys
 
@@ -72,6 +73,30 @@ def test_module_of_a_user(tmp_path, monkeypatch):
     assert task.name == "theirs"
     importlib.reload(sys.modules["their_tasks"])
     assert get_task("theirs") is not task
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "No module named 'broken_tasks' in .*FOLDER.*: name its folder in PYTHONPATH, or install it"),
+        ("import not_there", "No module named 'not_there' in .*FOLDER"),
+        (
+            "\nfrom json import not_there",
+            "ImportError: cannot import name 'not_there' .*broken_tasks.py, line 2",
+        ),
+        ("1 / 0", r"ZeroDivisionError: division by zero \(FOLDER/broken_tasks.py, line 1\)"),
+        ("def", r"SyntaxError: invalid syntax \(broken_tasks.py, line 1\)"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_named_with_the_place(tmp_path, monkeypatch, text, message):
+    if text is not None:
+        (tmp_path / "broken_tasks.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError) as error:
+        get_task("theirs", "broken_tasks")
+    assert re.fullmatch(
+        f"--module .* 'broken_tasks': {message.replace('FOLDER', str(tmp_path))}.*", str(error.value)
+    )
 
 
 def test_another_task_of_the_same_name(tmp_path, monkeypatch):

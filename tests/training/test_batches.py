@@ -75,6 +75,17 @@ def test_rows_batch_and_steps_follow_from_the_data_where_nothing_is_given(tmp_pa
     assert build(dataclasses.replace(config, batch_size=3)).config.batch_size == 3
 
 
+@pytest.mark.parametrize("given, flag", [({"batch_examples": 400}, "EXAMPLES"), ({"batch_size": 90}, "SIZE")])
+def test_a_batch_that_is_larger_than_the_data_is_told_of(tmp_path, caplog, given, flag):
+    run = build(config_of(tmp_path, **given))
+    rows, batch = run.records.manifest["rows"], run.config.batch_size
+    assert f"a batch of {batch} rows is larger than the data, {rows} rows: each is in it" in caplog.text
+    assert f"{batch / rows:.1f} times on average; lower --batch-{flag.lower()} (BATCH_{flag})" in caplog.text
+    caplog.clear()
+    build(config_of(tmp_path, batch_examples=64))
+    assert "larger than the data" not in caplog.text
+
+
 def test_a_run_of_so_many_examples_resumes(tmp_path):
     for steps in (1, 2):
         trainer.train(config_of(tmp_path, batch_examples=20, train_steps=steps))

@@ -105,6 +105,22 @@ def test_sigterm_during_a_validation_loses_neither_it_nor_the_checkpoint(tmp_pat
     assert pick_step(str(tmp_path), "best") == 5
 
 
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
+    """As a shell has it for what it starts with `&`."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+
+        def interrupted(params):
+            os.kill(os.getpid(), signal.SIGINT)
+            return accuracy(params)
+
+        train(tmp_path, 3, interrupted)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert steps(str(tmp_path)) == [2, 3]
+
+
 @pytest.mark.parametrize("train_steps", [4, 2])
 def test_a_validation_that_was_killed_is_done_after_the_resume(tmp_path, train_steps):
     def killed(params):

@@ -151,23 +151,27 @@ def code_of(function: Callable) -> str:
         return name + (f"{code.co_code.hex()} {code.co_consts}" if code else "")
 
 
-def text_of(where: str, row: Mapping[str, Any], column: str) -> str:
-    """The non-empty text in a column.
+def text_of(where: str, row: Mapping[str, Any], column: str, flag: str = "") -> str:
+    """The non-empty text in a column; `flag` is that which names the column, if any.
 
     Raises:
       UserError: when it is absent, empty, no text, or half a surrogate pair, which has no UTF-8.
     """
     value = row.get(column)
     if not isinstance(value, str) or not value.strip():
-        got = f"got {value!r:.40}" if column in row else known_columns(row, column)
+        got = f"got {value!r:.40}" if column in row else known_columns(row, column, flag)
         raise UserError(f"{where}: expected text in {column!r}, {got}")
     return encodable(where, value)
 
 
-def known_columns(columns: Collection[str], wanted: str) -> str:
-    """`there are A, B`, to say beside a column that is wanted and not among them; with the nearest to it."""
+def known_columns(columns: Collection[str], wanted: str, flag: str = "") -> str:
+    """`there are A, B`, to say beside a column that is wanted and not among them.
+
+    With the nearest to it, and the flag to choose with, if there is one.
+    """
     near = difflib.get_close_matches(wanted, columns, n=1)
-    return f"there are {', '.join(columns) or 'none'}" + (f"; did you mean {near[0]}?" if near else "")
+    told = f"there are {', '.join(columns) or 'none'}" + (f"; did you mean {near[0]}?" if near else "")
+    return told + (f"{' Choose' if near else '; choose'} with {flag}" if flag else "")
 
 
 def encodable(where: str, value: str) -> str:

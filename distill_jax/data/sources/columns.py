@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from distill_jax.config.data import column_flag
 from distill_jax.data.labels import composed, meant, same, spelled
 from distill_jax.data.schema import FIELDS, Example
 from distill_jax.data.sources.base import encodable, known_columns, text_of
@@ -65,7 +66,7 @@ class Columns:
         """Reads `rows` of `name` until each column that was given has been in one: not all need to have it.
 
         Raises:
-          UserError: for a column that no row has, naming those that there are and the nearest.
+          UserError: for a column that no row has, naming those that there are, the nearest and the flag.
         """
         missing = {f: column for f, column in self._given.items() if not _PLACEHOLDER.search(column)}
         known: dict[str, None] = {}
@@ -76,14 +77,15 @@ class Columns:
             known |= dict.fromkeys(row)
         if known:
             field, column = next(iter(missing.items()))
-            raise UserError(f"{name}: no row has {column!r} for {field}: {known_columns(known, column)}")
+            there = known_columns(known, column, column_flag(field))
+            raise UserError(f"{name}: no row has {column!r} for {field}: {there}")
 
     def _value(self, where: str, row: Mapping[str, Any], field: str) -> Any:
         """What a field's column holds; None where it is not there, null or NaN (pandas' null)."""
         column = self.columns[field]
         names = [] if column in row else _PLACEHOLDER.findall(column)
         if names:
-            parts = {name: text_of(where, row, name) for name in names}
+            parts = {name: text_of(where, row, name, column_flag(field)) for name in names}
             return _PLACEHOLDER.sub(lambda match: parts[match[1]], column)
         value = row.get(column)
         return None if isinstance(value, float) and value != value else value
@@ -159,7 +161,7 @@ class Columns:
     def _input(self, where: str, row: Mapping[str, Any]) -> str:
         column = self.columns["input"]
         made = self._value(where, row, "input")
-        return text_of(where, row if made is None else {**row, column: made}, column)
+        return text_of(where, row if made is None else {**row, column: made}, column, column_flag("input"))
 
     def input(self, where: str, row: Mapping[str, Any]) -> Example:
         """What a student needs of a row to predict, with `where` as its id; no target is asked for."""
@@ -181,9 +183,10 @@ class Columns:
             number = spelled(row.get(self.columns["label"])).strip()
             hint = f" ({number} says that there is none: leave such rows out, or name it in --classes)"
             hint = hint if _BELOW_0.fullmatch(number) else ""
-            absent = [self.columns[field] for field in TARGETS if self.columns[field] not in row]
-            given = next((column for column in absent if column in self._given.values()), "")
-            there = f"; {known_columns(row, given)}" if absent else ""
+            absent = [field for field in TARGETS if self.columns[field] not in row]
+            given = next((field for field in absent if field in self._given), "")
+            flags = column_flag(given) if given else " or ".join(map(column_flag, ("label", "rationale")))
+            there = f"; {known_columns(row, self._given.get(given, ''), flags)}" if absent else ""
             raise UserError(f"{where}: no label and no rationale{hint}: expected one of {expected}{there}")
         listed, choices = self._listed(where, row), self._choices(where, row)
         probs = fields["label_probs"]

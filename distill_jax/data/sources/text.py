@@ -10,7 +10,7 @@ from typing import Any
 
 from distill_jax import files
 from distill_jax.data.schema import Example
-from distill_jax.data.sources.base import Source, encodable, fingerprint_of, read_lines
+from distill_jax.data.sources.base import Source, encodable, fingerprint_of, known_columns, read_lines
 from distill_jax.data.sources.tables import TABLES, ending, table_of
 from distill_jax.errors import UserError
 
@@ -102,6 +102,5 @@ def _cells(
                 raise UserError(f"{where}: expected text in {column!r}, got {text!r:.40}")
     for column in columns:
         if known and column not in filled:
-            raise UserError(
-                f"{name}: no text in the column {column!r}: there are {', '.join(known)}; choose with --column"
-            )
+            there = known_columns(known, "" if column in known else column, "--column")
+            raise UserError(f"{name}: no text in the column {column!r}: {there}")
