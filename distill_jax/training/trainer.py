@@ -3,9 +3,11 @@
 import collections
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 import jax
@@ -25,7 +27,7 @@ from distill_jax.training.listener import Listener
 from distill_jax.training.losses import Objective
 from distill_jax.training.nonfinite import Guard
 from distill_jax.training.partitioning import Partitioner
-from distill_jax.training.programs import remembered
+from distill_jax.training.programs import compiling, remembered
 from distill_jax.training.start import example_ids, start, state_shapes
 from distill_jax.training.step import make_eval_step, make_train_step, means
 
@@ -146,12 +148,12 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
     kept = {"keep": config.keep_checkpoints, "keep_best": config.keep_best_checkpoints}
     checkpointer = Checkpointer(config.model_dir, **kept)
     loader = _loader(run, run.records, seed=config.seed)
+    compiled = _compiled_step(run, loader)
+    if (latest_step(config.model_dir) or 0) < config.train_steps:
+        compiled()  # meanwhile the state is made or read
     state = start(run, checkpointer, loader)
-    options = {name: getattr(config, name) for name in ("seed", "microbatches", "loss_chunk", "z_loss")}
-    weights = tuple(run.view_weights.items())
-    train_step = _train_step(place, run.model, run.optimizer, weights, run.objective, run.lora, **options)
+    train_step = distributed.called_together(lambda: compiled().result())
     beside = (run.teacher, run.base and run.base.params)
-    train_step = distributed.compiled_together(train_step)
     ids = example_ids(run.task, "train")
     folder, limit = config.model_dir, config.max_skipped_steps
     guard = Guard(folder, limit, lambda step: ids(loader.examples(step - 1)), write=distributed.is_primary())
@@ -168,6 +170,29 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
         listener=listener,
         built=run,
     ).run()
+
+
+def _compiled_step(run: Run, loader: Loader) -> Callable[[], Future]:
+    """What gives the run's train step, once it is compiled: that is begun at the first call."""
+    config, place = run.config, run.place
+    options = {name: getattr(config, name) for name in ("seed", "microbatches", "loss_chunk", "z_loss")}
+    weights = tuple(run.view_weights.items())
+    step = _train_step(place, run.model, run.optimizer, weights, run.objective, run.lora, **options)
+    state = place.shapes(state_shapes(run.model, run.optimizer, run.lora), run.model, run.lora)
+    batch = partitioning.batch_shapes(loader.empty_row, config.batch_size, place)
+    beside = jax.tree.map(_shape, (run.teacher, run.base and run.base.params))
+    leaves, structure = jax.tree.flatten((state, batch, *beside))
+    return functools.partial(_compiling, step, place, tuple(leaves), structure)
+
+
+def _shape(x: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+
+@remembered
+def _compiling(step: Callable, place: Partitioner, leaves, structure) -> Future:
+    with place.active():
+        return compiling(step.lower(*jax.tree.unflatten(structure, leaves)))
 
 
 @remembered
