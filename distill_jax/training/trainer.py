@@ -16,11 +16,11 @@ import optax
 from distill_jax.checkpoints import run_dir, trust, whole
 from distill_jax.checkpoints.orbax import Checkpointer, latest_step
 from distill_jax.config import PretrainConfig, TrainConfig
-from distill_jax.data.loader import Loader
+from distill_jax.data.loader import Batch, Loader
 from distill_jax.data.prepare import Prepared
 from distill_jax.errors import UserError
 from distill_jax.models.families import Network, describe
-from distill_jax.training import distributed, loop, methods, partitioning, trackers
+from distill_jax.training import distributed, loop, methods, microbatches, partitioning, trackers
 from distill_jax.training.build import Memory, Run, build
 from distill_jax.training.header import header
 from distill_jax.training.listener import Listener
@@ -149,18 +149,25 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
     checkpointer = Checkpointer(config.model_dir, **kept)
     loader = _loader(run, run.records, seed=config.seed)
     compiled = _compiled_step(run, loader)
-    if (latest_step(config.model_dir) or 0) < config.train_steps:
+    first = latest_step(config.model_dir) or 0
+    if first < config.train_steps:
         compiled()  # meanwhile the state is made or read
     state = start(run, checkpointer, loader)
     train_step = distributed.called_together(lambda: compiled().result())
     beside = (run.teacher, run.base and run.base.params)
+
+    def put(batch: Batch) -> dict[str, jax.Array]:
+        batch = microbatches.padded(batch, loader.empty_row, run.microbatches)
+        return partitioning.put_batch(batch, place)
+
     ids = example_ids(run.task, "train")
     folder, limit = config.model_dir, config.max_skipped_steps
     guard = Guard(folder, limit, lambda step: ids(loader.examples(step - 1)), write=distributed.is_primary())
     return loop.Loop(
         state=state,
+        start=first,
         loader=loader,
-        train_step=lambda state, batch: train_step(state, partitioning.put_batch(batch, place), *beside),
+        train_step=lambda state, batch: train_step(state, put(batch), *beside),
         checkpointer=checkpointer,
         guard=guard,
         place=place,
@@ -175,11 +182,13 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
 def _compiled_step(run: Run, loader: Loader) -> Callable[[], Future]:
     """What gives the run's train step, once it is compiled: that is begun at the first call."""
     config, place = run.config, run.place
-    options = {name: getattr(config, name) for name in ("seed", "microbatches", "loss_chunk", "z_loss")}
+    options = {name: getattr(config, name) for name in ("seed", "loss_chunk", "z_loss")}
+    options["microbatches"] = run.microbatches
     weights = tuple(run.view_weights.items())
     step = _train_step(place, run.model, run.optimizer, weights, run.objective, run.lora, **options)
     state = place.shapes(state_shapes(run.model, run.optimizer, run.lora), run.model, run.lora)
-    batch = partitioning.batch_shapes(loader.empty_row, config.batch_size, place)
+    rows = microbatches.divisible(config.batch_size, run.microbatches)
+    batch = partitioning.batch_shapes(loader.empty_row, rows, place)
     beside = jax.tree.map(_shape, (run.teacher, run.base and run.base.params))
     leaves, structure = jax.tree.flatten((state, batch, *beside))
     return functools.partial(_compiling, step, place, tuple(leaves), structure)
