@@ -1,5 +1,6 @@
 """The command `distill-jax`; its subcommands are in `distill_jax.cli`."""
 
+import atexit
 import gc
 import importlib
 import logging
@@ -65,6 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     # Imports and tracing make a million objects that stay: seldom looked through, a start is a tenth faster.
     gc.set_threshold(50_000, 20, 20)
+    atexit.register(gc.freeze)  # at its end they need not be looked through again: half a second
     args = parser().parse_args(argv)
     try:
         config = [configuration(args)] if args.options else []

@@ -101,7 +101,11 @@ class MeshOptions(Options):
     partitioning: str | tuple = option(
         "fully_sharded_tensor_parallel", "a preset or a table of what is sharded over which axis"
     )
-    microbatches: int = option(1, "gradient accumulation: parts of a batch, to save memory", minimum=1)
+    microbatches: int | None = option(
+        None,
+        "gradient accumulation: parts of a batch, to save memory; default 1, on a CPU parts of 2,048 tokens",
+        minimum=1,
+    )
     loss_chunk: int = option(2048, "tokens whose logits a shard of the batch holds at once", minimum=1)
     check_memory: bool = option(True, "refuse a step that by an estimate needs more memory than is free")
 

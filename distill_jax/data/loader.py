@@ -100,6 +100,9 @@ class Loader:
     Raises:
       UserError: when `batch_size` does not divide by the number of hosts, or the folder holds no
         prepared records.
+
+    Attributes:
+      empty_row: a row of padding alone, [length] of each feature: its shapes and types are those of all.
     """
 
     def __init__(
@@ -151,6 +154,7 @@ class Loader:
             elif over:
                 dataset = dataset[: len(dataset) - over]
         self._rows, self._batch_size = dataset, batch_size
+        self.empty_row: Batch = features(())
         dataset = dataset.map(features)
         dataset = dataset.batch(batch_size // process_count, drop_remainder=True, batch_fn=collate)
         dataset = dataset[process_index::process_count]

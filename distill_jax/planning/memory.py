@@ -28,7 +28,7 @@ def of_run(run: Run) -> Memory:
         mesh=dict(run.place.mesh.shape),
         batch_size=config.batch_size,
         lengths=run.lengths,
-        microbatches=config.microbatches,
+        microbatches=run.microbatches,
         optimizer=config.optimizer,
         loss_chunk=config.loss_chunk,
         partition=config.partitioning,
@@ -48,7 +48,7 @@ def _device_bytes(tree: Any) -> int:
 def _too_much(run: Run, job: Job, found: Memory, held: int) -> str:
     """The line that says what is too much, and which split of the batch would do, if any."""
     named, unit = run.config.named, run.place.batch_unit(1)
-    splits = [n for n in range(2, job.batch_size + 1) if job.batch_size % (n * unit) == 0]
+    splits = [n for n in range(run.microbatches + 1, job.batch_size + 1) if job.batch_size % (n * unit) == 0]
     full = dataclasses.replace(job.config, remat="full")
     ways = (
         (f"{named('microbatches')} {n}{also}", dataclasses.replace(job, config=config, microbatches=n))

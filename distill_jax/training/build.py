@@ -22,7 +22,7 @@ from distill_jax.errors import UserError
 from distill_jax.models.families import Network
 from distill_jax.models.lora import Lora
 from distill_jax.tasks.resolve import resolve
-from distill_jax.training import distributed, methods, partitioning
+from distill_jax.training import distributed, methods, microbatches, partitioning
 from distill_jax.training.adapters import Base, check_base, load_base
 from distill_jax.training.initial import check_start, load_teacher, open_start
 from distill_jax.training.losses import Objective
@@ -56,6 +56,7 @@ class Run:
       teacher: parameters of the teacher beside the student; None without one.
       base: the model beneath adapters; None where all weights are trained.
       place: the mesh and what is sharded over it.
+      microbatches: parts of a batch; where they do not divide it, it is padded.
       memory: of a step; None where nobody has estimated it.
     """
 
@@ -75,6 +76,7 @@ class Run:
     base: Base | None
     optimizer: optax.GradientTransformation
     place: Partitioner
+    microbatches: int
     memory: Memory | None = None
 
     @property
@@ -108,9 +110,8 @@ def build(
     model = model or methods.make_model(config)
     check_base(config)
     rows = 0 if config.examples_per_batch else config.batch_size  # 0, for any mesh: the records decide
-    place = partitioning.make_partitioner(
-        model.config, rows, config.microbatches, config.mesh, config.partitioning
-    )
+    split = config.microbatches or 1
+    place = partitioning.make_partitioner(model.config, rows, split, config.mesh, config.partitioning)
     start, spec = _start(config, model)
     sentinels = spans_of(named.views, config.task_feature_lengths)
     spec = distributed.first_alone(
@@ -125,7 +126,7 @@ def build(
     records, validation = _prepare(config, named.task, named.views, spec)
     require_label_probs(records.manifest)
     if config.examples_per_batch is not None:
-        rows = batch_rows(config.examples_per_batch, records.manifest, place.batch_unit(config.microbatches))
+        rows = batch_rows(config.examples_per_batch, records.manifest, place.batch_unit(split))
         config = dataclasses.replace(config, batch_size=rows)
     if (there := records.manifest["rows"]) < config.batch_size:
         label = config.named("batch_size" if config.examples_per_batch is None else "batch_examples")
@@ -136,7 +137,8 @@ def build(
     steps = config.steps_of(there)
     config = dataclasses.replace(config, train_steps=steps, epochs=None)  # as config.json is to have it
     model = with_vocabulary_size(model, vocabulary)
-    partitioning.check_model(place, model.config, config.batch_size, config.microbatches)
+    partitioning.check_model(place, model.config, config.batch_size, split)
+    tokens = sum(config.task_feature_lengths.values())
     objective = objective or methods.make_objective(config)
     teacher = None
     if objective.needs_teacher and config.teacher_top_k is not None:
@@ -147,7 +149,7 @@ def build(
         teacher_model, params = load_teacher(
             config.teacher_checkpoint_path, vocabulary, config.verify_checksums
         )
-        partitioning.check_model(place, teacher_model.config, config.batch_size, config.microbatches)
+        partitioning.check_model(place, teacher_model.config, config.batch_size, split)
         objective = dataclasses.replace(objective, teacher_model=teacher_model)
         teacher = partitioning.put(params, place.params(teacher_model))
     return Run(
@@ -164,6 +166,7 @@ def build(
         base=load_base(config, model, start, vocabulary, place),
         optimizer=optimizer or methods.make_optimizer(config),
         place=place,
+        microbatches=microbatches.of_run(config.microbatches, config.batch_size, tokens, place),
     )
 
 

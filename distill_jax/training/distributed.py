@@ -140,21 +140,20 @@ def meet() -> None:
         wait(key=f"distill_jax_{next(_meetings)}", timeout_ms=MEETING_SECONDS * 1000)
 
 
-def compiled_together(step: Callable) -> Callable:
-    """A jitted function for calls of the same shapes in all processes, which wait till all have compiled it.
+def called_together(compiled: Callable[[], Callable]) -> Callable:
+    """Calls what `compiled` gives, the first time when it is there in all processes.
 
     They compile at their own pace, while a collective operation waits only seconds for the others.
     """
-    if jax.process_count() == 1:
-        return step
-    compiled = None
+    met = False
 
     def call(*arguments):
-        nonlocal compiled
-        if compiled is None:
-            compiled = step.lower(*arguments).compile()
+        nonlocal met
+        step = compiled()
+        if not met:
             meet()
-        return compiled(*arguments)
+            met = True
+        return step(*arguments)
 
     return call
 

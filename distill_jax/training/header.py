@@ -31,6 +31,7 @@ def header(run: Run, step: int) -> dict[str, str]:
     if run.validation is not None:
         every = min(config.eval_period, config.train_steps)
         validation = f"; validation on {run.validation.manifest['examples']:,} examples every {every:,}"
+    parts = f", in {run.microbatches:,} parts" if run.microbatches > 1 else ""
     lines = {
         "student": f"{run.model.config.family}, {parameters}, {run.model.config.dtype}",
         "start": f"{start}; vocabulary of {run.vocabulary.vocab_size:,} ids",
@@ -38,7 +39,7 @@ def header(run: Run, step: int) -> dict[str, str]:
         "rows": f"{rows:,} of {' + '.join(f'{n:,}' for n in run.lengths.values())} tokens: {pairs:,} pairs, "
         f"{manifest['examples']:,} examples",
         "batch": f"{config.batch_size:,} rows: {pairs / rows * config.batch_size:,.0f} pairs, "
-        f"{config.batch_size * sum(run.lengths.values()):,} tokens",
+        f"{config.batch_size * sum(run.lengths.values()):,} tokens{parts}",
         "steps": f"{config.train_steps:,}: {epochs:,.1f} epochs{validation}",
         "devices": f"{devices.size} x {devices.flat[0].device_kind}, {describe(run.place.mesh.shape)}",
     }

@@ -97,7 +97,8 @@ class Loop:
     """Steps a state to the last step of its run.
 
     Attributes:
-      state: to start or resume from.
+      state: to start or resume from; it may still be computed.
+      start: its step.
       loader: batches of this host's rows, from the place of `state`; its `get_state` is saved.
       train_step: (state, batch) -> (state, metrics).
       validate: (parameters) -> scores; None for none.
@@ -106,6 +107,7 @@ class Loop:
     """
 
     state: TrainState
+    start: int
     loader: Iterable
     train_step: Callable
     checkpointer: Checkpointer
@@ -119,12 +121,11 @@ class Loop:
 
     def run(self) -> dict[str, float]:
         """Steps, logs, validates and saves; returns and raises what `trainer.train` does."""
-        self._start = int(self.state.step)
         self._log = Listener()
         if distributed.is_primary():
-            self._log = _Log(self.config, self._start, self.listener)
-            self.listener.begin(self.built, self._start)
-        self._pending = _Pending(self.guard, self._start)
+            self._log = _Log(self.config, self.start, self.listener)
+            self.listener.begin(self.built, self.start)
+        self._pending = _Pending(self.guard, self.start)
         self._means, self._scores = {}, {}
         self._began = self._logged = time.monotonic()
         self._tokens = 0
@@ -144,15 +145,15 @@ class Loop:
 
     def _steps(self, watch: Watch) -> None:
         config, train_steps = self.config, self.config.train_steps
-        if self._start and self._due(self._start) and not self.checkpointer.is_validated(self._start):
-            self._validated(self._start)  # the process before this one was stopped meanwhile
-        for step, batch in zip(range(self._start + 1, train_steps + 1), self.loader, strict=False):
+        if self.start and self._due(self.start) and not self.checkpointer.is_validated(self.start):
+            self._validated(self.start)  # the process before this one was stopped meanwhile
+        for step, batch in zip(range(self.start + 1, train_steps + 1), self.loader, strict=False):
             segments = (batch["encoder_segment_ids"], batch["decoder_segment_ids"])
             self._tokens += sum(int((ids > 0).sum()) for ids in segments)
             with self.place.active():
                 self.state, metrics = self.train_step(self.state, batch)
             self._pending.add(metrics)
-            if step == self._start + 1:
+            if step == self.start + 1:
                 jax.block_until_ready(metrics)
                 self._compiled = time.monotonic()
             last = step == train_steps
@@ -187,7 +188,7 @@ class Loop:
         """
         self._means, now = self._pending.average(), time.monotonic()
         speed = self._tokens * self.place.rows()[1] / (now - self._logged)
-        done, since = step - self._start - 1, self._compiled  # the first step's time is that of compiling it
+        done, since = step - self.start - 1, self._compiled  # the first step's time is that of compiling it
         if not done:
             done, since = 1, self._began
         left = (now - since) / done * (self.config.train_steps - step)

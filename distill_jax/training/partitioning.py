@@ -187,3 +187,11 @@ def put_batch(batch: dict[str, np.ndarray], partitioner: Partitioner) -> dict[st
     return {
         name: jax.make_array_from_process_local_data(partitioner.batch, rows) for name, rows in batch.items()
     }
+
+
+def batch_shapes(row: dict[str, np.ndarray], batch_size: int, partitioner: Partitioner) -> dict[str, Any]:
+    """What `put_batch` gives of batches whose rows, [length], are as this one: global shapes with shardings."""
+    return {
+        name: jax.ShapeDtypeStruct((batch_size, *x.shape), x.dtype, sharding=partitioner.batch)
+        for name, x in row.items()
+    }

@@ -7,6 +7,7 @@ import os
 import pathlib
 import platform
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import jax
@@ -38,6 +39,18 @@ def remembered(make: Callable[..., T]) -> Callable[..., T]:
         return kept(*args, **options)
 
     return call
+
+
+def compiling(lowered: jax.stages.Lowered) -> Future[jax.stages.Compiled]:
+    """Compiles a program, or takes it from the cache, in a thread of its own; an error is the future's.
+
+    XLA does both without Python's lock: the caller goes on meanwhile.
+    """
+    thread = ThreadPoolExecutor(1, "compile")
+    try:
+        return thread.submit(lowered.compile)
+    finally:
+        thread.shutdown(wait=False)
 
 
 def keep_compiled() -> None:

@@ -3,9 +3,11 @@
 import collections
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any, Protocol
 
 import jax
@@ -14,18 +16,18 @@ import optax
 from distill_jax.checkpoints import run_dir, trust, whole
 from distill_jax.checkpoints.orbax import Checkpointer, latest_step
 from distill_jax.config import PretrainConfig, TrainConfig
-from distill_jax.data.loader import Loader
+from distill_jax.data.loader import Batch, Loader
 from distill_jax.data.prepare import Prepared
 from distill_jax.errors import UserError
 from distill_jax.models.families import Network, describe
-from distill_jax.training import distributed, loop, methods, partitioning, trackers
+from distill_jax.training import distributed, loop, methods, microbatches, partitioning, trackers
 from distill_jax.training.build import Memory, Run, build
 from distill_jax.training.header import header
 from distill_jax.training.listener import Listener
 from distill_jax.training.losses import Objective
 from distill_jax.training.nonfinite import Guard
 from distill_jax.training.partitioning import Partitioner
-from distill_jax.training.programs import remembered
+from distill_jax.training.programs import compiling, remembered
 from distill_jax.training.start import example_ids, start, state_shapes
 from distill_jax.training.step import make_eval_step, make_train_step, means
 
@@ -146,12 +148,17 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
     kept = {"keep": config.keep_checkpoints, "keep_best": config.keep_best_checkpoints}
     checkpointer = Checkpointer(config.model_dir, **kept)
     with contextlib.closing(_loader(run, run.records, seed=config.seed)) as loader:
+        compiled = _compiled_step(run, loader)
+        if (latest_step(config.model_dir) or 0) < config.train_steps:
+            compiled()  # meanwhile the state is made or read
         state = start(run, checkpointer, loader)
-        options = {name: getattr(config, name) for name in ("seed", "microbatches", "loss_chunk", "z_loss")}
-        weights = tuple(run.view_weights.items())
-        train_step = _train_step(place, run.model, run.optimizer, weights, run.objective, run.lora, **options)
+        train_step = distributed.called_together(lambda: compiled().result())
         beside = (run.teacher, run.base and run.base.params)
-        train_step = distributed.compiled_together(train_step)
+
+        def put(batch: Batch) -> dict[str, jax.Array]:
+            batch = microbatches.padded(batch, loader.empty_row, run.microbatches)
+            return partitioning.put_batch(batch, place)
+
         ids = example_ids(run.task, "train")
         folder, limit = config.model_dir, config.max_skipped_steps
         guard = Guard(
@@ -159,8 +166,9 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
         )
         return loop.Loop(
             state=state,
+            start=latest_step(config.model_dir) or 0,  # whose checkpoint was whole; waits for no computation
             loader=loader,
-            train_step=lambda state, batch: train_step(state, partitioning.put_batch(batch, place), *beside),
+            train_step=lambda state, batch: train_step(state, put(batch), *beside),
             checkpointer=checkpointer,
             guard=guard,
             place=place,
@@ -170,6 +178,31 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
             listener=listener,
             built=run,
         ).run()
+
+
+def _compiled_step(run: Run, loader: Loader) -> Callable[[], Future]:
+    """What gives the run's train step, once it is compiled: that is begun at the first call."""
+    config, place = run.config, run.place
+    options = {name: getattr(config, name) for name in ("seed", "loss_chunk", "z_loss")}
+    options["microbatches"] = run.microbatches
+    weights = tuple(run.view_weights.items())
+    step = _train_step(place, run.model, run.optimizer, weights, run.objective, run.lora, **options)
+    state = place.shapes(state_shapes(run.model, run.optimizer, run.lora), run.model, run.lora)
+    rows = microbatches.divisible(config.batch_size, run.microbatches)
+    batch = partitioning.batch_shapes(loader.empty_row, rows, place)
+    beside = jax.tree.map(_shape, (run.teacher, run.base and run.base.params))
+    leaves, structure = jax.tree.flatten((state, batch, *beside))
+    return functools.partial(_compiling, step, place, tuple(leaves), structure)
+
+
+def _shape(x: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+
+@remembered
+def _compiling(step: Callable, place: Partitioner, leaves, structure) -> Future:
+    with place.active():
+        return compiling(step.lower(*jax.tree.unflatten(structure, leaves)))
 
 
 @remembered

@@ -51,8 +51,11 @@ def same(one, two):
 
 
 def test_shapes(path):
-    batch = next(Loader(path, 4, seed=0))
+    loader = Loader(path, 4, seed=0)
+    batch = next(loader)
     assert {values.shape for values in batch.values()} == {(4, 64)}
+    empty = {name: (row.shape, row.dtype) for name, row in loader.empty_row.items()}
+    assert empty == {name: (values.shape[1:], values.dtype) for name, values in batch.items()}
     assert batch["decoder_loss_weights"].dtype == np.float32
     assert batch["encoder_input_tokens"].dtype == np.int32
 

@@ -68,6 +68,7 @@ def train(folder, train_steps, validate, *, eval_period=2, checkpoint_period=100
     )
     return loop.Loop(
         state=state,
+        start=int(state.step),
         loader=Batches(place["place"]),
         train_step=lambda state, batch: (State(state.step + 1, state.params + 1), {"loss": state.params}),
         checkpointer=checkpointer,

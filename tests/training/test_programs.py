@@ -1,6 +1,7 @@
 """Compiled programs in the cache folder: by kind of machine, and only where nothing else is set."""
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from distill_jax.training import programs
@@ -51,3 +52,11 @@ def test_a_cache_that_cannot_be_written_is_told(compiled_in, tmp_path, caplog):
     assert compiled_in(INTEL) is None
     [line] = caplog.messages
     assert "each process compiles its programs anew" in line
+
+
+def test_a_program_is_compiled_beside_what_the_caller_does(monkeypatch):
+    lowered = jax.jit(lambda x: x + 1).lower(jax.ShapeDtypeStruct((2,), jnp.int32))
+    assert programs.compiling(lowered).result()(jnp.arange(2)).tolist() == [1, 2]
+    monkeypatch.setattr(type(lowered), "compile", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # told to whoever waits for the program
+        programs.compiling(lowered).result()

@@ -19,7 +19,7 @@ from distill_jax.decoding.student import load_student
 from distill_jax.errors import UserError
 from distill_jax.evaluation.evaluator import Evaluator, make_evaluator
 from distill_jax.tasks import registry
-from distill_jax.training import loop, optimizers, schedules, trainer
+from distill_jax.training import loop, microbatches, optimizers, schedules, trainer
 from distill_jax.training.listener import Listener
 from distill_jax.training.preemption import Preempted
 
@@ -248,6 +248,15 @@ def test_updates_that_are_not_finite_are_skipped_up_to_a_limit(tmp_path):
     assert [line["step"] for line in skipped] == [1, 2, 3]
     ids = [example.id for example in registry.get_task("entailment").source.examples("train")]
     assert all(line["examples"] and set(line["examples"]) <= set(ids) for line in skipped)
+
+
+def test_a_batch_that_does_not_divide_into_parts_is_padded_and_trains_the_same(tmp_path, monkeypatch):
+    options = {"dropout_rate": 0.0, "batch_size": 5, "learning_rate": 1e-3}
+    train(tmp_path / "whole", 2, **options)
+    monkeypatch.setattr(microbatches, "TOKENS", 3 * (96 + 48))
+    train(tmp_path / "parts", 2, **options)
+    assert losses(tmp_path / "parts") == pytest.approx(losses(tmp_path / "whole"), rel=1e-5)
+    assert json.loads((tmp_path / "parts" / "header.json").read_text())["batch"].endswith(", in 2 parts")
 
 
 def test_another_rate_schedule_or_start_is_another_run(undisturbed):
