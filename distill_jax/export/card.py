@@ -1,5 +1,6 @@
 """The model card of an exported student: a README with the front matter that the Hugging Face hub reads."""
 
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -7,7 +8,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from distill_jax import __version__
 from distill_jax.config import ExportConfig
 from distill_jax.export.facts import Facts
 from distill_jax.export.snippets import prefixes, snippet
@@ -100,10 +100,10 @@ def _yaml(text: str) -> str:
 
 def _summary(facts: Facts) -> str:
     run, config = facts.student.run, facts.student.model.config
-    method = METHODS.get(facts.method or "", UNKNOWN)
+    method, version = METHODS.get(facts.method or "", UNKNOWN), importlib.metadata.version("distill_jax")
     return (
         f"A student of the family {config.family} with {facts.parameters:,} parameters, trained for the task "
-        f"`{facts.student.task.name}` by distill_jax {__version__}, exported at step {facts.step}.\n\n"
+        f"`{facts.student.task.name}` by distill_jax {version}, exported at step {facts.step}.\n\n"
         f"Method: {method} Labels: {'the teacher' if run.label_source == 'teacher' else 'the reference'}'s."
     )
 
