@@ -1,11 +1,11 @@
 """A completion as the store has it: its key, its text, its cost and its provenance."""
 
 import datetime
+import importlib.metadata
 import math
 from collections.abc import Mapping
 from typing import Any
 
-import distill_jax
 from distill_jax.data.schema import Example
 from distill_jax.teachers import parsing, thinking
 from distill_jax.teachers.jobs import AnnotationPlan, Job
@@ -50,7 +50,7 @@ def records(
             "request_id": redact(str(reply.request_id)) if reply.request_id else None,
             "seconds": round(seconds, 3),
             "time": now,
-            "version": distill_jax.__version__,
+            "version": importlib.metadata.version("distill_jax"),
             **({"requests": 0} if lines else cost),
         }
         lines.append(line)
