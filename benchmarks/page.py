@@ -15,6 +15,8 @@ ROWS = (
     ("train", "ours", "reference", "training", "the paper's PyTorch computation", 2.0),
     ("train", "ours", "t5x_packed", "training", "T5X, its network and its packing", 2.5),
     ("train", "ours_shared_encoding", "reference", "with `step_by_step_shared`", "the same PyTorch", 3.0),
+    ("train_t5gemma", "ours", "reference", "training T5Gemma small", "transformers' T5Gemma in PyTorch", 1.8),
+    ("train_t5gemma", "ours_shared_encoding", "reference", "its `step_by_step_shared`", "the same", 1.8),
     ("decode_labels", "ours", "transformers", "labels decoded", "transformers' `generate`", 2.5),
     ("decode_labels", "ours", "ctranslate2_float32", "labels decoded", "CTranslate2, float32", 1.2),
     ("decode_labels", "ours", "ctranslate2_int8", "labels decoded", "CTranslate2, int8", None),

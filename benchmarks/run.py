@@ -39,7 +39,7 @@ PARTS = {
     "startup": Part("benchmarks.startup.run", 0, (3, 5)),
     "prepare": Part("benchmarks.prepare_peers.run", 30, (1, 2)),
     "scaling": Part("benchmarks.step_scaling.run", 30, (1, 2)),
-    "train_t5gemma": Part("benchmarks.train_step.run_t5gemma", 240, (10, 20)),
+    "train_t5gemma": Part("benchmarks.train_step.run_t5gemma", 600, (14, 30)),
 }
 LEFT_OUT = ("data_dir", "work", "seconds")  # of the settings in the results
 ONLY_FULL = ("train_t5gemma",)
