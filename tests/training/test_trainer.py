@@ -141,7 +141,7 @@ def test_the_latest_and_the_best_checkpoints_are_kept(tmp_path):
 
 @pytest.mark.skipif(not OPEN.exists(), reason="not Linux")
 def test_a_validation_leaves_no_file_open(tmp_path):
-    """Else a run of some thousand validations ends with "Too many open files"."""
+    """Else the thousandth of a run finds too many open files, and takes its prepared records for damaged."""
     opened = []
 
     def evaluator(run):
