@@ -6,7 +6,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import grain
 import numpy as np
 
 from distill_jax.config.json_types import require_known
@@ -110,6 +109,8 @@ def open_rows(folder: pathlib.Path) -> tuple[Any, np.ndarray]:
 
     Raises UserError when they cannot be read, or are not of one another.
     """
+    import grain  # here, for the benchmark of accelerators packs rows where there is none
+
     path = folder / "label_tokens.npy"
     try:
         label_tokens = np.load(path)

@@ -61,7 +61,8 @@ def make_train_step(
         params = params if lora is None else lora.combine(base, params)
         return objective(params, model=model, loss_chunk=loss_chunk, z_loss=z_loss, **rest)
 
-    loss_and_grad = jax.value_and_grad(loss, has_aux=True)
+    # Of parts of a batch it is traced twice, for their shapes and for their sum: jit remembers the first.
+    loss_and_grad = jax.jit(jax.value_and_grad(loss, has_aux=True), inline=True)
     optimizer = optax.with_extra_args_support(optimizer)  # the norm of the gradients, to those that clip by it
     placed = {} if shardings is None else {"out_shardings": (shardings, shardings.step)}
 

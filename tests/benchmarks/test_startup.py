@@ -1,6 +1,8 @@
 """Workers in processes of their own: start-up, and the accelerator's benchmark on the CPU."""
 
 import dataclasses
+import subprocess
+import sys
 
 import pytest
 
@@ -16,6 +18,11 @@ def test_the_import_is_measured_in_a_process_of_its_own(settings):
 def test_a_worker_that_fails_says_why():
     with pytest.raises(RuntimeError, match="no_such_part"):
         worker.call("benchmarks.startup", "--worker", "no_such_part", "tiny")
+
+
+def test_batches_of_random_ids_need_no_grain():
+    code = "import sys, benchmarks.fabricated; print({'tensorflow', 'gin', 'grain'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
 
 
 @pytest.mark.slow
