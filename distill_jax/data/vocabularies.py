@@ -108,9 +108,11 @@ class SentencePieceVocabulary(BaseVocabulary):
 
 def _processor(model: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
     try:
-        return sentencepiece.SentencePieceProcessor(model_proto=model)
-    except RuntimeError:
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        processor.id_to_piece(list(range(processor.get_piece_size())))  # in UTF-8, each of them
+    except (RuntimeError, UnicodeDecodeError):
         raise UserError(f"{name}: not a SentencePiece model") from None
+    return processor
 
 
 def _with_sentinels(model: bytes, count: int) -> bytes:

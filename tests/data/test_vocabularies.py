@@ -119,6 +119,12 @@ def test_bad_model_file(tmp_path, content, expected):
         load_vocabulary(path)
 
 
+@pytest.mark.parametrize("piece", [b"</s>", b"\xe2\x96\x81"])
+def test_a_model_whose_pieces_are_no_text(trained, piece):
+    with pytest.raises(UserError, match="^mine: not a SentencePiece model"):
+        SentencePieceVocabulary(trained.model.replace(piece, b"\x80" * len(piece)), name="mine")
+
+
 def test_bad_specs(tmp_path):
     (tmp_path / "vocabulary.json").write_text("{")
     with pytest.raises(UserError, match="no usable vocabulary.json"):
