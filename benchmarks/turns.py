@@ -28,13 +28,11 @@ class Entrant:
       work: does the whole work once, and returns its amount.
       warm_up: does so much of it that nothing is left to be compiled; what is told of it then.
       details: what is told of it at the end.
-      rest: is called when it has to wait, with the memory of all in sight.
     """
 
     work: Callable[[], float]
     warm_up: Callable[[], dict]
     details: Callable[[], dict]
-    rest: Callable[[], None] = lambda: None
 
 
 class Place(Protocol):
@@ -119,15 +117,11 @@ def measured(
 
 def _main(module: str, name: str) -> None:
     entrant = importlib.import_module(module).enter(json.loads(sys.stdin.readline()), name)
-    found = entrant.warm_up()
-    entrant.rest()
-    print(f"{_MARK}{json.dumps(found)}", flush=True)
+    print(f"{_MARK}{json.dumps(entrant.warm_up())}", flush=True)
     for line in sys.stdin:
-        if line.strip() == "work":
-            found = entrant.work()
-            entrant.rest()
-        else:
-            found = entrant.details() | {"peak_gib": worker.peak_gib()}
+        found = (
+            entrant.work() if line.strip() == "work" else entrant.details() | {"peak_gib": worker.peak_gib()}
+        )
         print(f"{_MARK}{json.dumps(found)}", flush=True)
 
 

@@ -16,9 +16,10 @@ def without_t5x(monkeypatch):
     monkeypatch.setattr(t5x_packed, "available", lambda: False)
 
 
-def test_a_peer_that_is_not_installed_is_none(tiny, settings, monkeypatch, without_t5x):
+@pytest.mark.parametrize("together", [True, False])
+def test_a_peer_that_is_not_installed_is_none(tiny, settings, monkeypatch, without_t5x, together):
     monkeypatch.setattr(pytorch_reference, "available", lambda: False)
-    found = train_step.run(settings, turns.Here)
+    found = train_step.run(settings, turns.Here, together)
     assert set(found) >= CONTESTANTS
     assert found["reference"] is None and found["t5x_packed"] is None
     assert set(found["flops"]) == {"ours"}

@@ -40,24 +40,3 @@ def test_a_second_step_faults_no_pages_in():
 
 def test_nothing_is_changed_where_an_accelerator_may_be():
     assert steps(True, "cuda,cpu")[0] is False
-
-
-RESIDENT = """
-import re
-import numpy as np
-from distill_jax.cli import host_memory
-host_memory.keep_freed()
-def resident():
-    return int(re.search("VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) >> 10
-np.ones(2**25)
-kept = resident()
-host_memory.give_back()
-print(kept - resident())
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
-def test_what_is_kept_is_given_back_on_request():
-    command = [sys.executable, "-c", RESIDENT]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-    assert int(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout) > 200
