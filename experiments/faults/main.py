@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from typing import Any
 
 from distill_jax.experiments import results
 from distill_jax.experiments.faults import page
@@ -40,7 +41,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as folder:
             run(args, args.work or pathlib.Path(folder))
     if args.results == FILE or args.page_only:
-        results.replace_part(PAGE, page.MARKS, page.page(json.loads(args.results.read_text())))
+        results.replace_part(PAGE, page.MARKS, page.page(figures(args.results)))
+
+
+def figures(path: pathlib.Path) -> dict[str, Any]:
+    """What the page is made of: these results, and those of the fuzzing."""
+    return json.loads(path.read_text()) | {"fuzz": json.loads((results.FOLDER / "fuzz.json").read_text())}
 
 
 def run(args: argparse.Namespace, work: pathlib.Path) -> None:

@@ -10,7 +10,7 @@ TEXT = """`{command}` injects faults into runs of the tiniest student, gives the
 again, and compares what it makes with what an undisturbed one makes, bit by bit. Found:
 
 {summary}
-{damage}{load}"""
+{damage}{load}{fuzz}"""
 DAMAGE = """### Damaged files before each command
 
 *stops*: one `error:` line that names the file and the way out. *recovers*: a warning that names it, and the
@@ -21,6 +21,15 @@ same result. *unharmed*: the same result; the command does not need the file.
 LOAD = """### Load and long runs
 
 {lines}"""
+FUZZ = """
+### Hostile files
+
+`python -m distill_jax.experiments.fuzz` feeds each reader of files and requests with damaged and odd ones
+({engine}): {inputs:,} inputs in {minutes:.0f} minutes. A finding is an exception but ours, more than
+{seconds:g} seconds, more than {gib:g} GiB or the death of the process; {faults} are not mended.
+
+{table}
+"""
 GROWS = (
     "What grows: the first validations compile a program of decoding for each number of rows and length of "
     "output that they meet, until they have met all; and TensorStore keeps a little of each save."
@@ -111,8 +120,27 @@ def _load(figures: Figures) -> str:
     return LOAD.format(lines="\n".join(lines)) if lines else ""
 
 
+def _fuzz(figures: Mapping[str, Any]) -> str:
+    total, limits = figures["total"], figures["limits"]
+    rows = [
+        [name, f"{each['inputs']:,}", str(len(each["faults"]))] for name, each in figures["readers"].items()
+    ]
+    return FUZZ.format(
+        engine=figures["engine"],
+        inputs=total["inputs"],
+        minutes=total["seconds"] / 60,
+        seconds=limits["seconds"],
+        gib=limits["bytes"] / 2**30,
+        faults=total["faults"],
+        table=markdown(["reader", "inputs", "findings"], rows),
+    )
+
+
 def page(figures: Figures) -> str:
     """The part of the page, without the marks."""
     columns = ["fault", "injected", "lost", "recovery", "tests"]
     summary = markdown(columns, list(_summary(figures)))
-    return TEXT.format(command=COMMAND, summary=summary, damage=_damage(figures), load=_load(figures))
+    fuzz = _fuzz(figures["fuzz"]) if "fuzz" in figures else ""
+    return TEXT.format(
+        command=COMMAND, summary=summary, damage=_damage(figures), load=_load(figures), fuzz=fuzz
+    )

@@ -94,7 +94,7 @@ def test_the_part_of_the_page_by_hand():
 def test_the_page_of_the_docs_is_that_of_the_figures():
     before, after = page.MARKS
     part = pathlib.Path(main.PAGE).read_text().split(before)[1].partition(after)[0]
-    assert part == page.page(json.loads(main.FILE.read_text()))
+    assert part == page.page(main.figures(main.FILE))
 
 
 def test_the_tests_that_the_page_names_are_there():
