@@ -207,6 +207,15 @@ def test_a_missing_checkpoint_is_named(undisturbed, tmp_path):
         checkpoints.steps(str(tmp_path))
 
 
+@pytest.fixture
+def heard():
+    """SIGINT as in a terminal, also where the tests run in the background, which a shell has ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_stop_it_saves_and_goes_on_from_there(undisturbed, tmp_path, number):
     handler = signal.getsignal(number)
@@ -225,6 +234,7 @@ def test_told_to_stop_it_saves_and_goes_on_from_there(undisturbed, tmp_path, num
     assert losses(tmp_path) == losses(undisturbed)
 
 
+@pytest.mark.usefixtures("heard")
 def test_a_second_interruption_ends_it_at_once(tmp_path):
     before = signal.getsignal(signal.SIGINT)
 
