@@ -117,14 +117,14 @@ def run(settings: Settings, place: type[turns.Place] = turns.Alone, together: bo
     data.use(settings)
     job, names = dataclasses.asdict(settings), installed(settings)
     groups = [names] if together else [[name] for name in names]
-    limits = {"repeats": settings.repeats, "seconds": settings.seconds / len(groups)}
+    options = {"repeats": settings.repeats, "seconds": settings.seconds / len(groups)}
+    options |= {"check": check_agreement, "place": place}
     rates: dict[str, list[float]] = {}
     details: dict[str, dict] = {}
-    limits |= {"check": check_agreement, "place": place}
     for group in groups:
-        found = turns.measured("benchmarks.train_step", job, group, **limits)
-        rates |= found[0]
-        details |= found[1]
+        of_group, told = turns.measured("benchmarks.train_step", job, group, **options)
+        rates |= of_group
+        details |= told
     check_agreement(details)
     found = {key: {name: one.get(key) for name, one in details.items()} for key in DETAILS}
     config = students.config(settings.size, settings.dtype, settings.family)

@@ -14,6 +14,7 @@ from distill_jax.teachers.messages import Answer, Reply
 from distill_jax.teachers.quality import as_bytes
 from distill_jax.teachers.secrets import redact
 
+_VERSION = importlib.metadata.version("distill_jax")  # read once: each line of a store has it
 _PLACES = 100  # of a label's text in an answer that are tried
 
 
@@ -50,7 +51,7 @@ def records(
             "request_id": redact(str(reply.request_id)) if reply.request_id else None,
             "seconds": round(seconds, 3),
             "time": now,
-            "version": importlib.metadata.version("distill_jax"),
+            "version": _VERSION,
             **({"requests": 0} if lines else cost),
         }
         lines.append(line)
