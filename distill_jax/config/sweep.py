@@ -14,6 +14,9 @@ class SweepConfig(TrustOption):
     output: str | None = option(None, "folder of the cells and results.json; default sweeps/NAME of the file")
     workers: int = option(1, "cells that run at once; local ones share out cores and GPUs", minimum=1)
     retries: int = option(1, "further attempts of a cell that failed", minimum=0)
+    finished: str | None = option(
+        None, "results.json of this sweep from another machine: what is finished there is not run", path=True
+    )
     table: bool = option(False, "run nothing: results.json and table of what is finished")
     cell: str | None = option(None, "run this cell alone, in this process", metavar="NAME")
     cluster: str | None = option(

@@ -20,7 +20,7 @@ from distill_jax.config import SweepConfig
 from distill_jax.errors import Status, UserError
 from distill_jax.experiments.sweep import grid, sources, table
 from distill_jax.experiments.sweep.grid import Cell, Sweep, folder_of
-from distill_jax.experiments.sweep.results import read_result
+from distill_jax.experiments.sweep.results import read_result, take
 
 LOG = "log.txt"
 BUSY = "another process runs it"
@@ -30,10 +30,12 @@ def run(config: SweepConfig) -> int:
     """Runs what is missing, writes results.json and prints the table; the exit status.
 
     Raises:
-      UserError: for a file that says what cannot be, see `grid.read`, and for data or checkpoints that are not
-        there.
+      UserError: for a file that says what cannot be, see `grid.read` and `results.take`, and for data or
+        checkpoints that are not there.
     """
     sweep = grid.read(config.file, config.trust)
+    if config.finished is not None:
+        take(config.finished, sweep, config.folder)
     failures = {} if config.table else Runner(config, sweep).run()
     is_written = table.deliver(sweep, config.folder, failures)
     for name, reason in failures.items():

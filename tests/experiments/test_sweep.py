@@ -18,7 +18,7 @@ from distill_jax.config import EvalConfig, TrainConfig
 from distill_jax.evaluation.run import evaluate_run
 from distill_jax.evaluation.significance import mean_interval, share_interval
 from distill_jax.experiments.sweep import grid, run, table
-from distill_jax.experiments.sweep.results import read_result
+from distill_jax.experiments.sweep.results import read_result, take
 
 ROOT = pathlib.Path(__file__).parents[2]
 SHAPE = {"emb_dim": 16, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1, "head_dim": 8}
@@ -306,6 +306,67 @@ def record(method, share, seed, right, total=10):
     made = {"method": method, "model": "mini", "label_source": "reference", "fraction": share, "seed": seed}
     test = {"right": right, "total": total}
     return made | {"train_examples": int(100 * share), "chosen": {"alpha": 0.5}, "test": test}
+
+
+def test_what_another_machine_finished_is_taken_over_and_the_rest_runs(write, inside, capsys, tmp_path):
+    first = write(methods=["standard"])
+    assert sweep(first) == 0 and len(inside) == 1
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    there = tmp_path / "elsewhere" / "results.json"
+    (record,) = json.loads(there.read_text())["cells"]
+    both = write()
+    capsys.readouterr()
+    assert sweep(both, "--finished", str(there)) == 0
+    assert f"{there}: 1 finished cells taken, 0 were finished here" in capsys.readouterr().out
+    found = results_of(both)["cells"]
+    assert len(inside) == 2 and found[0] == record and found[1]["method"] == "step_by_step"
+
+    assert sweep(both, "--finished", str(there)) == 0 and len(inside) == 2
+    assert "0 finished cells taken, 1 were finished here" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "other"},
+        {"correct": "0"},
+        {"test": None},
+        {"search": [{"values": {"learning_rate": 3.0}}]},
+        {"search_seconds": float("nan")},
+        {"chosen": ...},
+    ],
+)
+def test_a_record_that_is_not_of_this_sweep_is_told_and_its_cell_runs(write, inside, capsys, tmp_path, change):
+    path = write(methods=["standard"])
+    (cell,) = grid.read(path).cells
+    record = {
+        "name": cell.name,
+        "task": "t",
+        **cell.place(),
+        "correct": "01",
+        "test": {"right": 1, "total": 2},
+        "validation": {"right": 1, "total": 2},
+        "search": [{"values": {}}],
+        "chosen": {},
+        "search_seconds": 1.0,
+        "test_fingerprint": "f",
+    }
+    foreign = {name: value for name, value in (record | change).items() if value is not ...}
+    file, unfinished = tmp_path / "results.json", {"name": "later", "error": "not finished"}
+    file.write_text(json.dumps({"cells": [unfinished, foreign]}))
+    assert sweep(path, "--finished", str(file)) == 0 and len(inside) == 1
+    told = capsys.readouterr().out
+    assert f"1 are not of this sweep, or lack figures: {foreign['name']}" in told and "later" not in told
+    file.write_text(json.dumps({"cells": [record]}))
+    assert take(str(file), grid.read(path), tmp_path / "whole") is None
+    assert read_result(cell, tmp_path / "whole") == record
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"cells": 1}', '{"cells": [1]}', '{"cells": [{}]}', "{"])
+def test_what_is_no_results_of_a_sweep_is_one_line(write, inside, capsys, tmp_path, text):
+    (tmp_path / "results.json").write_text(text)
+    assert sweep(write(), "--finished", str(tmp_path / "results.json")) == 1 and not inside
+    assert f"{tmp_path / 'results.json'}" in capsys.readouterr().err
 
 
 def test_the_table_by_hand():
