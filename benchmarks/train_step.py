@@ -112,16 +112,19 @@ def enter(job: dict, name: str) -> turns.Entrant:
 def run(settings: Settings, place: type[turns.Place] = turns.Alone, together: bool = True) -> dict[str, Any]:
     """Measures all; pairs a second of each round, None for those that are not installed.
 
-    In turn, or one after the other in an equal part of the time, each when the one before has ended.
+    T5X's come after the others: all five at once take more than 24 GiB. Each group has its part of the time,
+    and those in it take turns; without `together` each contestant is a group of its own.
     """
     data.use(settings)
     job, names = dataclasses.asdict(settings), installed(settings)
-    groups = [names] if together else [[name] for name in names]
-    options = {"repeats": settings.repeats, "seconds": settings.seconds / len(groups)}
-    options |= {"check": check_agreement, "place": place}
+    groups = [[name] for name in names]
+    if together:
+        groups = [[name for name in names if (name in T5X) == last] for last in (False, True)]
+    options = {"repeats": settings.repeats, "check": check_agreement, "place": place}
     rates: dict[str, list[float]] = {}
     details: dict[str, dict] = {}
-    for group in groups:
+    for group in filter(None, groups):
+        options["seconds"] = settings.seconds * len(group) / len(names)
         of_group, told = turns.measured("benchmarks.train_step", job, group, **options)
         rates |= of_group
         details |= told

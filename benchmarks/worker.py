@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,8 @@ def call(
 
 def last_line(errors: str, status: int) -> str:
     """What a process died of, as far as it said."""
+    if status == -signal.SIGKILL:
+        return "ended by SIGKILL: the memory was short, or somebody killed it"
     return (errors.strip().splitlines() or [f"exit status {status}"])[-1]
 
 

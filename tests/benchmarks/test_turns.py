@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from benchmarks import turns
+from benchmarks import turns, worker
 
 MODULE = """
 import os
@@ -39,3 +39,8 @@ def test_each_has_a_process_and_a_memory_of_its_own(module):
 def test_one_that_fails_says_why(module):
     with pytest.raises(RuntimeError, match="broken: ValueError: it has no such part"):
         turns.measured(module, {}, ["broken"], repeats=1)
+
+
+def test_a_contestant_that_was_killed_is_told_from_one_that_failed():
+    assert worker.last_line("a line of a log\nKeyError: 'a'\n", 1) == "KeyError: 'a'"
+    assert "SIGKILL" in worker.last_line("a line of a log\n", -9)
