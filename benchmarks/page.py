@@ -9,6 +9,8 @@ from benchmarks.results import UNITS
 from distill_jax.experiments.results import replace_part
 
 README, RESULTS = pathlib.Path("README.md"), pathlib.Path("benchmarks/results")
+# Linux says no more of these processors than numbers.
+NAMES = {"AMD EPYC, family 25, model 17": "EPYC (Zen 4)", "AMD EPYC, family 26, model 2": "EPYC (Zen 5)"}
 MARKS = ("<!-- speed -->\n", "<!-- /speed -->")
 # (part, ours, peer, what is measured, what the peer is, our goal) of each row of a processor
 ROWS = (
@@ -66,12 +68,16 @@ def _rows(files: Sequence[tuple[pathlib.Path, Mapping[str, Any]]]) -> Iterator[s
             ratio, unit = found[ours]["median"] / found[peer]["median"], UNITS[part]
             aim = "" if goal is None else f"{goal:g}" + ("" if ratio >= goal else ", missed")
             rates = f"{_rate(found, ours, unit)} | {who} {_rate(found, peer, unit)}"
-            yield f"| {what} | {results['device']} | {rates} | {ratio:.2f} | {aim} |"
+            yield f"| {what} | {_name(results)} | {rates} | {ratio:.2f} | {aim} |"
+
+
+def _name(results: Mapping[str, Any]) -> str:
+    return NAMES.get(results["device"], results["device"])
 
 
 def _processor(path: pathlib.Path, results: Mapping[str, Any]) -> str:
     """A processor's peaks and start-up, and how much of a ratio to PyTorch its product is."""
-    text = f"{results['device']}, {results['cores']} cores ([results]({path.as_posix()})): "
+    text = f"{_name(results)}, {results['cores']} cores ([results]({path.as_posix()})): "
     peaks = {name: peak for name, peak in (results.get("peaks") or {}).items() if peak}
     if len(peaks) == 2:
         text += (
