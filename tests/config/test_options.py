@@ -41,9 +41,9 @@ def test_a_new_field_is_flag_macro_help_check_identity_and_docs_row(tmp_path):
     (tmp_path / "own.gin").write_text("WARM_RESTARTS = 7\n")
     assert parsed(WithNewOption, *common, f"--gin_file={tmp_path}/own.gin").warm_restarts == 7
     help_text = flags.Parser(options=WithNewOption).format_help()
-    assert (
-        "--restarts N, --warm-restarts N" in help_text and "restarts of the schedule (default 2)" in help_text
-    )
+    # From Python 3.13 on the value is named once.
+    assert re.search("--restarts( N)?, --warm-restarts N", help_text)
+    assert "restarts of the schedule (default 2)" in help_text
     (row,) = [line for line in docs.rows(WithNewOption) if "warm_restarts" in line]
     assert row.startswith("| `--restarts`, `--warm-restarts` | `WARM_RESTARTS` | `warm_restarts` |")
     with pytest.raises(UserError, match=r"^--restarts \(WARM_RESTARTS\): expected .* at least 0"):
