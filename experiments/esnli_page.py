@@ -43,9 +43,10 @@ The sweep resumes, so it may be stopped at any time, also on another machine (`-
 results), and the table has what is finished so far. {finished}
 
 {table}
-{how}. Three passes over the rows up to an eighth, above it as many examples as that; the same rate, batches
-of about 8 labels and as many rationales. The floors and the teacher are those of the same test rows: `words` is a logistic regression on
-the words of the hypothesis, with those that the premise lacks.
+{how}. Three passes over the rows up to an eighth, above it as many examples
+as that; the same rate, batches of about 8 labels and as many rationales. The floors and the teacher are those
+of the same test rows: `words` is a logistic regression on the words of the hypothesis, with those that the
+premise lacks.
 
 {passing}
 

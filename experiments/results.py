@@ -6,6 +6,8 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from distill_jax import files
+
 FOLDER = pathlib.Path("experiments/results")
 
 
@@ -19,7 +21,7 @@ def add_flags(parser: argparse.ArgumentParser, name: str) -> None:
 def write(path: pathlib.Path, figures: Mapping[str, Any]) -> None:
     """Writes figures as JSON; folders above are made. Raises ValueError for a number that is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(figures, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    files.write_text(path, json.dumps(figures, indent=2, allow_nan=False) + "\n")
 
 
 def replace_part(path: pathlib.Path, marks: tuple[str, str], text: str) -> None:

@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 
@@ -273,3 +274,11 @@ def causal_vocabulary():
     tokenizer.train_from_iterator([" ".join(words[n:] + words[:n]) for n in range(len(words))], trainer)
     tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
     return CausalVocabulary(tokenizer.to_str(), "<|im_end|>")
+
+
+@pytest.fixture
+def heard():
+    """SIGINT as in a terminal, also where the tests run in the background, which a shell has ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

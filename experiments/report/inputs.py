@@ -44,6 +44,8 @@ def read(paths: Sequence[str], split: str, label_by: str | None) -> Input:
             hint = (
                 f": give the folders of runs in it, such as {inside[0]}" if inside else f": expected {EXPECTED}"
             )
+            if (pathlib.Path(folder) / "cells").is_dir():
+                hint = ": if it is a sweep's, none of its cells is finished yet"
             raise UserError(f"{folder}: not the folder of a run, it has no {RUN}{hint}")
     evaluations = {folder: _evaluations(folder, split) for folder in folders}
     way = label_by or _common_way(evaluations, split)

@@ -6,12 +6,22 @@ each with keys of its own in place of the file's; a cell that comes twice runs o
 
 import dataclasses
 import itertools
+import os
 import pathlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from distill_jax.config import EvalConfig, Options, Sources, TrainConfig, build, gin_files, yaml_files
+from distill_jax.config import (
+    DataOptions,
+    EvalConfig,
+    Options,
+    Sources,
+    TrainConfig,
+    build,
+    gin_files,
+    yaml_files,
+)
 from distill_jax.config.data import METHODS
 from distill_jax.config.options import check, nearest, parse
 from distill_jax.config.training import ONLY_OF
@@ -19,6 +29,7 @@ from distill_jax.config.trust import refuse_guarded
 from distill_jax.data.prepare import hash_of
 from distill_jax.errors import UserError
 from distill_jax.tasks import registry
+from distill_jax.tasks.resolve import resolve
 
 # Key of the file -> the option of `TrainConfig` that each of its values is.
 AXES = {"methods": "method", "models": "", "fractions": "data_fraction", "label_sources": "label_source"}
@@ -79,16 +90,35 @@ class Cell:
             "seed": config.seed,
         }
 
-    def named(self) -> "Cell":
-        """With its name."""
+    def named(self, known: dict[tuple, list[str] | None]) -> "Cell":
+        """With its name; `known` has what is in own data that was looked at before."""
         config = self.config()
         content = {name: getattr(config, name) for name in self.options if name not in NO_CONTENT}
         scored = {name: value for name, value in self.evaluation.items() if name != "batch_size"}
-        key = hash_of([self.gin, content, self.epochs, scored])
+        rows = _rows_of(config, known)
+        key = hash_of([self.gin, content, self.epochs, scored, *([] if rows is None else [rows])])
         words = [config.method_name, self.model, f"{config.data_fraction:g}"]
         words += [config.label_source] if config.label_source != "reference" else []
         name = "-".join([*words, f"seed{config.seed}", key[:6]])
         return dataclasses.replace(self, name=re.sub(r"[^\w.-]+", "_", name))
+
+
+def _rows_of(config: TrainConfig, known: dict[tuple, list[str] | None]) -> list[str] | None:
+    """Fingerprints of the splits of own data, so that other rows in the same file are another cell.
+
+    None for a task's rows, for a source that is no file of this machine, and where a file cannot be read: then
+    nothing runs, see `sources.check`.
+    """
+    if not config.data or not os.path.exists(config.data):
+        return None
+    key = tuple(str(getattr(config, name)) for name in DataOptions.options())
+    if key not in known:
+        try:
+            source = resolve(config).task.source
+            known[key] = [source.fingerprint(split) for split in ("train", "validation", "test")]
+        except UserError:
+            known[key] = None
+    return known[key]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +151,8 @@ def read(path: str, trust: bool = False) -> Sweep:
             _check_keys(grid, OF_A_GRID, "grids")
         grids = [{**found, **grid} for grid in grids]
         _check_by_method(grids)
-        cells = {cell.name: cell for grid in grids for cell in _cells(grid, trust)}
+        known: dict[tuple, list[str] | None] = {}
+        cells = {cell.name: cell for grid in grids for cell in _cells(grid, trust, known)}
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return Sweep(tuple(cells.values()), found.get("slurm", {}))
@@ -132,6 +163,8 @@ def _check_keys(found: Any, known: Mapping[str, Any], where: str) -> None:
         raise UserError(f"{where}: expected keys with values, such as `seeds: [0, 1, 2]`")
     for key, value in found.items():
         if key not in known:
+            if key in TrainConfig.options().keys() - OF_THE_SWEEP:
+                raise UserError(f"no key {key!r}: it is an option of training: write it under `train`")
             raise UserError(f"no key {key!r}: {nearest(str(key), known)}")
         kinds = known[key] if isinstance(known[key], tuple) else (known[key],)
         if not isinstance(value, kinds) or value == [] or (isinstance(value, bool) and bool not in kinds):
@@ -148,7 +181,7 @@ def _check_by_method(grids: Sequence[Mapping[str, Any]]) -> None:
             raise UserError(f"by_method: {method!r} is not among the methods: {nearest(str(method), methods)}")
 
 
-def _cells(grid: Mapping[str, Any], trust: bool) -> Iterator[Cell]:
+def _cells(grid: Mapping[str, Any], trust: bool, known: dict[tuple, list[str] | None]) -> Iterator[Cell]:
     if "methods" not in grid:
         raise UserError(f"no key 'methods': which of {', '.join(METHODS)}")
     if {"steps", "epochs"} <= grid.keys():
@@ -187,7 +220,7 @@ def _cells(grid: Mapping[str, Any], trust: bool) -> Iterator[Cell]:
             epochs=grid.get("epochs"),
             evaluation=evaluation,
             keep_checkpoints=grid.get("keep_checkpoints", True),
-        ).named()
+        ).named(known)
 
 
 def _check_options(cls: type[Options], options: Any, where: str) -> None:

@@ -1,6 +1,7 @@
 """What is on the disk of a sweep: the records of its finished cells, without JAX."""
 
 import json
+import os
 import pathlib
 import sys
 from typing import Any
@@ -43,11 +44,14 @@ def read_result(cell: Cell, root: pathlib.Path) -> dict[str, Any] | None:
 def take(path: str, sweep: Sweep, root: pathlib.Path) -> None:
     """Takes over the records of a results.json, of the cells of a sweep that are not finished in `root`.
 
-    A record says all but the predictions of each row. What it is not taken for is told on stdout.
+    A record says all but the predictions of each row. `path` may be the folder of a results.json. What is not
+    taken is told on stdout.
 
     Raises:
       UserError: for a file that is not the results.json of a sweep.
     """
+    if os.path.isdir(path):
+        path = os.path.join(path, "results.json")
     values = files.read_json(path)
     records = values.get("cells") if isinstance(values, dict) else None
     if not isinstance(records, list) or not all(isinstance(each, dict) and "name" in each for each in records):
@@ -67,9 +71,10 @@ def take(path: str, sweep: Sweep, root: pathlib.Path) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             files.write_text(folder / RESULT, json.dumps(record, indent=2, allow_nan=False) + "\n")
             taken += 1
-    print(f"{path}: {taken} finished cells taken, {known} were finished here", flush=True)
+    print(f"{path}: finished cells taken: {taken}, finished here before: {known}", flush=True)
     if foreign:
-        print(f"  {len(foreign)} are not of this sweep, or lack figures: {', '.join(foreign)}", flush=True)
+        why = "not taken, of other settings or rows than this sweep's, or without figures"
+        print(f"  {why}: {', '.join(foreign)}", flush=True)
 
 
 def _is_record(record: dict[str, Any], cell: Cell) -> bool:

@@ -64,7 +64,7 @@ class Runner:
     def __init__(self, config: SweepConfig, sweep: Sweep):
         self._config, self._sweep, self._root = config, sweep, config.folder
         self._stops: list[Callable[[], None]] = []
-        self._stopping = False
+        self._stopping, self._writing = False, threading.Lock()
         self._places, self._mine = itertools.count(), threading.local()
         self._executor = None if config.cluster is None else _executor(config, sweep)
 
@@ -113,6 +113,8 @@ class Runner:
             status = self._execute(cell.name, str(folder / LOG))
             if (found := read_result(cell, self._root)) is not None:
                 print(table.line(found), flush=True)
+                with self._writing:  # now, as the sweep may be stopped before its end
+                    table.write(self._sweep, self._root, {})
                 return None
             reason = _reason(status, folder / LOG)
             if reason.startswith("error: "):  # the user's to set right

@@ -26,11 +26,18 @@ def accuracy(record: Mapping[str, Any]) -> float:
     return record["test"]["right"] / record["test"]["total"]
 
 
+def _split(record: Mapping[str, Any]) -> str:
+    return record["test"].get("split", "test")
+
+
 def line(record: Mapping[str, Any]) -> str:
     """A line on a finished cell."""
     values = ", ".join(f"{name} {value}" for name, value in record["chosen"].items())
     validation = record["validation"]["right"] / max(record["validation"]["total"], 1)
-    figures = f"validation {validation:.1%}, test {accuracy(record):.1%}, {record['search_seconds']:.0f} s"
+    figures = f"validation {validation:.1%}, "
+    if _split(record) != "validation":  # which stands in for test where the data has none
+        figures += f"{_split(record)} {accuracy(record):.1%}, "
+    figures += f"{record['search_seconds']:.0f} s"
     return f"{record['name']}: {figures}" + (f", {values}" if values else "")
 
 
@@ -39,19 +46,14 @@ def deliver(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> bo
 
     `failures` says of cells by their names why they have no result.
     """
-    records = [
-        read_result(cell, root)
-        or {"name": cell.name, **cell.place(), "error": failures.get(cell.name, "not finished")}
-        for cell in sweep.cells
-    ]
-    found = [record for record in records if "test" in record]
+    found = write(sweep, root, failures)
     print(f"{len(found)} of {len(sweep.cells)} cells are finished")
     if not found:
         print(f"no table, and no {root}/results.json: they are written once a cell is finished")
         return False
     rules = _floors(sweep, found, root)
-    results.write(root / "results.json", {"split": "test", "cells": records, "floors": rules})
-    columns, rows = table(found, rules, planned=len({record["seed"] for record in records}))
+    write(sweep, root, failures)
+    columns, rows = table(found, rules, planned=len({cell.place()["seed"] for cell in sweep.cells}))
     test = found[0]["test"]
     rows_of = f"{test['total']:,} {test['split']} rows"
     shown = Table(title=f"{found[0]['task']}, label accuracy on {rows_of}", caption=how(found))
@@ -65,13 +67,34 @@ def deliver(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> bo
     return True
 
 
+def write(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Writes results.json, with the floors that are measured so far; the records of the finished cells.
+
+    Without a finished one nothing is written. The arguments are those of `deliver`.
+    """
+    records = [
+        read_result(cell, root)
+        or {"name": cell.name, **cell.place(), "error": failures.get(cell.name, "not finished")}
+        for cell in sweep.cells
+    ]
+    found = [record for record in records if "test" in record]
+    if found:
+        rules = _kept(root, found[0]["test_fingerprint"])["floors"]
+        results.write(root / "results.json", {"split": "test", "cells": records, "floors": rules})
+    return found
+
+
+def _kept(root: pathlib.Path, fingerprint: str) -> dict[str, Any]:
+    """The floors in their file, as far as they are of these test rows."""
+    path = root / FLOORS
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    return kept if kept.get("fingerprint") == fingerprint else {"fingerprint": fingerprint, "floors": []}
+
+
 def _floors(sweep: Sweep, found: Records, root: pathlib.Path) -> list[dict[str, Any]]:
     """`floors.measure` of each share and seed, with `seed`; kept in a file: a regression takes seconds."""
     path, config = root / FLOORS, sweep.cells[0].config()
-    key = found[0]["test_fingerprint"]
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    if kept.get("fingerprint") != key:
-        kept = {"fingerprint": key, "floors": []}
+    kept = _kept(root, found[0]["test_fingerprint"])
     known = {(each["share"], each["seed"]) for each in kept["floors"]}
     limit = sweep.cells[0].evaluation.get("eval_examples")
     try:
@@ -95,7 +118,7 @@ def table(cells: Records, rules: Records, planned: int) -> tuple[list[str], list
     """
     shares = sorted({each["fraction"] for each in cells})
     examples = {each["fraction"]: each["train_examples"] for each in cells}
-    columns = ["test accuracy", *(f"{share:.4g} ({examples[share]:,} rows)" for share in shares)]
+    columns = [f"{_split(cells[0])} accuracy", *(f"{share:.4g} ({examples[share]:,} rows)" for share in shares)]
     kinds = dict.fromkeys((each["method"], each["model"], each["label_source"]) for each in cells)
     several = [len({kind[place] for kind in kinds}) > 1 for place in range(3)]
     rows = []

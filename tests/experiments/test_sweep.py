@@ -141,6 +141,7 @@ def test_steps_by_share_and_options_by_model_and_method(write):
         ({"steps": {0.5: 3}}, "steps: none for the share 1; there are: 0.5"),
         ({"epochs": 2}, "give steps or epochs, not both"),
         ({"grids": [{"task": "cqa"}]}, "no key 'task'"),
+        ({"data": "my.csv"}, "no key 'data': it is an option of training: write it under `train`"),
     ],
 )
 def test_a_mistake_in_the_file_is_one_line(write, capsys, keys, message):
@@ -317,12 +318,28 @@ def test_what_another_machine_finished_is_taken_over_and_the_rest_runs(write, in
     both = write()
     capsys.readouterr()
     assert sweep(both, "--finished", str(there)) == 0
-    assert f"{there}: 1 finished cells taken, 0 were finished here" in capsys.readouterr().out
+    assert f"{there}: finished cells taken: 1, finished here before: 0" in capsys.readouterr().out
     found = results_of(both)["cells"]
     assert len(inside) == 2 and found[0] == record and found[1]["method"] == "step_by_step"
 
     assert sweep(both, "--finished", str(there)) == 0 and len(inside) == 2
-    assert "0 finished cells taken, 1 were finished here" in capsys.readouterr().out
+    assert "finished cells taken: 0, finished here before: 1" in capsys.readouterr().out
+
+
+def test_other_rows_in_the_same_file_are_other_cells(write, inside, tmp_path, capsys):
+    path = write(methods=["standard"])
+    assert sweep(path) == 0 and len(inside) == 1
+    before = (tmp_path / "out" / "results.json").read_text()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "results.json").write_text(before)
+    data = tmp_path / "test.jsonl"
+    data.write_text(data.read_text().replace("1 is even", "one is even"))
+    capsys.readouterr()
+    assert sweep(path, "--finished", str(tmp_path / "elsewhere")) == 0 and len(inside) == 2
+    told, (old,) = capsys.readouterr().out, json.loads(before)["cells"]
+    assert f"or without figures: {old['name']}\n" in told
+    (new,) = results_of(path)["cells"]
+    assert new["name"] != old["name"] and new["test_fingerprint"] != old["test_fingerprint"]
 
 
 @pytest.mark.parametrize(
@@ -356,7 +373,7 @@ def test_a_record_that_is_not_of_this_sweep_is_told_and_its_cell_runs(write, ins
     file.write_text(json.dumps({"cells": [unfinished, foreign]}))
     assert sweep(path, "--finished", str(file)) == 0 and len(inside) == 1
     told = capsys.readouterr().out
-    assert f"1 are not of this sweep, or lack figures: {foreign['name']}" in told and "later" not in told
+    assert f"or without figures: {foreign['name']}\n" in told and "later" not in told
     file.write_text(json.dumps({"cells": [record]}))
     assert take(str(file), grid.read(path), tmp_path / "whole") is None
     assert read_result(cell, tmp_path / "whole") == record
@@ -411,6 +428,20 @@ def wait_for(process, condition):
     while not condition():
         assert process.poll() is None, "the sweep ended before it was killed"
         time.sleep(0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("told, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_sweep_that_is_told_to_stop_says_how_it_goes_on(write, heard, tmp_path, told, status):
+    path, root = write(), tmp_path / "stopped"
+    command = [sys.executable, "-m", "distill_jax.cli", "sweep", path, "--output", str(root)]
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, start_new_session=True, cwd=ROOT, **pipes)
+    wait_for(process, (root / "results.json").exists)
+    process.send_signal(told)
+    assert "told to stop: " in process.communicate()[1] and process.returncode == status
+    first, second = json.loads((root / "results.json").read_text())["cells"]
+    assert first["test"]["total"] and second["error"] == "not finished"
 
 
 @pytest.mark.slow

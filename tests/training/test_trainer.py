@@ -207,14 +207,6 @@ def test_a_missing_checkpoint_is_named(undisturbed, tmp_path):
         checkpoints.steps(str(tmp_path))
 
 
-@pytest.fixture
-def heard():
-    """SIGINT as in a terminal, also where the tests run in the background, which a shell has ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_stop_it_saves_and_goes_on_from_there(undisturbed, tmp_path, number):
