@@ -30,7 +30,7 @@ def require_whole(model_dir: str, step: int) -> None:
     if faults := damage(model_dir, step):
         good = [other for other in step_folders(model_dir) if other != step and not damage(model_dir, other)]
         others = f"the steps {good} are whole: take one of them (--step, or {folder.parent}/STEP)"
-        others = others if good else "no other step is whole"
+        others = others if good else "no other step is whole: take a copy of the run, or train it anew"
         raise UserError(f"{folder / faults[0]}: the checkpoint is damaged; {others}")
     _warn_of_none(folder)
 

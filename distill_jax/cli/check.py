@@ -13,7 +13,9 @@ def _check(config: CheckConfig) -> int:
     from distill_jax.checkpoints.checking import check_run
 
     checked = check_run(config.model_dir)
-    table = Table("file", "", "found", title=config.model_dir, title_justify="left")
+    table = Table(title=config.model_dir, title_justify="left")
+    for name in ("file", "state", "found"):
+        table.add_column(name, overflow="fold")  # a name that is cut short names no file
     for each in checked:
         table.add_row(each.name, "DAMAGED" if each.is_damaged else "", Text(each.words))
     Console().print(table)
