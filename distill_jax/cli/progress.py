@@ -107,7 +107,7 @@ class ProgressBar(Quiet):
         for name, text in header(run, step).items():
             print(f"{name:9}{text}", file=sys.stderr)
         self._total = train_steps = run.config.train_steps
-        self._whole = train_steps - step
+        self._whole, self._began = train_steps - step, step
         what = "compiling the first step" if step < train_steps else "trained to its last step before"
         print(what, file=sys.stderr, flush=True)
         if self._console.is_terminal:
@@ -120,12 +120,12 @@ class ProgressBar(Quiet):
     def train(
         self, step: int, metrics: Mapping[str, float], tokens_per_second: float, seconds_left: float
     ) -> None:
-        """Shows the latest means; the first time how long the run will take."""
-        if self._whole and step < self._total:
+        """Shows the latest means; after more than one step also, once, how long the run will take."""
+        if self._whole and self._began + 1 < step < self._total:
             each = seconds_left / (self._total - step)
             text = f"time     about {duration(self._whole * each)} for {self._whole:,} steps of {each:.2g} s"
             self._console.print(text, highlight=False, soft_wrap=True)
-        self._whole = 0
+            self._whole = 0
         losses = [
             f"{name.removesuffix('_loss')} {value:.3f}"
             for name, value in metrics.items()

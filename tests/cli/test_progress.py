@@ -26,6 +26,16 @@ def test_a_pipe_gets_a_line_each_ten_seconds_and_the_last(monkeypatch, capsys):
     assert lines[2:] == [f"step {step}/40  {text}" for step in (10, 30, 40)]
 
 
+def test_the_first_step_alone_does_not_tell_how_long_a_run_takes(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "header", lambda run, step: {})
+    bar = progress.ProgressBar()
+    bar.begin(types.SimpleNamespace(config=types.SimpleNamespace(train_steps=40)), 20)
+    bar.train(21, {"loss": 1.0}, 1.0, 190.0)
+    assert "time " not in capsys.readouterr().err
+    bar.train(22, {"loss": 1.0}, 1.0, 18.0)
+    assert "time     about 20 s for 20 steps of 1 s" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("seconds", "told"), [(0.4, "0 s"), (119, "119 s"), (150, "2 min"), (9000, "2.5 h"), (260_000, "3.0 days")]
 )
