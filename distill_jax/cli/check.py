@@ -6,15 +6,15 @@ from distill_jax.config import CheckConfig
 
 @command("check", "look for damage in a run's checkpoints and files")
 def _check(config: CheckConfig) -> int:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from distill_jax.checkpoints.checking import check_run
+    from distill_jax.evaluation.tables import console
 
     checked = check_run(config.model_dir)
     table = Table("file", "", "found", title=config.model_dir, title_justify="left")
     for each in checked:
         table.add_row(each.name, "DAMAGED" if each.is_damaged else "", Text(each.words))
-    Console().print(table)
+    console().print(table)
     return int(any(each.is_damaged for each in checked))

@@ -3,7 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
+
+
+def console(**options: Any) -> Console:
+    """A console that shows texts as they are: `[/yes]` in a label or a path is no tag, and `:x:` no emoji."""
+    return Console(markup=False, emoji=False, **options)
 
 
 def _cell(value: Any) -> str:

@@ -7,12 +7,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from distill_jax import files
 from distill_jax.errors import UserError
-from distill_jax.evaluation import html
+from distill_jax.evaluation import html, tables
 from distill_jax.experiments.demo import summary
 from distill_jax.experiments.demo.experiment import Settings, compare
 from distill_jax.experiments.report import inputs, page
@@ -88,7 +87,7 @@ def run(task: str, seeds: int, output: str) -> int:
       UserError: see `checked_folder`; for a file that cannot be written.
     """
     folder = checked_folder(task, seeds, output)
-    console = Console()
+    console = tables.console()
     settings = Settings(task=task)
     began = time.monotonic()
 

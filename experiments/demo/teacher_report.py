@@ -8,10 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
-from distill_jax.evaluation import html
+from distill_jax.evaluation import html, tables
 from distill_jax.experiments.demo import students
 from distill_jax.experiments.demo.main import checked_folder
 from distill_jax.experiments.demo.with_teacher import STUDENTS, Settings, compare
@@ -99,7 +98,7 @@ def run(task: str, seeds: int, output: str) -> int:
     folder = checked_folder(task, seeds, output)
     settings = Settings(task=task)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every file it opens
-    console, began = Console(), time.monotonic()
+    console, began = tables.console(), time.monotonic()
 
     def say(text: str) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
