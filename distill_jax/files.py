@@ -126,10 +126,19 @@ def read_text(path: str | os.PathLike) -> str:
 
 
 def read_json(path: str | os.PathLike, what: str = "JSON") -> Any:
-    """The value of a JSON file. Raises UserError when it cannot be read, or is not `what`."""
+    """The value of a JSON file, of texts that UTF-8 can have.
+
+    Raises UserError when it cannot be read, or is not `what`.
+    """
     text = read_text(path)
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError as error:
+        half = error.object[error.start : error.end].encode("ascii", "backslashreplace").decode()
+        raise UserError(f"{path}: not {what}: {half:.12}, half a surrogate pair, which has no UTF-8") from None
     except ValueError as error:
         raise UserError(f"{path}: not {what}: {error}") from None
     except RecursionError:

@@ -6,11 +6,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from distill_jax import files
+from distill_jax.config.json_types import require_known
 from distill_jax.errors import UserError
+from distill_jax.evaluation import tables
 from distill_jax.evaluation.significance import seeds_interval
 from distill_jax.experiments import floors, results
 from distill_jax.experiments.sweep.grid import Sweep
@@ -59,7 +60,7 @@ def deliver(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> bo
         shown.add_column(column, justify="left" if column == columns[0] else "right")
     for row in rows:
         shown.add_row(*row)
-    console = Console()
+    console = tables.console()
     console.print(shown)
     console.print(f"{root}/results.json", highlight=False, soft_wrap=True)
     return True
@@ -69,8 +70,8 @@ def _floors(sweep: Sweep, found: Records, root: pathlib.Path) -> list[dict[str, 
     """`floors.measure` of each share and seed, with `seed`; kept in a file: a regression takes seconds."""
     path, config = root / FLOORS, sweep.cells[0].config()
     key = found[0]["test_fingerprint"]
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    if kept.get("fingerprint") != key:
+    kept = _kept(path)
+    if kept["fingerprint"] != key:
         kept = {"fingerprint": key, "floors": []}
     known = {(each["share"], each["seed"]) for each in kept["floors"]}
     limit = sweep.cells[0].evaluation.get("eval_examples")
@@ -83,6 +84,20 @@ def _floors(sweep: Sweep, found: Records, root: pathlib.Path) -> list[dict[str, 
         print(f"no floors: {error}")
     files.write_text(path, json.dumps(kept, indent=2) + "\n")
     return kept["floors"]
+
+
+def _kept(path: pathlib.Path) -> dict[str, Any]:
+    """What the file of floors holds; where it is damaged, which nobody need know, they are measured again."""
+    try:
+        kept = files.read_json(path)
+        require_known(kept, {"fingerprint": str, "floors": list[dict[str, Any]]})
+        for each in kept["floors"]:
+            require_known(each, {"share": float, "seed": int, "accuracies": dict[str, dict[str, Any]]})
+            for accuracy in each["accuracies"].values():
+                require_known(accuracy, {"value": float})
+        return kept
+    except UserError:
+        return {"fingerprint": None, "floors": []}
 
 
 def table(cells: Records, rules: Records, planned: int) -> tuple[list[str], list[list[str]]]:
