@@ -54,6 +54,15 @@ def disk_errors(path: str | os.PathLike, advice: str = "choose another place") -
         raise
 
 
+def words_of_disk(error: OSError) -> str | None:
+    """What is wrong with a disk, a folder or a path, on one line; None for any other error of the system."""
+    if error.errno in FULL:
+        return f"{error.filename or 'the output'}: no space left on the disk: free some"
+    if error.filename is not None and errno.errorcode.get(error.errno) in _REFUSED:
+        return f"{error.filename}: cannot be read or written ({error.strerror}): choose another place"
+    return None
+
+
 def _errno(error: Exception, path: pathlib.Path) -> int | None:
     """The system's number of an error of writing `path`; None for an error of anything else."""
     if not isinstance(error, OSError) or error.errno is None:

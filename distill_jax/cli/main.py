@@ -87,10 +87,10 @@ def main(argv: list[str] | None = None) -> int:
         _end_output()
         return Status.CLOSED
     except OSError as error:
-        if error.errno not in files.FULL:
+        if (words := files.words_of_disk(error)) is None:
             raise
         _end_output()
-        print(f"error: {error.filename or 'the output'}: no space left on the disk: free some", file=sys.stderr)
+        print(f"error: {words}", file=sys.stderr)
         return Status.FAILED
 
 

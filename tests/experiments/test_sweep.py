@@ -454,6 +454,14 @@ def test_what_is_no_results_of_a_sweep_is_one_line(write, inside, capsys, tmp_pa
     assert f"{tmp_path / 'results.json'}" in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_written_is_one_line(write, inside, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file", tmp_path / "file/below", tmp_path / ("x" * 300)):
+        assert cli.main(["sweep", write(), "--output", str(output)]) == 1 and not inside
+        (told,) = capsys.readouterr().err.splitlines()
+        assert told.startswith(f"error: {output}") and "cannot be read or written (" in told
+
+
 def test_the_table_by_hand():
     cells = [record("standard", 0.5, seed, right) for seed, right in enumerate((5, 6, 7))]
     cells += [record("standard", 1.0, 0, 8), record("step_by_step", 1.0, 0, 9)]
