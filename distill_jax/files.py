@@ -54,6 +54,15 @@ def disk_errors(path: str | os.PathLike, advice: str = "choose another place") -
         raise
 
 
+def words_of_disk(error: OSError) -> str | None:
+    """What is wrong with a disk, a folder or a path, on one line; None for any other error of the system."""
+    if error.errno in FULL:
+        return f"{error.filename or 'the output'}: no space left on the disk: free some"
+    if error.filename is not None and errno.errorcode.get(error.errno) in _REFUSED:
+        return f"{error.filename}: cannot be read or written ({error.strerror}): choose another place"
+    return None
+
+
 def _errno(error: Exception, path: pathlib.Path) -> int | None:
     """The system's number of an error of writing `path`; None for an error of anything else."""
     if not isinstance(error, OSError) or error.errno is None:
@@ -126,10 +135,19 @@ def read_text(path: str | os.PathLike) -> str:
 
 
 def read_json(path: str | os.PathLike, what: str = "JSON") -> Any:
-    """The value of a JSON file. Raises UserError when it cannot be read, or is not `what`."""
+    """The value of a JSON file, of texts that UTF-8 can have.
+
+    Raises UserError when it cannot be read, or is not `what`.
+    """
     text = read_text(path)
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError as error:
+        half = error.object[error.start : error.end].encode("ascii", "backslashreplace").decode()
+        raise UserError(f"{path}: not {what}: {half:.12}, half a surrogate pair, which has no UTF-8") from None
     except ValueError as error:
         raise UserError(f"{path}: not {what}: {error}") from None
     except RecursionError:

@@ -11,7 +11,6 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from distill_jax.data.schema import Example
@@ -22,6 +21,7 @@ from distill_jax.errors import UserError
 from distill_jax.evaluation.evaluator import read_split
 from distill_jax.evaluation.significance import share_interval
 from distill_jax.experiments import results
+from distill_jax.experiments.console import console
 from distill_jax.scoring.floors import predictions
 from distill_jax.tasks import entailment, registry
 
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     for row in rows:
         shown.add_row(*row)
-    Console(width=110).print(shown)
+    console(width=110).print(shown)
 
 
 if __name__ == "__main__":

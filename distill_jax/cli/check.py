@@ -6,11 +6,11 @@ from distill_jax.config import CheckConfig
 
 @command("check", "look for damage in a run's checkpoints and files")
 def _check(config: CheckConfig) -> int:
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from distill_jax.checkpoints.checking import check_run
+    from distill_jax.experiments.console import console
 
     checked = check_run(config.model_dir)
     table = Table(title=config.model_dir, title_justify="left")
@@ -18,5 +18,5 @@ def _check(config: CheckConfig) -> int:
         table.add_column(name, overflow="fold")  # a name that is cut short names no file
     for each in checked:
         table.add_row(each.name, "DAMAGED" if each.is_damaged else "", Text(each.words))
-    Console().print(table)
+    console().print(table)
     return int(any(each.is_damaged for each in checked))

@@ -24,20 +24,20 @@ def _data_list() -> int:
 
 @command("data show", "examples of a task as the student sees them")
 def _data_show(config: ShowConfig) -> int:
-    from rich.console import Console
     from rich.text import Text
 
+    from distill_jax.experiments.console import console
     from distill_jax.tasks.resolve import resolve
 
     resolved = resolve(config)
     task, views = resolved.task, resolved.views
-    console = Console()
+    shown = console()
     for example in itertools.islice(task.source.examples(config.split), config.count):
-        console.print(Text(f"{example.id}  teacher: {example.teacher_label}", style="bold"))
+        shown.print(Text(f"{example.id}  teacher: {example.teacher_label}", style="bold"))
         for view in views:
             texts = view(example)
             inputs, targets = texts if texts else (view.inputs(example), "(no target)")
-            console.print(Text(f"  inputs   {inputs!r}\n  targets  {targets!r}"))
+            shown.print(Text(f"  inputs   {inputs!r}\n  targets  {targets!r}"))
     return 0
 
 
@@ -56,9 +56,9 @@ def _data_stats(config: StatisticsConfig) -> int:
     if config.json:
         print_json(figures)
         return 0
-    from rich.console import Console
+    from distill_jax.experiments.console import console
 
-    Console().print(_statistics_table(figures))
+    console().print(_statistics_table(figures))
     return 0
 
 

@@ -3,6 +3,7 @@
 import atexit
 import gc
 import importlib
+import io
 import logging
 import os
 import sys
@@ -67,6 +68,7 @@ def main(argv: list[str] | None = None) -> int:
     # Imports and tracing make a million objects that stay: seldom looked through, a start is a tenth faster.
     gc.set_threshold(50_000, 20, 20)
     atexit.register(gc.freeze)  # at its end they need not be looked through again: half a second
+    _show_any_text()
     args = parser().parse_args(argv)
     try:
         config = [configuration(args)] if args.options else []
@@ -85,11 +87,17 @@ def main(argv: list[str] | None = None) -> int:
         _end_output()
         return Status.CLOSED
     except OSError as error:
-        if error.errno not in files.FULL:
+        if (words := files.words_of_disk(error)) is None:
             raise
         _end_output()
-        print(f"error: {error.filename or 'the output'}: no space left on the disk: free some", file=sys.stderr)
+        print(f"error: {words}", file=sys.stderr)
         return Status.FAILED
+
+
+def _show_any_text() -> None:
+    """Escapes what standard output's encoding does not have, such as a label in Greek with LC_ALL=C."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _end_output() -> None:

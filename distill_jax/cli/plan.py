@@ -45,9 +45,9 @@ def _plan(config: PlanConfig) -> int:
 
 
 def _print(plans, device, config: PlanConfig) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from distill_jax.experiments.console import console
     from distill_jax.training.mesh import describe
 
     first = plans[0]
@@ -81,7 +81,7 @@ def _print(plans, device, config: PlanConfig) -> None:
     row(hours, lambda each: f"{each.device_hours(config.train_steps):,.0f}")
     row("compiled in, s", lambda each: f"{each.compile_seconds:.0f}")
     row("compiler's memory, GB", lambda each: f"{each.compile_bytes / GB:.2f}")
-    Console(width=max(100, 40 + 24 * len(plans))).print(table)
+    console(width=max(100, 40 + 24 * len(plans))).print(table)
 
 
 @command("models", "the models that --model knows: size, licence, checkpoint, memory")
@@ -92,8 +92,9 @@ def _models(config: ModelsConfig) -> int:
     if config.json:
         print_json([dataclasses.asdict(each) for each in found])
         return 0
-    from rich.console import Console
     from rich.table import Table
+
+    from distill_jax.experiments.console import console
 
     inputs, targets = LENGTHS.values()
     table = Table(
@@ -112,5 +113,5 @@ def _models(config: ModelsConfig) -> int:
         )
         start = (each.licence or "-", each.checkpoint or "from scratch")
         table.add_row(each.name, each.family, *start, *sizes)
-    Console(width=150).print(table)
+    console(width=150).print(table)
     return 0

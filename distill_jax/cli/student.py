@@ -15,10 +15,9 @@ SERVE_EXTRA = ("aiohttp", "prometheus_client", "pydantic")
 @command("eval", "score a trained student", "distill-jax eval student")
 def _eval(config: EvalConfig) -> int:
     require_run(config.model_dir)  # before anything heavy is imported
-    from rich.console import Console
-
     from distill_jax.evaluation.run import evaluate_run
     from distill_jax.evaluation.tables import evaluation_tables, quantization_cost
+    from distill_jax.experiments.console import console
 
     quiet()
     keep_compiled()
@@ -27,7 +26,7 @@ def _eval(config: EvalConfig) -> int:
         print_json({**dataclasses.asdict(evaluated), "predictions": str(evaluated.predictions)})
         return 0
     for table in evaluation_tables(evaluated.title, evaluated.results):
-        Console().print(table)
+        console().print(table)
     if len(evaluated.weights) > 1:
         print(quantization_cost(*evaluated.results[-2:]))
     print(f"predictions: {evaluated.predictions}")
@@ -42,11 +41,10 @@ def _compare(config: CompareConfig) -> int:
     if config.json:
         print_json(result)
         return 0
-    from rich.console import Console
-
     from distill_jax.evaluation.tables import comparison_table
+    from distill_jax.experiments.console import console
 
-    Console().print(comparison_table(result))
+    console().print(comparison_table(result))
     return 0
 
 

@@ -176,10 +176,14 @@ def check(field: dataclasses.Field, value: Any) -> Any:
         return _number(field, value, kinds)
     if isinstance(value, str | os.PathLike) and str in kinds:
         text = os.fspath(value)
+        if "\0" in text:  # from a file: no path has it, and no command line
+            _refuse(field, text)
         return text if not entry.choices or text in entry.choices else _refuse(field, text)
     if isinstance(value, list | tuple) and tuple in kinds:
         for part in value:
             if not isinstance(part, item) or (entry.choices and part not in entry.choices):
+                _refuse(field, part)
+            if isinstance(part, str) and "\0" in part:
                 _refuse(field, part)
         return tuple(value)
     if isinstance(value, Mapping) and dict in kinds:

@@ -7,12 +7,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from distill_jax import files
 from distill_jax.errors import UserError
 from distill_jax.evaluation import html
+from distill_jax.experiments.console import console
 from distill_jax.experiments.demo import summary
 from distill_jax.experiments.demo.experiment import Settings, compare
 from distill_jax.experiments.report import inputs, page
@@ -88,13 +88,13 @@ def run(task: str, seeds: int, output: str) -> int:
       UserError: see `checked_folder`; for a file that cannot be written.
     """
     folder = checked_folder(task, seeds, output)
-    console = Console()
+    shown = console()
     settings = Settings(task=task)
     began = time.monotonic()
 
     def show(result: dict[str, Any]) -> None:
         spent = f"  {result['steps']:>5} steps {result['seconds']:6.1f} s" if "steps" in result else ""
-        console.print(
+        shown.print(
             f"{result['train_examples']:>6,} examples  seed {result['seed']}  "
             f"{summary.NAMES[result['method'], result['comparison']]:24}"
             f"accuracy {100 * result['accuracy']:5.1f}%" + spent,
@@ -109,10 +109,10 @@ def run(task: str, seeds: int, output: str) -> int:
         table.add_column(column, justify="left" if column == columns[0] else "right")
     for row in rows:
         table.add_row(*row)
-    console.print(table)
-    console.print(summary.how(results), highlight=False)
+    shown.print(table)
+    shown.print(summary.how(results), highlight=False)
     for sample in _samples(results):
-        console.print(
+        shown.print(
             f"\n{sample['input']}\n  label      {sample['label']}, predicted {sample['predicted_label']}"
             f"\n  rationale  {sample['predicted_rationale']}",
             highlight=False,
@@ -120,5 +120,5 @@ def run(task: str, seeds: int, output: str) -> int:
             soft_wrap=True,
         )
     write(folder, results, settings, seeds)
-    console.print(f"\n{folder}/report.html and {folder}/results.json: {time.monotonic() - began:.0f} s")
+    shown.print(f"\n{folder}/report.html and {folder}/results.json: {time.monotonic() - began:.0f} s")
     return 0

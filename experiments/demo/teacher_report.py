@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from distill_jax.evaluation import html
+from distill_jax.experiments.console import console
 from distill_jax.experiments.demo import students
 from distill_jax.experiments.demo.main import checked_folder
 from distill_jax.experiments.demo.with_teacher import STUDENTS, Settings, compare
@@ -99,10 +99,10 @@ def run(task: str, seeds: int, output: str) -> int:
     folder = checked_folder(task, seeds, output)
     settings = Settings(task=task)
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs every file it opens
-    console, began = Console(), time.monotonic()
+    shown, began = console(), time.monotonic()
 
     def say(text: str) -> None:
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        shown.print(text, highlight=False, markup=False, soft_wrap=True)
 
     figures = compare(settings, range(seeds), folder / "runs", say)
     table = Table(title="Label accuracy on 1,000 test examples")
@@ -110,7 +110,7 @@ def run(task: str, seeds: int, output: str) -> int:
         table.add_column(column)
     for row in table_rows(figures):
         table.add_row(*row)
-    console.print(table)
+    shown.print(table)
     say(annotation_line(figures))
     written = {"task": settings.task, "settings": dataclasses.asdict(settings), **figures}
     (folder / "results.json").write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")

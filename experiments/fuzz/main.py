@@ -21,10 +21,10 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from distill_jax.experiments import results
+from distill_jax.experiments.console import console
 
 SECONDS, MEMORY = 2.0, 1 << 30  # that an input may take, beside what the process has
 _LATE = 240  # seconds that a process may take beside feeding: it makes a student first
@@ -90,6 +90,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     engine = "atheris" if importlib.util.find_spec("atheris") else "mutations alone"
     figures = {"engine": engine, "python": platform.python_version(), "seed": args.seed, "total": total}
     results.write(args.results, figures | {"limits": {"seconds": SECONDS, "bytes": MEMORY}, "readers": readers})
-    Console(width=140).print(table)
+    console(width=140).print(table)
     print(f"{total['inputs']:,} inputs, {total['faults']} faults: {args.results}")
     raise SystemExit(int(total["faults"] > 0))

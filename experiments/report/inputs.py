@@ -3,6 +3,7 @@
 import json
 import pathlib
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from distill_jax import files
 from distill_jax.checkpoints import run_dir
 from distill_jax.checkpoints.layout import METRICS, RUN
 from distill_jax.config.data import method_in
-from distill_jax.errors import UserError, words_of
+from distill_jax.errors import UserError
 from distill_jax.evaluation.comparison import read_predictions
 from distill_jax.experiments.report.runs import RULES, Input, Run, amount
 from distill_jax.models.families import make_config
@@ -18,6 +19,7 @@ from distill_jax.planning.presets import count
 
 EXPECTED = "the folder of a run or of a sweep, a results.json of a sweep or of the demo, or a file of floors"
 WAYS = ("generate", "rank", "constrain")  # in which labels are found, the one to be preferred first
+CURVES = ("train/loss", "train/device_seconds", "validation/label_accuracy")  # that the page reads of metrics
 # Options that are fields of a `Run`, or say nothing of what was learnt.
 _NOT_TOLD = re.compile(
     r"model_dir|seed|data_fraction|num_examples|method|mixture_or_task_name|label_source|.*_period|keep_.*|"
@@ -155,28 +157,52 @@ def _metrics(folder: pathlib.Path) -> list[dict[str, Any]]:
         return []
     try:  # a last line may be cut short: the run was killed
         lines = [json.loads(line) for line in files.read_text(path).splitlines() if line.endswith("}")]
-        if all(isinstance(line["step"], int) for line in lines):
-            return lines
-        raise ValueError("a step is no whole number")
+        if not all(isinstance(line["step"], int) and abs(line["step"]) < _MOST for line in lines):
+            raise ValueError("a step is no whole number")
+        for value in (line[name] for line in lines for name in CURVES if name in line):
+            if not isinstance(value, int | float) or abs(value) > sys.float_info.max:
+                raise ValueError(f"expected a number, got {value!r:.40}")
+        return lines
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: expected metrics with a `step` in each line: {error!r}") from None
 
 
-# What the entries of a record have to be, where they are there.
-_KINDS: dict[str, tuple[Any, str]] = {
-    **dict.fromkeys(("method", "model", "label_source", "correct", "run", "predictions"), (str, "a text")),
-    **dict.fromkeys(("accuracy", "fraction", "seconds", "flops", "learning_rate"), ((int, float), "a number")),
-    **dict.fromkeys(("parameters", "train_examples", "seed", "steps"), (int, "a whole number")),
-    **dict.fromkeys(("test", "device"), (dict, "an object")),
+# What the entries of a record have to be, where they are there: their kind, in words, and within which bounds.
+_NUMBER, _WHOLE, _MOST = (int, float), int, 1e18
+_SHARE = (_NUMBER, "a number", 0, 1)
+_COUNT = (_WHOLE, "a whole number", 0, _MOST)
+_TEXT = (str, "a text", None, None)
+_OBJECT = (dict, "an object", None, None)
+_KINDS: dict[str, tuple[Any, str, float | None, float | None]] = {
+    **dict.fromkeys(("method", "model", "label_source", "correct", "run", "predictions"), _TEXT),
+    **dict.fromkeys(("comparison", "test_fingerprint"), _TEXT),
+    **dict.fromkeys(("accuracy", "fraction"), _SHARE),
+    **dict.fromkeys(("seconds", "learning_rate"), (_NUMBER, "a number", 0, _MOST)),
+    "flops": (_NUMBER, "a number", 0, 1e36),
+    **dict.fromkeys(("parameters", "train_examples", "steps"), _COUNT),
+    "seed": (_WHOLE, "a whole number", -_MOST, _MOST),
+    **dict.fromkeys(("test", "device"), _OBJECT),
 }
+_TEST_KINDS = {"right": _COUNT, "total": _COUNT, "teacher_accuracy": _SHARE}
+_DEVICE_KINDS = {"count": (_WHOLE, "a whole number", 1, _MOST)}
+_FLOOR_KINDS = {"share": _SHARE, "train_examples": _COUNT, "rows": _COUNT}
+
+
+def _check(values: Mapping[str, Any], kinds: Mapping[str, Any], where: str) -> None:
+    """Raises UserError for the first entry of another kind, or out of its bounds; null counts as absent."""
+    for name, (accepted, expected, low, high) in kinds.items():
+        value = values.get(name)
+        if value is None:
+            continue
+        is_kind = isinstance(value, accepted) and not isinstance(value, bool)
+        if not is_kind or (low is not None and not low <= value <= high):  # NaN is in no bounds
+            bounds = "" if low is None else f" from {low:g} to {high:g}"
+            raise UserError(f"{where}{name}: expected {expected}{bounds}, got {value!r:.60}")
 
 
 def _file(path: str) -> Input:
     """The runs of a sweep's or the demo's results, and of a file of floors."""
-    try:
-        values = json.loads(files.read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: expected {EXPECTED}; this file is not JSON: {words_of(error):.200}") from None
+    values = files.read_json(path, f"JSON, where {EXPECTED} is expected")
     parts = {name: values.get(name) for name in ("cells", "runs", "floors")} if isinstance(values, dict) else {}
     lists = [part for part in parts.values() if part is not None]
     if not lists or not all(
@@ -199,11 +225,15 @@ def _file(path: str) -> Input:
 def _floors(path: str, floors: Sequence[Mapping[str, Any]], split: str | None) -> list[Run]:
     """The rules that `experiments.floors` measured."""
     try:
+        for number, each in enumerate(floors, 1):
+            _check(each, _FLOOR_KINDS, f"{path}, floors {number}: ")
+            for name, value in each["accuracies"].items():
+                _check(value, {"value": _SHARE}, f"{path}, floors {number}: {name}: ")
         runs = [
             Run(
                 source=path,
                 method=name,
-                accuracy=value["value"],
+                accuracy=float(value["value"]),
                 share=each["share"],
                 train_rows=each["train_examples"],
                 test_rows=each["rows"],
@@ -222,10 +252,9 @@ def _floors(path: str, floors: Sequence[Mapping[str, Any]], split: str | None) -
 
 def _add_cell(found: Input, path: str, number: int, cell: Mapping[str, Any]) -> None:
     """Adds a record of a file of results, or the reason why it is not shown."""
-    for name, (kinds, expected) in _KINDS.items():
-        value = cell.get(name)
-        if value is not None and (not isinstance(value, kinds) or isinstance(value, bool)):
-            raise UserError(f"{path}, run {number}: {name}: expected {expected}, got {value!r:.60}")
+    _check(cell, _KINDS, f"{path}, run {number}: ")
+    _check(cell.get("test") or {}, _TEST_KINDS, f"{path}, run {number}: test.")
+    _check(cell.get("device") or {}, _DEVICE_KINDS, f"{path}, run {number}: device.")
     for name in ("predictions", "run"):
         if cell.get(name) and files.leads_out(cell[name]):
             raise UserError(
@@ -239,6 +268,8 @@ def _add_cell(found: Input, path: str, number: int, cell: Mapping[str, Any]) -> 
     if correct and "right" in test and (test["right"], test["total"]) != (correct.count("1"), len(correct)):
         right = f"{correct.count('1')} of {len(correct)}"
         raise UserError(f"{path}, run {number}: test says {test['right']} of {test['total']}, correct {right}")
+    if test.get("total") and not test["right"] <= test["total"]:
+        raise UserError(f"{path}, run {number}: test: {test['right']:,} right of {test['total']:,}")
     words = [str(cell[name]) for name in ("method", "model", "fraction", "seed") if cell.get(name) is not None]
     where = f"{path}, run {number} ({' '.join(words)})"
     accuracy = test["right"] / test["total"] if test.get("total") else cell.get("accuracy")

@@ -14,6 +14,7 @@ import os
 import pathlib
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from distill_jax.checkpoints import run_dir
 from distill_jax.checkpoints.layout import CHECKPOINTS
 from distill_jax.checkpoints.orbax import latest_step
 from distill_jax.config import EvalConfig, SweepConfig, TrainConfig, build
+from distill_jax.config.json_types import require_known
 from distill_jax.data.prepare import hash_of
 from distill_jax.data.sources import read_jsonl
 from distill_jax.decoding.student import load_student
@@ -81,7 +83,7 @@ def run(cell: Cell, root: pathlib.Path) -> dict[str, Any]:
         task = resolve(config).task
         runs: list[tuple[float, TrainConfig, dict[str, Any]]] = []
         for values in cell.points():
-            config = cell.config(model_dir=str(folder / _name(values)), train_steps=steps, **values)
+            config = cell.config(model_dir=str(folder / grid.run_of(values)), train_steps=steps, **values)
             figures = _score(cell, config, "validation")
             metrics = {name: value for name, value in figures.items() if isinstance(value, float)}
             if (score := task.best_by(metrics)) is None:
@@ -100,8 +102,18 @@ def run(cell: Cell, root: pathlib.Path) -> dict[str, Any]:
         return result
 
 
-def _name(values: Mapping[str, Any]) -> str:
-    return ",".join(f"{name}={value}" for name, value in values.items()) or "run"
+def _read(path: pathlib.Path, kinds: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The object of a cell's file, with these entries; None where there is none, or a damaged one, told."""
+    if not path.exists():
+        return None
+    try:
+        found = files.read_json(path)
+        require_known(found, kinds)
+        return found
+    except UserError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        print(f"{path}: damaged ({reason:.120}): it is made again", file=sys.stderr)
+        return None
 
 
 def _drop_checkpoints(config: TrainConfig) -> None:
@@ -113,7 +125,7 @@ class _Clock(Listener):
 
     def __init__(self, path: pathlib.Path):
         self._path = path
-        self._before = json.loads(path.read_text()) if path.exists() else dict.fromkeys(_CLOCKS, 0.0)
+        self.before = _read(path, dict.fromkeys(_CLOCKS, float)) or dict.fromkeys(_CLOCKS, 0.0)
         self._began = {name: clock() for name, clock in _CLOCKS.items()}
 
     def begin(self, run: Run, step: int) -> None:
@@ -121,12 +133,13 @@ class _Clock(Listener):
 
     def train(self, step: int, metrics: Mapping[str, float], speed: float, left: float) -> None:
         spent = {
-            name: round(self._before[name] + clock() - self._began[name], 2) for name, clock in _CLOCKS.items()
+            name: round(self.before[name] + clock() - self._began[name], 2) for name, clock in _CLOCKS.items()
         }
         files.write_text(self._path, json.dumps(spent))
         print(f"step {step}/{self._steps}  loss {metrics['loss']:.3f}  {left:.0f} s left", flush=True)
 
 
+_FIGURES = {"correct": str, "fingerprint": str, "predictions": str, "right": int, "total": int}
 _CLOCKS = {"seconds": time.monotonic, "processor_seconds": time.process_time}
 
 
@@ -134,8 +147,8 @@ def _score(cell: Cell, config: TrainConfig, split: str) -> dict[str, Any]:
     """The figures of a run on a split; trains it first, as far as it is not trained."""
     folder = pathlib.Path(config.model_dir)
     path = folder / f"{split}.json"
-    if path.exists():
-        return json.loads(path.read_text())
+    if (known := _read(path, _FIGURES)) is not None:
+        return known
     if latest_step(config.model_dir) != config.train_steps:
         print(f"{folder.parent.name} {folder.name}", flush=True)
         distill_jax.train(config, listener=_Clock(folder / "seconds.json"))
@@ -161,10 +174,10 @@ def record(
     cell: Cell, config: TrainConfig, test: dict[str, Any], runs: list[dict[str, Any]], folder: pathlib.Path
 ) -> dict[str, Any]:
     """A cell's entry of results.json: docs/sweep.md says what is in it."""
-    run, places = pathlib.Path(config.model_dir), [folder / _name(each["values"]) for each in runs]
+    run, places = pathlib.Path(config.model_dir), [folder / grid.run_of(each["values"]) for each in runs]
     model = load_student(config.model_dir, config.data_dir, config.trust).model
     shapes = jax.eval_shape(lambda: train_state.init_params(model, 0))
-    spent = [json.loads((place / "seconds.json").read_text()) for place in places]
+    spent = [_Clock(place / "seconds.json").before for place in places]
     (chosen,) = [place for place, each in enumerate(runs) if places[place] == run]
     data, devices = run_dir.read_data(config.model_dir), jax.devices()
     inside = run.relative_to(folder.parents[1])

@@ -6,6 +6,7 @@ each with keys of its own in place of the file's; a cell that comes twice runs o
 
 import dataclasses
 import itertools
+import math
 import os
 import pathlib
 import re
@@ -42,6 +43,9 @@ DEFAULTS = {"eval_period": 0, "keep_checkpoints": 1, "keep_best_checkpoints": 0}
 # How a run is carried out: with another value a cell is the same.
 NO_CONTENT = {"log_period", "checkpoint_period", "keep_checkpoints", "keep_best_checkpoints", "loss_chunk"}
 NO_CONTENT |= {"microbatches", "mesh", "partitioning", "check_memory", "max_skipped_steps", "data_dir", "trust"}
+# A few lines of lists can multiply to billions.
+MOST_CELLS = MOST_POINTS = 10_000
+MOST_NAME = 100  # bytes of a model's name, which is part of a folder's
 OF_THE_SWEEP = {"model_dir", "trust", "mixture_or_task_name", "epochs", *AXES.values()}
 
 
@@ -150,6 +154,7 @@ def read(path: str, trust: bool = False) -> Sweep:
         for grid in grids:
             _check_keys(grid, OF_A_GRID, "grids")
         grids = [{**found, **grid} for grid in grids]
+        _check_axes(grids)
         _check_by_method(grids)
         known: dict[tuple, list[str] | None] = {}
         cells = {cell.name: cell for grid in grids for cell in _cells(grid, trust, known)}
@@ -173,6 +178,16 @@ def _check_keys(found: Any, known: Mapping[str, Any], where: str) -> None:
             raise UserError(f"{key}: expected {' or '.join(expected)}, got {value!r:.60}")
 
 
+def _check_axes(grids: Sequence[Mapping[str, Any]]) -> None:
+    """Raises UserError for values that the options cannot have, and for more cells than anybody can run."""
+    for grid in grids:
+        for axis in AXES.keys() & grid.keys():
+            _values(axis, grid[axis])
+    count = sum(math.prod(len(grid[axis]) for axis in AXES.keys() & grid.keys()) for grid in grids)
+    if count > MOST_CELLS:
+        raise UserError(f"{count:,} cells: at most {MOST_CELLS:,}: leave some out, or make several files of it")
+
+
 def _check_by_method(grids: Sequence[Mapping[str, Any]]) -> None:
     """Raises UserError for options of a method that is in no part of the file: they would change nothing."""
     methods = dict.fromkeys(method for grid in grids for method in grid.get("methods", ()))
@@ -186,6 +201,8 @@ def _cells(grid: Mapping[str, Any], trust: bool, known: dict[tuple, list[str] | 
         raise UserError(f"no key 'methods': which of {', '.join(METHODS)}")
     if {"steps", "epochs"} <= grid.keys():
         raise UserError("give steps or epochs, not both")
+    if "epochs" in grid:
+        _value("epochs", grid["epochs"])
     models, train, by_method = _models(grid), grid.get("train", {}), grid.get("by_method", {})
     _check_options(TrainConfig, train, "train")
     for method, options in by_method.items():
@@ -235,10 +252,18 @@ def _check_options(cls: type[Options], options: Any, where: str) -> None:
 def _models(grid: Mapping[str, Any]) -> dict[str, tuple[str | None, dict[str, Any]]]:
     """name -> (file of gin_configs/models, options); the option `model` names a file that others change."""
     given, found = grid.get("models", ["t5_1_1/small"]), {}
+    if not given:
+        raise UserError("models: expected one or more")
     for name, options in given.items() if isinstance(given, dict) else ((name, None) for name in given):
+        if not isinstance(name, str) or not 0 < len(name.encode(errors="replace")) <= MOST_NAME:
+            raise UserError(f"models: expected names of up to {MOST_NAME} bytes, got {name!r:.60}")
+        if not isinstance(options, dict | None):
+            raise UserError(f"models, {name}: expected options with values, such as `emb_dim: 256`")
         known = gin_files.models()
         options = {"model": name} if options is None else dict(options)
         gin = options.pop("model", None)
+        if not isinstance(gin, str | None):
+            raise UserError(f"models, {name}: model: expected a text, got {gin!r:.60}")
         if gin is not None and gin not in known and f"t5_1_1/{gin}" not in known:
             raise UserError(f"models: no model {gin!r}: {gin_files.nearest_model(str(gin))}")
         _check_options(TrainConfig, options, f"models, {name}")
@@ -267,13 +292,23 @@ def _search(search: Mapping[str, Any], method: str) -> dict[str, tuple]:
     for name, values in search.items():
         if not isinstance(values, list) or not values:
             raise UserError(f"search: {name}: expected a list of values, got {values!r:.60}")
-    return {
-        name: tuple(_value(name, value) for value in values)
-        for name, values in search.items()
-        if method in ONLY_OF.get(name, METHODS)
-    }
+    own = {name: values for name, values in search.items() if method in ONLY_OF.get(name, METHODS)}
+    if (count := math.prod(map(len, own.values()))) > MOST_POINTS:
+        raise UserError(f"search: {count:,} runs in a cell: at most {MOST_POINTS:,}")
+    return {name: tuple(_value(name, value) for value in values) for name, values in own.items()}
 
 
 def folder_of(cell: Cell, root: pathlib.Path) -> pathlib.Path:
     """The folder of a cell."""
     return root / "cells" / cell.name
+
+
+def run_of(values: Mapping[str, Any]) -> str:
+    """The folder of a run within its cell's, by the values that are searched.
+
+    Values that cannot be part of a name, such as a path, are cut and told apart by a hash.
+    """
+    name = ",".join(f"{name}={value}" for name, value in values.items()) or "run"
+    if not re.search(r"[/\0\ud800-\udfff]", name) and len(os.fsencode(name)) <= 2 * MOST_NAME:
+        return name
+    return f"{re.sub(r'[^a-zA-Z0-9_.,=-]+', '_', name)[:MOST_NAME]}-{hash_of(dict(values))[:6]}"

@@ -151,7 +151,7 @@ def _reason(status: int | str, log: pathlib.Path) -> str:
     if status < 0:
         return f"ended by {signal.Signals(-status).name}"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
-    return lines[-1] or f"status {status}"
+    return lines[-1] or f"status {status}, and nothing in its log: is the disk full?"
 
 
 def _gpus() -> list[str]:

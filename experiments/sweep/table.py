@@ -6,13 +6,14 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from distill_jax import files
+from distill_jax.config.json_types import require_known
 from distill_jax.errors import UserError
 from distill_jax.evaluation.significance import seeds_interval
 from distill_jax.experiments import floors, results
+from distill_jax.experiments.console import console
 from distill_jax.experiments.sweep.grid import Sweep
 from distill_jax.experiments.sweep.results import read_result
 from distill_jax.tasks.resolve import resolve
@@ -51,6 +52,8 @@ def deliver(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> bo
     if not found:
         print(f"no table, and no {root}/results.json: they are written once a cell is finished")
         return False
+    if len({record["test_fingerprint"] for record in found}) > 1:
+        print("warning: these cells were scored on different rows (test_fingerprint): do not compare them")
     rules = _floors(sweep, found, root)
     write(sweep, root, failures)
     columns, rows = table(found, rules, planned=len({cell.place()["seed"] for cell in sweep.cells}))
@@ -61,9 +64,9 @@ def deliver(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> bo
         shown.add_column(column, justify="left" if column == columns[0] else "right")
     for row in rows:
         shown.add_row(*row)
-    console = Console()
-    console.print(shown)
-    console.print(f"{root}/results.json", highlight=False, soft_wrap=True)
+    screen = console()
+    screen.print(shown)
+    screen.print(f"{root}/results.json", highlight=False, soft_wrap=True)
     return True
 
 
@@ -84,13 +87,6 @@ def write(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> list
     return found
 
 
-def _kept(root: pathlib.Path, fingerprint: str) -> dict[str, Any]:
-    """The floors in their file, as far as they are of these test rows."""
-    path = root / FLOORS
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    return kept if kept.get("fingerprint") == fingerprint else {"fingerprint": fingerprint, "floors": []}
-
-
 def _floors(sweep: Sweep, found: Records, root: pathlib.Path) -> list[dict[str, Any]]:
     """`floors.measure` of each share and seed, with `seed`; kept in a file: a regression takes seconds."""
     path, config = root / FLOORS, sweep.cells[0].config()
@@ -106,6 +102,21 @@ def _floors(sweep: Sweep, found: Records, root: pathlib.Path) -> list[dict[str, 
         print(f"no floors: {error}")
     files.write_text(path, json.dumps(kept, indent=2) + "\n")
     return kept["floors"]
+
+
+def _kept(root: pathlib.Path, fingerprint: str) -> dict[str, Any]:
+    """The floors in their file of these test rows; where it is damaged, they are measured again."""
+    nothing = {"fingerprint": fingerprint, "floors": []}
+    try:
+        kept = files.read_json(root / FLOORS)
+        require_known(kept, {"fingerprint": str, "floors": list[dict[str, Any]]})
+        for each in kept["floors"]:
+            require_known(each, {"share": float, "seed": int, "accuracies": dict[str, dict[str, Any]]})
+            for accuracy in each["accuracies"].values():
+                require_known(accuracy, {"value": float})
+    except UserError:
+        return nothing
+    return kept if kept["fingerprint"] == fingerprint else nothing
 
 
 def table(cells: Records, rules: Records, planned: int) -> tuple[list[str], list[list[str]]]:

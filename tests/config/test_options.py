@@ -246,3 +246,9 @@ def test_t5xs_names_stay():
     assert set(f"{t5x} {ours}".split()) <= names
     assert "CHECKPOINT_STEP" in config.EvalConfig.by_macro()
     assert macro_of(Options.options().get("x", config.InferConfig.options()["input"])) == "INPUT"
+
+
+@pytest.mark.parametrize("given", [{"model_dir": "a\0b"}, {"data": "\0"}, {"classes": ("yes", "n\0")}])
+def test_a_text_with_a_null_which_only_a_file_can_have_is_refused(given):
+    with pytest.raises(UserError, match=r"got .*\\x00"):
+        config.TrainConfig.from_json({"model_dir": "run"} | given)

@@ -255,6 +255,51 @@ def test_runs_of_different_test_rows_are_refused(tmp_path):
         assert words in fails([tmp_path / "results.json"], tmp_path)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: value} for name in ("accuracy", "fraction") for value in (float("nan"), -1, 1.5, 10**400)),
+        *(
+            {"fraction": 1, name: value}
+            for name in ("parameters", "steps", "train_examples")
+            for value in (-1, 10**19)
+        ),
+        *(
+            {name: value}
+            for name in ("seconds", "learning_rate", "flops")
+            for value in (float("inf"), -1, 10**400)
+        ),
+        *({"test": {"right": right, "total": 3}} for right in (-1, 4, 1.0, 10**400, float("nan"))),
+        *({"test": {"right": 1, "total": 3, "teacher_accuracy": value}} for value in ("x", [1], 2)),
+        *({"device": {"count": value}} for value in (0, "1", float("nan"), 10**400)),
+        {"seed": 10**400},
+        {"comparison": 5},
+        {"method": "\ud800"},
+        {"model": "\udfff"},
+    ],
+    ids=lambda change: str(change)[:50],
+)
+def test_a_value_that_cannot_be_is_one_line(tmp_path, change):
+    file = tmp_path / "results.json"
+    whole = {"method": "standard", "model": "mini", "fraction": 1.0, "accuracy": 0.5, "seconds": 1.0}
+    file.write_text(json.dumps({"cells": [whole | change]}))
+    told = fails([file], tmp_path)
+    assert told.startswith(f"{file}") and "\n" not in told
+    assert "run 1: " in told or "half a surrogate pair" in told
+
+
+@pytest.mark.parametrize("value", [10**400, "x", [], 2, float("nan")], ids=lambda value: str(value)[:10])
+def test_a_floor_that_cannot_be_is_one_line(tmp_path, value):
+    floor = {"share": 1.0, "train_examples": 3, "rows": 4, "accuracies": {"majority": {"value": 0.5}}}
+    run = {"method": "standard", "accuracy": 0.5, "fraction": 1.0}
+    for change in ({"accuracies": {"majority": {"value": value}}}, {"share": value}):
+        (tmp_path / "results.json").write_text(json.dumps({"cells": [run], "floors": [floor | change]}))
+        assert "results.json, floors 1: " in fails([tmp_path / "results.json"], tmp_path)
+    nothing = floor | {"accuracies": {"majority": {"value": None}}}
+    (tmp_path / "results.json").write_text(json.dumps({"cells": [run], "floors": [nothing]}))
+    assert "results.json: not a file of floors" in fails([tmp_path / "results.json"], tmp_path)
+
+
 def test_bad_input_is_one_line(tmp_path, capsys):
     run = write_run(tmp_path / "runs/one", "standard", 1.0, 0, [])
     assert f"{tmp_path / 'runs'}: not the folder of a run, it has no run.json: give" in fails(
@@ -272,11 +317,13 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     assert "the same method, network, rows and seed: give one" in fails([generated, same], tmp_path)
     file = tmp_path / "results.json"
     for text, words in (
-        ("a,b", "results.json: expected the folder of a run or of a sweep, a results.json of a sweep"),
-        ("a,b", "this file is not JSON"),
+        ("a,b", "not JSON, where the folder of a run"),
         ('{"a": 1}', "this file has an object of a"),
         ('{"cells": [{"method": "standard"}]}', "none of its 1 runs has an accuracy"),
-        ('{"cells": [{"method": "standard", "accuracy": "x"}]}', "run 1: accuracy: expected a number, got 'x'"),
+        (
+            '{"cells": [{"method": "standard", "accuracy": "x"}]}',
+            "run 1: accuracy: expected a number from 0 to 1",
+        ),
         ('{"cells": [{"method": "standard", "accuracy": 1, "fraction": "half"}]}', "run 1: fraction: expected"),
         ('{"cells": [{"method": "standard", "test": "a"}]}', "run 1: test: expected an object, got 'a'"),
         (
@@ -297,6 +344,13 @@ def test_bad_input_is_one_line(tmp_path, capsys):
     assert len(cells_of(generated).students[0].curve) == 1  # killed while it wrote
     curve.write_text('{"train/loss": 2.0}\n')
     assert "metrics.jsonl: expected metrics with a `step` in each line" in fails([generated], tmp_path)
+    for line in (
+        {"step": 10**400},
+        {"step": 1, "train/loss": "x"},
+        {"step": 1, "train/device_seconds": 10**400},
+    ):
+        curve.write_text(json.dumps(line) + "\n")
+        assert "metrics.jsonl: expected metrics with a `step` in each line" in fails([generated], tmp_path)
     assert cli.main(["report", str(tmp_path / "nothing")]) == 1
     assert capsys.readouterr().err.startswith("error: ")
 

@@ -142,6 +142,16 @@ def test_steps_by_share_and_options_by_model_and_method(write):
         ({"epochs": 2}, "give steps or epochs, not both"),
         ({"grids": [{"task": "cqa"}]}, "no key 'task'"),
         ({"data": "my.csv"}, "no key 'data': it is an option of training: write it under `train`"),
+        ({"models": {3: SHAPE}}, "models: expected names of up to 100 bytes, got 3"),
+        ({"models": {"m" * 101: SHAPE}}, "models: expected names of up to 100 bytes, got 'mmm"),
+        ({"models": {}}, "models: expected one or more"),
+        ({"models": {"a": 3}}, "models, a: expected options with values"),
+        ({"models": {"a": {"model": ["b"]}}}, "models, a: model: expected a text, got ['b']"),
+        ({"methods": [["standard"]]}, "got ['standard']"),
+        ({"epochs": float("nan"), "steps": None}, "--epochs (EPOCHS): expected a number above 0"),
+        ({"seeds": list(range(5001))}, "10,002 cells: at most 10,000"),
+        ({"search": {"learning_rate": [0.1] * 101, "seed": [0] * 100}}, "no option 'seed'"),
+        ({"search": {"learning_rate": [0.1] * 101, "batch_size": [1] * 100}}, "10,100 runs in a cell"),
     ],
 )
 def test_a_mistake_in_the_file_is_one_line(write, capsys, keys, message):
@@ -219,6 +229,36 @@ def test_a_cell_is_the_run_by_hand_chosen_on_validation_and_runs_once(write, ins
     assert sweep(write(methods=["step_by_step"], search=longer, seeds=[1], eval=by_rank)) == 0
     assert len(inside) == 2 and len(results_of(path)["cells"][0]["search"]) == 3
     assert all(each.stat().st_mtime_ns == changed for each, changed in metrics.items())
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b"{}", b"\xff", b"[" * 100_000, b""], ids=lambda text: text[:3]
+)
+def test_damaged_figures_of_a_cell_are_made_again(write, inside, content, capsys, tmp_path):
+    path = write(methods=["standard"])
+    assert sweep(path) == 0
+    before = results_of(path)
+    clocks = {"seconds", "processor_seconds", "search_seconds"}
+    (folder,) = (tmp_path / "out/cells").iterdir()
+    for name in ("result.json", "run/test.json", "run/validation.json", "run/seconds.json"):
+        (folder / name).write_bytes(content)
+    (tmp_path / "out/floors.json").write_bytes(content)
+    assert sweep(path) == 0 and len(inside) == 2
+    now, told = results_of(path), capsys.readouterr().err
+    for cell in (before["cells"][0], now["cells"][0]):
+        for name in clocks:
+            del cell[name]
+    assert now == before
+    for name in ("result.json", "run/test.json", "run/validation.json", "run/seconds.json"):
+        assert f"{folder / name}: damaged (" in told
+
+
+def test_names_with_brackets_are_shown_as_they_are(write, inside, capsys):
+    path = write(methods=["standard"], models={"[/red]": SHAPE})
+    assert sweep(path) == 0
+    assert "standard" in capsys.readouterr().out
+    assert sweep(write(models={"[/red]": SHAPE, "b": SHAPE | {"emb_dim": 8}}, methods=["standard"])) == 0
+    assert "standard, [/red]" in capsys.readouterr().out
 
 
 def test_what_the_cells_read_is_looked_at_before_any_of_them_runs(write, inside, capsys, tmp_path):
@@ -337,7 +377,7 @@ def test_other_rows_in_the_same_file_are_other_cells(write, inside, tmp_path, ca
     capsys.readouterr()
     assert sweep(path, "--finished", str(tmp_path / "elsewhere")) == 0 and len(inside) == 2
     told, (old,) = capsys.readouterr().out, json.loads(before)["cells"]
-    assert f"or without figures: {old['name']}\n" in told
+    assert f"{old['name']!r}: no cell of this sweep: other settings, or other rows" in told
     (new,) = results_of(path)["cells"]
     assert new["name"] != old["name"] and new["test_fingerprint"] != old["test_fingerprint"]
 
@@ -347,10 +387,23 @@ def test_other_rows_in_the_same_file_are_other_cells(write, inside, tmp_path, ca
     [
         {"name": "other"},
         {"correct": "0"},
+        {"correct": ["0", "1"]},
+        {"correct": "x1"},
         {"test": None},
+        {"test": {"right": 1, "total": 2}},
+        {"test": {"right": 1.0, "total": 2, "split": "test"}},
+        {"validation": {"right": 3, "total": 2}},
+        {"validation": [1, 2]},
         {"search": [{"values": {"learning_rate": 3.0}}]},
+        {"search": 1},
         {"search_seconds": float("nan")},
+        {"search_seconds": "1"},
         {"chosen": ...},
+        {"chosen": []},
+        {"train_examples": "12"},
+        {"train_examples": ...},
+        {"method": "step_by_step"},
+        {"seed": 1},
     ],
 )
 def test_a_record_that_is_not_of_this_sweep_is_told_and_its_cell_runs(write, inside, capsys, tmp_path, change):
@@ -360,8 +413,9 @@ def test_a_record_that_is_not_of_this_sweep_is_told_and_its_cell_runs(write, ins
         "name": cell.name,
         "task": "t",
         **cell.place(),
+        "train_examples": 12,
         "correct": "01",
-        "test": {"right": 1, "total": 2},
+        "test": {"right": 1, "total": 2, "split": "test"},
         "validation": {"right": 1, "total": 2},
         "search": [{"values": {}}],
         "chosen": {},
@@ -373,17 +427,64 @@ def test_a_record_that_is_not_of_this_sweep_is_told_and_its_cell_runs(write, ins
     file.write_text(json.dumps({"cells": [unfinished, foreign]}))
     assert sweep(path, "--finished", str(file)) == 0 and len(inside) == 1
     told = capsys.readouterr().out
-    assert f"or without figures: {foreign['name']}\n" in told and "later" not in told
+    assert f"  not taken: 1\n    {foreign['name']!r}: " in told and "later" not in told
     file.write_text(json.dumps({"cells": [record]}))
     assert take(str(file), grid.read(path), tmp_path / "whole") is None
     assert read_result(cell, tmp_path / "whole") == record
+    # One that was damaged on this disk, and is JSON still, is no finished cell either.
+    damaged = grid.folder_of(cell, tmp_path / "damaged") / "result.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text(json.dumps(foreign))
+    assert read_result(cell, tmp_path / "damaged") is None
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"cells": 1}', '{"cells": [1]}', '{"cells": [{}]}', "{"])
+def test_many_foreign_records_are_told_by_the_first_and_as_texts_without_codes(write, capsys, tmp_path):
+    names = ["\x1b[2J", "\n", *map(str, range(5000))]
+    (tmp_path / "results.json").write_text(json.dumps({"cells": [{"name": name} for name in names]}))
+    assert take(str(tmp_path / "results.json"), grid.read(write()), tmp_path / "out") is None
+    told = capsys.readouterr().out
+    assert "  not taken: 5002\n" in told and "'\\x1b[2J': no cell of this sweep" in told
+    assert "\x1b" not in told and len(told.splitlines()) == 13
+
+
+def test_values_that_are_no_name_of_a_folder_stay_below_that_of_the_cell():
+    assert (
+        grid.run_of({}) == "run"
+        and grid.run_of({"learning_rate": 0.1, "a": "b c"}) == "learning_rate=0.1,a=b c"
+    )
+    odd = ["a/../../../b", "a/.._.._../b", "x" * 300, "x" * 301, "a\0b", "a\ud800"]
+    names = [grid.run_of({"init": value}) for value in odd]
+    assert len(set(names)) == len(odd)
+    assert not any("/" in name or "\0" in name or len(name) > 200 for name in names)
+
+
+NO_RESULTS = ["[]", "{}", '{"cells": 1}', '{"cells": [1]}', '{"cells": [{}]}', "{", '{"cells": [{"name": []}]}']
+NO_RESULTS += ['{"cells": [{"name": "\\ud800"}]}', "[" * 100_000]
+
+
+@pytest.mark.parametrize("text", NO_RESULTS, ids=lambda text: text[:30])
 def test_what_is_no_results_of_a_sweep_is_one_line(write, inside, capsys, tmp_path, text):
     (tmp_path / "results.json").write_text(text)
     assert sweep(write(), "--finished", str(tmp_path / "results.json")) == 1 and not inside
     assert f"{tmp_path / 'results.json'}" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(write, inside, capsys, tmp_path):
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file", tmp_path / "file/below", tmp_path / ("x" * 300)):
+        assert cli.main(["sweep", write(), "--output", str(output)]) == 1 and not inside
+        (told,) = capsys.readouterr().err.splitlines()
+        assert told.startswith(f"error: {output}") and "cannot be read or written (" in told
+
+
+def test_cells_that_were_scored_on_different_rows_are_told(write, inside, capsys, tmp_path):
+    path = write()
+    assert sweep(path) == 0
+    assert "different rows" not in capsys.readouterr().out
+    one = next((tmp_path / "out").glob("cells/*/result.json"))
+    one.write_text(json.dumps(json.loads(one.read_text()) | {"test_fingerprint": "of others"}))
+    assert sweep(path, "--table") == 0
+    assert "scored on different rows" in capsys.readouterr().out
 
 
 def test_the_table_by_hand():

@@ -229,8 +229,6 @@ def _added_tokens(folder: pathlib.Path, config: Mapping[str, Any]) -> Added:
                 tokens.setdefault(token["content"] if isinstance(token, Mapping) else token, (None, {}))
         if odd := [name for name in tokens if not isinstance(name, str)]:
             raise ValueError(f"expected a text as a token, got {odd[0]!r:.60}")
-        for name in tokens:
-            name.encode()  # half a surrogate pair has no UTF-8
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(f"{path}: not the config of a tokenizer: {error!r:.200}") from None
     return tokens
