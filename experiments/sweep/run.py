@@ -114,7 +114,7 @@ class Runner:
             if (found := read_result(cell, self._root)) is not None:
                 print(table.line(found), flush=True)
                 with self._writing:  # now, as the sweep may be stopped before its end
-                    table.write(self._sweep, self._root, {})
+                    table.write(self._sweep, self._root)
                 return None
             reason = _reason(status, folder / LOG)
             if reason.startswith("error: "):  # the user's to set right

@@ -47,7 +47,8 @@ def deliver(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> bo
 
     `failures` says of cells by their names why they have no result.
     """
-    found = write(sweep, root, failures)
+    records = _records(sweep, root, failures)
+    found = _finished(records)
     print(f"{len(found)} of {len(sweep.cells)} cells are finished")
     if not found:
         print(f"no table, and no {root}/results.json: they are written once a cell is finished")
@@ -55,8 +56,8 @@ def deliver(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> bo
     if len({record["test_fingerprint"] for record in found}) > 1:
         print("warning: these cells were scored on different rows (test_fingerprint): do not compare them")
     rules = _floors(sweep, found, root)
-    write(sweep, root, failures)
-    columns, rows = table(found, rules, planned=len({cell.place()["seed"] for cell in sweep.cells}))
+    _write(records, rules, root)
+    columns, rows = table(found, rules, planned=len({record["seed"] for record in records}))
     test = found[0]["test"]
     rows_of = f"{test['total']:,} {test['split']} rows"
     shown = Table(title=f"{found[0]['task']}, label accuracy on {rows_of}", caption=how(found))
@@ -70,21 +71,28 @@ def deliver(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> bo
     return True
 
 
-def write(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Writes results.json, with the floors that are measured so far; the records of the finished cells.
+def write(sweep: Sweep, root: pathlib.Path) -> None:
+    """Writes results.json of what is finished so far, with the floors measured so far; nothing without any."""
+    records = _records(sweep, root, {})
+    if found := _finished(records):
+        _write(records, _kept(root, found[0]["test_fingerprint"])["floors"], root)
 
-    Without a finished one nothing is written. The arguments are those of `deliver`.
-    """
-    records = [
+
+def _records(sweep: Sweep, root: pathlib.Path, failures: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The record of each cell; of an unfinished one why it has none."""
+    return [
         read_result(cell, root)
         or {"name": cell.name, **cell.place(), "error": failures.get(cell.name, "not finished")}
         for cell in sweep.cells
     ]
-    found = [record for record in records if "test" in record]
-    if found:
-        rules = _kept(root, found[0]["test_fingerprint"])["floors"]
-        results.write(root / "results.json", {"split": "test", "cells": records, "floors": rules})
-    return found
+
+
+def _finished(records: Records) -> list[Mapping[str, Any]]:
+    return [record for record in records if "test" in record]
+
+
+def _write(records: Records, rules: Records, root: pathlib.Path) -> None:
+    results.write(root / "results.json", {"split": "test", "cells": records, "floors": rules})
 
 
 def _floors(sweep: Sweep, found: Records, root: pathlib.Path) -> list[dict[str, Any]]:
