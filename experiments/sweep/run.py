@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from filelock import FileLock, Timeout
 
@@ -24,6 +24,8 @@ from distill_jax.experiments.sweep.results import read_result, take
 
 LOG = "log.txt"
 BUSY = "another process runs it"
+# JAX takes three quarters of a GPU when it starts, which leaves too little to a second process on it.
+MEMORY, SHARED_MEMORY = "XLA_PYTHON_CLIENT_MEM_FRACTION", 0.9  # of a GPU, for all that share it
 
 
 def run(config: SweepConfig) -> int:
@@ -43,12 +45,20 @@ def run(config: SweepConfig) -> int:
     return Status.DONE if is_written and not failures else Status.FAILED
 
 
-def execute(command: Sequence[str], log: str, devices: str | None, stops: list[Callable[[], None]]) -> int:
-    """Runs a command whose output is added to a file; its status. `stops` gets what ends it."""
-    environment = os.environ | ({} if devices is None else {"CUDA_VISIBLE_DEVICES": devices})
+def execute(
+    command: Sequence[str], log: str, environment: Mapping[str, str], stops: list[Callable[[], None]]
+) -> int:
+    """Runs a command whose output is added to a file; its status.
+
+    Args:
+      command: its words.
+      log: path of the file.
+      environment: added to this process's.
+      stops: gets what ends the command.
+    """
     with open(log, "ab") as file:
         options = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": subprocess.STDOUT}
-        process = subprocess.Popen(command, env=environment, start_new_session=True, **options)
+        process = subprocess.Popen(command, env=os.environ | environment, start_new_session=True, **options)
         stops.append(process.terminate)
         return process.wait()
 
@@ -91,14 +101,16 @@ class Runner:
     def _place(self) -> None:
         """Gives a worker its share of the cores, which the processes that it starts inherit, and a GPU."""
         place, workers = next(self._places), self._config.workers
-        self._mine.devices = None
+        self._mine.environment = {}
         if workers == 1 or self._executor is not None:
             return
         if hasattr(os, "sched_setaffinity"):
             cores = sorted(os.sched_getaffinity(0))
             os.sched_setaffinity(0, cores[place % len(cores) :: workers])
         if gpus := _gpus():
-            self._mine.devices = gpus[place % len(gpus)]
+            self._mine.environment = {"CUDA_VISIBLE_DEVICES": gpus[place % len(gpus)]}
+            if (sharing := -(-workers // len(gpus))) > 1 and MEMORY not in os.environ:
+                self._mine.environment[MEMORY] = f"{SHARED_MEMORY / sharing:.3f}"
 
     def _run(self, cell: Cell, wait: bool = False) -> str | None:
         """Runs a cell, again where it fails; None, or the reason why there is no result."""
@@ -127,8 +139,8 @@ class Runner:
         words += ["--trust"] if self._config.trust else []
         command = [sys.executable, "-m", "distill_jax.cli", *words]
         if self._executor is None:
-            return execute(command, log, self._mine.devices, self._stops)
-        job = self._executor.submit(execute, command, log, None, [])
+            return execute(command, log, self._mine.environment, self._stops)
+        job = self._executor.submit(execute, command, log, {}, [])
         self._stops.append(job.cancel)
         try:
             return job.result()

@@ -1,6 +1,7 @@
 """Workers in processes of their own: start-up, and the accelerator's benchmark on the CPU."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -25,21 +26,56 @@ def test_batches_of_random_ids_need_no_grain():
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"
 
 
+def test_a_worker_that_takes_too_long_is_ended():
+    with pytest.raises(RuntimeError, match=r"took longer than 0\.5 s"):
+        worker.call("timeit", "import time; time.sleep(60)", limit=0.5)
+
+
 @pytest.mark.slow
 def test_the_accelerators_benchmark_runs_on_a_cpu(tiny):
     pytest.importorskip("torch", reason="the benchmark's peer")
-    found = gpu.run(
-        ["small"],
-        batch=4,
+    written = []
+    settings = gpu.Settings(
+        cases=["small:4"],
+        decoded=4,
+        decoded_tokens=4,
+        decoding_size="small",
         updates=2,
         repeats=1,
-        lengths=(128, 64),
+        lengths={"ours": (128, 64), "ours_long_rows": (256, 128), "t5x_network": (128, 64)},
         device="cpu",
         compiled=False,
         peak_size=64,
     )
+    found = gpu.run(settings, lambda now: written.append(json.dumps(now)))
     assert found["peak_flops"] > 0
-    for name in gpu.CONTESTANTS:
-        told = found["sizes"]["small"][name]
-        assert told["pairs_per_second"]["median"] > 0 and told["mfu"] > 0
+    measured = {name: one for name, one in found["cases"]["small:4"].items() if one is not None}
+    assert set(gpu.CONTESTANTS) - set(measured) <= {"t5x_network"}  # whose source is on no registry
+    for told in measured.values():
+        assert told["per_second"]["median"] > 0 and told["mfu"] > 0
         assert told["imported"] == []  # no TensorFlow, gin or grain beside what is measured
+    for name in gpu.DECODERS:
+        assert found["decode"][name]["per_second"]["median"] > 0
+    assert written[-1] == json.dumps(found) and len(written) == len(measured) + len(gpu.DECODERS)
+
+
+def test_a_contestant_that_fails_leaves_the_others(monkeypatch):
+    def call(module, *args, stdin, limit=None, **options):
+        if stdin["work"] == "peak":
+            return {"peak": 1e12, "device": "a device"}
+        if stdin["contestant"] == "ours":
+            raise RuntimeError("out of memory")
+        return {"rates": [2.0, 4.0, 3.0], "flops_per_pair": 1e11, "process_seconds": 1.0}
+
+    monkeypatch.setattr(worker, "call", call)
+    settings = gpu.Settings(cases=["small:4"], contestants=["ours", "ours_long_rows"], decoded=0)
+    told = gpu.run(settings)["cases"]["small:4"]
+    assert told["ours"] == {"failed": "out of memory"}
+    assert told["ours_long_rows"]["per_second"]["median"] == 3.0
+    assert told["ours_long_rows"]["mfu"] == pytest.approx(0.3)
+
+
+def test_nothing_is_begun_after_the_minutes(monkeypatch):
+    monkeypatch.setattr(worker, "call", lambda *args, stdin, **options: {"peak": 1.0, "device": stdin["work"]})
+    found = gpu.run(gpu.Settings(cases=["small:4"], minutes=-1.0))
+    assert set(found["cases"]["small:4"].values()) == {None} == set(found["decode"].values())

@@ -506,23 +506,41 @@ def test_the_table_by_hand():
     assert "means of 3 seeds" in table.how(cells) and "alpha chosen on validation" in table.how(cells)
 
 
-def test_workers_have_their_own_cores_and_gpus(write, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+@pytest.fixture
+def places(monkeypatch):
+    """What each command of a sweep was started with: the environment that is added, and the cores."""
     seen = []
 
-    def execute(command, log, devices, stops):
-        seen.append((devices, os.sched_getaffinity(0)))
+    def execute(command, log, environment, stops):
+        seen.append((environment, os.sched_getaffinity(0)))
         time.sleep(0.05)  # for the other worker to take a cell too
         return -signal.SIGTERM
 
     monkeypatch.setattr(run, "execute", execute)
+    monkeypatch.delenv(run.MEMORY, raising=False)
+    return seen
+
+
+def test_workers_have_their_own_cores_and_gpus(write, monkeypatch, places):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     own = os.sched_getaffinity(0)
     sweep(write(seeds=[0, 1]), "--workers", "2", "--retries", "0")
+    seen = [(environment["CUDA_VISIBLE_DEVICES"], cores) for environment, cores in places]
     assert {devices for devices, _ in seen} == {"3", "5"}
+    assert not any(run.MEMORY in environment for environment, _ in places)  # each has a GPU of its own
     assert os.sched_getaffinity(0) == own
     if len(own) > 1:
         (one, other) = {frozenset(cores) for _, cores in seen}
         assert not one & other and one | other == own
+
+
+@pytest.mark.parametrize("own, expected", [(None, "0.450"), ("0.2", None)])
+def test_workers_that_share_a_gpu_share_its_memory(write, monkeypatch, places, own, expected):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    if own is not None:
+        monkeypatch.setenv(run.MEMORY, own)
+    sweep(write(seeds=[0, 1]), "--workers", "2", "--retries", "0")
+    assert {environment.get(run.MEMORY) for environment, _ in places} == {expected}
 
 
 def wait_for(process, condition):
