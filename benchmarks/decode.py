@@ -148,7 +148,7 @@ def _measure(student: Student, view, examples, settings: Settings, written: dict
     }
 
 
-DETAILS = ("settings", "tried", "processor_ms_per_row", "peak_gib")
+DETAILS = ("settings", "tried", "processor_ms_per_row", "peak_gib", "seconds_by_program")
 
 
 def run(settings: Settings, place: type[turns.Place] = turns.Alone) -> dict[str, Any]:

@@ -4,10 +4,13 @@ Each takes the inputs of one view. Ours gets texts and gives log-probabilities t
 ids, sorted by length, in the batches that are fastest for them here.
 """
 
+import contextlib
+import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest import mock
 
 from benchmarks import turns
 
@@ -39,6 +42,42 @@ def _entrant(job: dict, decode: Callable[[], list[list[int]]], warm_up: Callable
     return turns.Entrant(work, ready, lambda: found)
 
 
+PROGRAMS = {
+    "_admit": "encoding",
+    "_decode_until": "decoding steps",
+    **dict.fromkeys(
+        ("_empty_slots", "_double_window", "_halve_window", "_lengthen_inputs", "_select_slots"),
+        "windows and slots that change their size",
+    ),
+}
+
+
+def _by_program(decode: Callable[[], Any]) -> dict[str, float]:
+    """Seconds of each kind of program in one decoding, each waited for; `all` includes the host's part."""
+    import jax
+
+    from distill_jax.decoding import continuous
+
+    seconds = dict.fromkeys(PROGRAMS.values(), 0.0)
+
+    def timed(name: str, program: Callable) -> Callable:
+        def run(*args):
+            began = time.perf_counter()
+            found = jax.block_until_ready(program(*args))
+            seconds[PROGRAMS[name]] += time.perf_counter() - began
+            return found
+
+        return run
+
+    with contextlib.ExitStack() as stack:
+        for name in PROGRAMS:
+            stack.enter_context(mock.patch.object(continuous, name, timed(name, getattr(continuous, name))))
+        began = time.perf_counter()
+        decode()
+        seconds["all"] = time.perf_counter() - began
+    return seconds
+
+
 def _ours(job: dict, name: str) -> turns.Entrant:
     from distill_jax.decoding.student import load_student
     from distill_jax.training.programs import keep_compiled
@@ -53,7 +92,9 @@ def _ours(job: dict, name: str) -> turns.Entrant:
         decode()
         return {"settings": {"batch_size": job["batch_size"]}}
 
-    return _entrant(job, decode, warm_up)
+    one = _entrant(job, decode, warm_up)
+    details = one.details
+    return dataclasses.replace(one, details=lambda: details() | {"seconds_by_program": _by_program(decode)})
 
 
 def _in_batches(ids: Sequence[list[int]], size: int, decode: Callable[[list[list[int]]], list[list[int]]]):

@@ -6,6 +6,7 @@ import numpy as np
 
 SHORTEST = 16  # smallest padded length; each further one is twice as long
 GROWTH = 4  # each batch size is so many times the one before
+QUARTERED = 64  # from this size on a step costs more than a program of one more size is worth
 
 
 def bucket_length(length: int, longest: int | None = None) -> int:
@@ -28,6 +29,15 @@ def batch_sizes(largest: int) -> list[int]:
     while sizes[-1] * GROWTH < largest:
         sizes.append(sizes[-1] * GROWTH)
     return sizes if largest == 1 else [*sizes, largest]
+
+
+def slot_counts(largest: int) -> list[int]:
+    """The sizes that a batch shrinks to as its rows end: those of `batch_sizes`, and quarters of a large one.
+
+    Where outputs differ in length, much of the time goes to the last of them.
+    """
+    quarters = [largest * part // 4 for part in (1, 2, 3)] if largest >= QUARTERED else []
+    return sorted({*batch_sizes(largest), *quarters})
 
 
 def padded_rows(items: int, largest: int) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 
 from distill_jax.data.vocabularies import EOS_ID
 from distill_jax.decoding import continuous_device
-from distill_jax.decoding.batching import batch_sizes, bucket_length, fine_length, padded
+from distill_jax.decoding.batching import batch_sizes, bucket_length, fine_length, padded, slot_counts
 from distill_jax.decoding.quantization import jit_dequantized
 from distill_jax.decoding.tries import build_tries, text_number
 
@@ -28,7 +28,7 @@ _kernel_columns = jit_dequantized(continuous_device.kernel_columns, static_argnu
 _double_window = jax.jit(continuous_device.double_window)
 _halve_window = jax.jit(continuous_device.halve_window)
 _lengthen_inputs = jax.jit(continuous_device.lengthen_inputs, static_argnums=(1, 2))
-_select_slots = jax.jit(continuous_device.select_slots)
+_select_slots = jax.jit(continuous_device.select_slots, static_argnums=3)
 
 
 class Slots:
@@ -61,6 +61,7 @@ class Slots:
         self._encoded, self._decoded = _empty_slots(model, params, count, self._length, self._window)
         self._clock = 0
         self._items = np.full(count, -1)  # the row in each slot; -1 is none
+        self._input_tokens = np.zeros(count, int)  # of that row
         (start, last, node), (occupied, live) = np.zeros((3, count), np.int32), np.zeros((2, count), bool)
         score = np.zeros(count, np.float32)
         self._rows = continuous_device.Rows(start, last, occupied, live, score, node)
@@ -86,7 +87,7 @@ class Slots:
         inputs = padded(rows, (count, min(fine_length(longest), self._length)), self._model.config.pad_id)
         self._encoded = _admit(self._model, self._params, self._encoded, inputs, slots)
         taken = slots[: len(items)]
-        self._items[taken] = items
+        self._items[taken], self._input_tokens[taken] = items, [len(row) for row in rows]
         self._rows.start[taken], self._rows.last[taken] = self._clock, self._start_id
         self._rows.live[taken], self._rows.score[taken] = True, 0.0
         if self._tries is not None:
@@ -128,10 +129,13 @@ class Slots:
             self._decoded, self._window = _halve_window(self._decoded), self._window // 2
 
     def shrink(self, count: int) -> None:
-        """Leaves `count` slots, those with rows among them."""
+        """Leaves `count` slots, those with rows among them, no longer than their inputs need."""
         kept = np.argsort(self._items < 0, kind="stable")[:count].astype(np.int32)
-        self._encoded, self._decoded = _select_slots(self._encoded, self._decoded, kept)
-        self._items, self._rows = jax.tree.map(lambda x: x[kept], (self._items, self._rows))
+        of_slots = self._items, self._input_tokens, self._rows
+        self._items, self._input_tokens, self._rows = jax.tree.map(lambda x: x[kept], of_slots)
+        longest = int(self._input_tokens[self._items >= 0].max(initial=1))
+        self._length = min(fine_length(longest), self._length)
+        self._encoded, self._decoded = _select_slots(self._encoded, self._decoded, kept, self._length)
 
 
 def decode(
@@ -207,8 +211,8 @@ def _decode_all(
     """Decodes the waiting rows, in their order; `limits` are those of `Slots`."""
     if not waiting:
         return
-    sizes = batch_sizes(batch_size)
-    count = next((size for size in sizes if size >= len(waiting)), batch_size)
+    count = next((size for size in batch_sizes(batch_size) if size >= len(waiting)), batch_size)
+    sizes = slot_counts(count)
     refill = max(count // REFILL, 1)
     slots = Slots(model, params, count, len(rows[waiting[:count][-1]]), **limits)
     while waiting or slots.free < len(slots):

@@ -248,7 +248,8 @@ def lengthen_inputs(encoded: Encoded, length: int, pad_id: int) -> Encoded:
     return Encoded(_lengthen(encoded.inputs, length, 1, pad_id), cross)
 
 
-def select_slots(encoded: Encoded, decoded: Decoded, slots: Array) -> tuple[Encoded, Decoded]:
-    """Only these slots, int32 [fewer]."""
+def select_slots(encoded: Encoded, decoded: Decoded, slots: Array, length: int) -> tuple[Encoded, Decoded]:
+    """Only these slots, int32 [fewer], and of their inputs the first `length` tokens."""
     inputs, tokens = (jnp.take(x, slots, axis=0, mode="clip") for x in (encoded.inputs, decoded.tokens))
-    return Encoded(inputs, take_rows(encoded.cross, slots)), Decoded(take_rows(decoded.cache, slots), tokens)
+    cross = jax.tree.map(lambda x: x[..., :length, :], take_rows(encoded.cross, slots))
+    return Encoded(inputs[:, :length], cross), Decoded(take_rows(decoded.cache, slots), tokens)

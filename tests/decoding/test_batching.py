@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from distill_jax.decoding.batching import batch_sizes, batches, bucket_length, padded
+from distill_jax.decoding.batching import batch_sizes, batches, bucket_length, padded, slot_counts
 
 
 def test_buckets_double_up_to_the_longest():
@@ -13,6 +13,14 @@ def test_buckets_double_up_to_the_longest():
 @pytest.mark.parametrize("largest, sizes", [(1, [1]), (4, [1, 4]), (10, [1, 4, 10]), (64, [1, 4, 16, 64])])
 def test_batch_sizes_quadruple_up_to_the_largest(largest, sizes):
     assert batch_sizes(largest) == sizes
+
+
+@pytest.mark.parametrize(
+    "largest, counts",
+    [(1, [1]), (16, [1, 4, 16]), (64, [1, 4, 16, 32, 48, 64]), (128, [1, 4, 16, 32, 64, 96, 128])],
+)
+def test_a_large_batch_shrinks_by_quarters(largest, counts):
+    assert slot_counts(largest) == counts
 
 
 @pytest.mark.parametrize("count", [1, 3, 57])

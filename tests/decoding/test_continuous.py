@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distill_jax.decoding import continuous
+from distill_jax.decoding import batching, continuous
 from distill_jax.decoding.search import sample_decode
 from distill_jax.models.config import T5Config
 from distill_jax.models.t5 import Transformer
@@ -127,6 +127,33 @@ def test_a_long_row_does_not_hold_up_the_others(monkeypatch):
     order = np.argsort([len(row) for row in rows], kind="stable")
     batches = [max(lengths[item] for item in order[start : start + 3]) for start in range(0, 37, 3)]
     assert sum(clock) < sum(batches)
+
+
+def test_the_last_rows_have_a_batch_of_their_own_size(monkeypatch):
+    model, params = student()
+    rows = [row[: 5 + number % 13] + [EOS] for number, row in enumerate(inputs(37, seed=3))]
+    expected, _ = one_by_one(model, params, rows, 40)
+    shapes = []
+    step = continuous.Slots.step
+
+    def seen(self, stop_at):
+        shapes.append(self._encoded.inputs.shape)
+        return step(self, stop_at)
+
+    monkeypatch.setattr(continuous.Slots, "step", seen)
+    monkeypatch.setattr(batching, "QUARTERED", 16)
+    found, _ = together(model, params, rows, 40, 16)
+    np.testing.assert_array_equal(found, expected)
+    counts = [count for count, _ in shapes]
+    assert counts == sorted(counts, reverse=True) and {16, 4} < set(counts) <= {16, 12, 8, 4, 1}
+    assert max(map(len, rows)) <= 18 and {length for count, length in shapes if count < 16} <= {
+        10,
+        12,
+        14,
+        16,
+        20,
+    }
+    assert shapes[0][1] == 16 and max(length for _, length in shapes) == 32  # of 17 tokens and more
 
 
 @functools.partial(jax.jit, static_argnums=0)
