@@ -1,4 +1,4 @@
-"""docs/esnli.md and README's lines on it, from the results of the sweep of SmolLM2-135M on e-SNLI (small).
+"""docs/esnli.md, its figure and README's lines, from the sweep's results of SmolLM2-135M on e-SNLI (small).
 
 distill-jax sweep experiments/sweeps/esnli_smollm2.yaml --output sweeps/esnli
 cp sweeps/esnli/results.json experiments/results/esnli_smollm2.json
@@ -13,19 +13,27 @@ from typing import Any
 from distill_jax.experiments import results
 from distill_jax.experiments.report import inputs
 from distill_jax.experiments.report.cells import Cells
+from distill_jax.experiments.report.figures import by_data
 from distill_jax.experiments.report.tables import markdown
 from distill_jax.experiments.sweep import table
 
 RESULTS = results.FOLDER / "esnli_smollm2.json"
 README, PAGE = pathlib.Path("README.md"), pathlib.Path("docs/esnli.md")
+FIGURE = PAGE.with_suffix(".svg")
 MARKS = "<!-- esnli -->\n", "<!-- /esnli -->"
 
 README_TEXT = """SmolLM2-135M, pretrained, on real premise/hypothesis pairs (e-SNLI, small: 7,839 rows of train,
-PaLM 540B's answers as the teacher). {passing} {finished} Label accuracy on {rows:,} test rows:
+PaLM 540B's answers as the teacher).
+
+{passing}
+
+![accuracy against the share of the training rows, by method, with the teacher's line](docs/esnli.svg)
+
+Label accuracy on {rows:,} test rows:
 
 {table}
-{how}. *words* is a logistic regression: a student below it proves nothing. [docs/esnli.md](docs/esnli.md)
-has the commands.
+{how}. {finished}, {hours:.1f} processor hours of training on two cores.
+*words* is a logistic regression: a student below it proves nothing. Commands: [docs/esnli.md](docs/esnli.md).
 """
 
 PAGE_TEXT = """# Real text: SmolLM2-135M on e-SNLI (small)
@@ -39,8 +47,10 @@ cp sweeps/esnli/results.json experiments/results/esnli_smollm2.json
 python -m distill_jax.experiments.esnli_page
 ```
 
+![accuracy against the share of the training rows, by method, with the teacher's line](esnli.svg)
+
 The sweep resumes, so it may be stopped at any time, also on another machine (`--finished` with the committed
-results), and the table has what is finished so far. {finished}
+results), and the table has what is finished so far: {finished}, {hours:.1f} processor hours of training.
 
 {table}
 {how}. Three passes over the rows up to an eighth, above it as many examples
@@ -66,13 +76,17 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def _cells(path: pathlib.Path) -> Cells:
+    return Cells(inputs.read([str(path)], "test", None).runs)
+
+
 def _parts(figures: Mapping[str, Any], path: pathlib.Path) -> dict[str, Any]:
     """What both texts are filled with."""
     records = [cell for cell in figures["cells"] if "test" in cell]
     planned = len({cell["seed"] for cell in figures["cells"]})
     methods = dict.fromkeys(cell["method"] for cell in figures["cells"])
     missing = [method for method in methods if method not in {cell["method"] for cell in records}]
-    unmeasured = f" Not measured yet: {', '.join(missing)}." if missing else ""
+    unmeasured = f"; not measured yet: {', '.join(missing)}" if missing else ""
     cells = [
         [
             f"{cell['method']}, {cell['fraction']:.1%}, seed {cell['seed']}",
@@ -86,8 +100,9 @@ def _parts(figures: Mapping[str, Any], path: pathlib.Path) -> dict[str, Any]:
     return {
         "table": markdown(*table.table(records, figures["floors"], planned)),
         "how": _sentence(table.how(records)),
-        "passing": _sentence(" ".join(Cells(inputs.read([str(path)], "test", None).runs).passing())),
-        "finished": f"Finished: {len(records)} of {len(figures['cells'])} cells.{unmeasured}",
+        "passing": "\n".join(f"- {line}" for line in _cells(path).passing()),
+        "finished": f"{len(records)} of {len(figures['cells'])} cells are finished{unmeasured}",
+        "hours": sum(cell["processor_seconds"] for cell in records) / 3600,
         "rows": records[0]["test"]["total"],
         "cells": markdown(["cell", "rows", "steps", "test accuracy", "processor minutes"], cells),
     }
@@ -103,13 +118,20 @@ def page(path: pathlib.Path = RESULTS) -> str:
     return PAGE_TEXT.format(**_parts(json.loads(path.read_text(encoding="utf-8")), path))
 
 
+def figure(path: pathlib.Path = RESULTS) -> str:
+    """docs/esnli.svg; the figure of `distill-jax report`."""
+    (found,) = by_data(_cells(path))
+    return found.svg
+
+
 def main() -> None:
-    """Writes both."""
+    """Writes all."""
     if not RESULTS.exists():
         raise SystemExit(f"error: no figures in {RESULTS}; the head of {PAGE} has the commands that make them")
     results.replace_part(README, MARKS, readme())
     PAGE.write_text(page(), encoding="utf-8")
-    print(f"{README} and {PAGE}")
+    FIGURE.write_text(figure(), encoding="utf-8")
+    print(f"{README}, {PAGE} and {FIGURE}")
 
 
 if __name__ == "__main__":

@@ -128,6 +128,11 @@ class Cells:
             how = f"McNemar, {len(correct[0]):,} rows of one seed"
         return Pair(first, second, model, size, difference, seeds_p(*accuracies, correct), how)
 
+    def _is_sure(self, arm: str, model: str, size: float) -> bool:
+        """Whether all of the 95% interval is beyond the teacher's accuracy."""
+        interval = self.interval(self.of(arm, model, size))
+        return interval is not None and interval[0] > self.rule(TEACHER, size)
+
     def passing(self) -> list[str]:
         """For each method and network, with how much data it passes the teacher, or that it does not."""
         lines = []
@@ -138,20 +143,22 @@ class Cells:
                 if not sizes:
                     continue
                 name = f"{arm} ({model})" if len(self.models) > 1 else arm
-                passed = next(
-                    (s for s in sizes if self.mean(self.of(arm, model, s)) > self.rule(TEACHER, s)), None
-                )
-                if passed is None:
+                ahead = [s for s in sizes if self.mean(self.of(arm, model, s)) > self.rule(TEACHER, s)]
+                if not ahead:
                     best = max(self.mean(self.of(arm, model, size)) for size in sizes)
                     lines.append(f"{name} does not pass the teacher: at best {best:.1%}.")
                     continue
-                cell = self.of(arm, model, passed)
-                teacher, low = self.rule(TEACHER, passed), (self.interval(cell) or (None,))[0]
-                sure = "" if low is not None and low > teacher else ", not beyond the 95% interval"
-                lines.append(
-                    f"{name} passes the teacher's {teacher:.1%} with {self.size_name(passed)}: "
-                    f"{accuracy_words(self, cell)}{sure}."
-                )
+                sure = next((size for size in ahead if self._is_sure(arm, model, size)), None)
+                reached = f"the teacher's {self.rule(TEACHER, ahead[0]):.1%} with {self.size_name(ahead[0])}"
+                words = accuracy_words(self, self.of(arm, model, ahead[0]))
+                if sure == ahead[0]:
+                    lines.append(f"{name} passes {reached}: {words}.")
+                    continue
+                line = f"{name} reaches {reached}, not beyond the 95% interval: {words}"
+                if sure is not None:
+                    line += f"; passes it with {self.size_name(sure)}: "
+                    line += accuracy_words(self, self.of(arm, model, sure))
+                lines.append(f"{line}.")
         return lines
 
 

@@ -166,12 +166,25 @@ def test_one_seed_is_tested_over_its_rows(tmp_path):
 
 
 def test_what_passes_the_teacher_is_told_with_its_interval(tmp_path):
-    paths = [write_run(tmp_path / str(n), "standard", 1.0, n, predictions(20 + 2 * n)) for n in range(3)]
-    (line,) = cells_of(*paths).passing()
+    right = {0.5: (20, 22, 24), 1.0: (22, 22, 22)}  # the same mean, of which the second alone is sure
+    paths = {
+        share: [
+            write_run(tmp_path / f"{share}-{seed}", "standard", share, seed, predictions(each))
+            for seed, each in enumerate(counts)
+        ]
+        for share, counts in right.items()
+    }
     low, high = mean_interval([20 / ROWS, 22 / ROWS, 1.0])
-    between = f"91.7% ({100 * low:.1f} to {100 * high:.1f}), 3 seeds"
-    end = "" if low > 20 / ROWS else ", not beyond the 95% interval"
-    assert line == f"standard passes the teacher's 83.3% with 1,000 rows: {between}{end}."
+    assert low < 20 / ROWS
+    reached = f"91.7% ({100 * low:.1f} to {100 * high:.1f}), 3 seeds"
+    (line,) = cells_of(*paths[0.5]).passing()
+    start = "standard reaches the teacher's 83.3% with"
+    assert line == f"{start} 500 rows, not beyond the 95% interval: {reached}."
+    (line,) = cells_of(*paths[1.0]).passing()
+    sure = "91.7% (91.7 to 91.7), 3 seeds"
+    assert line == f"standard passes the teacher's 83.3% with 1,000 rows: {sure}."
+    (line,) = cells_of(*paths[0.5], *paths[1.0]).passing()
+    assert line == (f"{start} 50%, not beyond the 95% interval: {reached}; passes it with 100%: {sure}.")
 
 
 def test_test_rows_of_each_kind_stand_side_by_side(whole):
