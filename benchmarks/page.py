@@ -1,4 +1,7 @@
-"""README's part about speed, from the newest results of each processor: `python -m benchmarks.page`."""
+"""README's part about speed, and where the time goes in docs/benchmarks.md: `python -m benchmarks.page`.
+
+Both are of the newest results of each processor.
+"""
 
 import json
 import pathlib
@@ -12,6 +15,9 @@ README, RESULTS = pathlib.Path("README.md"), pathlib.Path("benchmarks/results")
 # Linux says no more of these processors than numbers.
 NAMES = {"AMD EPYC, family 25, model 17": "EPYC (Zen 4)", "AMD EPYC, family 26, model 2": "EPYC (Zen 5)"}
 MARKS = ("<!-- speed -->\n", "<!-- /speed -->")
+DOCS = pathlib.Path("docs/benchmarks.md")
+DECODE_MARKS = ("<!-- decode -->\n", "<!-- /decode -->")
+STEP_MARKS = ("<!-- step -->\n", "<!-- /step -->")
 # (part, ours, peer, what is measured, what the peer is, our goal) of each row of a processor
 ROWS = (
     ("train", "ours", "reference", "training", "the paper's PyTorch computation", 2.0),
@@ -105,10 +111,52 @@ def readme(folder: pathlib.Path = RESULTS) -> str:
     return TEXT.format(table=table, processors="\n\n".join(_processor(*one) for one in files))
 
 
+def decoding(folder: pathlib.Path = RESULTS) -> str:
+    """Where the time of ours goes in decoding, a column for each processor and what is decoded."""
+    columns: dict[str, Mapping[str, float]] = {}
+    for _, results in newest(folder):
+        for part, what in (("decode_labels", "labels"), ("decode_rationales", "rationales")):
+            found = (results.get(part) or {}).get("seconds_by_program", {}).get("ours")
+            if found:
+                columns[f"{what}, {_name(results)}"] = found
+    return _by_row("seconds", columns)
+
+
+def step(folder: pathlib.Path = RESULTS) -> str:
+    """Where the time of our train step goes, a column for each processor."""
+    columns, sentences = {}, []
+    for _, results in newest(folder):
+        if found := results.get("step_parts"):
+            columns[_name(results)] = found["seconds"]
+            rate = found["products_flops"] / found["seconds"]["products"]
+            sentences.append(
+                f"{_name(results)}: the products run at {rate / 1e9:,.0f} GFLOP/s, "
+                f"{rate / results['peaks']['jax']:.0%} of the measured peak."
+            )
+    return _by_row("seconds of a step", columns) + "".join(f"\n{sentence}\n" for sentence in sentences)
+
+
+def _by_row(first: str, columns: Mapping[str, Mapping[str, float]]) -> str:
+    """A table of seconds, with their share of the row `all` or `step`."""
+    if not columns:
+        return "Not measured yet.\n"
+    rows = list(dict.fromkeys(row for column in columns.values() for row in column))
+    lines = [[first, *columns], ["---", *["---:"] * len(columns)]]
+    lines += [[row, *(_share(column, row) for column in columns.values())] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _share(column: Mapping[str, float], row: str) -> str:
+    whole = column.get("all", column.get("step"))
+    return f"{column[row]:.2f} ({column[row] / whole:.0%})"
+
+
 def main() -> None:
-    """Writes it."""
+    """Writes both."""
     replace_part(README, MARKS, readme())
-    print(README)
+    replace_part(DOCS, DECODE_MARKS, decoding())
+    replace_part(DOCS, STEP_MARKS, step())
+    print(f"{README} and {DOCS}")
 
 
 if __name__ == "__main__":

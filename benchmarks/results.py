@@ -32,7 +32,7 @@ UNITS = {
 LIBRARY = {name: "jax" for name in ("ours", "ours_shared_encoding", "t5x_packed", "t5x_our_packing")}
 LIBRARY |= {"reference": "torch", "transformers": "torch"}
 SAME = ("device", "cores", "versions", "data", "settings")
-OTHERS = ("startup", "scaling", "memory", "peaks", "failed")
+OTHERS = ("startup", "scaling", "step_parts", "memory", "peaks", "failed")
 PACKAGES = ("jax", "jaxlib", "flax", "torch", "transformers", "ctranslate2", "seqio", "sentencepiece", "t5x")
 PACKAGES += ("tensorflow",)
 

@@ -39,6 +39,7 @@ PARTS = {
     "startup": Part("benchmarks.startup.run", 0, (3, 5)),
     "prepare": Part("benchmarks.prepare_peers.run", 30, (1, 2)),
     "scaling": Part("benchmarks.step_scaling.run", 30, (1, 2)),
+    "step_parts": Part("benchmarks.step_parts.run", 0, (1, 2)),
     "train_t5gemma": Part("benchmarks.train_step.run_t5gemma", 600, (14, 30)),
 }
 LEFT_OUT = ("data_dir", "work", "seconds")  # of the settings in the results
@@ -95,6 +96,7 @@ def assemble(
         "prepare": results.rates("prepare", found.get("prepare")),
         "startup": startup,
         "scaling": found.get("scaling"),
+        "step_parts": found.get("step_parts"),
         "memory": memory,
         "peaks": peaks,
         "failed": failed or None,

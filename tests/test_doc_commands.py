@@ -84,7 +84,7 @@ ELSEWHERE = {  # pattern of commands that do not run here -> why
     r"--microbatches ": "gradient accumulation: tests/training/test_step.py",
     r"--lora-rank ": "adapters: tests/training/test_lora.py",
     r"--model smollm2/": "downloads a model: tests/training/test_decoder_only.py",
-    r"sweeps/esnli_smollm2": "the same model, for hours: tests/experiments/test_sweep.py reads it",
+    r"sweeps/(esnli_smollm2|pretrained_start)": "many runs: tests/experiments/test_sweep.py reads the files",
     r"--(to|engine) ctranslate2": "an extra: tests/export/test_peers.py, tests/decoding/test_ctranslate.py",
 }
 

@@ -61,8 +61,14 @@ def paired_t_p(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def seeds_interval(accuracies: Sequence[float], right: int, rows: int) -> tuple[float, float]:
-    """95%, of a method's accuracy: Student's over the seeds; of one seed Wilson's, of `right` in `rows`."""
-    return mean_interval(accuracies) if len(accuracies) > 1 else share_interval(right, rows)
+    """95%, of a method's accuracy: Student's over the seeds; of one seed Wilson's, of `right` in `rows`.
+
+    Student's, which knows nothing of shares, is cut to [0, 1].
+    """
+    if len(accuracies) < 2:
+        return share_interval(right, rows)
+    low, high = mean_interval(accuracies)
+    return max(low, 0.0), min(high, 1.0)
 
 
 def seeds_p(first: Sequence[float], second: Sequence[float], correct: Sequence[Sequence[bool]]) -> float:

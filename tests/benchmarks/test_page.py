@@ -16,6 +16,26 @@ def test_readme_is_that_of_the_results(monkeypatch):
     assert text == page.readme()
 
 
+@pytest.mark.parametrize("marks, made", [(page.DECODE_MARKS, page.decoding), (page.STEP_MARKS, page.step)])
+def test_the_times_in_the_docs_are_those_of_the_results(monkeypatch, marks, made):
+    monkeypatch.chdir(ROOT)
+    assert page.DOCS.read_text().split(marks[0])[1].partition(marks[1])[0] == made()
+
+
+def test_parts_stand_beside_their_share_of_the_whole(tmp_path):
+    rates = {"ours": {"median": 2.0}, "seconds_by_program": {"ours": {"encoding": 1.5, "all": 2.0}}}
+    parts = {"seconds": {"step": 0.5, "products": 0.4}, "products_flops": 1e11}
+    made = {"device": "new", "decode_labels": rates, "step_parts": parts, "peaks": {"jax": 5e11}}
+    (tmp_path / "2026-11-01-cpu.json").write_text(json.dumps(made))
+    assert page.decoding(tmp_path) == (
+        "| seconds | labels, new |\n| --- | ---: |\n| encoding | 1.50 (75%) |\n| all | 2.00 (100%) |\n"
+    )
+    assert page.step(tmp_path) == (
+        "| seconds of a step | new |\n| --- | ---: |\n| step | 0.50 (100%) |\n| products | 0.40 (80%) |\n"
+        "\nnew: the products run at 250 GFLOP/s, 50% of the measured peak.\n"
+    )
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Two processors, the first measured twice."""

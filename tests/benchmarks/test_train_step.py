@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from benchmarks import data as rows
-from benchmarks import flops, packings, pytorch_reference, results, step_scaling, t5x_packed, train_step, turns
+from benchmarks import (
+    flops,
+    packings,
+    pytorch_reference,
+    results,
+    step_parts,
+    step_scaling,
+    t5x_packed,
+    train_step,
+    turns,
+)
 from distill_jax.models.t5gemma import T5GemmaConfig
 
 CONTESTANTS = set(results.CONTESTANTS["train"])
@@ -94,6 +104,24 @@ def test_step_scaling(tiny, settings):
     assert found["layers"]["against_linear"][0] == 1.0
     assert step_scaling.against_linear([1, 2, 4], [1.0, 2.0, 2.0]) == [1.0, 1.0, 0.5]
     assert step_scaling.table(found).row_count == 4
+
+
+def test_the_parts_of_a_step(tiny, settings):
+    found = step_parts.run(settings, rows=2, lengths=(128, 64))
+    seconds = found["seconds"]
+    assert min(seconds[name] for name in ("step", "products", "optimizer")) > 0
+    parts = sum(seconds[name] for name in ("products", "attention", "optimizer", "rest"))
+    assert parts == pytest.approx(seconds["step"])
+
+
+def test_the_products_of_a_step_are_those_that_its_operations_count(tiny):
+    config = tiny(num_heads=3, emb_dim=8, head_dim=4, mlp_dim=24, vocab_size=40)
+    shapes = step_parts.products(config, 1, (16, 8))
+    # Two products of [queries, keys] for each attention, forward and twice backward, are not among them.
+    heads = config.num_heads * config.head_dim
+    encoder, decoder = config.num_encoder_layers, config.num_decoder_layers
+    attention = 3 * 4 * heads * (encoder * 16 * 16 + decoder * (8 * 8 + 8 * 16))
+    assert step_parts.flops(shapes) == flops.example_flops(config, 16, 8) - attention
 
 
 def test_flops_of_a_model_counted_by_hand(tiny):

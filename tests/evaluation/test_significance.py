@@ -9,6 +9,7 @@ from distill_jax.evaluation.significance import (
     difference_interval,
     mean_interval,
     paired_t_p,
+    seeds_interval,
     share_interval,
 )
 
@@ -103,6 +104,8 @@ def test_over_seeds_without_spread():
     assert paired_t_p([0.5, 0.6], [0.5, 0.6]) == 1.0
     assert 0.0 < paired_t_p([0.5, 0.5], [0.75, 0.75]) < 1e-300
     assert mean_interval([0.5, 0.5]) == (0.5, 0.5)
+    assert seeds_interval([0.5, 0.5], 1, 2) == (0.5, 0.5)
+    assert seeds_interval([0.0, 1.0], 0, 2) == (0.0, 1.0)  # Student's is wider than that
     for values in ([0.5], []):
         with pytest.raises(ValueError):
             mean_interval(values)

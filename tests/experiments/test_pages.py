@@ -3,13 +3,14 @@
 import json
 import pathlib
 
+import matplotlib
 import numpy as np
 import pytest
 
 pytest.importorskip("aiohttp")
 pytest.importorskip("openai")
 
-from distill_jax.experiments import active_annotation, demo_page, esnli_page, methods, results
+from distill_jax.experiments import active_annotation, demo_page, esnli_page, methods, results, sweep_pages
 
 PAGES = {"methods": methods.page, "shared_encoding": methods.page, "active": active_annotation.page}
 
@@ -80,6 +81,37 @@ def test_readme_and_the_page_of_real_text_are_those_of_the_figures():
     before, after = esnli_page.MARKS
     assert esnli_page.README.read_text().split(before)[1].partition(after)[0] == esnli_page.readme()
     assert esnli_page.PAGE.read_text() == esnli_page.page()
+
+
+def test_the_figure_of_real_text_is_that_of_the_figures():
+    drawn = esnli_page.FIGURE.read_text()
+    if f"Matplotlib v{matplotlib.__version__}" not in drawn:
+        pytest.skip("drawn by another release of matplotlib than is installed")
+    assert drawn == esnli_page.figure()
+
+
+@pytest.mark.parametrize("part", sweep_pages.PARTS, ids=lambda part: part.name)
+def test_a_part_of_the_docs_is_that_of_its_sweep(part):
+    before, after = part.marks
+    assert part.page.read_text().split(before)[1].partition(after)[0] == part.text()
+
+
+def test_two_starts_are_compared_over_the_seeds_that_both_have():
+    def record(model, seed, right):
+        test = {"right": right, "total": 10}
+        marks = "1" * right + "0" * (10 - right)
+        return {"method": "standard", "model": model, "seed": seed, "test": test, "correct": marks}
+
+    runs = [
+        record("pretrained", 0, 8),
+        record("pretrained", 1, 6),
+        record("random", 0, 5),
+        record("random", 1, 5),
+    ]
+    one = sweep_pages.starts(runs[:3])  # one seed in common: McNemar's test, 3 rows to none: 2 / 2 ** 3
+    assert one == "By standard the pretrained start is +30.0 points from the random one (p = 0.250)."
+    # Of gains .3 and .1: t = .2 / (.1414 / sqrt(2)) = 2 with one degree of freedom, p = 1 - 2 atan(2) / pi.
+    assert sweep_pages.starts(runs).endswith("+20.0 points from the random one (p = 0.295).")
 
 
 def run(method, budget, size, seed, accuracy, spent):

@@ -613,4 +613,4 @@ def test_a_setting_that_submitit_does_not_have_is_one_line(submitit, write, caps
     "path", sorted((ROOT / "experiments/sweeps").glob("*.yaml")), ids=lambda path: path.stem
 )
 def test_a_committed_sweep_is_read(path):
-    assert len(grid.read(str(path)).cells) >= 36
+    assert len(grid.read(str(path)).cells) >= 6
