@@ -552,15 +552,16 @@ def wait_for(process, condition):
 @pytest.mark.slow
 @pytest.mark.parametrize("told, status", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_sweep_that_is_told_to_stop_says_how_it_goes_on(write, heard, tmp_path, told, status):
-    path, root = write(), tmp_path / "stopped"
+    path, root = write(seeds=[0, 1, 2]), tmp_path / "stopped"
     command = [sys.executable, "-m", "distill_jax.cli", "sweep", path, "--output", str(root)]
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, start_new_session=True, cwd=ROOT, **pipes)
     wait_for(process, (root / "results.json").exists)
     process.send_signal(told)
     assert "told to stop: " in process.communicate()[1] and process.returncode == status
-    first, second = json.loads((root / "results.json").read_text())["cells"]
-    assert first["test"]["total"] and second["error"] == "not finished"
+    cells = json.loads((root / "results.json").read_text())["cells"]
+    # Not the second: on a busy machine it may end before this process sends the signal.
+    assert cells[0]["test"]["total"] and cells[-1]["error"] == "not finished"
 
 
 @pytest.mark.slow

@@ -111,7 +111,7 @@ def test_fewer_processes_go_on_with_the_run_of_four(root, cache, stopped, expect
     folder = root / "fewer"
     shutil.copytree(stopped.folder, folder)
     (saved,) = steps(folder)
-    three = Job(folder, cache, 3, steps=saved + 3, mesh={"fsdp": 3})
+    three = Job(folder, cache, 3, steps=saved + 3, period=1000, mesh={"fsdp": 3})
     assert three.wait() == [0] * 3, three.output()
     same(losses(folder), expected, saved + 3)
     assert steps(folder) == [saved, saved + 3]
