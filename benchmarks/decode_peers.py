@@ -93,8 +93,7 @@ def _ours(job: dict, name: str) -> turns.Entrant:
         return {"settings": {"batch_size": job["batch_size"]}}
 
     one = _entrant(job, decode, warm_up)
-    details = one.details
-    return dataclasses.replace(one, details=lambda: details() | {"seconds_by_program": _by_program(decode)})
+    return dataclasses.replace(one, details=lambda: one.details() | {"seconds_by_program": _by_program(decode)})
 
 
 def _in_batches(ids: Sequence[list[int]], size: int, decode: Callable[[list[list[int]]], list[list[int]]]):

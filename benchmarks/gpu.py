@@ -90,13 +90,13 @@ class _Part:
 
 
 def _parts(settings: Settings) -> list[_Part]:
-    from benchmarks import pytorch_reference, students, t5x_network
+    from benchmarks import pytorch_reference, students, t5x_packed
     from distill_jax.models.families import describe
 
     missing = set()
     if not pytorch_reference.available():
         missing |= {"reference", "transformers", "transformers_static"}
-    if not t5x_network.available():
+    if not t5x_packed.available():
         missing.add("t5x_network")
     shared = {"repeats": settings.repeats, "device": settings.device, "compiled": settings.compiled}
     parts = []
@@ -164,7 +164,7 @@ def _measured(job: dict, once: Callable[[], float]) -> dict[str, Any]:
     once()
     return {
         "first_seconds": time.perf_counter() - began,
-        "rates": measure.in_turn({"it": once}, job["repeats"])["it"],
+        "rates": measure.in_turn({"it": once}, job["repeats"], warm=False)["it"],
     }
 
 
@@ -187,14 +187,14 @@ def _reference(config, pairs: list, job: dict):
     from benchmarks import pytorch_reference
 
     batches = pytorch_reference.collated(pairs, job["batch"], MULTIPLE)
-    params, attention = None, "sdpa"
+    params = None
     if config.family != "t5":  # the reference's other networks are made of our parameters
         from distill_jax.models.families import make_network
         from distill_jax.training import train_state
 
         params = train_state.init_params(make_network(config), 0)
-        attention = "eager"  # the other has no cap of the attention logits
-    options = {"compiled": job["compiled"], "device": job["device"], "attention": attention}
+    options = {"compiled": job["compiled"], "device": job["device"]}
+    options["attention"] = pytorch_reference.attention_of(config)
     return pytorch_reference.contestant(config, params, batches, **options)
 
 

@@ -24,6 +24,11 @@ def available() -> bool:
     return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
 
 
+def attention_of(config: ModelConfig) -> str:
+    """transformers' quickest that computes what ours does: T5Gemma's `sdpa` does not cap the logits."""
+    return "sdpa" if config.family == "t5" else "eager"
+
+
 def _padded(rows: Sequence[Sequence[int]], filler: int, multiple: int):
     import torch
 

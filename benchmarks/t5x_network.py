@@ -11,18 +11,13 @@ import sys
 import types
 from collections.abc import Sequence
 
-from benchmarks.contestants import LEARNING_RATE, Contestant
+from benchmarks.contestants import Contestant
 from benchmarks.ours import Batches
-from benchmarks.t5x_packed import CONFIG_FIELDS
+from benchmarks.t5x_packed import clipped_adamw, fields_of
 from distill_jax.models.config import T5Config
 
 PACKAGES = ("t5x", "t5x.examples", "t5x.examples.t5")
 LOSS = {"label_smoothing": 0.0, "z_loss": 1e-4, "loss_normalizing_factor": None}  # t5x.models' defaults
-
-
-def available() -> bool:
-    """Whether T5X's source is on the path; see docs/t5x.md."""
-    return importlib.util.find_spec("t5x") is not None
 
 
 def _modules() -> tuple[types.ModuleType, types.ModuleType]:
@@ -48,13 +43,11 @@ def contestant(config: T5Config, batches: Batches, pairs: Sequence[float], descr
     import optax
 
     network, losses = _modules()
-    module = network.Transformer(network.T5Config(**{name: getattr(config, name) for name in CONFIG_FIELDS}))
+    module = network.Transformer(network.T5Config(**fields_of(config)))
     tokens = jax.numpy.ones((1, 8), int)
     init = jax.jit(functools.partial(module.init, enable_dropout=False))
     params = init(jax.random.key(0), tokens, tokens, tokens)["params"]
-    optimizer = optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(LEARNING_RATE, b2=0.999, weight_decay=0.0)
-    )
+    optimizer = clipped_adamw()
 
     def loss_of(params, batch):
         logits = module.apply(

@@ -32,6 +32,18 @@ def available() -> bool:
     return importlib.util.find_spec("t5x") is not None
 
 
+def fields_of(config: T5Config) -> dict[str, Any]:
+    """The fields of `network.T5Config`."""
+    return {name: getattr(config, name) for name in CONFIG_FIELDS}
+
+
+def clipped_adamw():
+    """optax's AdamW after clipping, with the settings of all contestants."""
+    import optax
+
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(LEARNING_RATE, b2=0.999, weight_decay=0.0))
+
+
 def contestant(
     config: T5Config,
     params: Any,
@@ -53,25 +65,20 @@ def contestant(
     import functools
 
     import jax
-    import optax
     import seqio
     from flax.core import freeze
     from t5x import adafactor, models, optimizers, train_state, trainer
     from t5x.examples.t5 import network
 
     if optimizer == "adamw":
-        clipped = optax.chain(
-            optax.clip_by_global_norm(1.0), optax.adamw(LEARNING_RATE, b2=0.999, weight_decay=0.0)
-        )
-        optimizer_def = optimizers.OptaxWrapper(clipped)
+        optimizer_def = optimizers.OptaxWrapper(clipped_adamw())
     else:
         optimizer_def = adafactor.Adafactor(
             decay_rate=0.8, step_offset=0, logical_factor_rules=adafactor.standard_logical_factor_rules()
         )
     vocabulary = seqio.ByteVocabulary()  # only its special ids matter to the loss
-    fields = {name: getattr(config, name) for name in CONFIG_FIELDS}
     model = models.EncoderDecoderModel(
-        module=network.Transformer(network.T5Config(**fields)),
+        module=network.Transformer(network.T5Config(**fields_of(config))),
         input_vocabulary=vocabulary,
         output_vocabulary=vocabulary,
         optimizer_def=optimizer_def,

@@ -64,8 +64,7 @@ def installed(settings: Settings) -> list[str]:
 def reference(settings: Settings, config: ModelConfig, params: Any) -> Contestant:
     """The paper's computation, on the rows of the settings."""
     batches = pytorch_reference.collated(packings.pairs(settings), settings.batch)
-    attention = "sdpa" if config.family == "t5" else "eager"  # the other has no cap of the attention logits
-    options = {"threads": settings.threads, "attention": attention}
+    options = {"threads": settings.threads, "attention": pytorch_reference.attention_of(config)}
     return pytorch_reference.contestant(config, params, batches, **options)
 
 

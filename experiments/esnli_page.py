@@ -10,9 +10,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from distill_jax.experiments import results
-from distill_jax.experiments.report import inputs
-from distill_jax.experiments.report.cells import Cells
+from distill_jax.experiments import results, sweep_pages
 from distill_jax.experiments.report.figures import by_data
 from distill_jax.experiments.report.tables import markdown
 from distill_jax.experiments.sweep import table
@@ -72,24 +70,15 @@ not known.
 """
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _cells(path: pathlib.Path) -> Cells:
-    return Cells(inputs.read([str(path)], "test", None).runs)
-
-
 def _parts(figures: Mapping[str, Any], path: pathlib.Path) -> dict[str, Any]:
     """What both texts are filled with."""
-    records = [cell for cell in figures["cells"] if "test" in cell]
-    planned = len({cell["seed"] for cell in figures["cells"]})
+    records, said = sweep_pages.finished(figures), sweep_pages.described(figures)
     methods = dict.fromkeys(cell["method"] for cell in figures["cells"])
     missing = [method for method in methods if method not in {cell["method"] for cell in records}]
     unmeasured = f"; not measured yet: {', '.join(missing)}" if missing else ""
     cells = [
         [
-            f"{cell['method']}, {cell['fraction']:.1%}, seed {cell['seed']}",
+            f"{cell['method']}, {100 * cell['fraction']:g}%, seed {cell['seed']}",
             f"{cell['train_examples']:,}",
             f"{cell['steps']:,}",
             f"{table.accuracy(cell):.1%}",
@@ -97,11 +86,9 @@ def _parts(figures: Mapping[str, Any], path: pathlib.Path) -> dict[str, Any]:
         ]
         for cell in records
     ]
-    return {
-        "table": markdown(*table.table(records, figures["floors"], planned)),
-        "how": _sentence(table.how(records)),
-        "passing": "\n".join(f"- {line}" for line in _cells(path).passing()),
-        "finished": f"{len(records)} of {len(figures['cells'])} cells are finished{unmeasured}",
+    return said | {
+        "passing": "\n".join(f"- {line}" for line in sweep_pages.cells_of(path).passing()),
+        "finished": said["finished"] + unmeasured,
         "hours": sum(cell["processor_seconds"] for cell in records) / 3600,
         "rows": records[0]["test"]["total"],
         "cells": markdown(["cell", "rows", "steps", "test accuracy", "processor minutes"], cells),
@@ -120,7 +107,7 @@ def page(path: pathlib.Path = RESULTS) -> str:
 
 def figure(path: pathlib.Path = RESULTS) -> str:
     """docs/esnli.svg; the figure of `distill-jax report`."""
-    (found,) = by_data(_cells(path))
+    (found,) = by_data(sweep_pages.cells_of(path))
     return found.svg
 
 

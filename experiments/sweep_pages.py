@@ -8,47 +8,54 @@ python -m distill_jax.experiments.sweep_pages
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from distill_jax.evaluation.significance import seeds_p
 from distill_jax.experiments import results
-from distill_jax.experiments.report.cells import p_words
+from distill_jax.experiments.report import inputs
+from distill_jax.experiments.report.cells import Cells, compared, p_is
 from distill_jax.experiments.report.tables import markdown
 from distill_jax.experiments.sweep import table
 
 STARTS = "pretrained", "random"  # the models of pretrained_start.yaml
 TEXT = """{table}
-{how}. {finished} of {cells} cells are finished; training took {minutes:.0f} processor minutes, without the
+{how}. {finished}; training took {minutes:.0f} processor minutes, without the
 values of the search that were not chosen. {said}
 """
 
 
-def starts(records: table.Records) -> str:
+def described(figures: Mapping[str, Any]) -> dict[str, str]:
+    """Of a sweep's results: its table, how it is made, and how many cells are finished."""
+    records = finished(figures)
+    planned = len({cell["seed"] for cell in figures["cells"]})
+    how = table.how(records)
+    return {
+        "table": markdown(*table.table(records, figures["floors"], planned)),
+        "how": how[:1].upper() + how[1:],
+        "finished": f"{len(records)} of {len(figures['cells'])} cells are finished",
+    }
+
+
+def finished(figures: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The records of the cells that have a result."""
+    return [cell for cell in figures["cells"] if "test" in cell]
+
+
+def cells_of(path: pathlib.Path) -> Cells:
+    """The same as the report has them."""
+    return Cells(inputs.read([str(path)], "test", None).runs)
+
+
+def starts(cells: Cells) -> str:
     """How far the pretrained start is from the random one by each method, over the seeds that both have."""
     sentences = []
-    for method in dict.fromkeys(record["method"] for record in records):
-        own = [
-            {record["seed"]: record for record in records if _is_of(record, method, start)} for start in STARTS
-        ]
-        seeds = sorted(own[0].keys() & own[1].keys())
-        if not seeds:
-            continue
-        pretrained, random = ([table.accuracy(runs[seed]) for seed in seeds] for runs in own)
-        correct = [[row == "1" for row in runs[seeds[0]]["correct"]] for runs in own]
-        gain, p = (
-            100 * (sum(pretrained) - sum(random)) / len(seeds),
-            p_words(seeds_p(random, pretrained, correct)),
-        )
-        sign = "" if p.startswith("<") else "= "
+    for method in cells.arms:
+        pretrained, random = (cells.of(method, start, cells.sizes[0]) for start in STARTS)
+        gain, p, _ = compared(random, pretrained)
         sentences.append(
-            f"By {method} the pretrained start is {gain:+.1f} points from the random one (p {sign}{p})."
+            f"By {method} the pretrained start is {100 * gain:+.1f} points from the random one ({p_is(p)})."
         )
     return " ".join(sentences)
-
-
-def _is_of(record: dict[str, Any], method: str, model: str) -> bool:
-    return (record["method"], record["model"]) == (method, model)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Part:
 
     name: str
     page: pathlib.Path
-    say: Callable[[table.Records], str]
+    say: Callable[[Cells], str]
 
     @property
     def results(self) -> pathlib.Path:
@@ -72,22 +79,13 @@ class Part:
     def text(self) -> str:
         """The table and the sentences below it."""
         figures = json.loads(self.results.read_text(encoding="utf-8"))
-        records = [cell for cell in figures["cells"] if "test" in cell]
-        planned = len({cell["seed"] for cell in figures["cells"]})
-        how = table.how(records)
-        return TEXT.format(
-            table=markdown(*table.table(records, figures["floors"], planned)),
-            how=how[:1].upper() + how[1:],
-            finished=len(records),
-            cells=len(figures["cells"]),
-            minutes=sum(record["processor_seconds"] for record in records) / 60,
-            said=self.say(records),
-        )
+        minutes = sum(record["processor_seconds"] for record in finished(figures)) / 60
+        return TEXT.format(**described(figures), minutes=minutes, said=self.say(cells_of(self.results)))
 
 
 PARTS = (
     Part("pretrained_start", pathlib.Path("docs/pretrain.md"), starts),
-    Part("entailment", pathlib.Path("docs/sweep.md"), lambda records: ""),
+    Part("entailment", pathlib.Path("docs/sweep.md"), lambda cells: ""),
 )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from distill_jax.evaluation.significance import seeds_interval, seeds_p
 from distill_jax.experiments.demo.experiment import ARMS
+from distill_jax.experiments.report.cells import p_is
 
 NAMES = {
     ("step_by_step", "equal steps"): "step-by-step",
@@ -67,17 +68,13 @@ def table(results: Results) -> tuple[list[str], list[list[str]]]:
         cells = []
         for size in sizes(results):
             gain = 100 * (mean(results, ours, size) - mean(results, other, size))
-            cells.append(f"{gain:+.1f} (p {_p(p_value(results, other, ours, size))})")
+            cells.append(f"{gain:+.1f} ({p_is(p_value(results, other, ours, size))})")
         rows.append([f"gain over {NAMES[other]}", *cells])
     for key in NAMES:
         if key not in ARMS and key in present:
             cells = [f"{100 * mean(results, key, size):.1f}%" for size in sizes(results)]
             rows.append([NAMES[key], *cells])
     return columns, rows
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def how(results: Results) -> str:

@@ -111,22 +111,8 @@ class Cells:
         return found
 
     def _test(self, first: str, second: str, model: str, size: float) -> Pair:
-        cells = [{run.seed: run for run in self.of(arm, model, size)} for arm in (first, second)]
-        seeds = sorted(cells[0].keys() & cells[1].keys())
-        pairs = [[cell[seed] for seed in seeds] for cell in cells]
-        if not seeds:
-            difference = self.mean(list(cells[1].values())) - self.mean(list(cells[0].values()))
-            return Pair(first, second, model, size, difference, None, "no seed in common")
-        accuracies = [[run.accuracy for run in runs] for runs in pairs]
-        difference = statistics.fmean(accuracies[1]) - statistics.fmean(accuracies[0])
-        correct = [runs[0].correct for runs in pairs]
-        if len(seeds) > 1:
-            how = f"Student's paired, {len(seeds)} seeds"
-        elif None in correct or len(correct[0]) != len(correct[1]):
-            return Pair(first, second, model, size, difference, None, "one seed, no predictions")
-        else:
-            how = f"McNemar, {len(correct[0]):,} rows of one seed"
-        return Pair(first, second, model, size, difference, seeds_p(*accuracies, correct), how)
+        runs = (self.of(arm, model, size) for arm in (first, second))
+        return Pair(first, second, model, size, *compared(*runs))
 
     def _is_sure(self, arm: str, model: str, size: float) -> bool:
         """Whether all of the 95% interval is beyond the teacher's accuracy."""
@@ -162,6 +148,26 @@ class Cells:
         return lines
 
 
+def compared(first: Sequence[Run], second: Sequence[Run]) -> tuple[float, float | None, str]:
+    """Of two cells, over the seeds that both have: see `Pair`'s difference, p and how."""
+    cells = [{run.seed: run for run in runs} for runs in (first, second)]
+    seeds = sorted(cells[0].keys() & cells[1].keys())
+    if not seeds:
+        means = [statistics.fmean(run.accuracy for run in runs) for runs in (first, second)]
+        return means[1] - means[0], None, "no seed in common"
+    pairs = [[cell[seed] for seed in seeds] for cell in cells]
+    accuracies = [[run.accuracy for run in runs] for runs in pairs]
+    difference = statistics.fmean(accuracies[1]) - statistics.fmean(accuracies[0])
+    correct = [runs[0].correct for runs in pairs]
+    if len(seeds) > 1:
+        how = f"Student's paired, {len(seeds)} seeds"
+    elif None in correct or len(correct[0]) != len(correct[1]):
+        return difference, None, "one seed, no predictions"
+    else:
+        how = f"McNemar, {len(correct[0]):,} rows of one seed"
+    return difference, seeds_p(*accuracies, correct), how
+
+
 def accuracy_words(cells: Cells, cell: Sequence[Run]) -> str:
     """`66.5% (63.7 to 69.4), 5 seeds`."""
     interval, seeds = cells.interval(cell), len(cell)
@@ -172,3 +178,8 @@ def accuracy_words(cells: Cells, cell: Sequence[Run]) -> str:
 def p_words(p: float | None) -> str:
     """A p value as text."""
     return "-" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def p_is(p: float) -> str:
+    """As `p_words`, within a sentence: `p = 0.003`, `p < 0.001`."""
+    return f"p {'' if p < 0.001 else '= '}{p_words(p)}"

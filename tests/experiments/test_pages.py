@@ -11,6 +11,8 @@ pytest.importorskip("aiohttp")
 pytest.importorskip("openai")
 
 from distill_jax.experiments import active_annotation, demo_page, esnli_page, methods, results, sweep_pages
+from distill_jax.experiments.report.cells import Cells
+from distill_jax.experiments.report.runs import Run
 
 PAGES = {"methods": methods.page, "shared_encoding": methods.page, "active": active_annotation.page}
 
@@ -98,9 +100,9 @@ def test_a_part_of_the_docs_is_that_of_its_sweep(part):
 
 def test_two_starts_are_compared_over_the_seeds_that_both_have():
     def record(model, seed, right):
-        test = {"right": right, "total": 10}
-        marks = "1" * right + "0" * (10 - right)
-        return {"method": "standard", "model": model, "seed": seed, "test": test, "correct": marks}
+        marks = tuple(row < right for row in range(10))
+        own = {"seed": seed, "accuracy": right / 10, "correct": marks, "share": 1.0, "train_rows": 4}
+        return Run(source="", method="standard", model=model, **own)
 
     runs = [
         record("pretrained", 0, 8),
@@ -108,10 +110,10 @@ def test_two_starts_are_compared_over_the_seeds_that_both_have():
         record("random", 0, 5),
         record("random", 1, 5),
     ]
-    one = sweep_pages.starts(runs[:3])  # one seed in common: McNemar's test, 3 rows to none: 2 / 2 ** 3
+    one = sweep_pages.starts(Cells(runs[:3]))  # one seed in common: McNemar's test, 3 rows to none: 2 / 2 ** 3
     assert one == "By standard the pretrained start is +30.0 points from the random one (p = 0.250)."
     # Of gains .3 and .1: t = .2 / (.1414 / sqrt(2)) = 2 with one degree of freedom, p = 1 - 2 atan(2) / pi.
-    assert sweep_pages.starts(runs).endswith("+20.0 points from the random one (p = 0.295).")
+    assert sweep_pages.starts(Cells(runs)).endswith("+20.0 points from the random one (p = 0.295).")
 
 
 def run(method, budget, size, seed, accuracy, spent):
