@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,3 +27,16 @@ def test_no_product_has_a_transposed_left_side():
     assert text.count("dot_general") == 2
     assert text.count("contracting_dims = [1] x [0]") == 2
     np.testing.assert_array_equal(transposed(jnp.arange(6).reshape(2, 3)), [[0, 3], [1, 4], [2, 5]])
+
+
+def test_what_comes_before_a_product_is_not_computed_anew_in_its_transpose():
+    def loss(y, x, key):
+        kept = jax.random.bernoulli(key, 0.9, (4, 1, 256))
+        dropped = jnp.where(kept, jax.nn.gelu(x).reshape(4, -1, 256) / 0.9, 0.0)
+        return jnp.sum(product(dropped.reshape(x.shape), y) ** 2)
+
+    arguments = jnp.ones((256, 128)), jnp.ones((512, 256)), jax.random.key(0)
+    text = jax.jit(jax.grad(loss)).lower(*arguments).compile().as_text()
+    written = re.findall(r" = f32\[256,512\]\S* (\w+)\(", text)
+    assert {"transpose", "copy"} & set(written), text
+    assert "fusion" not in written, text
