@@ -33,8 +33,8 @@ class _Log(Listener):
         self._writer, self._listener = MetricWriter(config.model_dir, start_step, trackers), listener
 
     def train(self, step: int, metrics: dict[str, float], speed: float, left: float) -> None:
-        self._writer.write(step, metrics | {"tokens_per_second": speed})
         self._listener.train(step, metrics, speed, left)
+        self._writer.write(step, metrics | {"tokens_per_second": speed})
 
     def validation(self, step: int, scores: dict[str, float]) -> None:
         self._writer.write(step, scores, "validation")

@@ -1,5 +1,6 @@
 """Writes metrics as JSON lines, TensorBoard scalars, and to the trackers that the configuration names."""
 
+import functools
 import json
 import logging
 import pathlib
@@ -54,27 +55,34 @@ class _Events:
     """
 
     def __init__(self, folder: pathlib.Path, purge_step: int):
-        # It brings torch along where that is installed: seconds.
+        self._folder, self._purge_step = folder, purge_step
+
+    @functools.cached_property
+    def _written(self):
+        """The file, and what makes events; opened by the first event.
+
+        Importing tensorboardX brings torch along where that is installed, which takes seconds: the first step
+        does not wait for it.
+        """
         from tensorboardX import event_file_writer, summary
         from tensorboardX.proto import event_pb2
 
-        self._folder, self._event, self._scalar = folder, event_pb2.Event, summary.scalar
-        with files.disk_errors(folder):
-            folder.mkdir(exist_ok=True)
-            self._writer = event_file_writer.EventsWriter(str(folder / "events"))
-        started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._add(event_pb2.Event(step=purge_step, wall_time=time.time(), session_log=started))
+        with files.disk_errors(self._folder):
+            self._folder.mkdir(exist_ok=True)
+            writer = event_file_writer.EventsWriter(str(self._folder / "events"))
+            started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            first = event_pb2.Event(step=self._purge_step, wall_time=time.time(), session_log=started)
+            writer.write_event(first)
+        return writer, event_pb2.Event, summary.scalar
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            self._add(self._event(step=step, wall_time=time.time(), summary=self._scalar(name, value)))
+        writer, event, scalar = self._written
         with files.disk_errors(self._folder):
-            self._writer.flush()
-
-    def _add(self, event) -> None:
-        with files.disk_errors(self._folder):
-            self._writer.write_event(event)
+            for name, value in values.items():
+                writer.write_event(event(step=step, wall_time=time.time(), summary=scalar(name, value)))
+            writer.flush()
 
     def close(self) -> None:
-        with files.disk_errors(self._folder):
-            self._writer.close()
+        if "_written" in vars(self):
+            with files.disk_errors(self._folder):
+                self._written[0].close()

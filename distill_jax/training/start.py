@@ -1,6 +1,7 @@
 """The state that a run starts from, laid out on the mesh."""
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from distill_jax.checkpoints.layout import checkpoints_of
-from distill_jax.checkpoints.orbax import Checkpointer
+from distill_jax.checkpoints.orbax import Checkpointer, latest_step
 from distill_jax.data.loader import Loader
 from distill_jax.errors import UserError
 from distill_jax.models.families import Network
@@ -17,7 +18,7 @@ from distill_jax.training import train_state
 from distill_jax.training.build import Run
 from distill_jax.training.initial import initial_params
 from distill_jax.training.partitioning import Partitioner
-from distill_jax.training.programs import remembered
+from distill_jax.training.programs import compiling, remembered
 from distill_jax.training.train_state import TrainState
 
 
@@ -43,11 +44,27 @@ def _new_state(
     optimizer: optax.GradientTransformation,
     seed: int,
     lora: Lora | None,
-) -> Callable[[], TrainState]:
+) -> Future[jax.stages.Compiled]:
     def create() -> TrainState:
         return train_state.create(_first_params(model, seed, lora), optimizer)
 
-    return jax.jit(create, out_shardings=place.state(state_shapes(model, optimizer, lora), model, lora))
+    shardings = place.state(state_shapes(model, optimizer, lora), model, lora)
+    return compiling(jax.jit(create, out_shardings=shardings).lower())
+
+
+def _begins_new(run: Run) -> bool:
+    """Whether the run starts from nothing but its seed; adapters do, whatever their base is."""
+    return run.start is None or run.lora is not None
+
+
+def _compiled_new_state(run: Run) -> Future[jax.stages.Compiled]:
+    return _new_state(run.place, run.model, run.optimizer, run.config.seed, run.lora)
+
+
+def prepare(run: Run) -> None:
+    """Begins to compile what `start` will need, in a thread: for a caller that has other things to trace."""
+    if _begins_new(run) and latest_step(run.config.model_dir) is None:
+        _compiled_new_state(run)
 
 
 @remembered
@@ -71,8 +88,8 @@ def start(run: Run, checkpointer: Checkpointer, loader: Loader) -> TrainState:
             folder = checkpoints_of(config.model_dir) / str(int(state.step))
             raise UserError(f"{folder}: {error}: delete this folder to resume from the one before it") from None
         return state
-    if run.start is None or lora is not None:  # adapters' start is the base's
-        return _new_state(run.place, model, optimizer, config.seed, lora)()
+    if _begins_new(run):
+        return _compiled_new_state(run).result()()
     shardings = run.place.state(shapes, model)
     params = initial_params(model, run.start, run.vocabulary, shardings.params)
     opt_state = _optimizer_state(run.place, model, optimizer)(params)

@@ -28,7 +28,7 @@ from distill_jax.training.losses import Objective
 from distill_jax.training.nonfinite import Guard
 from distill_jax.training.partitioning import Partitioner
 from distill_jax.training.programs import compiling, remembered
-from distill_jax.training.start import example_ids, start, state_shapes
+from distill_jax.training.start import example_ids, prepare, start, state_shapes
 from distill_jax.training.step import make_eval_step, make_train_step, means
 
 DECAYING = ("linear", "cosine")  # schedules that depend on the number of steps
@@ -150,6 +150,7 @@ def fit(run: Run, evaluator: Evaluator | None, listener: Listener) -> dict[str, 
     with contextlib.closing(_loader(run, run.records, seed=config.seed)) as loader:
         compiled = _compiled_step(run, loader)
         if (latest_step(config.model_dir) or 0) < config.train_steps:
+            prepare(run)  # its program is read from the cache while the step is traced
             compiled()  # meanwhile the state is made or read
         state = start(run, checkpointer, loader)
         train_step = distributed.called_together(lambda: compiled().result())

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 from small_disk import FULL, disk_of
@@ -27,6 +29,21 @@ def test_lines_of_lost_steps_are_dropped_on_restart(tmp_path):
         (3, 30.0),
     ]
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_run_does_not_wait_for_tensorboard_before_its_first_metrics(tmp_path):
+    code = """import sys
+from distill_jax.training.metrics import MetricWriter
+writer = MetricWriter(sys.argv[1], start_step=4)
+assert "tensorboardX" not in sys.modules
+writer.write(5, {"loss": 1.0})
+assert "tensorboardX" in sys.modules
+writer.close()
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
+    (events,) = (tmp_path / "tensorboard").iterdir()
+    assert b"train/loss" in events.read_bytes()
+    MetricWriter(str(tmp_path)).close()  # without metrics there is nothing to open
 
 
 GARBAGE = (b'{"step": 3, "tra', b"\x00\xff", b"[1]\n{}", b'{"step": 3, "a": }', b'{"step": "3"}', b"[" * 10_000)
