@@ -120,6 +120,8 @@ def run_parts(parts: Sequence[str], settings: Settings, folder: pathlib.Path, co
         started = time.monotonic()
         try:
             found[part] = measured(part, settings)
+            if why := found[part].pop("failed", None):  # of some of its contestants
+                failed[part] = why
         except RuntimeError as error:
             failed[part] = str(error)
         made = assemble(found, settings, results.processor(), failed)

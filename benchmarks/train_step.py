@@ -112,7 +112,8 @@ def run(settings: Settings, place: type[turns.Place] = turns.Alone, together: bo
     """Measures all; pairs a second of each round, None for those that are not installed.
 
     T5X's come after the others: all five at once take more than 24 GiB. Each group has its part of the time,
-    and those in it take turns; without `together` each contestant is a group of its own.
+    and those in it take turns; without `together` each contestant is a group of its own. Of a group that fails
+    the others' rates stay, and `failed` says why.
     """
     data.use(settings)
     job, names = dataclasses.asdict(settings), installed(settings)
@@ -122,9 +123,14 @@ def run(settings: Settings, place: type[turns.Place] = turns.Alone, together: bo
     options = {"repeats": settings.repeats, "check": check_agreement, "place": place}
     rates: dict[str, list[float]] = {}
     details: dict[str, dict] = {}
+    failed: list[str] = []
     for group in filter(None, groups):
         options["seconds"] = settings.seconds * len(group) / len(names)
-        of_group, told = turns.measured("benchmarks.train_step", job, group, **options)
+        try:
+            of_group, told = turns.measured("benchmarks.train_step", job, group, **options)
+        except RuntimeError as error:
+            failed.append(str(error))
+            continue
         rates |= of_group
         details |= told
     check_agreement(details)
@@ -132,7 +138,9 @@ def run(settings: Settings, place: type[turns.Place] = turns.Alone, together: bo
     config = students.config(settings.size, settings.dtype, settings.family)
     work = flops.mean_pair_flops(config, packings.pairs(settings))
     # An encoding that is shared is other work.
-    found["flops"] = {name: work for name in names if name != "ours_shared_encoding"}
+    found["flops"] = {name: work for name in rates if name != "ours_shared_encoding"}
+    if failed:
+        found["failed"] = "; ".join(failed)
     return {**dict.fromkeys(NAMES), **rates, **found}
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from benchmarks import data as rows
 from benchmarks import (
@@ -9,6 +10,7 @@ from benchmarks import (
     packings,
     pytorch_reference,
     results,
+    run,
     step_parts,
     step_scaling,
     t5x_packed,
@@ -35,6 +37,25 @@ def test_a_peer_that_is_not_installed_is_none(tiny, settings, monkeypatch, witho
     assert set(found["flops"]) == {"ours"}
     assert len(found["ours"]) == settings.repeats
     assert found["settings"]["ours"]["updates"] == 2
+
+
+def test_the_rates_of_the_others_stay_where_a_group_fails(tiny, settings, monkeypatch, tmp_path):
+    class Broken(turns.Here):
+        def __init__(self, module, job, name):
+            if name in train_step.T5X:
+                raise RuntimeError(f"{name}: no module")
+            super().__init__(module, job, name)
+
+    monkeypatch.setattr(pytorch_reference, "available", lambda: False)
+    monkeypatch.setattr(t5x_packed, "available", lambda: True)
+    found = train_step.run(settings, Broken)
+    assert len(found["ours"]) == settings.repeats and found["t5x_packed"] is None
+    assert found["failed"] == "t5x_packed: no module" and set(found["flops"]) == {"ours"}
+
+    monkeypatch.setattr(run, "measured", lambda part, settings: dict(found))
+    folder = tmp_path / "results"
+    made = run.run_parts(["train"], settings, folder, Console(quiet=True))
+    assert made["failed"] == {"train": "t5x_packed: no module"} and made["train"]["ours"]["median"] > 0
 
 
 def test_ours_and_the_reference_start_from_one_loss(tiny, settings, without_t5x):
