@@ -22,6 +22,7 @@ STEP_MARKS = ("<!-- step -->\n", "<!-- /step -->")
 ROWS = (
     ("train", "ours", "reference", "training", "the paper's PyTorch computation", 2.0),
     ("train", "ours", "t5x_packed", "training", "T5X, its network and its packing", 2.2),
+    ("train", "ours", "t5x_our_packing", "training", "T5X on our packed batches", None),
     ("train", "ours_shared_encoding", "reference", "with `step_by_step_shared`", "the same PyTorch", 3.0),
     ("train_t5gemma", "ours", "reference", "training T5Gemma small", "transformers' T5Gemma in PyTorch", 1.8),
     ("train_t5gemma", "ours_shared_encoding", "reference", "its `step_by_step_shared`", "the same", 1.8),

@@ -33,6 +33,7 @@ class _Log(Listener):
         self._writer, self._listener = MetricWriter(config.model_dir, start_step, trackers), listener
 
     def train(self, step: int, metrics: dict[str, float], speed: float, left: float) -> None:
+        # Told first: what is written first opens TensorBoard's file, which may take seconds.
         self._listener.train(step, metrics, speed, left)
         self._writer.write(step, metrics | {"tokens_per_second": speed})
 
