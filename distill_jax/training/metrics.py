@@ -4,6 +4,7 @@ import functools
 import json
 import logging
 import pathlib
+import tempfile
 import time
 
 from distill_jax import files
@@ -56,6 +57,9 @@ class _Events:
 
     def __init__(self, folder: pathlib.Path, purge_step: int):
         self._folder, self._purge_step = folder, purge_step
+        with files.disk_errors(folder):  # before anything is trained, though the file is opened later
+            folder.mkdir(exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
 
     @functools.cached_property
     def _written(self):
@@ -68,7 +72,6 @@ class _Events:
         from tensorboardX.proto import event_pb2
 
         with files.disk_errors(self._folder):
-            self._folder.mkdir(exist_ok=True)
             writer = event_file_writer.EventsWriter(str(self._folder / "events"))
             started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             first = event_pb2.Event(step=self._purge_step, wall_time=time.time(), session_log=started)

@@ -46,6 +46,12 @@ writer.close()
     MetricWriter(str(tmp_path)).close()  # without metrics there is nothing to open
 
 
+def test_a_place_that_tensorboard_cannot_have_is_told_of_before_anything_is_trained(tmp_path):
+    (tmp_path / "tensorboard").write_text("")
+    with pytest.raises(UserError, match="tensorboard: cannot be written"):
+        MetricWriter(str(tmp_path))
+
+
 GARBAGE = (b'{"step": 3, "tra', b"\x00\xff", b"[1]\n{}", b'{"step": 3, "a": }', b'{"step": "3"}', b"[" * 10_000)
 
 
